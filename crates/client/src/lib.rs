@@ -1,0 +1,1 @@
+//! The public API of a realm as a Rust client.

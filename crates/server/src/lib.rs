@@ -1,0 +1,1 @@
+//! The shell of a realm: sockets, timers and keys around the core.

@@ -1,0 +1,1 @@
+//! Realms, workers and clients under a seed, with faults.

@@ -1,0 +1,1 @@
+//! The log of facts, snapshots, read tables and blobs of a realm.

@@ -1,0 +1,1 @@
+//! The node agent: session, leases and executors.
