@@ -1,0 +1,85 @@
+//! What the shell asks of a node. Ids, randomness and remaining times come in with the command.
+
+use mtor_types::amount::Amount;
+use mtor_types::fact::{AccountKind, Asset, NetworkKey};
+use mtor_types::id::{
+    AccountId, Digest, IntentId, KeyHash, NodeId, RealmId, SessionId, WorkerId,
+};
+use mtor_types::intent::{EndRequest, IntentMeta, Why};
+use mtor_types::message::Slots;
+use mtor_types::worker::LeaseClaim;
+
+/// An outside command. Unless its comment says otherwise, `Ok(())` means: decided, and to be
+/// answered once the facts of the batch are synced.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Event Processor. Answered by [`crate::Effect::Admitted`], `Joined` or `Refused`.
+    Submit { meta: Box<IntentMeta>, prior: Option<Prior> },
+    /// Event Processor: work on an intent stopped at the edge. Answered by the end, if any.
+    End(EndRequest),
+    /// Event Processor: a client or the sysop wants it stopped. Leads to [`crate::Effect::Stop`].
+    Stop { intent: IntentId, why: Why },
+
+    /// Accountant: once in a realm's life, before anything else.
+    OpenLedger { realm: RealmId, decimals: u8, owner: AccountId, name_secret: [u8; 32] },
+    /// Accountant: an account, its first key, and, for a guest, its grant if there is one to give.
+    OpenAccount(OpenAccount),
+    /// Accountant.
+    AddKey { account: AccountId, key: KeyHash },
+    /// Accountant.
+    RevokeKey { account: AccountId, key: KeyHash },
+    /// Accountant.
+    BanAccount { account: AccountId, banned: bool },
+
+    /// Worker Registry. `token` is the hash of the secret.
+    IssueToken { token: KeyHash, owner: AccountId },
+    /// Worker Registry: the edge has checked the worker's proof of its key.
+    Enrol { token: KeyHash, worker: WorkerId, name: String },
+    /// Worker Registry.
+    RemoveWorker { worker: WorkerId },
+    /// Worker Registry.
+    BanWorker { worker: WorkerId, banned: bool },
+    /// Worker Registry: a session opened, or its offers changed. The edge has checked the key and
+    /// the tokens of the leases. `owner`, `own` and `proven` are filled in by the registry.
+    Attach(Slots),
+    /// Worker Registry: a sign of life.
+    Heard { worker: WorkerId, session: SessionId },
+    /// Worker Registry: a sign of life, and these leases go on.
+    Renew { worker: WorkerId, session: SessionId, leases: Vec<LeaseClaim> },
+    /// Worker Registry: the connection closed.
+    Detach { worker: WorkerId, session: SessionId },
+
+    /// Node: message `number` from another node. Answered by `Ok` once synced: acknowledge then.
+    Deliver { from: NodeId, number: u64, bytes: Vec<u8> },
+    /// Node: another node has everything up to `number`.
+    Acknowledged { by: NodeId, number: u64 },
+}
+
+#[derive(Clone, Debug)]
+pub struct OpenAccount {
+    pub account: AccountId,
+    pub kind: AccountKind,
+    pub key: KeyHash,
+    pub name_secret: [u8; 32],
+    pub network: NetworkKey,
+    /// Of the grant's leaf.
+    pub salt: [u8; 16],
+}
+
+/// What the edge found about an idempotency key in the read tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prior {
+    pub intent: IntentId,
+    pub body: Digest,
+}
+
+/// What a realm gives its guests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GrantPolicy {
+    pub asset: Asset,
+    pub amount: Amount,
+    /// Paid out in one UTC day at most.
+    pub daily_total: Amount,
+    /// Guest accounts of one client network in one UTC day.
+    pub daily_per_network: u32,
+}

@@ -1,0 +1,77 @@
+//! Every bound of the realm, in one place. A bound that is reached gives a clear rejection;
+//! nothing is dropped in silence. Sizes are bytes, times milliseconds, unless the name says so.
+
+/// Accounts a realm holds. About 200 bytes of memory each.
+pub const ACCOUNTS_MAX: usize = 1_000_000;
+/// Keys of one account.
+pub const KEYS_PER_ACCOUNT_MAX: usize = 8;
+/// Open intents of a realm, queued and running together.
+pub const OPEN_INTENTS_MAX: usize = 100_000;
+/// Open intents of one account.
+pub const OPEN_INTENTS_PER_ACCOUNT_MAX: usize = 10_000;
+/// Enrolled workers.
+pub const WORKERS_MAX: usize = 20_000;
+/// Enrolment tokens waiting to be used.
+pub const TOKENS_MAX: usize = 1_000;
+/// Tokens of one account.
+pub const TOKENS_PER_ACCOUNT_MAX: usize = 16;
+/// Life of an enrolment token.
+pub const TOKEN_LIFE_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// Offers of one worker.
+pub const OFFERS_PER_WORKER_MAX: usize = 32;
+/// Slots of one offer.
+pub const SLOTS_PER_OFFER_MAX: u32 = 1_024;
+/// Different pools a router knows at a time.
+pub const POOLS_MAX: usize = 4_096;
+/// Leases named in one worker message.
+pub const LEASES_PER_MESSAGE_MAX: usize = 4_096;
+
+/// A lease lasts this long without a renewal; a dead worker is found within it.
+pub const LEASE_MS: u64 = 3_000;
+/// How often a worker renews and says that it lives: three chances a lease.
+pub const HEARTBEAT_MS: u64 = 900;
+/// A session silent for this long is over. Below the lease, so the loss is known first.
+pub const SESSION_SILENCE_MS: u64 = 2_800;
+/// The hold's own expiry comes this much after deadline and lease: later than every other timer.
+pub const HOLD_GRACE_MS: u64 = 60_000;
+/// Without progress for this long the Event Processor repeats its last message for an intent.
+pub const STALL_MS: u64 = 5_000;
+/// The edge has this long to answer a `Stop` before it is asked again.
+pub const STOP_REPEAT_MS: u64 = 1_000;
+/// An idempotency key stays in the state for this long after its intent's end.
+pub const IDEMPOTENCY_MS: u64 = 60_000;
+/// Idempotency keys of ended intents held in the state.
+pub const IDEMPOTENCY_MAX: usize = 100_000;
+
+/// Attempts of one intent, each on another worker.
+pub const ATTEMPTS_MAX: u32 = 3;
+/// Retries are at most this share of an account's dispatches, in per cent, once it has had
+/// [`RETRIES_FREE`] of them.
+pub const RETRY_PER_CENT_MAX: u64 = 10;
+/// Retries an account may always have, so that a small account is not refused its first.
+pub const RETRIES_FREE: u64 = 10;
+
+/// Queued intents of one flow (realm, account, class).
+pub const LEAF_ITEMS_MAX: usize = 4_096;
+/// Payload bytes that the queued intents of one flow stand for.
+pub const LEAF_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Queued intents of one pool.
+pub const POOL_ITEMS_MAX: usize = 65_536;
+/// Payload bytes that the queued intents of one pool stand for.
+pub const POOL_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Nodes of the flow tree.
+pub const FLOWS_MAX: usize = 1_000_000;
+
+/// Good results that end a worker's probation.
+pub const PROBATION_RESULTS: u32 = 20;
+
+/// Messages to one other node that wait for their acknowledgement.
+pub const OUTBOX_MAX: usize = 65_536;
+/// A message between nodes.
+pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+/// Outbox messages are sent again after this long without an acknowledgement.
+pub const OUTBOX_REPEAT_MS: u64 = 500;
+
+/// The longest deadline any manifest may allow.
+pub const DEADLINE_MAX_MS: u64 = 24 * 60 * 60 * 1000;

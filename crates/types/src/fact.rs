@@ -1,0 +1,178 @@
+//! Facts: what a service decided, in the past tense. The durable state of a realm is the fold of
+//! its facts, for ever; so variants are only ever added at the end, and never changed.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::amount::Amount;
+use crate::id::{AccountId, IntentId, KeyHash, NodeId, RealmId, TransferId, WorkerId};
+use crate::intent::{Idempotency, IntentMeta, Outcome, Usage};
+use crate::time::Time;
+
+/// One append to the log: everything a node decided in one go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch {
+    /// Dense, from 1.
+    pub number: u64,
+    pub at: Time,
+    pub facts: Vec<Fact>,
+}
+
+/// The money of a realm. Names and decimals stand in [`Fact::LedgerOpened`].
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub enum Asset {
+    /// Given by the realm: spendable, never withdrawable.
+    #[serde(rename = "grant")]
+    Grant,
+    /// The token: machine symbol `9000`.
+    #[serde(rename = "9000")]
+    Token,
+}
+
+impl Asset {
+    pub const ALL: [Self; 2] = [Self::Grant, Self::Token];
+
+    pub const fn symbol(self) -> &'static str {
+        match self {
+            Self::Grant => "grant",
+            Self::Token => "9000",
+        }
+    }
+}
+
+impl fmt::Display for Asset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.symbol())
+    }
+}
+
+/// One side of a transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Purse {
+    /// What an account may spend: a liability of the realm, never below zero.
+    Available(AccountId),
+    /// What an account has reserved: a liability of the realm, never below zero.
+    Held(AccountId),
+    /// The realm's own share: a liability, never below zero.
+    RealmFee,
+    /// Where grants come from: carries the other side, never above zero.
+    GrantIssue,
+    /// What stands on a chain: carries the other side, never above zero.
+    ChainBridge,
+}
+
+/// Why money moved. The names are those of `GET /v1/account/transfers`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TransferKind {
+    Grant,
+    Hold,
+    Capture,
+    Fee,
+    Void,
+    Expire,
+    Deposit,
+    Withdraw,
+}
+
+/// One movement of money, above zero: debited from one purse, credited to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transfer {
+    /// Dense, from 1: the leaf's place in the public log.
+    pub sequence: u64,
+    pub id: TransferId,
+    pub kind: TransferKind,
+    pub from: Purse,
+    pub to: Purse,
+    pub asset: Asset,
+    pub amount: Amount,
+    /// Of what resolves a hold: the hold's transfer.
+    pub hold: Option<TransferId>,
+}
+
+/// Who an account belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AccountKind {
+    /// Made by anybody, without sign-up.
+    Guest,
+    /// The realm's own: owns the embedded worker and receives the fee.
+    Realm,
+}
+
+/// A client's network prefix, hashed with a daily salt so that the log names no address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NetworkKey(pub [u8; 16]);
+
+/// What was decided. Each variant names the service that applies it in its comment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fact {
+    /// Node: a boot began; its epoch was synced before its first effect.
+    NodeStarted { epoch: u32 },
+    /// Node: a message for another node stands in the outbox. `bytes` is an encoded message.
+    MessageSent { to: NodeId, number: u64, bytes: Vec<u8> },
+    /// Node: the receiver has everything up to `number`.
+    MessageAcknowledged { by: NodeId, number: u64 },
+    /// Node: message `number` of that sender was taken.
+    MessageTaken { from: NodeId, number: u64 },
+
+    /// Accountant, always the first of a ledger.
+    LedgerOpened { realm: RealmId, assets: Vec<(Asset, u8)>, owner: AccountId },
+    /// Accountant. `name_secret` opens the account's name in the public log.
+    AccountOpened { account: AccountId, kind: AccountKind, name_secret: [u8; 32] },
+    /// Accountant.
+    KeyAdded { account: AccountId, key: KeyHash },
+    /// Accountant.
+    KeyRevoked { key: KeyHash },
+    /// Accountant.
+    AccountBanned { account: AccountId, banned: bool },
+    /// Accountant: a grant was paid out; counts against its day and network.
+    GrantPaid { transfer: Transfer, network: NetworkKey, day: u64, salt: [u8; 16] },
+    /// Accountant: funds are reserved. `transfer` is `None` for a hold of zero.
+    HoldPlaced {
+        intent: IntentId,
+        account: AccountId,
+        asset: Asset,
+        amount: Amount,
+        /// The edge and boot whose end voids this hold, for an ephemeral intent.
+        edge: Option<(NodeId, u32)>,
+        /// The backstop: later than every other timer of the intent.
+        expires: Time,
+        transfer: Option<Transfer>,
+        idempotency: Option<Idempotency>,
+        salt: [u8; 16],
+    },
+    /// Accountant: the one terminal decision of an intent.
+    HoldResolved {
+        intent: IntentId,
+        outcome: Outcome,
+        usage: Usage,
+        worker: Option<WorkerId>,
+        transfers: Vec<Transfer>,
+        salt: [u8; 16],
+    },
+
+    /// Event Processor: a durable intent waits for admission.
+    IntentOpened { meta: Box<IntentMeta>, deadline: Time },
+    /// Event Processor: the router has taken it.
+    IntentAccepted { intent: IntentId },
+    /// Event Processor: it is over, or was refused.
+    IntentEnded { intent: IntentId },
+
+    /// Worker Registry: a one-time enrolment token, by hash.
+    TokenIssued { token: KeyHash, owner: AccountId, expires: Time },
+    /// Worker Registry: the token is used up.
+    WorkerEnrolled { worker: WorkerId, owner: AccountId, name: String, token: KeyHash, own: bool },
+    /// Worker Registry.
+    WorkerBanned { worker: WorkerId, banned: bool },
+    /// Worker Registry.
+    WorkerRemoved { worker: WorkerId },
+    /// Worker Registry: results since probation began; passed at the count in `limits`.
+    WorkerServed { worker: WorkerId, passed: bool },
+    /// Worker Registry: tokens past their time, by hash.
+    TokensExpired { tokens: Vec<KeyHash> },
+}
+

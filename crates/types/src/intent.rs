@@ -1,0 +1,148 @@
+//! What the realm knows of an intent besides its payload, and how an intent can end.
+
+use serde::{Deserialize, Serialize};
+
+use crate::amount::{Amount, Price};
+use crate::fact::Asset;
+use crate::id::{AccountId, Attempt, Digest, IntentId, NodeId};
+use crate::rejection::Code;
+
+/// Whose workers may serve.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Trust {
+    /// Only workers of the realm's own account.
+    Own,
+    /// Own ones, and those that passed probation.
+    Certified,
+    #[default]
+    Any,
+}
+
+/// The flow's own split: interactive work has more weight than batch work.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    #[default]
+    Interactive,
+    Batch,
+}
+
+/// Everything but the payload. The payload stays at the edge named here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IntentMeta {
+    pub id: IntentId,
+    pub account: AccountId,
+    /// The manifest's name, for example `chat`.
+    pub name: String,
+    pub model: Option<String>,
+    pub trust: Trust,
+    pub class: Class,
+    /// Survives a restart of its edge.
+    pub durable: bool,
+    /// May begin again after a piece was delivered.
+    pub restart: bool,
+    pub edge: NodeId,
+    /// The boot of the edge that holds the payload of an ephemeral intent.
+    pub edge_epoch: u32,
+    /// The most the payer pays; the hold.
+    pub ceiling: Amount,
+    /// The largest unit price that may serve: the price band.
+    pub price_max: Price,
+    /// The edge's own upper bound of billable units.
+    pub units_max: u64,
+    /// The payload's size.
+    pub bytes: u64,
+    /// Time left until the deadline, when this was sent. Never a wall-clock moment.
+    pub remaining_ms: u64,
+    pub idempotency: Option<Idempotency>,
+    /// Fresh randomness for the hashes of this intent's leaves in the public log.
+    pub salt: [u8; 16],
+}
+
+/// What binds a client's (account, source, id) to one intent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Idempotency {
+    /// SHA-256 over account, source and id.
+    pub key: Digest,
+    /// SHA-256 of the body: the same key with another body is a conflict.
+    pub body: Digest,
+}
+
+/// Metered units; `units` is what is billed, the two parts are informative.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Usage {
+    pub units: u64,
+    #[serde(default)]
+    pub input: u64,
+    #[serde(default)]
+    pub output: u64,
+}
+
+/// Why an intent completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    Done,
+    /// What the ceiling buys was used up.
+    Ceiling,
+}
+
+/// The one end of an intent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    Completed(Reason),
+    Failed(Code),
+    Cancelled,
+    Expired,
+    /// Never admitted: the router had no place for it. No end event is published for it.
+    Refused,
+}
+
+/// How an intent ended, as the accountant resolved it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    pub intent: IntentId,
+    pub outcome: Outcome,
+    pub usage: Usage,
+    pub asset: Asset,
+    /// What was captured.
+    pub cost: Amount,
+    /// What was released.
+    pub refunded: Amount,
+    /// The number of the resolution's first transfer, 0 if nothing moved.
+    pub sequence: u64,
+}
+
+/// What an edge asks for when work on an intent stops, with its own metered figure, taken after it
+/// stopped forwarding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndRequest {
+    pub intent: IntentId,
+    /// The attempt this speaks of; `None` when the intent may still be queued.
+    pub attempt: Option<Attempt>,
+    pub why: Why,
+    pub usage: Usage,
+    /// Whether any piece reached the client's buffer.
+    pub delivered: bool,
+}
+
+/// Why work stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Why {
+    Completed(Reason),
+    /// The worker failed; `retry` says whether another may do better.
+    WorkerFailed {
+        code: Code,
+        retry: bool,
+    },
+    Cancelled,
+    Expired,
+    /// The edge no longer has the payload.
+    PayloadGone,
+}

@@ -1,0 +1,83 @@
+//! Intent manifests: what a kind of intent is, how it is metered and what it costs.
+
+use serde::{Deserialize, Serialize};
+
+use crate::amount::Price;
+
+/// One intent type, read from TOML. Schemas are JSON Schema documents.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    pub name: String,
+    pub version: u32,
+    /// One sentence for people.
+    pub summary: String,
+    /// JSON Schema of a request's data.
+    pub parameters: serde_json::Value,
+    pub meter: Meter,
+    /// The list price, per units of the meter.
+    pub price: Price,
+    pub deadline: Deadline,
+    /// The same data gives the same result on every worker.
+    pub pure: bool,
+    /// The largest payload in bytes.
+    pub bytes_max: u64,
+    pub check: Check,
+}
+
+/// What is counted, and the upper bound that the edge computes by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Meter {
+    /// What a unit is called: `token`, `intent`, `point`.
+    pub unit: String,
+    pub bound: Bound,
+    /// Output units when the request names no limit of its own.
+    #[serde(default)]
+    pub output_default: u64,
+    /// The largest output limit a request may name.
+    #[serde(default)]
+    pub output_max: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bound {
+    /// One an intent, whatever it holds.
+    One,
+    /// The bytes of the data.
+    Bytes,
+    /// The bytes of the data, and the output limit: the stream is cut when they are used up.
+    BytesAndOutput,
+    /// The product of `shape`.
+    Points,
+}
+
+impl Bound {
+    /// Whether a ceiling below the bound may be cut in mid-stream; else it is refused at admission.
+    pub fn may_be_cut(self) -> bool {
+        matches!(self, Self::BytesAndOutput)
+    }
+}
+
+/// Milliseconds from admission to the latest end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deadline {
+    pub default_ms: u64,
+    pub max_ms: u64,
+}
+
+/// How a result from a stranger's worker is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Check {
+    /// Nothing to check but that it came.
+    None,
+    /// By duplicates and reputation.
+    Duplicate,
+    /// By re-execution with tolerance.
+    Reexecution,
+    /// By a secret random projection.
+    Projection,
+}
