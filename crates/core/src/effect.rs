@@ -40,7 +40,10 @@ pub enum Effect {
     Adopt(Assignment),
     /// Router: the attempt is void; tell its worker and drop what it still sends.
     Revoke { edge: NodeId, worker: WorkerId, session: SessionId, intent: IntentId, attempt: Attempt },
-    /// Router: an attempt that may have delivered pieces is given up; another will begin.
+    /// Router: the attempt's worker is lost. Stop forwarding it and send [`crate::Command::End`]
+    /// with `WorkerFailed`: only the edge knows what was delivered.
+    Lost { intent: IntentId, attempt: Attempt },
+    /// Router: an attempt that delivered pieces is given up and another will begin.
     Restarted { intent: IntentId, attempt: Attempt },
     /// Router: what can be asked here has changed.
     PoolsChanged,
@@ -48,8 +51,10 @@ pub enum Effect {
     /// Registry: close this session; its worker is silent, replaced or banned.
     CloseSession { edge: NodeId, worker: WorkerId, session: SessionId, why: CloseReason },
 
-    /// Node: send to another node until it acknowledges.
+    /// Node: send to another node. It is asked again until the other acknowledges.
     Send { to: NodeId, number: u64, bytes: Arc<[u8]> },
+    /// Node: everything of that node up to `number` is taken and synced.
+    Acknowledge { to: NodeId, number: u64 },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

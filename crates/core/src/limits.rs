@@ -75,3 +75,15 @@ pub const OUTBOX_REPEAT_MS: u64 = 500;
 
 /// The longest deadline any manifest may allow.
 pub const DEADLINE_MAX_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// A pool that no worker serves any more keeps its queue for this long, then fails it.
+pub const UNSERVED_MS: u64 = 30_000;
+/// What an intent is thought to take before any of its kind was measured, in slot-milliseconds.
+pub const FIRST_ESTIMATE_MS: u64 = 1_000;
+/// Kinds of work whose duration is remembered.
+pub const ESTIMATES_MAX: usize = 4_096;
+/// Accounts whose retries are counted; beyond it the counts start anew.
+pub const RETRY_ACCOUNTS_MAX: usize = 100_000;
+/// How much pools served by different slots remember of each other's service, in slot-milliseconds
+/// of a flow of weight 1.
+pub const QUEUE_HORIZON_MS: u64 = 600_000;

@@ -155,11 +155,9 @@ pub enum Fact {
         salt: [u8; 16],
     },
 
-    /// Event Processor: a durable intent waits for admission.
-    IntentOpened { meta: Box<IntentMeta>, deadline: Time },
-    /// Event Processor: the router has taken it.
-    IntentAccepted { intent: IntentId },
-    /// Event Processor: it is over, or was refused.
+    /// Event Processor: the router has taken a durable intent.
+    IntentOpened { meta: Box<IntentMeta>, asset: Asset, deadline: Time },
+    /// Event Processor: a durable intent is over.
     IntentEnded { intent: IntentId },
 
     /// Worker Registry: a one-time enrolment token, by hash.

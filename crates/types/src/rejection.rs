@@ -224,6 +224,10 @@ pub enum Rejection {
     RealmRestarted,
     #[error("the deadline has passed")]
     Expired,
+    #[error("message {expected} of that node comes first")]
+    MessageGap { expected: u64 },
+    #[error("that is not a message of this version")]
+    MessageUnreadable,
 }
 
 /// What a bound of the core counts.
@@ -267,6 +271,7 @@ impl Rejection {
             Self::TokenInvalid => Code::TokenInvalid,
             Self::RealmRestarted => Code::RealmRestarted,
             Self::Expired => Code::Expired,
+            Self::MessageGap { .. } | Self::MessageUnreadable => Code::Protocol,
         }
     }
 

@@ -1,17 +1,104 @@
-//! SafeQueue (API in place; bodies follow).
-#![allow(unused_variables, reason = "bodies are being filled in")]
+//! SafeQueue: a fair queue over flow paths realm → account → class → FIFO, for many pools whose
+//! workers share slots.
+//!
+//! # Purpose
+//! Decide which queued item a freed slot takes, so that siblings at every level of the tree get
+//! service in proportion to their weights, measured in what their work really cost. The algorithm is
+//! hierarchical start-time fair queueing: Goyal, Vin and Cheng, "Start-time Fair Queuing: A Scheduling
+//! Algorithm for Integrated Services Packet Switching Networks", SIGCOMM 1996, the hierarchy being its
+//! section 5. Charging an estimate and serving many at once follows SFQ(D): Jin, Chase and Kaur,
+//! "Interposed Proportional Sharing for a Storage Service Utility", SIGMETRICS 2004.
+//!
+//! # How
+//! A node of weight w has a start tag S, a parent has a virtual time V: the largest S dispatched. An
+//! enqueue lifts an idle child to V, so idling earns no credit. A dispatch walks down the smallest
+//! (S, age), adds `estimate · 2³² / w` at each level, and `correct`/`finish` replace that estimate by
+//! the cost so far. An item's contribution is never negative.
+//!
+//! **Flow first, pool last.** A slot that serves several pools walks the tree over all of them at
+//! once, and only inside the chosen leaf do pools take turns (start-time order, weight per pool).
+//! Choosing the pool first would give each pool its share: an account in five pools would then get
+//! four fifths against an account in one of them. Spreading must gain nothing, so flows come first.
+//!
+//! **One flow, many pools.** Pools that share a worker, directly or through others, form a *domain*.
+//! Every charge goes to all seats (places in pools) that the node has in the domain, so service
+//! anywhere counts everywhere. S and V are kept per pool on one common line, because the pools of a
+//! domain can be served at different speeds. One S for all would either let a flow that waits in a
+//! slow pool save credit for a fast one, or, lifted on entry, cost it its turn in the slow one. V of
+//! every pool a slot serves is raised at its dispatch, so pools served by the same slots
+//! keep the same V, and a flow has the same S in all of them. Where slots differ, the *horizon*
+//! bounds memory: a charge from elsewhere puts a flow at most a horizon ahead of a pool's V, and
+//! pools that meet in a slot are moved to within a horizon of each other (`walk::align`).
+//!
+//! # Promises (each is a test)
+//! * For siblings f, g that both hold an item eligible for every slot given out in an interval, with D
+//!   slots out at most and l the largest of estimate and actual of one item,
+//!   `|W_f/w_f − W_g/w_g| ≤ (D+1)(l_f/w_f + l_g/w_g)`, if since both became busy every slot of the
+//!   domain served both of them; else up to four horizons more.
+//! * A slot is given out whenever an item that it may take is among those the bounded look reaches.
+//! * Refused calls change nothing; the same calls give the same answers.
+//! * Debt outlives idleness: an idle flow is forgotten only when V has passed its S in that pool, or
+//!   when nothing of its parent is queued or in flight in the whole domain (SFQ's end of a busy period:
+//!   there is then nobody to owe). Memory is therefore bounded by what is open and
+//!   what is owed, and hard by `QueueLimits::flows`.
+//! * Merging and splitting domains carries each lag S − V over exactly (`domain.rs`).
+//!
+//! # Refused heads
+//! A retry must go to another worker, so `dispatch` takes a filter. It looks at no more than 16 items
+//! in all and 4 of one leaf and pool, in the order of fairness. A flow that is passed over keeps its
+//! tag and so its turn, but saves up at most a horizon of credit meanwhile. If all looked at are
+//! refused the slot stays free until the router asks again.
+//!
+//! # Deliberately absent
+//! Clock, deadlines, leases, prices, identities, workers' health; reordering for locality within a
+//! quantum; counters exchanged between routers. A flow that a fast pool serves beyond its share may
+//! wait long for a slow contended pool of the domain while it keeps using the fast one: that is what
+//! sharing counters means; deadlines end such waits.
 
-/// Opaque key of a realm or of an account inside a realm.
+mod charge;
+mod check;
+mod domain;
+mod items;
+mod slab;
+mod tree;
+mod virtual_time;
+mod walk;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use charge::{Charges, Origin};
+use domain::Domains;
+use items::{End, Items};
+use tree::{ROOT, Tree};
+use virtual_time::scaled;
+use walk::{LOOK_TOTAL, Walk, seats_in};
+
+/// Opaque key of a realm, or of an account inside its realm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FlowKey(pub [u8; 16]);
 
-/// The two classes of one account; weights are `CLASS_WEIGHTS`.
+/// The two classes of an account; their weights are [`Class::weight`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
     Interactive,
     Batch,
 }
 
+impl Class {
+    /// Interactive work gets four fifths of its account's service while both classes wait.
+    #[must_use]
+    pub const fn weight(self) -> u32 {
+        match self {
+            Self::Interactive => 4,
+            Self::Batch => 1,
+        }
+    }
+}
+
+/// Whose work an item is: the path from the root of the tree to a leaf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FlowPath {
     pub realm: FlowKey,
@@ -19,42 +106,52 @@ pub struct FlowPath {
     pub class: Class,
 }
 
+/// A pool, as the router numbers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PoolId(pub u32);
 
+/// A queued item (an intent), as the router names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ItemId(pub [u8; 16]);
 
+/// A worker, as the router numbers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WorkerKey(pub u64);
 
-/// One queued piece of work. `bytes` counts against the byte bounds; `cost_estimate` in slot-ms.
+/// One piece of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Item {
     pub id: ItemId,
     pub pool: PoolId,
     pub flow: FlowPath,
+    /// Counts against the byte bounds.
     pub bytes: u64,
+    /// Slot-milliseconds; charged at dispatch, 0 as 1, above 2⁴⁸ as 2⁴⁸.
     pub cost_estimate: u64,
 }
 
+/// Bounds. A bound is reached, not passed: `leaf_items: 3` holds three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueLimits {
-    /// Most items one leaf (realm, account, class) holds over all pools.
+    /// Items of one leaf (realm, account, class) over all pools.
     pub leaf_items: u32,
+    /// Bytes of one leaf over all pools.
     pub leaf_bytes: u64,
+    /// Items of one pool.
     pub pool_items: u32,
+    /// Bytes of one pool.
     pub pool_bytes: u64,
-    /// Most (tree node, pool) entries: realms, accounts and classes, each counted once a pool.
+    /// Seats: realms, accounts and classes, each counted once for every pool it is known in.
     pub flows: u32,
-    /// How much service (slot-ms of a flow of weight 1) pools remember of each other.
+    /// How much pools served by different slots remember of each other, in slot-milliseconds of a
+    /// flow of weight 1. Large against one item's cost; ten minutes are a good start.
     pub horizon: u64,
 }
 
-/// Why `enqueue` refused; nothing changed.
+/// Why nothing was queued; nothing changed. Checked in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Full {
-    /// An item of this id is already queued: a caller's error, not a full queue.
+    /// An item of this id is queued already: the caller's mistake, not a bound.
     Duplicate,
     PoolItems,
     PoolBytes,
@@ -63,21 +160,23 @@ pub enum Full {
     Flows,
 }
 
-/// Whose weight `set_weight` sets.
+/// What a weight belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Weighted {
     Realm(FlowKey),
     Account { realm: FlowKey, account: FlowKey },
+    /// Orders the items of one leaf that wait in several pools; takes nothing from other flows.
     Pool(PoolId),
 }
 
-/// Handle of one dispatch; stays valid until `finish`; a stale one is ignored.
+/// Handle of one dispatch until it is finished. A stale one is ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Charge {
     slot: usize,
     generation: u64,
 }
 
+/// What a freed slot takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dispatched {
     pub item: Item,
@@ -89,98 +188,380 @@ pub struct Dispatched {
 pub struct Backlog {
     pub items: u64,
     pub bytes: u64,
-    /// Sum of the estimates of the queued items, slot-ms.
+    /// Sum of the estimates, slot-milliseconds.
     pub cost: u64,
 }
 
-#[derive(Debug)]
+impl Backlog {
+    fn add(&mut self, item: &Item) {
+        self.items = self.items.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(item.bytes);
+        self.cost = self.cost.saturating_add(counted_cost(item));
+    }
+
+    fn take(&mut self, item: &Item) {
+        self.items = self.items.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(item.bytes);
+        self.cost = self.cost.saturating_sub(counted_cost(item));
+    }
+}
+
+/// An estimate of nothing would let a flow pass without its tag moving.
+fn counted_cost(item: &Item) -> u64 {
+    item.cost_estimate.clamp(1, virtual_time::MAX_COST)
+}
+
+/// The queue. See the module's documentation.
+#[derive(Clone, Debug)]
 pub struct SafeQueue {
     limits: QueueLimits,
+    tree: Tree,
+    items: Items,
+    charges: Charges,
+    domains: Domains,
+    /// Pools that hold items.
+    pools: BTreeMap<PoolId, Backlog>,
+    /// Weights other than 1, whether or not their node exists at the moment.
+    weights: BTreeMap<Weighted, u32>,
+    /// How far retries have pushed the number of seats beyond its bound at most.
+    over_flows: usize,
 }
 
 impl SafeQueue {
     #[must_use]
     pub fn new(limits: QueueLimits) -> Self {
-        Self { limits }
+        Self {
+            limits,
+            tree: Tree::new(scaled(limits.horizon, 1)),
+            items: Items::new(),
+            charges: Charges::new(),
+            domains: Domains::default(),
+            pools: BTreeMap::new(),
+            weights: BTreeMap::new(),
+            over_flows: 0,
+        }
     }
-    /// Queues at the tail of the item's leaf.
+
+    /// Queues an item at the tail of its leaf in its pool.
+    ///
+    /// # Errors
+    /// The first of [`Full`] that applies; nothing has changed then.
     pub fn enqueue(&mut self, item: Item) -> Result<(), Full> {
-        Err(Full::Flows)
+        self.admit(&item)?;
+        self.insert(item, End::Tail);
+        Ok(())
     }
-    /// A retry: back to the head of its leaf, beyond the bounds if need be (it was admitted once);
-    /// fails only with `Full::Duplicate`. Call `finish` on the failed attempt's charge first.
+
+    /// Queues a retry at the head of its leaf in its pool; its next dispatch is charged anew. `finish`
+    /// the failed attempt first. It was admitted once, so bounds don't refuse it: what is beyond them
+    /// is no more than what was outstanding.
+    ///
+    /// # Errors
+    /// [`Full::Duplicate`] only.
     pub fn requeue(&mut self, item: Item) -> Result<(), Full> {
-        Err(Full::Flows)
+        if self.contains(item.id) {
+            return Err(Full::Duplicate);
+        }
+        self.insert(item, End::Head);
+        let limit = usize::try_from(self.limits.flows).unwrap_or(usize::MAX);
+        self.over_flows = self.over_flows.max(self.tree.size().saturating_sub(limit));
+        Ok(())
     }
-    /// Takes a queued item out; nothing is charged. False: not queued (unknown or dispatched).
+
+    /// Takes a queued item out; nothing is charged. False: it is not queued.
     pub fn remove(&mut self, id: ItemId) -> bool {
-        false
+        let Some(at) = self.items.index.get(&id).copied() else { return false };
+        let Some((_, leaf)) = self.take(at) else { return false };
+        let mut path = Vec::new();
+        let mut seat = leaf;
+        while let Some(s) = self.tree.seats.get(seat) {
+            path.push((s.node, s.domain));
+            seat = s.up;
+        }
+        self.tree.settle(leaf);
+        self.end_busy_periods(&path);
+        true
     }
-    /// A freed slot that may serve `pools` takes the next item. `eligible` refuses items this
-    /// worker may not have again; a bounded number is looked at.
+
+    /// A freed slot that serves `pools` takes an item: the one whose turn it is among those for which
+    /// `eligible` is true. `eligible` is to refuse only what this worker must not have again; see
+    /// "Refused heads" above for the bound of the look. `None`: nothing found, and nothing charged.
     pub fn dispatch(
         &mut self,
         pools: &[PoolId],
         eligible: &mut dyn FnMut(ItemId) -> bool,
     ) -> Option<Dispatched> {
-        None
+        let sorted;
+        let pools = if pools.is_sorted_by(|a, b| a < b) {
+            pools
+        } else {
+            let mut own = pools.to_vec();
+            own.sort_unstable();
+            own.dedup();
+            sorted = own;
+            &sorted
+        };
+        let mut walk = Walk {
+            pools,
+            items: &self.items,
+            eligible,
+            budget: LOOK_TOTAL,
+            steps: Vec::new(),
+            skipped: Vec::new(),
+        };
+        let at = walk.run(&mut self.tree)?;
+        let (steps, skipped) = (walk.steps, walk.skipped);
+        let leaf = self.items.slab.get(at)?.leaf;
+        let item = self.items.slab.get(at)?.item;
+        let from = Origin {
+            leaf,
+            root: self.tree.seat_of(ROOT, item.pool)?,
+            domain: self.domains.of(item.pool),
+            pool_weight: self.weight(Weighted::Pool(item.pool)),
+            pools,
+        };
+        self.start_turn(leaf);
+        let path = steps.iter().rev().map(|s| s.node);
+        let charge = self.charges.begin(&mut self.tree, path, from, counted_cost(&item));
+        self.take(at);
+        for step in &steps {
+            for parent in &step.parents {
+                self.tree.raise_clock(*parent, step.start);
+            }
+        }
+        self.limit_credit(&skipped, pools);
+        Some(Dispatched { item, charge })
     }
-    /// The cost so far (slot-ms) of an outstanding dispatch replaces what was charged for it.
-    /// False: a stale handle.
+
+    /// Replaces what an outstanding dispatch is charged by its cost so far, slot-milliseconds, up or
+    /// down. False: a stale handle.
     pub fn correct(&mut self, charge: Charge, actual: u64) -> bool {
-        false
+        self.charges.correct(&mut self.tree, charge, actual)
     }
-    /// Last correction of a dispatch, however it ended; the handle is stale afterwards.
+
+    /// The last correction of a dispatch, however it ended; the handle is stale afterwards. False: it
+    /// was stale before.
     pub fn finish(&mut self, charge: Charge, actual: u64) -> bool {
-        false
-    }
-    /// Weight of a realm, an account or a pool, ≥ 1 (0 reads as 1); default 1; later charges only.
-    pub fn set_weight(&mut self, whose: Weighted, weight: u32) {}
-    /// States which pools a worker's slots serve (replaces what was said before).
-    pub fn set_slots(&mut self, worker: WorkerKey, pools: &[PoolId]) {}
-    pub fn remove_worker(&mut self, worker: WorkerKey) {}
-    #[must_use]
-    pub fn len(&self) -> usize {
-        0
-    }
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
+        if !self.charges.correct(&mut self.tree, charge, actual) {
+            return false;
+        }
+        let Some(open) = self.charges.end(charge) else { return false };
+        let mut path = Vec::new();
+        for part in open.parts.iter().rev() {
+            self.tree.release(part.seat);
+            let Some(s) = self.tree.seats.get(part.seat) else { continue };
+            path.push((s.node, s.domain));
+        }
+        self.tree.release(open.root);
+        // Also of domains that have split off since: what they still held for this charge is over.
+        let mut roots: Vec<(usize, PoolId)> = path.iter().map(|p| (ROOT, p.1)).collect();
+        roots.sort_unstable();
+        path.append(&mut roots);
+        path.dedup();
+        for part in open.parts.iter().rev() {
+            self.tree.settle(part.seat);
+        }
+        self.tree.settle(open.root);
+        self.end_busy_periods(&path);
         true
     }
+
+    /// Weight ≥ 1 (0 reads as 1) of a realm, an account or a pool; 1 unless set. Later charges only.
+    pub fn set_weight(&mut self, whose: Weighted, weight: u32) {
+        let weight = weight.max(1);
+        if weight == 1 {
+            self.weights.remove(&whose);
+        } else {
+            self.weights.insert(whose, weight);
+        }
+        match whose {
+            Weighted::Realm(realm) => self.tree.reweigh(&[realm], weight),
+            Weighted::Account { realm, account } => self.tree.reweigh(&[realm, account], weight),
+            Weighted::Pool(_) => {}
+        }
+    }
+
+    /// States the pools that a worker's slots serve, replacing what was stated before. Domains are
+    /// computed anew only if a kind of worker appears or disappears.
+    pub fn set_slots(&mut self, worker: WorkerKey, pools: &[PoolId]) {
+        if self.domains.state(worker, pools) {
+            self.domains.recompute(&mut self.tree);
+        }
+    }
+
+    /// The worker serves nothing any more. Its outstanding dispatches stay open until finished.
+    pub fn remove_worker(&mut self, worker: WorkerKey) {
+        if self.domains.forget(worker) {
+            self.domains.recompute(&mut self.tree);
+        }
+    }
+
+    /// Items queued in all pools.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.items.index.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.items.index.is_empty()
+    }
+
+    /// Whether an item is queued (a dispatched one is not).
     #[must_use]
     pub fn contains(&self, id: ItemId) -> bool {
-        false
+        self.items.index.contains_key(&id)
     }
+
     /// Items queued in a pool.
     #[must_use]
     pub fn depth(&self, pool: PoolId) -> u64 {
-        0
+        self.pools.get(&pool).map_or(0, |b| b.items)
     }
+
+    /// Bytes queued in a pool.
     #[must_use]
     pub fn bytes(&self, pool: PoolId) -> u64 {
-        0
+        self.pools.get(&pool).map_or(0, |b| b.bytes)
     }
-    /// Sum of the estimates queued in a pool, slot-ms.
+
+    /// Sum of the estimates queued in a pool, slot-milliseconds.
     #[must_use]
     pub fn waiting_cost(&self, pool: PoolId) -> u64 {
-        0
+        self.pools.get(&pool).map_or(0, |b| b.cost)
     }
-    /// Estimate of how many items of its pool are served before this one. `None`: not queued.
+
+    /// About how many items of its pool are served before this one, in O(depth of the tree): at every
+    /// level its siblings are taken to be backlogged throughout and to get turns by their weights. It
+    /// ignores differing costs, debts and what shared slots do in other pools; it is at most
+    /// `depth − 1`. `None`: not queued.
     #[must_use]
     pub fn position(&self, id: ItemId) -> Option<u64> {
-        None
+        let entry = self.items.get(id)?;
+        let mut seat = self.tree.seats.get(entry.leaf)?;
+        let head = self.items.slab.get(seat.head)?;
+        let in_leaf = entry.ticket.saturating_sub(head.ticket);
+        let mut ahead = in_leaf.min(seat.queued.saturating_sub(1));
+        while let Some(up) = self.tree.seats.get(seat.up) {
+            let turns = u128::from(ahead.saturating_add(1));
+            let all = turns.saturating_mul(u128::from(up.ready_weight));
+            let all = all.checked_div(u128::from(seat.counted.max(1))).unwrap_or(all);
+            let most = up.queued.saturating_sub(1);
+            ahead = u64::try_from(all.saturating_sub(1)).unwrap_or(most).min(most);
+            seat = up;
+        }
+        Some(ahead)
     }
-    /// Dispatches not yet finished.
+
+    /// Dispatches that are not finished.
     #[must_use]
     pub fn outstanding(&self) -> usize {
-        0
+        self.charges.len()
     }
-    /// Pools that hold items, in order of their ids.
+
+    /// Seats in use, of `QueueLimits::flows`.
+    #[must_use]
+    pub fn flows(&self) -> usize {
+        self.tree.size()
+    }
+
+    /// The pools that hold items, in order of their ids.
     pub fn backlog(&self) -> impl Iterator<Item = (PoolId, Backlog)> + '_ {
-        std::iter::empty()
+        self.pools.iter().map(|(pool, backlog)| (*pool, *backlog))
     }
-    /// O(n) self-check for the simulator and tests.
+
+    /// Recounts everything, in O(n log n): for the simulator and the tests.
+    ///
+    /// # Errors
+    /// What is wrong.
     pub fn check_invariants(&self) -> Result<(), String> {
-        Ok(())
+        self.check_all()
+    }
+
+    fn weight(&self, whose: Weighted) -> u32 {
+        self.weights.get(&whose).copied().unwrap_or(1)
+    }
+
+    fn admit(&self, item: &Item) -> Result<(), Full> {
+        let limits = &self.limits;
+        let held = self.pools.get(&item.pool).copied().unwrap_or_default();
+        let leaf = self.tree.leaf(&item.flow).map_or((0, 0), |n| (n.items, n.bytes));
+        let seats = self.tree.size().saturating_add(self.tree.missing(&item.flow, item.pool));
+        let refusals = [
+            (self.contains(item.id), Full::Duplicate),
+            (held.items >= u64::from(limits.pool_items), Full::PoolItems),
+            (held.bytes.saturating_add(item.bytes) > limits.pool_bytes, Full::PoolBytes),
+            (leaf.0 >= limits.leaf_items, Full::LeafItems),
+            (leaf.1.saturating_add(item.bytes) > limits.leaf_bytes, Full::LeafBytes),
+            (seats > usize::try_from(limits.flows).unwrap_or(usize::MAX), Full::Flows),
+        ];
+        refusals.iter().find(|r| r.0).map_or(Ok(()), |r| Err(r.1))
+    }
+
+    fn insert(&mut self, item: Item, end: End) {
+        let FlowPath { realm, account, class } = item.flow;
+        let weights = [
+            self.weight(Weighted::Realm(realm)),
+            self.weight(Weighted::Account { realm, account }),
+            class.weight(),
+        ];
+        let domain = self.domains.of(item.pool);
+        let leaf = self.tree.add(&item.flow, item.pool, domain, weights);
+        self.items.link(&mut self.tree, leaf, item, end);
+        self.pools.entry(item.pool).or_default().add(&item);
+        if let Some(node) = self.leaf_node(leaf) {
+            node.items = node.items.saturating_add(1);
+            node.bytes = node.bytes.saturating_add(item.bytes);
+        }
+    }
+
+    /// Takes an item out of its FIFO and all counts; its seats are not settled yet.
+    fn take(&mut self, at: usize) -> Option<(Item, usize)> {
+        let entry = self.items.unlink(&mut self.tree, at)?;
+        let item = entry.item;
+        if let Some(pool) = self.pools.get_mut(&item.pool) {
+            pool.take(&item);
+            if pool.items == 0 {
+                self.pools.remove(&item.pool);
+            }
+        }
+        if let Some(node) = self.leaf_node(entry.leaf) {
+            node.items = node.items.saturating_sub(1);
+            node.bytes = node.bytes.saturating_sub(item.bytes);
+        }
+        self.tree.uncount(entry.leaf);
+        Some((item, entry.leaf))
+    }
+
+    fn leaf_node(&mut self, leaf: usize) -> Option<&mut tree::Node> {
+        let node = self.tree.seats.get(leaf)?.node;
+        self.tree.nodes.get_mut(node)
+    }
+
+    /// The clock of the level over a leaf's pools is the turn in service.
+    fn start_turn(&mut self, leaf: usize) {
+        let turn = self.tree.seats.get(leaf).map_or(0, |s| s.turn);
+        if let Some(node) = self.leaf_node(leaf) {
+            node.turn_clock = node.turn_clock.max(turn);
+        }
+    }
+
+    /// A node passed over because its items were refused is no further behind than a horizon.
+    fn limit_credit(&mut self, skipped: &[usize], pools: &[PoolId]) {
+        for node in skipped {
+            for seat in seats_in(&self.tree, *node, pools) {
+                let Some(s) = self.tree.seats.get(seat) else { continue };
+                let Some(up) = self.tree.seats.get(s.up) else { continue };
+                let least = up.clock.saturating_sub(self.tree.horizon);
+                self.tree.lift(seat, least);
+            }
+        }
+    }
+
+    /// `path` from the leaf up, so that a parent sees what its children have become.
+    fn end_busy_periods(&mut self, path: &[(usize, PoolId)]) {
+        for (node, domain) in path {
+            self.tree.end_busy_period(*node, *domain);
+        }
     }
 }

@@ -1,0 +1,55 @@
+# One command for each thing one does here; `make` alone lists them.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+# The steps depend on each other in the order written; cargo is parallel by itself.
+.NOTPARALLEL:
+
+export LC_ALL := C
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+MTOR := $(TARGET)/release/mtor
+# Handed to the program: make run ARGS="--listen 0.0.0.0:9000"
+ARGS ?=
+
+# Folders are sources too, so that a removed file rebuilds the page; web/ itself is not, because
+# the build writes into it.
+PAGE_SOURCES := $(shell find web -mindepth 1 \( -name node_modules -o -name dist -o -name '.*' \) \
+	-prune -o -print 2>/dev/null)
+
+.PHONY: help run prerequisites page build models test bench clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+
+run: prerequisites page build models ## build what is not built, fetch the models once, start a realm
+	@exec $(MTOR) up $(ARGS)
+
+prerequisites:
+	@scripts/prerequisites.sh
+
+web/node_modules/.stamp: web/package-lock.json
+	cd web && npm ci --no-audit --no-fund
+	@touch $@
+
+web/dist/index.html: web/node_modules/.stamp $(PAGE_SOURCES)
+	cd web && npm run build
+	@touch $@
+
+page: prerequisites web/dist/index.html ## build the web page, if its sources are newer
+
+build: page ## build the binary and the small models' program
+	cargo build --release --locked -p mtor -p mtor-models
+
+models: build ## fetch the small models, once, into .models/ or $MTOR_MODELS
+	@MTOR_MODELS="$${MTOR_MODELS:-$(CURDIR)/.models}" $(MTOR) models pull
+
+test: ## all that CI runs: style, page, lints, build, tests, documentation, browser
+	@scripts/test.sh
+
+bench: build ## benchmarks beside other systems; results with machine notes go to bench/results/
+	@bench/run.sh $(ARGS)
+
+clean: ## remove what was built; the fetched models stay
+	cargo clean
+	rm -rf web/dist web/node_modules

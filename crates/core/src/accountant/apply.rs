@@ -1,0 +1,175 @@
+//! How facts change the ledger. Nothing is decided here, and time is the record's.
+
+use mtor_types::Time;
+use mtor_types::fact::{AccountKind, Asset, Fact, NetworkKey, Transfer, TransferKind};
+use mtor_types::id::{AccountId, IntentId, KeyHash};
+use mtor_types::intent::{End, Outcome, Usage};
+
+use super::Accountant;
+use super::ledger::{Account, GrantDay, Hold, Opened, PerAsset, Remembered};
+use crate::limits;
+
+/// How long an end is told again to whoever repeats a request. Repeats come every
+/// [`limits::STALL_MS`], so a later one has lost its way for good.
+const REMEMBER_MS: u64 = limits::IDEMPOTENCY_MS;
+/// Ends remembered at most, whatever their age.
+const REMEMBER_MAX: usize = limits::IDEMPOTENCY_MAX;
+
+impl Accountant {
+    /// The only way the ledger changes. Facts of other services change nothing.
+    pub fn apply(&mut self, at: Time, fact: &Fact) {
+        match fact {
+            Fact::LedgerOpened { realm, assets, owner } => {
+                debug_assert!(self.ledger.opened.is_none(), "a ledger is opened once");
+                let (realm, assets, owner) = (*realm, assets.clone(), *owner);
+                self.ledger.opened = Some(Opened { realm, assets, owner });
+            }
+            Fact::AccountOpened { account, kind, name_secret } => {
+                self.account_opened(*account, *kind, *name_secret);
+            }
+            Fact::KeyAdded { account, key } => self.key_added(*account, *key),
+            Fact::KeyRevoked { key } => self.key_revoked(*key),
+            Fact::AccountBanned { account, banned } => {
+                if let Some(found) = self.ledger.accounts.get_mut(account) {
+                    found.banned = *banned;
+                }
+            }
+            Fact::GrantPaid { transfer, network, day, salt: _ } => {
+                self.grant_paid(transfer, *network, *day);
+            }
+            Fact::HoldPlaced {
+                intent, account, asset, amount, edge, expires, transfer, salt, ..
+            } => {
+                let (account, asset, amount) = (*account, *asset, *amount);
+                let (edge, expires, salt) = (*edge, *expires, *salt);
+                let hold = Hold { account, asset, amount, edge, expires, salt };
+                self.hold_placed(at, *intent, hold, transfer.as_ref());
+            }
+            Fact::HoldResolved { intent, outcome, usage, transfers, .. } => {
+                self.hold_resolved(at, *intent, *outcome, *usage, transfers);
+            }
+            Fact::NodeStarted { .. }
+            | Fact::MessageSent { .. }
+            | Fact::MessageAcknowledged { .. }
+            | Fact::MessageTaken { .. }
+            | Fact::IntentOpened { .. }
+            | Fact::IntentEnded { .. }
+            | Fact::TokenIssued { .. }
+            | Fact::WorkerEnrolled { .. }
+            | Fact::WorkerBanned { .. }
+            | Fact::WorkerRemoved { .. }
+            | Fact::WorkerServed { .. }
+            | Fact::TokensExpired { .. } => {}
+        }
+    }
+
+    fn account_opened(&mut self, account: AccountId, kind: AccountKind, name_secret: [u8; 32]) {
+        debug_assert!(self.ledger.opened.is_some(), "the ledger is opened first");
+        let balances = PerAsset::default();
+        let opened = Account { balances, name_secret, kind, banned: false, keys: 0 };
+        let before = self.ledger.accounts.insert(account, opened);
+        debug_assert!(before.is_none(), "an account is opened once");
+    }
+
+    fn key_added(&mut self, account: AccountId, key: KeyHash) {
+        let before = self.ledger.keys.insert(key, account);
+        debug_assert!(before.is_none(), "a key belongs to one account");
+        if let Some(found) = self.ledger.accounts.get_mut(&account) {
+            found.keys = found.keys.saturating_add(1);
+        }
+    }
+
+    fn key_revoked(&mut self, key: KeyHash) {
+        let Some(account) = self.ledger.keys.remove(&key) else { return };
+        if let Some(found) = self.ledger.accounts.get_mut(&account) {
+            found.keys = found.keys.saturating_sub(1);
+        }
+    }
+
+    fn grant_paid(&mut self, transfer: &Transfer, network: NetworkKey, day: u64) {
+        self.ledger.transfer(transfer);
+        let grants = &mut self.ledger.grants;
+        if grants.day != day {
+            *grants = GrantDay { day, ..GrantDay::default() };
+        }
+        grants.total = grants.total.checked_add(transfer.amount).unwrap_or(mtor_types::Amount::MAX);
+        let paid = grants.networks.entry(network).or_default();
+        *paid = paid.saturating_add(1);
+    }
+
+    fn hold_placed(
+        &mut self,
+        at: Time,
+        intent: IntentId,
+        hold: Hold,
+        transfer: Option<&Transfer>,
+    ) {
+        debug_assert!(!self.ledger.holds.contains_key(&intent), "an intent has one hold");
+        debug_assert_eq!(transfer.is_none(), hold.amount.is_zero());
+        if let Some(transfer) = transfer {
+            self.ledger.transfer(transfer);
+        }
+        self.index.add(intent, &hold);
+        self.ledger.holds.insert(intent, hold);
+        self.forget(at);
+    }
+
+    fn hold_resolved(
+        &mut self,
+        at: Time,
+        intent: IntentId,
+        outcome: Outcome,
+        usage: Usage,
+        transfers: &[Transfer],
+    ) {
+        let hold = self.ledger.holds.remove(&intent);
+        debug_assert!(hold.is_some(), "a hold is resolved once");
+        // A resolution without its hold moves nothing: the hold's money has moved already.
+        let Some(hold) = hold else { return };
+        self.index.remove(intent, &hold);
+        for transfer in transfers {
+            self.ledger.transfer(transfer);
+        }
+        let end = end_of(intent, hold.asset, outcome, usage, transfers);
+        debug_assert_eq!(end.cost.checked_add(end.refunded), Some(hold.amount), "all is resolved");
+        self.ledger.ends.insert(intent, Remembered { end, at });
+        self.index.ended(intent, at);
+        self.forget(at);
+    }
+
+    /// Drops ends that are old, or too many. By the record's time, so that a replay drops the same.
+    fn forget(&mut self, at: Time) {
+        let before = Time(at.0.saturating_sub(REMEMBER_MS));
+        while let Some(intent) = self.index.forget(before, REMEMBER_MAX) {
+            self.ledger.ends.remove(&intent);
+        }
+    }
+}
+
+/// The end as its transfers tell it.
+fn end_of(
+    intent: IntentId,
+    asset: Asset,
+    outcome: Outcome,
+    usage: Usage,
+    transfers: &[Transfer],
+) -> End {
+    use mtor_types::Amount;
+    let (mut cost, mut refunded) = (Amount::ZERO, Amount::ZERO);
+    for transfer in transfers {
+        let part = match transfer.kind {
+            TransferKind::Capture | TransferKind::Fee => &mut cost,
+            TransferKind::Void | TransferKind::Expire => &mut refunded,
+            TransferKind::Grant
+            | TransferKind::Hold
+            | TransferKind::Deposit
+            | TransferKind::Withdraw => {
+                debug_assert!(false, "{:?} does not resolve a hold", transfer.kind);
+                continue;
+            }
+        };
+        *part = part.checked_add(transfer.amount).unwrap_or(Amount::MAX);
+    }
+    let sequence = transfers.first().map_or(0, |transfer| transfer.sequence);
+    End { intent, outcome, usage, asset, cost, refunded, sequence }
+}

@@ -1,0 +1,198 @@
+//! Who may do what to whose: one pure function, asked by every edge before a command leaves it.
+//!
+//! Invariants: what no rule allows is denied; a rule looks at the actor, the action and the
+//! object's owner only. Deliberately absent: proof of identity (the edge has done that), bans and
+//! limits (each service's own), and any state.
+
+use mtor_types::Code;
+use mtor_types::id::{AccountId, WorkerId};
+
+/// Who asks, once proven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Actor {
+    Nobody,
+    Account(AccountId),
+    Worker(WorkerId),
+    Sysop,
+}
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// The page, what the realm says of itself, and its public log.
+    ReadPage,
+    ReadHealth,
+    ReadMetrics,
+    ReadManifests,
+    ReadPools,
+    OpenGuest,
+    Quote,
+    Submit,
+    /// Its state, its events, and why it stands where it stands.
+    ReadIntent,
+    CancelIntent,
+    ReadAccount,
+    ReadTransfers,
+    ReadReceipts,
+    ManageKeys,
+    IssueToken,
+    /// The token is the proof.
+    Enrol,
+    OpenSession,
+    /// Everything the sysop page shows.
+    ReadRealm,
+    BanAccount,
+    BanWorker,
+    RemoveWorker,
+}
+
+impl Action {
+    pub const ALL: [Self; 21] = [
+        Self::ReadPage,
+        Self::ReadHealth,
+        Self::ReadMetrics,
+        Self::ReadManifests,
+        Self::ReadPools,
+        Self::OpenGuest,
+        Self::Quote,
+        Self::Submit,
+        Self::ReadIntent,
+        Self::CancelIntent,
+        Self::ReadAccount,
+        Self::ReadTransfers,
+        Self::ReadReceipts,
+        Self::ManageKeys,
+        Self::IssueToken,
+        Self::Enrol,
+        Self::OpenSession,
+        Self::ReadRealm,
+        Self::BanAccount,
+        Self::BanWorker,
+        Self::RemoveWorker,
+    ];
+}
+
+/// What it is done to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// The realm as a whole.
+    Realm,
+    Account(AccountId),
+    /// An intent, by the account that pays for it.
+    Intent {
+        account: AccountId,
+    },
+    Worker(WorkerId),
+}
+
+/// Why not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    #[error("this needs a key; send it as `Authorization: Bearer <api key>`")]
+    Unauthenticated,
+    #[error("this key may not do that")]
+    Forbidden,
+    /// There is something, but this actor may not know.
+    #[error("nothing there, or nothing that this key may see")]
+    NotFound,
+}
+
+impl Denied {
+    pub const fn code(self) -> Code {
+        match self {
+            Self::Unauthenticated => Code::Unauthenticated,
+            Self::Forbidden => Code::Forbidden,
+            Self::NotFound => Code::NotFound,
+        }
+    }
+}
+
+/// Who may, by the kind of action.
+#[derive(Clone, Copy)]
+enum Rule {
+    /// Of the realm, by anybody.
+    Anybody,
+    /// By an account, for itself.
+    Itself,
+    /// By the account it belongs to, or the sysop.
+    Owner,
+    /// By that worker.
+    ThatWorker,
+    Sysop,
+}
+
+const fn rule(action: Action) -> Rule {
+    match action {
+        Action::ReadPage
+        | Action::ReadHealth
+        | Action::ReadMetrics
+        | Action::ReadManifests
+        | Action::ReadPools
+        | Action::OpenGuest
+        | Action::Enrol => Rule::Anybody,
+        Action::Quote | Action::Submit | Action::IssueToken => Rule::Itself,
+        Action::ReadIntent
+        | Action::CancelIntent
+        | Action::ReadAccount
+        | Action::ReadTransfers
+        | Action::ReadReceipts
+        | Action::ManageKeys => Rule::Owner,
+        Action::OpenSession => Rule::ThatWorker,
+        Action::ReadRealm | Action::BanAccount | Action::BanWorker | Action::RemoveWorker => {
+            Rule::Sysop
+        }
+    }
+}
+
+/// What kind of object an action is about; with any other it makes no sense and is denied.
+const fn fits(action: Action, object: &Object) -> bool {
+    match action {
+        Action::ReadPage
+        | Action::ReadHealth
+        | Action::ReadMetrics
+        | Action::ReadManifests
+        | Action::ReadPools
+        | Action::OpenGuest
+        | Action::Enrol
+        | Action::ReadRealm => matches!(object, Object::Realm),
+        Action::ReadIntent | Action::CancelIntent => matches!(object, Object::Intent { .. }),
+        Action::Quote
+        | Action::Submit
+        | Action::IssueToken
+        | Action::ReadAccount
+        | Action::ReadTransfers
+        | Action::ReadReceipts
+        | Action::ManageKeys
+        | Action::BanAccount => matches!(object, Object::Account(_)),
+        Action::OpenSession | Action::BanWorker | Action::RemoveWorker => {
+            matches!(object, Object::Worker(_))
+        }
+    }
+}
+
+/// Whether `actor` may do `action` to `object`.
+///
+/// # Errors
+/// `Unauthenticated` for nobody; `NotFound` where even knowing would be too much; else `Forbidden`.
+pub fn authorize(actor: &Actor, action: Action, object: &Object) -> Result<(), Denied> {
+    let owner = match object {
+        Object::Account(account) | Object::Intent { account } => Some(account),
+        Object::Realm | Object::Worker(_) => None,
+    };
+    let rule = rule(action);
+    let allowed = match (rule, actor) {
+        (Rule::Anybody, _) | (Rule::Owner | Rule::Sysop, Actor::Sysop) => true,
+        (Rule::Itself | Rule::Owner, Actor::Account(account)) => owner == Some(account),
+        (Rule::ThatWorker, Actor::Worker(worker)) => *object == Object::Worker(*worker),
+        _ => false,
+    };
+    if allowed && fits(action, object) {
+        return Ok(());
+    }
+    Err(match (rule, actor) {
+        (_, Actor::Nobody) => Denied::Unauthenticated,
+        // Another's account or intent is as good as none.
+        (Rule::Owner, Actor::Account(_)) => Denied::NotFound,
+        _ => Denied::Forbidden,
+    })
+}

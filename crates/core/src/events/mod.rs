@@ -1,0 +1,396 @@
+//! Event Processor: opens intents, keeps their deadlines, publishes their ends.
+//!
+//! Invariants: every admitted intent ends exactly once, and only by the accountant's resolution;
+//! deadline, cancel, failure and completion are requests that travel towards it. A durable intent
+//! is a fact from the moment the router has taken it until its end. Absent on purpose: prices,
+//! workers, fairness, payloads.
+
+mod open;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use mtor_types::fact::{Asset, Fact};
+use mtor_types::intent::{End, EndRequest, IntentMeta, Outcome, Why};
+use mtor_types::message::{Message, Service};
+use mtor_types::rejection::{Limited, Rejection};
+use mtor_types::{Amount, Digest, IntentId, NodeId, Time};
+use serde::{Deserialize, Serialize};
+
+use crate::command::Prior;
+use crate::effect::Effect;
+use crate::limits;
+use crate::turn::Turn;
+use open::{Open, Phase};
+
+/// The durable part: durable intents that are not over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenDurables {
+    intents: BTreeMap<IntentId, OpenDurable>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct OpenDurable {
+    meta: Arc<IntentMeta>,
+    asset: Asset,
+    deadline: Time,
+}
+
+/// What an idempotency key is bound to.
+#[derive(Clone, Copy, Debug)]
+struct BoundKey {
+    intent: IntentId,
+    body: Digest,
+}
+
+#[derive(Debug)]
+pub struct EventProcessor {
+    node: NodeId,
+    durables: OpenDurables,
+    open: BTreeMap<IntentId, Open>,
+    keys: BTreeMap<Digest, BoundKey>,
+    /// Keys of ended intents, oldest first: a bounded memory until the read tables have caught up.
+    fading: VecDeque<(Time, Digest)>,
+    timers: BTreeSet<(Time, IntentId)>,
+}
+
+impl EventProcessor {
+    /// `node` is where the edges that use this service live.
+    pub fn restore(node: NodeId, durables: OpenDurables) -> Self {
+        Self {
+            node,
+            durables,
+            open: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            fading: VecDeque::new(),
+            timers: BTreeSet::new(),
+        }
+    }
+
+    pub fn durable(&self) -> &OpenDurables {
+        &self.durables
+    }
+
+    pub fn open_count(&self) -> usize {
+        self.open.len()
+    }
+
+    /// What is known of an open intent.
+    pub fn meta(&self, intent: IntentId) -> Option<&Arc<IntentMeta>> {
+        self.open.get(&intent).map(|open| &open.meta)
+    }
+
+    /// Open intents in the order of their ids, after `after`.
+    pub fn list(&self, after: Option<IntentId>) -> impl Iterator<Item = &Arc<IntentMeta>> {
+        let from = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        self.open.range((from, std::ops::Bound::Unbounded)).map(|(_, open)| &open.meta)
+    }
+
+    /// The first messages of a boot: what was ephemeral is gone, what was durable goes on.
+    pub fn start(&mut self, turn: &mut Turn) {
+        let started = Message::EdgeStarted { edge: self.node, epoch: turn.epoch };
+        turn.send(Service::Accountant, started);
+        let durables: Vec<OpenDurable> = self.durables.intents.values().cloned().collect();
+        for durable in durables {
+            let mut open = Open::new(durable.meta, durable.deadline, turn.now);
+            open.phase = Phase::Admitted;
+            open.admitted = true;
+            self.bind(&open.meta);
+            turn.send(Service::Accountant, Message::Resume(open.meta_now(turn.now)));
+            self.insert(open);
+        }
+    }
+
+    pub fn submit(
+        &mut self,
+        turn: &mut Turn,
+        meta: Box<IntentMeta>,
+        prior: Option<Prior>,
+    ) -> Result<(), Rejection> {
+        if let Some(joined) = self.joins(&meta, prior)? {
+            turn.durable(Effect::Joined { asked: meta.id, intent: joined });
+            return Ok(());
+        }
+        if self.open.contains_key(&meta.id) {
+            return Err(Rejection::IdTaken);
+        }
+        if self.open.len() >= limits::OPEN_INTENTS_MAX {
+            let limit = u64::try_from(limits::OPEN_INTENTS_MAX).unwrap_or(u64::MAX);
+            return Err(Rejection::LimitReached { what: Limited::Intents, limit });
+        }
+        if meta.remaining_ms == 0 {
+            return Err(Rejection::Expired);
+        }
+        let deadline = turn.now.after_ms(meta.remaining_ms.min(limits::DEADLINE_MAX_MS));
+        let meta = Arc::new(*meta);
+        self.bind(&meta);
+        self.insert(Open::new(Arc::clone(&meta), deadline, turn.now));
+        turn.send(Service::Accountant, Message::PlaceHold(meta));
+        Ok(())
+    }
+
+    /// The edge stopped work on an intent, or saw it end.
+    pub fn end(&mut self, turn: &mut Turn, request: EndRequest) -> Result<(), Rejection> {
+        let Some(open) = self.open.get_mut(&request.intent) else {
+            return Err(Rejection::UnknownIntent);
+        };
+        // A worker's failure may lead to another attempt; everything else is final at the edge and
+        // is repeated until the accountant's answer.
+        if !matches!(request.why, Why::WorkerFailed { .. }) {
+            open.phase = Phase::Ending(request.clone());
+        }
+        open.heard = turn.now;
+        turn.send(Service::Router, Message::End(request));
+        Ok(())
+    }
+
+    /// A client or the sysop wants it stopped: the edge is asked for its metered figure.
+    pub fn stop(&mut self, turn: &mut Turn, intent: IntentId, why: Why) -> Result<(), Rejection> {
+        let open = self.open.get_mut(&intent).ok_or(Rejection::UnknownIntent)?;
+        if !matches!(open.phase, Phase::Ending(_) | Phase::Stopping(_)) {
+            open.phase = Phase::Stopping(why);
+            open.heard = turn.now;
+            turn.now(Effect::Stop { intent, why });
+            self.schedule(intent);
+        }
+        Ok(())
+    }
+
+    pub fn receive(&mut self, turn: &mut Turn, message: Message) {
+        match message {
+            Message::Refused { intent, rejection } => self.refused(turn, intent, rejection),
+            Message::Taken { intent, asset, hold, position, wait_ms } => {
+                self.taken(turn, intent, asset, hold, (position, wait_ms));
+            }
+            Message::Resolved { end, rejection } => self.resolved(turn, end, rejection),
+            // Addressed to the other services; the node's routing never brings them here.
+            Message::PlaceHold(_)
+            | Message::Enqueue { .. }
+            | Message::Resume(_)
+            | Message::End(_)
+            | Message::Resolve(_)
+            | Message::EdgeStarted { .. }
+            | Message::Slots(_)
+            | Message::SessionLost { .. }
+            | Message::RegistryStarted
+            | Message::Renew { .. }
+            | Message::Served { .. } => {}
+        }
+    }
+
+    pub fn apply(&mut self, fact: &Fact) {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "every other fact is another service's")]
+        match fact {
+            Fact::IntentOpened { meta, asset, deadline } => {
+                let meta = Arc::new((**meta).clone());
+                let open = OpenDurable { meta, asset: *asset, deadline: *deadline };
+                self.durables.intents.insert(open.meta.id, open);
+            }
+            Fact::IntentEnded { intent } => {
+                self.durables.intents.remove(intent);
+            }
+            _ => {}
+        }
+    }
+
+    pub fn next_timeout(&self) -> Option<Time> {
+        let fading = self.fading.front().map(|(at, _)| *at);
+        let timer = self.timers.first().map(|(at, _)| *at);
+        [fading, timer].into_iter().flatten().min()
+    }
+
+    pub fn tick(&mut self, turn: &mut Turn) {
+        while let Some((at, key)) = self.fading.front().copied() {
+            if at > turn.now && self.fading.len() <= limits::IDEMPOTENCY_MAX {
+                break;
+            }
+            self.fading.pop_front();
+            self.keys.remove(&key);
+        }
+        while let Some((at, intent)) = self.timers.first().copied() {
+            if at > turn.now {
+                break;
+            }
+            self.timers.remove(&(at, intent));
+            self.wake(turn, intent);
+        }
+    }
+
+    /// A timer of an open intent fired: its deadline passed, or nothing was heard for too long.
+    fn wake(&mut self, turn: &mut Turn, intent: IntentId) {
+        let Some(open) = self.open.get_mut(&intent) else { return };
+        open.timer = None;
+        let running = matches!(open.phase, Phase::Opening | Phase::Admitted);
+        if running && open.deadline <= turn.now {
+            open.phase = Phase::Stopping(Why::Expired);
+            open.heard = turn.now;
+            turn.now(Effect::Stop { intent, why: Why::Expired });
+        } else if open.repeat_at() <= turn.now {
+            open.heard = turn.now;
+            match &open.phase {
+                Phase::Opening => {
+                    let meta = open.meta_now(turn.now);
+                    turn.send(Service::Accountant, Message::PlaceHold(meta));
+                }
+                Phase::Admitted => {
+                    turn.send(Service::Accountant, Message::Resume(open.meta_now(turn.now)));
+                }
+                Phase::Stopping(why) => turn.now(Effect::Stop { intent, why: *why }),
+                Phase::Ending(request) => {
+                    // The resume comes first: a router that restarted must know the intent again
+                    // before it can end it.
+                    let meta = open.meta_now(turn.now);
+                    turn.send(Service::Accountant, Message::Resume(meta));
+                    turn.send(Service::Router, Message::End(request.clone()));
+                }
+            }
+        }
+        self.schedule(intent);
+    }
+
+    fn refused(&mut self, turn: &mut Turn, intent: IntentId, rejection: Rejection) {
+        // One that was admitted before cannot be refused any more; this is an old repetition.
+        let opening = |open: &Open| !open.admitted;
+        if self.open.get(&intent).is_some_and(opening) {
+            let Some(open) = self.remove(intent) else { return };
+            self.unbind(&open.meta);
+            let effect = Effect::Refused { intent, rejection };
+            if open.meta.durable { turn.durable(effect) } else { turn.now(effect) }
+        }
+    }
+
+    fn taken(
+        &mut self,
+        turn: &mut Turn,
+        intent: IntentId,
+        asset: Asset,
+        hold: Amount,
+        (position, wait_ms): (u64, u64),
+    ) {
+        let Some(open) = self.open.get_mut(&intent) else {
+            // This edge restarted since: nobody was promised anything, nobody has the payload.
+            let usage = mtor_types::intent::Usage::default();
+            let why = Why::PayloadGone;
+            let request = EndRequest { intent, attempt: None, why, usage, delivered: false };
+            turn.send(Service::Router, Message::End(request));
+            return;
+        };
+        open.heard = turn.now;
+        if open.admitted {
+            return;
+        }
+        open.admitted = true;
+        if matches!(open.phase, Phase::Opening) {
+            open.phase = Phase::Admitted;
+        }
+        let (durable, deadline) = (open.meta.durable, open.deadline);
+        let meta = Arc::clone(&open.meta);
+        let effect = Effect::Admitted { intent, asset, hold, position, wait_ms };
+        if durable {
+            let fact = Fact::IntentOpened { meta: Box::new((*meta).clone()), asset, deadline };
+            self.apply(&fact);
+            turn.record(fact);
+            turn.durable(effect);
+        } else {
+            turn.now(effect);
+        }
+    }
+
+    fn resolved(&mut self, turn: &mut Turn, mut end: End, rejection: Option<Rejection>) {
+        let Some(open) = self.remove(end.intent) else {
+            // Published already, or of an earlier boot of this edge.
+            return;
+        };
+        if matches!(end.outcome, Outcome::Refused) {
+            let rejection = rejection.unwrap_or(Rejection::NoWorker);
+            if !open.admitted {
+                self.unbind(&open.meta);
+                let effect = Effect::Refused { intent: end.intent, rejection };
+                if open.meta.durable { turn.durable(effect) } else { turn.now(effect) }
+                return;
+            }
+            end.outcome = Outcome::Failed(rejection.code());
+        }
+        if self.durables.intents.contains_key(&end.intent) {
+            let fact = Fact::IntentEnded { intent: end.intent };
+            self.apply(&fact);
+            turn.record(fact);
+        }
+        if let Some(bound) = open.meta.idempotency {
+            self.fading.push_back((turn.now.after_ms(limits::IDEMPOTENCY_MS), bound.key));
+        }
+        let durable = open.meta.durable;
+        let ended = Effect::Ended { end: end.clone(), durable };
+        if durable { turn.durable(ended) } else { turn.now(ended) }
+        turn.durable(Effect::Settled { end, account: open.meta.account });
+    }
+
+    /// Whether the submission joins an intent that is already there.
+    fn joins(
+        &self,
+        meta: &IntentMeta,
+        prior: Option<Prior>,
+    ) -> Result<Option<IntentId>, Rejection> {
+        let Some(asked) = meta.idempotency else { return Ok(None) };
+        let known = self.keys.get(&asked.key).map(|bound| (bound.intent, bound.body));
+        match known.or(prior.map(|prior| (prior.intent, prior.body))) {
+            None => Ok(None),
+            Some((intent, body)) if body == asked.body => Ok(Some(intent)),
+            Some(_) => Err(Rejection::Conflict),
+        }
+    }
+
+    fn bind(&mut self, meta: &IntentMeta) {
+        if let Some(key) = meta.idempotency {
+            self.keys.insert(key.key, BoundKey { intent: meta.id, body: key.body });
+        }
+    }
+
+    fn unbind(&mut self, meta: &IntentMeta) {
+        if let Some(key) = meta.idempotency {
+            self.keys.remove(&key.key);
+        }
+    }
+
+    fn insert(&mut self, open: Open) {
+        let intent = open.meta.id;
+        self.open.insert(intent, open);
+        self.schedule(intent);
+    }
+
+    fn remove(&mut self, intent: IntentId) -> Option<Open> {
+        let open = self.open.remove(&intent)?;
+        if let Some(at) = open.timer {
+            self.timers.remove(&(at, intent));
+        }
+        Some(open)
+    }
+
+    /// Sets the one timer an open intent has. It may fire early, never late: what was heard since
+    /// moves the repetition back when it fires.
+    fn schedule(&mut self, intent: IntentId) {
+        let Some(open) = self.open.get_mut(&intent) else { return };
+        let at = open.wake_at();
+        if open.timer == Some(at) {
+            return;
+        }
+        if let Some(before) = open.timer.replace(at) {
+            self.timers.remove(&(before, intent));
+        }
+        self.timers.insert((at, intent));
+    }
+
+    /// For the simulator: what must hold between any two commands.
+    pub fn check_invariants(&self) -> Result<(), String> {
+        let timed = self.open.values().filter(|open| open.timer.is_some()).count();
+        if timed != self.timers.len() || timed != self.open.len() {
+            return Err(format!("{} open intents but {} timers", self.open.len(), timed));
+        }
+        match self.durables.intents.keys().find(|intent| !self.open.contains_key(intent)) {
+            Some(intent) => Err(format!("durable intent {intent} is not open")),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! A node: one or more services behind one log.
+//!
+//! The shell hands in commands, then takes the facts of the batch and the effects. Invariants: an
+//! outside command is handled whole, with every message it causes between services of this node,
+//! before the next; a message to another node is a fact (the outbox) before it leaves, numbered
+//! per receiver, and taken there in order, exactly once; time never goes back.
+
+mod outbox;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use mtor_types::fact::{Batch, Fact};
+use mtor_types::message::{Envelope, Message, Service};
+use mtor_types::rejection::{Limited, Rejection};
+use mtor_types::{AccountId, NodeId, Time};
+
+use crate::accountant::{Accountant, Policy};
+use crate::command::Command;
+use crate::effect::{Effect, When};
+use crate::events::EventProcessor;
+use crate::limits;
+use crate::registry::Registry;
+use crate::router::Router;
+use crate::turn::Turn;
+use outbox::Outbox;
+pub use state::{NodeState, RecoverError};
+
+/// Where the services of a realm live, and the rules that are not facts.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    pub node: NodeId,
+    /// The node of each service. Those on `node` run here.
+    pub places: BTreeMap<Service, NodeId>,
+    pub policy: Policy,
+    /// The realm's own account: its workers are the realm's own.
+    pub owner: AccountId,
+}
+
+impl NodeConfig {
+    /// The default: all services on one node.
+    pub fn whole(policy: Policy, owner: AccountId) -> Self {
+        let node = NodeId::default();
+        let places = Service::ALL.into_iter().map(|service| (service, node)).collect();
+        Self { node, places, policy, owner }
+    }
+
+    fn here(&self, service: Service) -> bool {
+        self.places.get(&service) == Some(&self.node)
+    }
+}
+
+#[derive(Debug)]
+pub struct Node {
+    config: NodeConfig,
+    turn: Turn,
+    /// The last batch that was closed, and its time.
+    batch: u64,
+    batch_at: Time,
+    accountant: Accountant,
+    events: EventProcessor,
+    registry: Registry,
+    router: Router,
+    outboxes: BTreeMap<NodeId, Outbox>,
+    /// Per sender, the last message taken.
+    marks: BTreeMap<NodeId, u64>,
+}
+
+impl Node {
+    /// Begins a boot: raises the epoch and lets the services say what they recovered. Its facts
+    /// must be synced before any of its effects leaves, so all of them are durable.
+    pub fn start(&mut self, now: Time) {
+        self.clock(now);
+        let epoch = self.turn.epoch.saturating_add(1);
+        self.record(Fact::NodeStarted { epoch });
+        if self.config.here(Service::Router) {
+            self.router.start(&mut self.turn);
+        }
+        if self.config.here(Service::Registry) {
+            self.registry.start(&mut self.turn);
+        }
+        if self.config.here(Service::Events) {
+            self.events.start(&mut self.turn);
+        }
+        self.deliver_all();
+        self.resend();
+        for (when, _) in &mut self.turn.effects {
+            *when = When::Durable;
+        }
+    }
+
+    /// Decides one outside command. `Err`: nothing changed.
+    pub fn handle(&mut self, now: Time, command: Command) -> Result<(), Rejection> {
+        self.clock(now);
+        if self.outboxes.values().any(Outbox::is_full)
+            && !matches!(command, Command::Deliver { .. } | Command::Acknowledged { .. })
+        {
+            let limit = u64::try_from(limits::OUTBOX_MAX).unwrap_or(u64::MAX);
+            return Err(Rejection::LimitReached { what: Limited::Messages, limit });
+        }
+        let result = self.decide(command);
+        self.deliver_all();
+        result
+    }
+
+    /// Lets everything happen that is due by now.
+    pub fn tick(&mut self, now: Time) {
+        self.clock(now);
+        self.events.tick(&mut self.turn);
+        self.accountant.tick(&mut self.turn);
+        self.registry.tick(&mut self.turn);
+        self.router.tick(&mut self.turn);
+        self.deliver_all();
+        self.resend();
+    }
+
+    /// When [`Node::tick`] has something to do.
+    pub fn next_timeout(&self) -> Option<Time> {
+        let services = [
+            self.events.next_timeout(),
+            self.accountant.next_timeout(),
+            self.registry.next_timeout(),
+            self.router.next_timeout(),
+        ];
+        let outboxes = self.outboxes.values().map(Outbox::next_timeout);
+        services.into_iter().chain(outboxes).flatten().min()
+    }
+
+    /// The next effect, in order. A durable one belongs to the batch that is open now, or to the
+    /// last closed one if nothing was recorded since.
+    pub fn poll_effect(&mut self) -> Option<(When, Effect)> {
+        self.turn.effects.pop_front()
+    }
+
+    /// Closes the batch: everything decided since the last one. `None`: nothing was.
+    pub fn close_batch(&mut self) -> Option<Batch> {
+        if self.turn.facts.is_empty() {
+            return None;
+        }
+        self.batch = self.batch.saturating_add(1);
+        self.batch_at = self.turn.now;
+        let facts = std::mem::take(&mut self.turn.facts);
+        Some(Batch { number: self.batch, at: self.turn.now, facts })
+    }
+
+    /// The last closed batch.
+    pub fn batch(&self) -> u64 {
+        self.batch
+    }
+
+    pub fn epoch(&self) -> u32 {
+        self.turn.epoch
+    }
+
+    pub fn now(&self) -> Time {
+        self.turn.now
+    }
+
+    pub fn accountant(&self) -> &Accountant {
+        &self.accountant
+    }
+
+    pub fn events(&self) -> &EventProcessor {
+        &self.events
+    }
+
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    pub fn router(&self) -> &Router {
+        &self.router
+    }
+
+    /// For the simulator: what must hold between any two commands.
+    pub fn check_invariants(&self) -> Result<(), String> {
+        self.accountant.check_invariants()?;
+        self.events.check_invariants()?;
+        self.router.check_invariants()
+    }
+
+    fn clock(&mut self, now: Time) {
+        self.turn.now = self.turn.now.max(now);
+    }
+
+    fn decide(&mut self, command: Command) -> Result<(), Rejection> {
+        let turn = &mut self.turn;
+        match command {
+            Command::Submit { meta, prior } => self.events.submit(turn, meta, prior),
+            Command::End(request) => self.events.end(turn, request),
+            Command::Stop { intent, why } => self.events.stop(turn, intent, why),
+            Command::OpenLedger { realm, decimals, owner, name_secret } => {
+                self.accountant.open_ledger(turn, realm, decimals, owner, name_secret)
+            }
+            Command::OpenAccount(open) => self.accountant.open_account(turn, &open),
+            Command::AddKey { account, key } => self.accountant.add_key(turn, account, key),
+            Command::RevokeKey { account, key } => self.accountant.revoke_key(turn, account, key),
+            Command::BanAccount { account, banned } => {
+                self.accountant.ban_account(turn, account, banned)
+            }
+            Command::IssueToken { token, owner } => self.registry.issue_token(turn, token, owner),
+            Command::Enrol { token, worker, name } => self.registry.enrol(turn, token, worker, name),
+            Command::RemoveWorker { worker } => self.registry.remove_worker(turn, worker),
+            Command::BanWorker { worker, banned } => {
+                self.registry.ban_worker(turn, worker, banned)
+            }
+            Command::Attach(slots) => self.registry.attach(turn, slots),
+            Command::Heard { worker, session } => self.registry.heard(turn, worker, session),
+            Command::Renew { worker, session, leases } => {
+                self.registry.renew(turn, worker, session, leases)
+            }
+            Command::Detach { worker, session } => self.registry.detach(turn, worker, session),
+            Command::Deliver { from, number, bytes } => self.take(from, number, &bytes),
+            Command::Acknowledged { by, number } => {
+                self.acknowledged(by, number);
+                Ok(())
+            }
+        }
+    }
+
+    /// Delivers messages between the services of this node until none is left. Every message
+    /// moves an intent forward on the ring, so the loop ends.
+    fn deliver_all(&mut self) {
+        while let Some(Envelope { to, message }) = self.turn.messages.pop_front() {
+            match self.config.places.get(&to) {
+                Some(place) if *place != self.config.node => self.post(*place, to, message),
+                Some(_) | None => self.receive(to, message),
+            }
+        }
+    }
+
+    fn receive(&mut self, to: Service, message: Message) {
+        let turn = &mut self.turn;
+        match to {
+            Service::Events => self.events.receive(turn, message),
+            Service::Accountant => self.accountant.receive(turn, message),
+            Service::Router => self.router.receive(turn, message),
+            Service::Registry => self.registry.receive(turn, message),
+        }
+    }
+
+    /// Records a fact of the node itself.
+    fn record(&mut self, fact: Fact) {
+        self.apply(self.turn.now, &fact);
+        self.turn.record(fact);
+    }
+}

@@ -1,0 +1,140 @@
+//! Messages to other nodes: kept as facts until acknowledged, taken in order exactly once. The
+//! fabric between may lose, repeat and reorder them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use mtor_types::fact::Fact;
+use mtor_types::message::{Envelope, Message, Service};
+use mtor_types::rejection::Rejection;
+use mtor_types::{NodeId, Time};
+use serde::{Deserialize, Serialize};
+
+use super::Node;
+use crate::effect::Effect;
+use crate::limits;
+
+/// What waits for one receiver's acknowledgement.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Outbox {
+    /// The number of the first message in `waiting`, less one.
+    acknowledged: u64,
+    waiting: VecDeque<Arc<[u8]>>,
+    /// Soft: when the oldest is sent again.
+    #[serde(skip)]
+    repeat_at: Option<Time>,
+}
+
+impl Outbox {
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting.len() >= limits::OUTBOX_MAX
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Time> {
+        if self.waiting.is_empty() { None } else { self.repeat_at }
+    }
+
+    fn last(&self) -> u64 {
+        let waiting = u64::try_from(self.waiting.len()).unwrap_or(u64::MAX);
+        self.acknowledged.saturating_add(waiting)
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        self.waiting.push_back(bytes.into());
+    }
+
+    /// Drops what the receiver has.
+    fn acknowledge(&mut self, number: u64) {
+        while self.acknowledged < number && self.waiting.pop_front().is_some() {
+            self.acknowledged = self.acknowledged.saturating_add(1);
+        }
+    }
+}
+
+impl Node {
+    /// Puts a message for another node into the outbox.
+    pub(super) fn post(&mut self, to_node: NodeId, to: Service, message: Message) {
+        let envelope = Envelope { to, message };
+        // Every message type is serializable into memory; there is no I/O to fail.
+        let Ok(bytes) = postcard::to_stdvec(&envelope) else { return };
+        let number = self.outboxes.entry(to_node).or_default().last().saturating_add(1);
+        let shared: Arc<[u8]> = bytes.as_slice().into();
+        self.record(Fact::MessageSent { to: to_node, number, bytes });
+        if let Some(outbox) = self.outboxes.get_mut(&to_node)
+            && outbox.repeat_at.is_none()
+        {
+            outbox.repeat_at = Some(self.turn.now.after_ms(limits::OUTBOX_REPEAT_MS));
+        }
+        self.turn.durable(Effect::Send { to: to_node, number, bytes: shared });
+    }
+
+    /// Takes message `number` of another node if it is the next; anything older was taken before
+    /// and is acknowledged again.
+    pub(super) fn take(&mut self, from: NodeId, number: u64, bytes: &[u8]) -> Result<(), Rejection> {
+        let mark = self.marks.get(&from).copied().unwrap_or_default();
+        let expected = mark.saturating_add(1);
+        if number > expected {
+            return Err(Rejection::MessageGap { expected });
+        }
+        if number == expected {
+            if bytes.len() > limits::MESSAGE_BYTES_MAX {
+                return Err(Rejection::MessageUnreadable);
+            }
+            let envelope: Envelope =
+                postcard::from_bytes(bytes).map_err(|_| Rejection::MessageUnreadable)?;
+            self.record(Fact::MessageTaken { from, number });
+            self.turn.messages.push_back(envelope);
+        }
+        let number = number.max(mark);
+        self.turn.durable(Effect::Acknowledge { to: from, number });
+        Ok(())
+    }
+
+    pub(super) fn acknowledged(&mut self, by: NodeId, number: u64) {
+        let news = self.outboxes.get(&by).is_some_and(|outbox| {
+            number > outbox.acknowledged && number <= outbox.last()
+        });
+        if news {
+            self.record(Fact::MessageAcknowledged { by, number });
+        }
+    }
+
+    /// Sends again what was not acknowledged in time.
+    pub(super) fn resend(&mut self) {
+        let now = self.turn.now;
+        for (to, outbox) in &mut self.outboxes {
+            if outbox.waiting.is_empty() {
+                outbox.repeat_at = None;
+                continue;
+            }
+            if outbox.repeat_at.is_some_and(|at| at > now) {
+                continue;
+            }
+            outbox.repeat_at = Some(now.after_ms(limits::OUTBOX_REPEAT_MS));
+            let first = outbox.acknowledged.saturating_add(1);
+            for (number, bytes) in (first..).zip(outbox.waiting.iter().take(RESENT_MAX)) {
+                self.turn.durable(Effect::Send { to: *to, number, bytes: Arc::clone(bytes) });
+            }
+        }
+    }
+
+    pub(super) fn apply_to_outboxes(&mut self, fact: &Fact) {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "every other fact is a service's")]
+        match fact {
+            Fact::NodeStarted { epoch } => self.turn.epoch = *epoch,
+            Fact::MessageSent { to, number: _, bytes } => {
+                self.outboxes.entry(*to).or_default().push(bytes);
+            }
+            Fact::MessageAcknowledged { by, number } => {
+                self.outboxes.entry(*by).or_default().acknowledge(*number);
+            }
+            Fact::MessageTaken { from, number } => {
+                self.marks.insert(*from, *number);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Messages sent again in one go: the receiver takes them in order, so a long tail is useless.
+const RESENT_MAX: usize = 256;

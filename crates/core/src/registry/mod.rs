@@ -1,0 +1,178 @@
+//! Worker Registry: who may work, over which session, and whether it has earned trust.
+//!
+//! Invariants: a worker is enrolled by a token that is used once; one worker has at most one
+//! session, and an older session never comes back; a silent session is over within
+//! [`limits::SESSION_SILENCE_MS`]; the router hears of a lost session before it hears of the one
+//! that replaces it; no session of a banned or removed worker goes on. The [`Enrolments`] change only
+//! by [`Registry::apply`], which never decides.
+//!
+//! Soft, and so lost in a restart: sessions, signs of life, and the count of good results towards
+//! the end of probation; only that it ended is a fact. Deliberately absent: what intents hold,
+//! queues, leases, prices, whether an owner's account exists, and the proofs of a worker's key,
+//! which the edge has checked.
+
+mod enrol;
+mod enrolments;
+mod sessions;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use mtor_types::Time;
+use mtor_types::fact::Fact;
+use mtor_types::id::{AccountId, Attempt, SessionId, WorkerId};
+use mtor_types::message::Slots;
+
+pub use self::enrolments::{Enrolled, Enrolments, Token};
+use crate::limits;
+use crate::turn::Turn;
+
+/// The service. Commands are methods: each checks everything, then records facts.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    enrolments: Enrolments,
+    /// The realm's own account: what it owns needs no probation.
+    owner: AccountId,
+    presences: BTreeMap<WorkerId, Presence>,
+    /// When each session is over unless its worker is heard before.
+    silences: BTreeSet<(Time, WorkerId)>,
+}
+
+/// What is known of an enrolled worker since this start.
+#[derive(Clone, Debug, Default)]
+struct Presence {
+    session: Option<Session>,
+    /// The newest session there was, open or not: older ones, and it once lost, stay away.
+    newest: Option<SessionId>,
+    /// Attempts that ended well since the last that did not; at most the length of probation.
+    good: BTreeSet<Attempt>,
+}
+
+#[derive(Clone, Debug)]
+struct Session {
+    /// As the router was told, but without leases: those speak of one moment only.
+    slots: Slots,
+    heard: Time,
+}
+
+/// A worker as the sysop sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkerView<'a> {
+    pub worker: WorkerId,
+    pub enrolled: &'a Enrolled,
+    /// What its session offers, if it has one.
+    pub slots: Option<&'a Slots>,
+    pub heard: Option<Time>,
+    /// Good results in a row, while on probation.
+    pub good_results: usize,
+}
+
+impl Registry {
+    /// `owner` is the realm's own account.
+    pub fn new(owner: AccountId) -> Self {
+        Self::restore(Enrolments::default(), owner)
+    }
+
+    /// From a snapshot; facts after it follow by [`Registry::apply`].
+    pub fn restore(enrolments: Enrolments, owner: AccountId) -> Self {
+        Self { enrolments, owner, presences: BTreeMap::new(), silences: BTreeSet::new() }
+    }
+
+    /// What a snapshot and the state hash cover.
+    pub fn durable(&self) -> &Enrolments {
+        &self.enrolments
+    }
+
+    pub fn worker(&self, worker: WorkerId) -> Option<WorkerView<'_>> {
+        self.enrolments.workers.get(&worker).map(|enrolled| self.view(worker, enrolled))
+    }
+
+    /// Workers in order of their ids, from the first after `after`.
+    pub fn workers(
+        &self,
+        after: Option<WorkerId>,
+        limit: usize,
+    ) -> impl Iterator<Item = WorkerView<'_>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let range = self.enrolments.workers.range((from, Bound::Unbounded));
+        range.take(limit).map(|(worker, enrolled)| self.view(*worker, enrolled))
+    }
+
+    pub fn workers_count(&self) -> usize {
+        self.enrolments.workers.len()
+    }
+
+    pub fn sessions_count(&self) -> usize {
+        self.silences.len()
+    }
+
+    pub fn tokens_count(&self) -> usize {
+        self.enrolments.tokens.len()
+    }
+
+    /// When the next session is over, unless its worker is heard before.
+    pub fn next_timeout(&self) -> Option<Time> {
+        self.silences.first().map(|(over, _)| *over)
+    }
+
+    fn view<'a>(&'a self, worker: WorkerId, enrolled: &'a Enrolled) -> WorkerView<'a> {
+        let presence = self.presences.get(&worker);
+        let session = presence.and_then(|presence| presence.session.as_ref());
+        WorkerView {
+            worker,
+            enrolled,
+            slots: session.map(|session| &session.slots),
+            heard: session.map(|session| session.heard),
+            good_results: presence.map_or(0, |presence| presence.good.len()),
+        }
+    }
+
+    /// Applies before it records: the next command of the same batch sees it.
+    fn decided(&mut self, turn: &mut Turn, fact: Fact) {
+        self.apply(turn.now, &fact);
+        turn.record(fact);
+    }
+
+    /// O(n): what must be true at any time; for tests, the simulator and start.
+    ///
+    /// # Errors
+    /// What is not as it must be.
+    pub fn check_invariants(&self) -> Result<(), String> {
+        let mut silences = BTreeSet::new();
+        for (worker, presence) in &self.presences {
+            let Some(enrolled) = self.enrolments.workers.get(worker) else {
+                return Err(format!("{worker} is present but not enrolled"));
+            };
+            if presence.good.len() >= sessions::PROBATION_RESULTS {
+                return Err(format!("{worker} should have passed probation"));
+            }
+            let Some(session) = &presence.session else { continue };
+            if enrolled.banned || session.slots.proven != enrolled.proven {
+                return Err(format!("the session of {worker} does not follow its standing"));
+            }
+            if presence.newest != Some(session.slots.session) {
+                return Err(format!("{worker} is attached by an older session"));
+            }
+            silences.insert((session.over(), *worker));
+        }
+        if silences != self.silences {
+            return Err("the index of silences does not agree with the sessions".to_owned());
+        }
+        if self.enrolments.workers.len() > limits::WORKERS_MAX {
+            return Err("too many workers".to_owned());
+        }
+        if self.enrolments.tokens.len() > limits::TOKENS_MAX {
+            return Err("too many tokens".to_owned());
+        }
+        Ok(())
+    }
+}
+
+impl Session {
+    /// When it is over unless its worker is heard before.
+    fn over(&self) -> Time {
+        self.heard.after_ms(limits::SESSION_SILENCE_MS)
+    }
+}

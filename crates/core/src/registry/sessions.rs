@@ -1,0 +1,228 @@
+//! Sessions: attached, heard, renewed, lost; and how results end a worker's probation.
+
+use mtor_types::Rejection;
+use mtor_types::fact::Fact;
+use mtor_types::id::{Attempt, SessionId, WorkerId};
+use mtor_types::message::{Message, Service, Slots};
+use mtor_types::rejection::Limited;
+use mtor_types::worker::LeaseClaim;
+
+use super::{Registry, Session};
+use crate::effect::{CloseReason, Effect};
+use crate::limits;
+use crate::turn::Turn;
+
+/// Different good results in a row that end probation.
+#[expect(clippy::as_conversions, reason = "widening, and `From` is not const")]
+pub(super) const PROBATION_RESULTS: usize = limits::PROBATION_RESULTS as usize;
+
+impl Registry {
+    /// After a start: the router learns that older sessions are gone.
+    pub fn start(&mut self, turn: &mut Turn) {
+        turn.send(Service::Router, Message::RegistryStarted);
+    }
+
+    /// A message from another service.
+    pub fn receive(&mut self, turn: &mut Turn, message: Message) {
+        match message {
+            Message::Served { worker, intent: _, attempt, good } => {
+                self.served(turn, worker, attempt, good);
+            }
+            // Routed to other services, never here.
+            Message::PlaceHold(_)
+            | Message::Enqueue { .. }
+            | Message::Resume(_)
+            | Message::Refused { .. }
+            | Message::Taken { .. }
+            | Message::End(_)
+            | Message::Resolve(_)
+            | Message::Resolved { .. }
+            | Message::EdgeStarted { .. }
+            | Message::Slots(_)
+            | Message::SessionLost { .. }
+            | Message::RegistryStarted
+            | Message::Renew { .. } => {}
+        }
+    }
+
+    /// Ends the sessions that were silent for too long.
+    pub fn tick(&mut self, turn: &mut Turn) {
+        while let Some((over, worker)) = self.silences.first().copied() {
+            if over > turn.now {
+                return;
+            }
+            match self.lose_session(turn, worker, CloseReason::Silent) {
+                Some(close) => turn.now(close),
+                None => {
+                    debug_assert!(false, "an indexed session is open");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// A session opened, or its offers changed. A newer session replaces the one before.
+    ///
+    /// # Errors
+    /// `UnknownWorker` (also for a session that is older than one there was), `WorkerBanned`,
+    /// `LimitReached`. The edge closes the session.
+    pub fn attach(&mut self, turn: &mut Turn, slots: Slots) -> Result<(), Rejection> {
+        let Slots { worker, session, .. } = slots;
+        let enrolled = self.enrolments.workers.get(&worker).ok_or(Rejection::UnknownWorker)?;
+        let (owner, own, proven) = (enrolled.owner, enrolled.own, enrolled.proven);
+        let presence = self.presences.get(&worker);
+        let current = presence.and_then(|presence| presence.session.as_ref());
+        let current = current.map(|current| current.slots.session);
+        let newest = presence.and_then(|presence| presence.newest);
+        if current != Some(session) && newest.is_some_and(|newest| session <= newest) {
+            return Err(Rejection::UnknownWorker);
+        }
+        if enrolled.banned {
+            return Err(Rejection::WorkerBanned);
+        }
+        check_bounds(&slots)?;
+
+        if current.is_some_and(|current| current != session)
+            && let Some(close) = self.lose_session(turn, worker, CloseReason::Replaced)
+        {
+            turn.now(close);
+        }
+        let mut slots = Slots { owner, own, proven, ..slots };
+        turn.send(Service::Router, Message::Slots(slots.clone()));
+        slots.leases.clear();
+        let heard = turn.now;
+        let presence = self.presences.entry(worker).or_default();
+        presence.newest = Some(session);
+        let attached = Session { slots, heard };
+        self.silences.insert((attached.over(), worker));
+        if let Some(before) = presence.session.replace(attached)
+            && before.heard != heard
+        {
+            self.silences.remove(&(before.over(), worker));
+        }
+        Ok(())
+    }
+
+    /// A sign of life.
+    ///
+    /// # Errors
+    /// `UnknownWorker` unless this is the worker's session. The edge closes it.
+    pub fn heard(
+        &mut self,
+        turn: &mut Turn,
+        worker: WorkerId,
+        session: SessionId,
+    ) -> Result<(), Rejection> {
+        let current = self.presences.get_mut(&worker).and_then(|found| found.session.as_mut());
+        let current = current.filter(|current| current.slots.session == session);
+        let current = current.ok_or(Rejection::UnknownWorker)?;
+        self.silences.remove(&(current.over(), worker));
+        current.heard = turn.now;
+        self.silences.insert((current.over(), worker));
+        Ok(())
+    }
+
+    /// A sign of life, and these leases go on.
+    ///
+    /// # Errors
+    /// `UnknownWorker` unless this is the worker's session, `LimitReached`.
+    pub fn renew(
+        &mut self,
+        turn: &mut Turn,
+        worker: WorkerId,
+        session: SessionId,
+        leases: Vec<LeaseClaim>,
+    ) -> Result<(), Rejection> {
+        self.check_session(worker, session)?;
+        check_leases(&leases)?;
+        self.heard(turn, worker, session)?;
+        turn.send(Service::Router, Message::Renew { worker, session, leases });
+        Ok(())
+    }
+
+    /// The connection closed.
+    ///
+    /// # Errors
+    /// `UnknownWorker` unless this is the worker's session: it was over already.
+    pub fn detach(
+        &mut self,
+        turn: &mut Turn,
+        worker: WorkerId,
+        session: SessionId,
+    ) -> Result<(), Rejection> {
+        self.check_session(worker, session)?;
+        // There is nothing left to close.
+        let _ = self.lose_session(turn, worker, CloseReason::Silent);
+        Ok(())
+    }
+
+    fn check_session(&self, worker: WorkerId, session: SessionId) -> Result<(), Rejection> {
+        let current = self.presences.get(&worker).and_then(|found| found.session.as_ref());
+        match current {
+            Some(current) if current.slots.session == session => Ok(()),
+            Some(_) | None => Err(Rejection::UnknownWorker),
+        }
+    }
+
+    /// Ends a worker's session, if it has one, and tells the router. What closes it is given back:
+    /// whether it may leave at once depends on the reason.
+    pub(super) fn lose_session(
+        &mut self,
+        turn: &mut Turn,
+        worker: WorkerId,
+        why: CloseReason,
+    ) -> Option<Effect> {
+        let lost = self.presences.get_mut(&worker)?.session.take()?;
+        self.silences.remove(&(lost.over(), worker));
+        let Slots { session, edge, .. } = lost.slots;
+        turn.send(Service::Router, Message::SessionLost { worker, session });
+        Some(Effect::CloseSession { edge, worker, session, why })
+    }
+
+    /// Counts towards the end of probation. Attempts are counted by number, so a repeated message
+    /// counts once; a bad result starts the count anew.
+    fn served(&mut self, turn: &mut Turn, worker: WorkerId, attempt: Attempt, good: bool) {
+        let Some(enrolled) = self.enrolments.workers.get(&worker) else { return };
+        if enrolled.proven {
+            return;
+        }
+        let presence = self.presences.entry(worker).or_default();
+        if !good {
+            presence.good.clear();
+            return;
+        }
+        presence.good.insert(attempt);
+        if presence.good.len() < PROBATION_RESULTS {
+            return;
+        }
+        presence.good.clear();
+        if let Some(session) = &mut presence.session {
+            session.slots.proven = true;
+            turn.send(Service::Router, Message::Slots(session.slots.clone()));
+        }
+        self.decided(turn, Fact::WorkerServed { worker, passed: true });
+    }
+}
+
+fn check_bounds(slots: &Slots) -> Result<(), Rejection> {
+    if slots.offers.len() > limits::OFFERS_PER_WORKER_MAX {
+        return Err(too_many(limits::OFFERS_PER_WORKER_MAX));
+    }
+    if slots.offers.iter().any(|offer| offer.slots > limits::SLOTS_PER_OFFER_MAX) {
+        let limit = u64::from(limits::SLOTS_PER_OFFER_MAX);
+        return Err(Rejection::LimitReached { what: Limited::Workers, limit });
+    }
+    check_leases(&slots.leases)
+}
+
+fn check_leases(leases: &[LeaseClaim]) -> Result<(), Rejection> {
+    if leases.len() > limits::LEASES_PER_MESSAGE_MAX {
+        return Err(too_many(limits::LEASES_PER_MESSAGE_MAX));
+    }
+    Ok(())
+}
+
+fn too_many(most: usize) -> Rejection {
+    let limit = u64::try_from(most).unwrap_or(u64::MAX);
+    Rejection::LimitReached { what: Limited::Workers, limit }
+}

@@ -1,0 +1,174 @@
+//! Workers come, change, renew and go.
+
+use mtor_types::message::Slots;
+use mtor_types::worker::LeaseClaim;
+use mtor_types::{IntentId, SessionId, WorkerId};
+
+use super::Router;
+use super::ends::revoke_claim;
+use super::job::Place;
+use super::workers::OfferNo;
+use crate::effect::Effect;
+use crate::limits;
+use crate::turn::Turn;
+
+impl Router {
+    /// A session says what its worker can do. A new session brings the leases it still holds.
+    pub(super) fn attach(&mut self, turn: &mut Turn, slots: Slots) {
+        let (worker, session, edge) = (slots.worker, slots.session, slots.edge);
+        let claims = slots.leases.clone();
+        self.leave_pools(worker);
+        let fresh = self.workers.get(worker).is_none_or(|known| known.session != session);
+        self.workers.put(slots);
+        self.join_pools(worker);
+        if fresh {
+            for claim in &claims {
+                let adopted = self.adopt(turn, worker, session, *claim);
+                if !adopted {
+                    let claim = (claim.intent, claim.attempt);
+                    turn.now(revoke_claim(edge, worker, session, claim));
+                }
+            }
+            self.lose_unclaimed(turn, worker, session);
+        }
+        let Some(known) = self.workers.get(worker) else { return };
+        let offers: Vec<OfferNo> = known.offers.keys().copied().collect();
+        let pools: Vec<_> = known.offers.values().flat_map(|offer| offer.pools.clone()).collect();
+        for pool in pools {
+            self.pools.watch(pool, turn.now);
+        }
+        for offer in offers {
+            self.fill_offer(turn, worker, offer);
+        }
+        turn.now(Effect::PoolsChanged);
+    }
+
+    /// Whether a worker may go on with what it says it holds: after a restart, or after its own
+    /// session broke and its lease has not run out.
+    fn adopt(
+        &mut self,
+        turn: &mut Turn,
+        worker: WorkerId,
+        session: SessionId,
+        claim: LeaseClaim,
+    ) -> bool {
+        let LeaseClaim { intent, attempt } = claim;
+        let Some(job) = self.jobs.get_mut(&intent) else { return false };
+        let (offer, charge) = match &mut job.place {
+            Place::Adoptable { .. } => {
+                let (name, model) = (job.meta.name.clone(), job.meta.model.clone());
+                let Some(known) = self.workers.get(worker) else { return false };
+                let Some(offer) = known.find(&name, model.as_deref()) else { return false };
+                job.attempts = job.attempts.saturating_add(1);
+                (offer, None)
+            }
+            Place::Running(lease)
+                if lease.worker == worker
+                    && lease.attempt == attempt
+                    && lease.session != session =>
+            {
+                let (offer, charge) = (lease.offer, lease.charge.take());
+                // Its slot is taken again under the new fence.
+                self.set_busy(worker, offer, |busy| busy.saturating_sub(1));
+                (offer, charge)
+            }
+            Place::Running(_) | Place::Queued | Place::Lost(_) => return false,
+        };
+        match self.lease(turn, worker, offer, intent, (attempt, charge)) {
+            Some(assignment) => {
+                turn.now(Effect::Adopt(assignment));
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// A new session of a worker that no longer holds some of its leases: those are lost.
+    fn lose_unclaimed(&mut self, turn: &mut Turn, worker: WorkerId, session: SessionId) {
+        let Some(known) = self.workers.get(worker) else { return };
+        let stale = known.leases.iter().filter(|intent| {
+            let place = self.jobs.get(intent).map(|job| &job.place);
+            matches!(place, Some(Place::Running(lease)) if lease.session != session)
+        });
+        let stale: Vec<IntentId> = stale.copied().collect();
+        for intent in stale {
+            self.lose(turn, intent);
+        }
+    }
+
+    /// The session is over. Ephemeral work goes to another worker at once; durable work stays
+    /// leased until its lease runs out, for the worker may come back with it.
+    pub(super) fn session_lost(&mut self, turn: &mut Turn, worker: WorkerId, session: SessionId) {
+        let Some(known) = self.workers.get(worker) else { return };
+        if known.session != session {
+            return;
+        }
+        let leases: Vec<IntentId> = known.leases.iter().copied().collect();
+        let pools: Vec<_> = known.offers.values().flat_map(|offer| offer.pools.clone()).collect();
+        self.leave_pools(worker);
+        if let Some(known) = self.workers.get_mut(worker) {
+            known.offers.values_mut().for_each(|offer| offer.slots = 0);
+        }
+        for intent in &leases {
+            if self.jobs.get(intent).is_some_and(|job| !job.meta.durable) {
+                self.lose(turn, *intent);
+            }
+        }
+        for pool in pools {
+            self.pools.watch(pool, turn.now);
+        }
+        self.drop_if_gone(worker);
+        turn.now(Effect::PoolsChanged);
+    }
+
+    /// Forgets a worker without session and leases.
+    pub(super) fn drop_if_gone(&mut self, worker: WorkerId) {
+        let gone = self.workers.get(worker).is_some_and(|known| {
+            known.leases.is_empty() && known.offers.values().all(|offer| offer.slots == 0)
+        });
+        if gone {
+            self.leave_pools(worker);
+            self.workers.remove(worker);
+        }
+    }
+
+    /// The registry begins a new boot: it knows no session until the edges say them again.
+    pub(super) fn registry_started(&mut self, turn: &mut Turn) {
+        for worker in self.workers.ids() {
+            if let Some(session) = self.workers.get(worker).map(|known| known.session) {
+                self.session_lost(turn, worker, session);
+            }
+        }
+    }
+
+    /// The worker still works on these; the others of its leases run out. A lease that is not
+    /// there any more is revoked, so that a worker whose revocation was lost stops too.
+    pub(super) fn renew(
+        &mut self,
+        turn: &mut Turn,
+        worker: WorkerId,
+        session: SessionId,
+        claims: &[LeaseClaim],
+    ) {
+        let Some(known) = self.workers.get(worker) else { return };
+        if known.session != session {
+            return;
+        }
+        let edge = known.edge;
+        let until = turn.now.after_ms(limits::LEASE_MS);
+        for claim in claims {
+            let place = self.jobs.get_mut(&claim.intent).map(|job| &mut job.place);
+            match place {
+                Some(Place::Running(lease))
+                    if lease.worker == worker && lease.attempt == claim.attempt =>
+                {
+                    lease.until = until;
+                }
+                Some(_) | None => {
+                    let claim = (claim.intent, claim.attempt);
+                    turn.now(revoke_claim(edge, worker, session, claim));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! How work stops: by the edge's word, by a lost worker, by a lost edge.
+
+use mtor_types::intent::{EndRequest, Outcome, Usage, Why};
+use mtor_types::message::{Message, ServedBy, Service};
+use mtor_types::rejection::Code;
+use mtor_types::{Attempt, IntentId, NodeId, WorkerId};
+
+use super::Router;
+use super::job::{Lease, Place};
+use super::safe_queue::{ItemId, PoolId};
+use crate::effect::Effect;
+use crate::limits;
+use crate::turn::Turn;
+
+impl Router {
+    /// The edge stopped forwarding. Completion and failure speak of one attempt; cancel, expiry
+    /// and a lost payload speak of the intent, whatever attempt runs by now.
+    pub(super) fn end(&mut self, turn: &mut Turn, request: &EndRequest) {
+        let intent = request.intent;
+        let Some(job) = self.jobs.get(&intent) else { return };
+        let current = match &job.place {
+            Place::Queued | Place::Adoptable { .. } => None,
+            Place::Running(lease) => Some(lease.attempt),
+            Place::Lost(served) => Some(served.attempt),
+        };
+        let speaks_of_current = current.is_some() && request.attempt == current;
+        match request.why {
+            Why::Completed(reason) if speaks_of_current => {
+                let outcome = Outcome::Completed(reason);
+                self.finish(turn, intent, outcome, request.usage, Standing::Good);
+            }
+            Why::WorkerFailed { code, retry } if speaks_of_current => {
+                self.failed(turn, request, code, retry);
+            }
+            // An attempt that is over already: answered late or twice.
+            Why::Completed(_) | Why::WorkerFailed { .. } => {}
+            Why::Cancelled => self.stopped(turn, request, Outcome::Cancelled),
+            Why::Expired => self.stopped(turn, request, Outcome::Expired),
+            Why::PayloadGone => {
+                let outcome = Outcome::Failed(Code::RealmRestarted);
+                self.stopped(turn, request, outcome);
+            }
+        }
+    }
+
+    /// Ends an intent whoever works on it: what was delivered is paid.
+    fn stopped(&mut self, turn: &mut Turn, request: &EndRequest, outcome: Outcome) {
+        let intent = request.intent;
+        self.queue.remove(ItemId(intent.0));
+        if let Some(lease) = self.running(intent) {
+            let effect = revoke(&lease, self.edge_of(lease.worker), intent);
+            turn.now(effect);
+        }
+        let usage = if request.delivered { request.usage } else { Usage::default() };
+        self.finish(turn, intent, outcome, usage, Standing::Neither);
+    }
+
+    /// A worker could not do it: another one tries, or the intent fails.
+    fn failed(&mut self, turn: &mut Turn, request: &EndRequest, code: Code, retry: bool) {
+        let intent = request.intent;
+        let Some(job) = self.jobs.get_mut(&intent) else { return };
+        let lease = match std::mem::replace(&mut job.place, Place::Queued) {
+            Place::Running(lease) => Some(lease),
+            Place::Lost(_) | Place::Queued | Place::Adoptable { .. } => None,
+        };
+        if let Some(lease) = lease {
+            job.tried.push(lease.worker);
+            let standing = if retry { Standing::Bad } else { Standing::Neither };
+            self.free(turn, intent, &lease, standing);
+        }
+        let Some(job) = self.jobs.get(&intent) else { return };
+        let another = retry
+            && job.attempts < limits::ATTEMPTS_MAX
+            && (!request.delivered || job.meta.restart)
+            && self.untried(intent)
+            && self.retries.take(job.meta.account);
+        if !another {
+            self.resolve(turn, intent, Outcome::Failed(code), Usage::default(), None);
+            return;
+        }
+        if request.delivered
+            && let Some(attempt) = request.attempt
+        {
+            turn.now(Effect::Restarted { intent, attempt });
+        }
+        self.put_back(turn, intent);
+    }
+
+    /// Whether any worker could serve it that has not failed it yet.
+    fn untried(&self, intent: IntentId) -> bool {
+        let Some(job) = self.jobs.get(&intent) else { return false };
+        let key = super::pools::PoolKey::of(&job.meta);
+        let mut serving = self.workers.serving(&key);
+        serving.any(|(worker, _, slots)| slots > 0 && !job.tried.contains(&worker))
+    }
+
+    /// Back to the head of its queue: it was admitted once, so no bound refuses it.
+    pub(super) fn put_back(&mut self, turn: &mut Turn, intent: IntentId) {
+        let Some(job) = self.jobs.get_mut(&intent) else { return };
+        job.place = Place::Queued;
+        if let Some(at) = job.timer.take() {
+            self.timers.remove(&(at, intent));
+        }
+        let Some(job) = self.jobs.get(&intent) else { return };
+        let (item, pool) = (self.item(job), job.pool);
+        if self.queue.requeue(item).is_err() {
+            // Only if it were queued twice, or the flow tree full beyond its bound.
+            let outcome = Outcome::Failed(Code::QueueFull);
+            self.resolve(turn, intent, outcome, Usage::default(), None);
+            return;
+        }
+        self.pools.watch(pool, turn.now);
+        self.fill_pool(turn, pool);
+    }
+
+    /// A lease ran out, or its session is over: only the edge knows what was delivered.
+    pub(super) fn lose(&mut self, turn: &mut Turn, intent: IntentId) {
+        let Some(lease) = self.running(intent) else { return };
+        let Some(served) = self.served_by(&lease) else { return };
+        let attempt = lease.attempt;
+        if let Some(job) = self.jobs.get_mut(&intent) {
+            job.place = Place::Lost(served);
+            job.tried.push(lease.worker);
+        }
+        turn.now(revoke(&lease, self.edge_of(lease.worker), intent));
+        self.free(turn, intent, &lease, Standing::Bad);
+        turn.now(Effect::Lost { intent, attempt });
+        self.schedule(intent, turn.now.after_ms(limits::STOP_REPEAT_MS));
+    }
+
+    /// That edge begins a new boot: the payloads of its ephemeral intents are gone. The accountant
+    /// has voided their holds before it passed this on.
+    pub(super) fn edge_started(&mut self, turn: &mut Turn, edge: NodeId, epoch: u32) {
+        let gone = self.jobs.values().filter(|job| {
+            job.meta.edge == edge && !job.meta.durable && job.meta.edge_epoch < epoch
+        });
+        let gone: Vec<IntentId> = gone.map(|job| job.meta.id).collect();
+        for intent in gone {
+            self.queue.remove(ItemId(intent.0));
+            let lease = self.running(intent);
+            self.forget(intent);
+            if let Some(lease) = lease {
+                turn.now(revoke(&lease, self.edge_of(lease.worker), intent));
+                self.free(turn, intent, &lease, Standing::Neither);
+            }
+        }
+    }
+
+    /// Nobody came to serve this pool: its queue fails.
+    pub(super) fn fail_unserved(&mut self, turn: &mut Turn, pool: PoolId) {
+        if self.pools.slots(pool) > 0 {
+            return;
+        }
+        let queued = self.jobs.values().filter(|job| {
+            job.pool == pool && matches!(job.place, Place::Queued)
+        });
+        let queued: Vec<IntentId> = queued.map(|job| job.meta.id).collect();
+        for intent in queued {
+            self.queue.remove(ItemId(intent.0));
+            let outcome = Outcome::Failed(Code::NoWorker);
+            self.resolve(turn, intent, outcome, Usage::default(), None);
+        }
+        self.pools.watch(pool, turn.now);
+    }
+
+    /// Ends a running, lost or queued intent: its slot is free, its hold goes to the accountant.
+    fn finish(
+        &mut self,
+        turn: &mut Turn,
+        intent: IntentId,
+        outcome: Outcome,
+        usage: Usage,
+        standing: Standing,
+    ) {
+        let lease = self.running(intent);
+        let served = match (&lease, self.jobs.get(&intent).map(|job| &job.place)) {
+            (Some(lease), _) => self.served_by(lease),
+            // The worker is lost, but what it delivered counts.
+            (None, Some(Place::Lost(served))) => Some(*served),
+            (None, _) => None,
+        };
+        self.resolve(turn, intent, outcome, usage, served);
+        if let Some(lease) = lease {
+            self.free(turn, intent, &lease, standing);
+        }
+    }
+
+    /// Frees a lease's slot, settles what its flow was charged, and gives the slot to the next.
+    fn free(&mut self, turn: &mut Turn, intent: IntentId, lease: &Lease, standing: Standing) {
+        let slot_ms = turn.now.since_ms(lease.since).max(1);
+        if let Some(charge) = lease.charge {
+            self.queue.finish(charge, slot_ms);
+        }
+        let worker = lease.worker;
+        if let Some(known) = self.workers.get_mut(worker) {
+            known.leases.remove(&intent);
+            if let Some(offer) = known.offers.get(&lease.offer)
+                && matches!(standing, Standing::Good)
+            {
+                self.estimates.learn(&offer.name, offer.model.as_deref(), slot_ms);
+            }
+        }
+        self.set_busy(worker, lease.offer, |busy| busy.saturating_sub(1));
+        if !matches!(standing, Standing::Neither) {
+            let good = matches!(standing, Standing::Good);
+            let attempt = lease.attempt;
+            turn.send(Service::Registry, Message::Served { worker, intent, attempt, good });
+        }
+        self.fill_offer(turn, worker, lease.offer);
+        self.drop_if_gone(worker);
+    }
+
+    fn served_by(&self, lease: &Lease) -> Option<ServedBy> {
+        let owner = self.workers.get(lease.worker)?.owner;
+        let Lease { worker, price, attempt, fence, .. } = *lease;
+        Some(ServedBy { worker, owner, price, attempt, fence })
+    }
+
+    fn running(&self, intent: IntentId) -> Option<Lease> {
+        match &self.jobs.get(&intent)?.place {
+            Place::Running(lease) => Some(lease.clone()),
+            Place::Queued | Place::Adoptable { .. } | Place::Lost(_) => None,
+        }
+    }
+
+    fn edge_of(&self, worker: WorkerId) -> NodeId {
+        self.workers.get(worker).map(|worker| worker.edge).unwrap_or_default()
+    }
+}
+
+/// What an attempt says of its worker.
+#[derive(Clone, Copy, Debug)]
+enum Standing {
+    Good,
+    Bad,
+    /// The end was not the worker's doing.
+    Neither,
+}
+
+fn revoke(lease: &Lease, edge: NodeId, intent: IntentId) -> Effect {
+    let Lease { worker, session, attempt, .. } = *lease;
+    Effect::Revoke { edge, worker, session, intent, attempt }
+}
+
+/// A claim that nothing here stands for.
+pub(super) fn revoke_claim(
+    edge: NodeId,
+    worker: WorkerId,
+    session: mtor_types::SessionId,
+    (intent, attempt): (IntentId, Attempt),
+) -> Effect {
+    Effect::Revoke { edge, worker, session, intent, attempt }
+}

@@ -1,0 +1,216 @@
+//! The bound of SFQ at every level, proportion over the long run, work conservation, no starvation.
+
+use proptest::prelude::{Just, ProptestConfig, prop, prop_assert_eq, prop_oneof, proptest};
+
+use super::sim::{Feed, Pair, Sim, Who};
+use super::*;
+
+struct Shape {
+    realms: Vec<u32>,
+    accounts: Vec<Vec<u32>>,
+    feeds: Vec<Feed>,
+}
+
+fn shape(rng: &mut Dice, pools: &[u32]) -> Shape {
+    let mut s = Shape { realms: Vec::new(), accounts: Vec::new(), feeds: Vec::new() };
+    for realm in 0..rng.range(1, 3) {
+        s.realms.push(rng.range(1, 9) as u32);
+        let mut accounts = Vec::new();
+        for account in 0..rng.range(1, 3) {
+            accounts.push(rng.range(1, 9) as u32);
+            for class in [Class::Interactive, Class::Batch] {
+                let low = rng.range(1, 2_000);
+                let cost = (low, low * rng.range(1, 10));
+                let mut own: Vec<u32> =
+                    pools.iter().copied().filter(|_| rng.chance(60)).collect();
+                if own.is_empty() {
+                    own.push(pools[0]);
+                }
+                s.feeds.push(Feed { realm, account, class, pools: own, cost });
+            }
+        }
+        s.accounts.push(accounts);
+    }
+    s
+}
+
+fn pairs(shape: &Shape) -> Vec<Pair> {
+    let mut pairs = Vec::new();
+    for (f, wf) in shape.realms.iter().enumerate() {
+        for (g, wg) in shape.realms.iter().enumerate().skip(f + 1) {
+            pairs.push(Pair::new((Who::Realm(f as u64), *wf), (Who::Realm(g as u64), *wg)));
+        }
+    }
+    for (r, accounts) in shape.accounts.iter().enumerate() {
+        let r = r as u64;
+        for (f, wf) in accounts.iter().enumerate() {
+            for (g, wg) in accounts.iter().enumerate().skip(f + 1) {
+                let (f, g) = (Who::Account(r, f as u64), Who::Account(r, g as u64));
+                pairs.push(Pair::new((f, *wf), (g, *wg)));
+            }
+            let leaf = |class: Class| (Who::Leaf(r, f as u64, class), class.weight());
+            pairs.push(Pair::new(leaf(Class::Interactive), leaf(Class::Batch)));
+        }
+    }
+    pairs
+}
+
+fn weighted(shape: &Shape, pools: &[u32], horizon: u64) -> SafeQueue {
+    let mut q = queue(QueueLimits { horizon, ..ROOMY }, pools);
+    for (r, w) in shape.realms.iter().enumerate() {
+        q.set_weight(Weighted::Realm(key(r as u64)), *w);
+        for (a, w) in shape.accounts[r].iter().enumerate() {
+            let (realm, account) = (key(r as u64), key(a as u64));
+            q.set_weight(Weighted::Account { realm, account }, *w);
+        }
+    }
+    q
+}
+
+/// One run with every flow backlogged in random pools, all slots serving all pools.
+fn bound_holds(seed: u64, slots: u64, pools: u32, wrong: u64, rounds: u64, horizon: u64, roam: bool) {
+    let mut rng = Dice(seed);
+    let pools: Vec<u32> = (0..pools).collect();
+    let shape = shape(&mut rng, &pools);
+    let mut pairs = pairs(&shape);
+    let q = weighted(&shape, &pools, horizon);
+    let mut sim = Sim::new(q, shape.feeds, wrong, rng.next());
+    for _ in 0..rounds {
+        while (sim.outstanding() as u64) < slots {
+            // More than one dispatch can take, so that nobody goes idle in between.
+            if roam { sim.refill_somewhere(2) } else { sim.refill(2) }
+            assert!(sim.dispatch(&pools).is_some(), "a slot idles while items wait");
+            pairs.iter_mut().for_each(|p| p.look(&sim));
+        }
+        if sim.rng.chance(40) {
+            sim.meter();
+            pairs.iter_mut().for_each(|p| p.look(&sim));
+        }
+        for _ in 0..sim.rng.range(1, slots) {
+            sim.complete();
+            pairs.iter_mut().for_each(|p| p.look(&sim));
+        }
+    }
+    sim.q.check_invariants().unwrap();
+    pairs.iter().for_each(|p| p.check(&sim, slots, 0));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20000))]
+
+    #[test]
+    fn the_bound_holds_at_every_level(
+        seed: u64,
+        slots in 1u64..12,
+        pools in 1u32..4,
+        wrong in 1u64..=10,
+        horizon in prop_oneof![Just(0u64), Just(100), Just(600_000)],
+        roam: bool,
+    ) {
+        bound_holds(seed, slots, pools, wrong, 120, horizon, roam);
+    }
+}
+
+#[test]
+fn long_run_service_follows_the_weights() {
+    let mut q = queue(ROOMY, &[0]);
+    let weights = [1u32, 2, 5];
+    let mut feeds = Vec::new();
+    for (realm, w) in (0u64..).zip(weights) {
+        q.set_weight(Weighted::Realm(key(realm)), w);
+        let cost = (100 * (realm + 1), 1_000);
+        feeds.push(Feed { realm, account: 0, class: Class::Batch, pools: vec![0], cost });
+    }
+    let mut sim = Sim::new(q, feeds, 10, 7);
+    for _ in 0..20_000 {
+        sim.refill(2);
+        sim.dispatch(&[0]);
+        if sim.outstanding() >= 8 {
+            sim.complete();
+        }
+    }
+    let per_weight: Vec<i128> = (0u64..)
+        .zip(weights)
+        .map(|(realm, w)| sim.service(Who::Realm(realm)) / i128::from(w))
+        .collect();
+    let (least, most) = (per_weight.iter().min().unwrap(), per_weight.iter().max().unwrap());
+    assert!((most - least) * 100 <= *most * 4, "{per_weight:?}");
+}
+
+#[test]
+fn interactive_gets_four_fifths_of_its_account() {
+    let q = queue(ROOMY, &[0]);
+    let feed = |class| Feed { realm: 0, account: 0, class, pools: vec![0], cost: (100, 100) };
+    let feeds = vec![feed(Class::Interactive), feed(Class::Batch)];
+    let mut sim = Sim::new(q, feeds, 1, 1);
+    for _ in 0..1_000 {
+        sim.refill(1);
+        sim.dispatch(&[0]);
+        sim.complete();
+    }
+    assert_eq!(sim.served, vec![800, 200]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    /// Whatever was enqueued is dispatched by as many slots of the right kind: nothing is lost and no
+    /// slot idles while something it serves waits.
+    #[test]
+    fn work_is_conserved(
+        items in prop::collection::vec((0u64..3, 0u64..3, 0u32..4, 1u64..5_000), 1..150),
+        kinds in prop::collection::vec(prop::collection::btree_set(0u32..4, 1..4), 1..5),
+    ) {
+        let mut q = SafeQueue::new(ROOMY);
+        for (n, kind) in (0u64..).zip(&kinds) {
+            let pools: Vec<PoolId> = kind.iter().copied().map(PoolId).collect();
+            q.set_slots(WorkerKey(n), &pools);
+        }
+        for (n, (realm, account, pool, cost)) in (0u64..).zip(&items) {
+            q.enqueue(item(n, *pool, flow(*realm, *account), *cost)).unwrap();
+        }
+        let mut turn = 0;
+        let mut idle_in_a_row = 0;
+        while idle_in_a_row < kinds.len() {
+            let kind = &kinds[turn % kinds.len()];
+            turn += 1;
+            let pools: Vec<PoolId> = kind.iter().copied().map(PoolId).collect();
+            let waiting = pools.iter().any(|p| q.depth(*p) > 0);
+            let got = q.dispatch(&pools, &mut all);
+            prop_assert_eq!(got.is_some(), waiting);
+            q.check_invariants().unwrap();
+            idle_in_a_row = if waiting { 0 } else { idle_in_a_row + 1 };
+        }
+        let left: usize = items
+            .iter()
+            .filter(|i| !kinds.iter().any(|k| k.contains(&i.2)))
+            .count();
+        prop_assert_eq!(q.len(), left);
+    }
+}
+
+/// A light flow among heavy ones, old and new, is served within the time its share implies.
+#[test]
+fn nobody_starves() {
+    let mut q = queue(ROOMY, &[0]);
+    q.set_weight(Weighted::Realm(key(0)), 1);
+    q.set_weight(Weighted::Realm(key(1)), 100);
+    let mut rng = Dice(3);
+    let mut n = 1;
+    q.enqueue(item(0, 0, flow(0, 0), 1_000)).unwrap();
+    // The item has S = 0: others pass it only while their S is 0 too, one item an account.
+    let mut before = 0;
+    loop {
+        for account in 0..20 {
+            n += 1;
+            q.enqueue(item(n, 0, flow(1, rng.range(account, account + 1_000)), 1_000)).unwrap();
+        }
+        let got = q.dispatch(&[PoolId(0)], &mut all).unwrap();
+        q.finish(got.charge, 1_000);
+        if got.item.id == id(0) {
+            break;
+        }
+        before += 1;
+        assert!(before <= 100, "a hundred items of weight 100 weigh what this one does");
+    }
+}

@@ -1,0 +1,504 @@
+//! The tree of flows: nodes, and each node's seats in the pools.
+//!
+//! A *node* is a realm, an account or a class; a *seat* is that node's place in one pool's tree. The
+//! start tag lives in the seat, not in the node: pools of one domain can be served at different
+//! speeds, and a flow that joins a fast pool must start at that pool's clock (else waiting in a slow
+//! pool would earn credit) without losing its turn in the slow one. What ties the seats of a node
+//! together is that every charge goes to all of them (`charge.rs`).
+//!
+//! A seat exists only while it has items queued beneath it, an open charge, child seats, or a start
+//! tag ahead of its parent's clock (debt). Removal is exact and immediate: idle seats in debt rest in
+//! an ordered set of the parent and leave when the clock passes them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::slab::{NIL, Slab};
+use super::virtual_time::Virtual;
+use super::{Class, FlowKey, FlowPath, PoolId};
+
+pub(super) const ROOT: usize = 0;
+/// Depth of a class node; realms have 1, accounts 2.
+pub(super) const LEAF_DEPTH: u8 = 3;
+
+/// Order among siblings: start tag, then the older node. The seat comes along for the walk.
+pub(super) type Rank = (Virtual, u64, usize);
+
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub(super) parent: usize,
+    pub(super) key: FlowKey,
+    pub(super) depth: u8,
+    /// Order of creation; breaks ties.
+    pub(super) serial: u64,
+    pub(super) weight: u32,
+    /// This node's seats, in order of pools.
+    pub(super) seats: Vec<(PoolId, usize)>,
+    /// Of a class node: what it holds over all pools.
+    pub(super) items: u32,
+    pub(super) bytes: u64,
+    /// Of a class node: clock of the start-time level over its pools.
+    pub(super) turn_clock: Virtual,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Seat {
+    pub(super) node: usize,
+    pub(super) pool: PoolId,
+    pub(super) domain: PoolId,
+    /// Seat of the parent node in the same pool; `NIL` for a root seat.
+    pub(super) up: usize,
+    /// S, relative to the parent seat's `base`.
+    pub(super) start: Virtual,
+    /// Raised when `start` is lifted: older charges are absorbed then and can't be refunded.
+    pub(super) epoch: u64,
+    /// Items queued beneath.
+    pub(super) queued: u64,
+    /// Open charges that touch this seat.
+    pub(super) refs: u64,
+    pub(super) kids: usize,
+    pub(super) resting: bool,
+    /// Weight counted in the parent's `ready_weight` while this seat is ready.
+    pub(super) counted: u32,
+    /// Where this seat's children stand on the domain's time line: S + base is comparable between
+    /// the pools of a domain.
+    pub(super) base: Virtual,
+    /// V for the children, relative to `base`.
+    pub(super) clock: Virtual,
+    pub(super) ready: BTreeSet<Rank>,
+    pub(super) ready_weight: u64,
+    /// Idle children whose start is ahead of `clock`.
+    pub(super) rested: BTreeSet<Rank>,
+    /// Of a leaf: first and last item, and the start tag of this pool inside the leaf.
+    pub(super) head: usize,
+    pub(super) tail: usize,
+    pub(super) turn: Virtual,
+}
+
+impl Seat {
+    fn new(node: usize, pool: PoolId, domain: PoolId, up: usize) -> Self {
+        Self {
+            node,
+            pool,
+            domain,
+            up,
+            start: 0,
+            epoch: 0,
+            queued: 0,
+            refs: 0,
+            kids: 0,
+            resting: false,
+            counted: 0,
+            base: 0,
+            clock: 0,
+            ready: BTreeSet::new(),
+            ready_weight: 0,
+            rested: BTreeSet::new(),
+            head: NIL,
+            tail: NIL,
+            turn: 0,
+        }
+    }
+
+    pub(super) fn clock_on_line(&self) -> Virtual {
+        self.base.saturating_add(self.clock)
+    }
+
+    pub(super) fn idle(&self) -> bool {
+        self.queued == 0 && self.refs == 0
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Tree {
+    pub(super) nodes: Slab<Node>,
+    pub(super) seats: Slab<Seat>,
+    pub(super) index: BTreeMap<(usize, FlowKey), usize>,
+    serial: u64,
+    pub(super) horizon: Virtual,
+}
+
+pub(super) fn class_key(class: Class) -> FlowKey {
+    let byte = match class {
+        Class::Interactive => 0,
+        Class::Batch => 1,
+    };
+    FlowKey([byte; 16])
+}
+
+pub(super) fn path_keys(flow: &FlowPath) -> [FlowKey; 3] {
+    [flow.realm, flow.account, class_key(flow.class)]
+}
+
+impl Tree {
+    pub(super) fn new(horizon: Virtual) -> Self {
+        let mut nodes = Slab::new();
+        nodes.insert(Node {
+            parent: NIL,
+            key: FlowKey([0; 16]),
+            depth: 0,
+            serial: 0,
+            weight: 1,
+            seats: Vec::new(),
+            items: 0,
+            bytes: 0,
+            turn_clock: 0,
+        });
+        Self { nodes, seats: Slab::new(), index: BTreeMap::new(), serial: 0, horizon }
+    }
+
+    pub(super) fn seat_of(&self, node: usize, pool: PoolId) -> Option<usize> {
+        let seats = &self.nodes.get(node)?.seats;
+        let at = seats.binary_search_by_key(&pool, |s| s.0).ok()?;
+        seats.get(at).map(|s| s.1)
+    }
+
+    pub(super) fn leaf(&self, flow: &FlowPath) -> Option<&Node> {
+        let mut node = ROOT;
+        for key in path_keys(flow) {
+            node = *self.index.get(&(node, key))?;
+        }
+        self.nodes.get(node)
+    }
+
+    /// How many seats below the root an item of this flow would add to this pool.
+    pub(super) fn missing(&self, flow: &FlowPath, pool: PoolId) -> usize {
+        let mut node = ROOT;
+        let mut missing: usize = 3;
+        for key in path_keys(flow) {
+            let Some(child) = self.index.get(&(node, key)) else { return missing };
+            if self.seat_of(*child, pool).is_none() {
+                return missing;
+            }
+            missing = missing.saturating_sub(1);
+            node = *child;
+        }
+        missing
+    }
+
+    /// Seats below the root.
+    pub(super) fn size(&self) -> usize {
+        let roots = self.nodes.get(ROOT).map_or(0, |n| n.seats.len());
+        self.seats.len().saturating_sub(roots)
+    }
+
+    /// Counts one more item beneath every seat of the path, from the root down; makes nodes and
+    /// seats that are missing and lifts those that were not backlogged. Returns the leaf's seat.
+    pub(super) fn add(
+        &mut self,
+        flow: &FlowPath,
+        pool: PoolId,
+        domain: PoolId,
+        weights: [u32; 3],
+    ) -> usize {
+        let mut node = ROOT;
+        let mut seat = self.seat_or_new(ROOT, pool, domain, NIL);
+        self.count_one(seat);
+        for (key, weight) in path_keys(flow).into_iter().zip(weights) {
+            node = self.node_or_new(node, key, weight);
+            seat = self.seat_or_new(node, pool, domain, seat);
+            self.count_one(seat);
+        }
+        seat
+    }
+
+    fn node_or_new(&mut self, parent: usize, key: FlowKey, weight: u32) -> usize {
+        if let Some(node) = self.index.get(&(parent, key)) {
+            return *node;
+        }
+        self.serial = self.serial.saturating_add(1);
+        let depth = self.nodes.get(parent).map_or(0, |n| n.depth).saturating_add(1);
+        let node = self.nodes.insert(Node {
+            parent,
+            key,
+            depth,
+            serial: self.serial,
+            weight: weight.max(1),
+            seats: Vec::new(),
+            items: 0,
+            bytes: 0,
+            turn_clock: 0,
+        });
+        self.index.insert((parent, key), node);
+        node
+    }
+
+    fn seat_or_new(&mut self, node: usize, pool: PoolId, domain: PoolId, up: usize) -> usize {
+        if let Some(seat) = self.seat_of(node, pool) {
+            return seat;
+        }
+        let seat = self.seats.insert(Seat::new(node, pool, domain, up));
+        if let Some(n) = self.nodes.get_mut(node) {
+            let at = n.seats.partition_point(|s| s.0 < pool);
+            n.seats.insert(at, (pool, seat));
+        }
+        if let Some(parent) = self.seats.get_mut(up) {
+            parent.kids = parent.kids.saturating_add(1);
+        }
+        seat
+    }
+
+    fn count_one(&mut self, seat: usize) {
+        let Some(s) = self.seats.get_mut(seat) else { return };
+        // Counted first: a seat with something queued can't be removed by what follows.
+        s.queued = s.queued.saturating_add(1);
+        if s.queued == 1 {
+            self.unrest(seat);
+            self.catch_up(seat);
+            self.become_ready(seat);
+        }
+    }
+
+    /// A pool in which this node had nothing queued starts at the node's most advanced clock: what
+    /// went on in the other pools of the domain meanwhile is no credit for who comes now.
+    fn catch_up(&mut self, seat: usize) {
+        let Some(s) = self.seats.get(seat) else { return };
+        let Some(node) = self.nodes.get(s.node) else { return };
+        if node.depth == LEAF_DEPTH {
+            let turn_clock = node.turn_clock;
+            if let Some(s) = self.seats.get_mut(seat) {
+                s.turn = s.turn.max(turn_clock);
+            }
+            return;
+        }
+        let domain = s.domain;
+        let latest = node
+            .seats
+            .iter()
+            .filter_map(|(_, other)| self.seats.get(*other))
+            .filter(|other| other.domain == domain)
+            .map(Seat::clock_on_line)
+            .max()
+            .unwrap_or(0);
+        self.raise_clock(seat, latest);
+    }
+
+    /// V := max(V, `to`), `to` on the domain's line; idle children it passes are forgotten.
+    pub(super) fn raise_clock(&mut self, seat: usize, to: Virtual) {
+        let Some(s) = self.seats.get_mut(seat) else { return };
+        s.clock = s.clock.max(to.saturating_sub(s.base));
+        while let Some(s) = self.seats.get_mut(seat)
+            && let Some(first) = s.rested.first().copied()
+            && first.0 <= s.clock
+        {
+            s.rested.pop_first();
+            if let Some(kid) = self.seats.get_mut(first.2) {
+                kid.resting = false;
+            }
+            self.settle(first.2);
+        }
+    }
+
+    fn become_ready(&mut self, seat: usize) {
+        let Some(s) = self.seats.get(seat) else { return };
+        let Some(up) = self.seats.get(s.up) else { return };
+        let (up_ix, clock) = (s.up, up.clock);
+        let forgotten = s.refs == 0 && s.start <= clock;
+        let start = if forgotten { self.entry(seat) } else { s.start.max(clock) };
+        let weight = self.nodes.get(s.node).map_or(1, |n| n.weight);
+        let Some(s) = self.seats.get_mut(seat) else { return };
+        if start > s.start {
+            // The lift swallows what earlier charges added, so those can't be refunded any more.
+            s.epoch = s.epoch.saturating_add(1);
+        }
+        s.start = start;
+        s.counted = weight;
+        self.insert_ready(seat, up_ix);
+        if let Some(up) = self.seats.get_mut(up_ix) {
+            up.ready_weight = up.ready_weight.saturating_add(u64::from(weight));
+        }
+    }
+
+    /// Start tag of a node that enters a pool without debt there: the pool's clock, or the debt it
+    /// has in the other pools of the domain (else each pool would be a fresh start), yet no further
+    /// ahead than the horizon on top of its least lag: having used a faster pool is not held
+    /// against it for longer.
+    fn entry(&self, seat: usize) -> Virtual {
+        let Some(s) = self.seats.get(seat) else { return 0 };
+        let Some(up) = self.seats.get(s.up) else { return 0 };
+        let Some(node) = self.nodes.get(s.node) else { return up.clock };
+        let mut most: Virtual = 0;
+        let mut least_lag: Option<Virtual> = None;
+        for (pool, other) in &node.seats {
+            let Some(other) = self.seats.get(*other) else { continue };
+            let Some(other_up) = self.seats.get(other.up) else { continue };
+            if *pool == s.pool || other.domain != s.domain {
+                continue;
+            }
+            if other.idle() && other.start <= other_up.clock {
+                continue;
+            }
+            most = most.max(other_up.base.saturating_add(other.start));
+            let lag = other.start.saturating_sub(other_up.clock);
+            least_lag = Some(least_lag.map_or(lag, |l| l.min(lag)));
+        }
+        let cap = up.clock.saturating_add(self.horizon).saturating_add(least_lag.unwrap_or(0));
+        up.clock.max(most.saturating_sub(up.base).min(cap))
+    }
+
+    fn rank(&self, seat: usize) -> Option<Rank> {
+        let s = self.seats.get(seat)?;
+        Some((s.start, self.nodes.get(s.node)?.serial, seat))
+    }
+
+    fn insert_ready(&mut self, seat: usize, up: usize) {
+        if let Some(rank) = self.rank(seat)
+            && let Some(up) = self.seats.get_mut(up)
+        {
+            up.ready.insert(rank);
+        }
+    }
+
+    /// Moves the start tag, and the place among the ready siblings with it.
+    pub(super) fn set_start(&mut self, seat: usize, start: Virtual) {
+        let Some(old) = self.rank(seat) else { return };
+        let Some(s) = self.seats.get_mut(seat) else { return };
+        if s.start == start {
+            return;
+        }
+        s.start = start;
+        let (ready, up) = (s.queued > 0, s.up);
+        if ready && let Some(up) = self.seats.get_mut(up) {
+            up.ready.remove(&old);
+            up.ready.insert((start, old.1, old.2));
+        }
+    }
+
+    /// Raises the start tag without a charge; what older charges added is absorbed.
+    pub(super) fn lift(&mut self, seat: usize, to: Virtual) {
+        let Some(s) = self.seats.get_mut(seat) else { return };
+        if s.start < to {
+            s.epoch = s.epoch.saturating_add(1);
+            self.set_start(seat, to);
+        }
+    }
+
+    /// One item fewer beneath every seat from this leaf to the root. The caller settles them.
+    pub(super) fn uncount(&mut self, leaf: usize) {
+        let mut at = leaf;
+        while let Some(rank) = self.rank(at)
+            && let Some(s) = self.seats.get_mut(at)
+        {
+            s.queued = s.queued.saturating_sub(1);
+            let (gone, up_ix, counted) = (s.queued == 0, s.up, s.counted);
+            if gone && let Some(up) = self.seats.get_mut(up_ix) {
+                up.ready.remove(&rank);
+                up.ready_weight = up.ready_weight.saturating_sub(u64::from(counted));
+            }
+            at = up_ix;
+        }
+    }
+
+    pub(super) fn hold(&mut self, seat: usize) {
+        self.unrest(seat);
+        if let Some(s) = self.seats.get_mut(seat) {
+            s.refs = s.refs.saturating_add(1);
+        }
+    }
+
+    pub(super) fn release(&mut self, seat: usize) {
+        if let Some(s) = self.seats.get_mut(seat) {
+            s.refs = s.refs.saturating_sub(1);
+        }
+    }
+
+    fn unrest(&mut self, seat: usize) {
+        let Some(rank) = self.rank(seat) else { return };
+        let Some(s) = self.seats.get_mut(seat) else { return };
+        if s.resting {
+            s.resting = false;
+            let up = s.up;
+            if let Some(up) = self.seats.get_mut(up) {
+                up.rested.remove(&rank);
+            }
+        }
+    }
+
+    /// Puts an idle seat to rest while it is in debt, else removes it and looks at its parent.
+    pub(super) fn settle(&mut self, seat: usize) {
+        let mut at = seat;
+        while let Some(rank) = self.rank(at)
+            && let Some(s) = self.seats.get(at)
+        {
+            if !s.idle() || s.resting {
+                return;
+            }
+            let (up_ix, kids) = (s.up, s.kids);
+            if let Some(up) = self.seats.get_mut(up_ix)
+                && rank.0 > up.clock
+            {
+                up.rested.insert(rank);
+                if let Some(s) = self.seats.get_mut(at) {
+                    s.resting = true;
+                }
+                return;
+            }
+            if kids > 0 {
+                return;
+            }
+            self.remove_seat(at);
+            at = up_ix;
+        }
+    }
+
+    fn remove_seat(&mut self, seat: usize) {
+        let Some(s) = self.seats.remove(seat) else { return };
+        if let Some(up) = self.seats.get_mut(s.up) {
+            up.kids = up.kids.saturating_sub(1);
+        }
+        let Some(node) = self.nodes.get_mut(s.node) else { return };
+        if let Ok(at) = node.seats.binary_search_by_key(&s.pool, |x| x.0) {
+            node.seats.remove(at);
+        }
+        if node.seats.is_empty() && s.node != ROOT {
+            let key = (node.parent, node.key);
+            self.nodes.remove(s.node);
+            self.index.remove(&key);
+        }
+    }
+
+    /// Charges from now on use this weight; so do estimates of position.
+    pub(super) fn reweigh(&mut self, path: &[FlowKey], weight: u32) {
+        let mut node = ROOT;
+        for key in path {
+            let Some(child) = self.index.get(&(node, *key)) else { return };
+            node = *child;
+        }
+        let Some(n) = self.nodes.get_mut(node) else { return };
+        n.weight = weight;
+        let seats: Vec<usize> = n.seats.iter().map(|s| s.1).collect();
+        for seat in seats {
+            let Some(s) = self.seats.get_mut(seat) else { continue };
+            if s.queued > 0 {
+                let (old, up_ix) = (s.counted, s.up);
+                s.counted = weight;
+                if let Some(up) = self.seats.get_mut(up_ix) {
+                    let others = up.ready_weight.saturating_sub(u64::from(old));
+                    up.ready_weight = others.saturating_add(u64::from(weight));
+                }
+            }
+        }
+    }
+
+    /// The end of a busy period (rule 2 of SFQ): when nothing of a node is queued or in flight in
+    /// the whole domain, its children compete with nobody, and their debts to each other end.
+    pub(super) fn end_busy_period(&mut self, node: usize, domain: PoolId) {
+        let Some(n) = self.nodes.get(node) else { return };
+        let mut own = Vec::new();
+        for (_, seat) in &n.seats {
+            let Some(s) = self.seats.get(*seat) else { continue };
+            if s.domain == domain {
+                if !s.idle() {
+                    return;
+                }
+                own.push(*seat);
+            }
+        }
+        for seat in own {
+            let last = self.seats.get(seat).and_then(|s| s.rested.last().copied());
+            if let (Some(last), Some(s)) = (last, self.seats.get(seat)) {
+                let to = s.base.saturating_add(last.0);
+                self.raise_clock(seat, to);
+            }
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! `embed` on onnxruntime: all-MiniLM-L6-v2 with 8-bit weights.
+//!
+//! Texts are run one at a time, although a request may hold many: the model quantises its
+//! activations by their range over the whole batch, so a text's vector would depend on its
+//! neighbours (and on padding). One at a time, a text has one vector, which a re-execution
+//! elsewhere can be compared with. Invariants: vectors have unit length; nothing is truncated, a
+//! text that is too long is refused with numbers.
+
+pub mod request;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use anyhow::{Context as _, anyhow};
+use base64::Engine as _;
+use ort::session::Session;
+use ort::value::Tensor;
+use serde_json::{Value, json};
+use tokenizers::Tokenizer;
+
+use crate::files::EmbedFiles;
+use crate::inbox::Inbox;
+use crate::protocol::{Assign, Key, Offer, Outbox, Refusal, Usage};
+use request::{DIMENSIONS, EmbedRequest};
+
+pub const MODEL: &str = "all-minilm-l6-v2";
+/// Requests that wait for a slot; beyond it they are refused with `retry`.
+pub const WAITING_MAX: usize = 64;
+/// Requests served at once, each on a session and a thread of its own.
+pub const SLOTS: usize = 2;
+/// Length of the model's position table, its two marker tokens included.
+pub const CONTEXT: usize = 512;
+
+struct Job {
+    request: EmbedRequest,
+    deadline: Option<Instant>,
+}
+
+pub struct Embed {
+    inbox: Arc<Inbox<Job>>,
+}
+
+/// One slot: everything a thread needs to turn texts into vectors.
+struct Worker {
+    session: Session,
+    tokenizer: Arc<Tokenizer>,
+    inbox: Arc<Inbox<Job>>,
+    outbox: Arc<Outbox>,
+}
+
+impl Embed {
+    /// Loads the model and starts its threads, which end when the embedder is closed.
+    pub fn load(
+        files: &EmbedFiles,
+        threads: usize,
+        outbox: &Arc<Outbox>,
+    ) -> anyhow::Result<(Self, Vec<JoinHandle<()>>)> {
+        let environment = ort::init_from(&files.runtime)
+            .map_err(|error| anyhow!("onnxruntime did not load: {error}"))?
+            .with_telemetry(false)
+            .build()
+            .context("onnxruntime did not start")?;
+        let tokenizer = Arc::new(tokenizer(&files.tokenizer)?);
+        let inbox = Arc::new(Inbox::new(WAITING_MAX));
+        let session = || -> Result<Session, ort::Error> {
+            Session::builder(&environment)?
+                .with_intra_threads((threads / SLOTS).max(1))?
+                // Waiting threads sleep: the cores belong to chat too.
+                .with_intra_op_spinning(false)?
+                .commit_from_file(&files.weights)
+        };
+        let mut handles = Vec::new();
+        for _ in 0..SLOTS {
+            let mut worker = Worker {
+                session: session().context("embedding model did not load; run `make models`")?,
+                tokenizer: Arc::clone(&tokenizer),
+                inbox: Arc::clone(&inbox),
+                outbox: Arc::clone(outbox),
+            };
+            let thread = std::thread::Builder::new().name("embed".into());
+            handles.push(thread.spawn(move || worker.run())?);
+        }
+        Ok((Self { inbox }, handles))
+    }
+
+    pub fn offer(&self) -> Offer {
+        Offer { intent: "embed", model: MODEL, slots: SLOTS, context: Some(CONTEXT) }
+    }
+
+    pub fn revoke(&self, key: &Key) {
+        self.inbox.revoke(key);
+    }
+
+    pub fn close(&self) {
+        self.inbox.close();
+    }
+
+    pub fn assign(&self, assign: &Assign) -> Result<(), Refusal> {
+        let request = request::parse(&assign.data)?;
+        let job = Job { request, deadline: crate::chat::deadline(assign.deadline_ms) };
+        crate::service::queue(&self.inbox, assign.key(), job, SLOTS)
+    }
+}
+
+fn tokenizer(path: &Path) -> anyhow::Result<Tokenizer> {
+    let mut tokenizer = Tokenizer::from_file(path)
+        .map_err(|error| anyhow!("tokenizer did not load: {error}; run `make models`"))?;
+    // The file asks for padding to 128 tokens and silent truncation there.
+    tokenizer.with_padding(None);
+    tokenizer.with_truncation(None).map_err(|error| anyhow!("tokenizer: {error}"))?;
+    Ok(tokenizer)
+}
+
+impl Worker {
+    fn run(&mut self) {
+        while let Some((key, job)) = self.inbox.take() {
+            match self.serve(&key, &job) {
+                Ok(Some((usage, result))) => self.outbox.complete(&key, usage, &result),
+                Ok(None) => {}
+                Err(refusal) => self.outbox.fail(&key, &refusal),
+            }
+            self.inbox.finish(&key);
+            if self.outbox.is_broken() {
+                return;
+            }
+        }
+    }
+
+    /// `None` if the job was revoked.
+    fn serve(&mut self, key: &Key, job: &Job) -> Result<Option<(Usage, Value)>, Refusal> {
+        // All texts are measured before the first is run: a refusal should cost nothing.
+        let mut encoded = Vec::with_capacity(job.request.inputs.len());
+        for (index, text) in job.request.inputs.iter().enumerate() {
+            encoded.push(self.encode(index, text)?);
+        }
+        let (mut data, mut tokens) = (Vec::with_capacity(encoded.len()), 0_u64);
+        for (index, ids) in encoded.into_iter().enumerate() {
+            if self.inbox.is_revoked(key) || self.inbox.is_closed() {
+                return Ok(None);
+            }
+            if job.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                let text = format!("deadline passed after {index} inputs; send fewer at once");
+                return Err(Refusal::backend(text, false));
+            }
+            tokens += ids.len() as u64;
+            let vector = self.vector(ids).map_err(|error| {
+                Refusal::backend(format!("onnxruntime failed: {error}; try again"), true)
+            })?;
+            let embedding = if job.request.base64 { base64(&vector) } else { json!(vector) };
+            data.push(json!({"object": "embedding", "index": index, "embedding": embedding}));
+        }
+        if self.inbox.is_revoked(key) {
+            return Ok(None);
+        }
+        let result = json!({
+            "object": "list", "data": data, "model": MODEL,
+            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+        });
+        Ok(Some((Usage { units: tokens, input: tokens, output: 0 }, result)))
+    }
+
+    fn encode(&self, index: usize, text: &str) -> Result<Vec<i64>, Refusal> {
+        let encoding = self.tokenizer.encode_fast(text, true).map_err(|_quotes_the_text| {
+            Refusal::bad_request(format!("input[{index}] could not be tokenised"))
+        })?;
+        let ids: Vec<i64> = encoding.get_ids().iter().map(|id| i64::from(*id)).collect();
+        if ids.len() > CONTEXT {
+            return Err(Refusal::context_overflow(format!(
+                "input[{index}] has {} tokens, the model reads at most {CONTEXT}; split it",
+                ids.len()
+            )));
+        }
+        Ok(ids)
+    }
+
+    /// The unit-length mean of a text's token vectors.
+    fn vector(&mut self, ids: Vec<i64>) -> anyhow::Result<Vec<f32>> {
+        let shape = [1, ids.len()];
+        let filled = |value: i64| Tensor::from_array((shape, vec![value; shape[1]]));
+        let outputs = self.session.run(ort::inputs! {
+            "attention_mask" => filled(1)?,
+            "token_type_ids" => filled(0)?,
+            "input_ids" => Tensor::from_array((shape, ids))?,
+        })?;
+        let (_, hidden) = outputs["last_hidden_state"].try_extract_tensor::<f32>()?;
+        anyhow::ensure!(hidden.len() == shape[1] * DIMENSIONS, "unexpected output shape");
+        let mut sum = vec![0.0_f64; DIMENSIONS];
+        for token in hidden.chunks_exact(DIMENSIONS) {
+            for (total, value) in sum.iter_mut().zip(token) {
+                *total += f64::from(*value);
+            }
+        }
+        // Dividing by the count would be undone by this.
+        let norm = sum.iter().map(|value| value * value).sum::<f64>().sqrt();
+        anyhow::ensure!(norm.is_finite() && norm > 0.0, "the model gave no vector");
+        Ok(sum.iter().map(|value| (value / norm) as f32).collect())
+    }
+}
+
+fn base64(vector: &[f32]) -> Value {
+    let bytes: Vec<u8> = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
+    base64::engine::general_purpose::STANDARD.encode(bytes).into()
+}

@@ -1,0 +1,81 @@
+//! The program as a process: offers, bad lines, its end.
+
+mod common;
+
+use std::process::Command;
+use std::time::Duration;
+
+use common::{Program, user};
+use serde_json::{Value, json};
+
+#[test]
+fn the_first_line_offers_both_models() {
+    let program = Program::start(&["--chat-slots", "3", "--chat-context", "512"]);
+    assert_eq!(
+        program.offers,
+        json!([
+            {"intent": "chat", "model": "smollm2-135m-instruct", "slots": 3, "context": 512},
+            {"intent": "embed", "model": "all-minilm-l6-v2", "slots": 2, "context": 512},
+        ])
+    );
+}
+
+#[test]
+fn only_what_is_there_is_offered_and_nothing_is_an_error() {
+    let dir = std::env::temp_dir().join(format!("mtor-models-test-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let run = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mtor-models"));
+        command.arg("--models").arg(&dir).stdin(std::process::Stdio::null()).output().unwrap()
+    };
+    let none = run();
+    assert_eq!((none.status.code(), none.stdout.as_slice()), (Some(1), &b""[..]));
+    let said = String::from_utf8(none.stderr).unwrap();
+    assert!(said.contains("no model") && said.contains("make models"), "{said}");
+
+    use mtor_models::files::{EMBED_TOKENIZER, EMBED_WEIGHTS, ONNX_RUNTIME};
+    for name in [EMBED_WEIGHTS, EMBED_TOKENIZER, ONNX_RUNTIME] {
+        std::fs::copy(common::models_dir().join(name), dir.join(name)).unwrap();
+    }
+    let some = run();
+    assert_eq!((some.status.code(), some.stderr.as_slice()), (Some(0), &b""[..]));
+    let offer: Value = serde_json::from_slice(&some.stdout).unwrap();
+    assert_eq!(offer["data"]["offers"].as_array().unwrap().len(), 1);
+    assert_eq!(offer["data"]["offers"][0]["intent"], "embed");
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
+fn malformed_lines_are_told_on_stderr_without_content_and_survived() {
+    let mut program = Program::small();
+    for bad in [
+        "canary not json",
+        "[1]",
+        r#"{"specversion":"1.0","type":"mtor.worker.assign.v1","data":{"intent":"canary"}}"#,
+        r#"{"specversion":"0.3","type":"mtor.worker.assign.v1","canary":1}"#,
+    ] {
+        program.raw(bad);
+        let told = program.error_line();
+        assert!(told.contains("skipped") && !told.contains("canary"), "{told}");
+    }
+    program.raw("");
+    program.send("credit", &json!({"intent": "x", "credit": 5}));
+    let body = json!({"input": "still here"});
+    assert!(!program.ask("e", "embed", &body, &Value::Null).failed);
+}
+
+#[test]
+fn the_end_of_stdin_ends_the_program_at_once_and_well() {
+    let (idle, _) = Program::small().close();
+    assert_eq!(idle.code(), Some(0));
+
+    let mut busy = Program::start(&["--chat-context", "2048"]);
+    for intent in ["a", "b"] {
+        let body = json!({"messages": user("Count to a thousand."), "max_tokens": 1_900});
+        busy.assign(intent, "chat", &body, &Value::Null);
+    }
+    busy.next();
+    let (status, took) = busy.close();
+    assert_eq!(status.code(), Some(0));
+    assert!(took < Duration::from_secs(10), "{took:?}");
+}

@@ -1,0 +1,27 @@
+//! Why the agent ended, or could not start.
+
+use std::path::PathBuf;
+
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    #[error("realm address {url:?}: expected http://host:port or https://host")]
+    Realm { url: String },
+    #[error("no executor: name at least one")]
+    NoExecutor,
+    #[error("{executor}: slots must be 1 to 1024")]
+    Slots { executor: &'static str },
+    #[error("backend address {url:?}: expected http://host:port or https://host")]
+    Backend { url: String },
+    #[error("the worker's name must be 1 to 64 bytes")]
+    Name,
+    #[error("identity file {path}")]
+    Identity { path: PathBuf, source: std::io::Error },
+    #[error("identity file {path}: expected 64 hexadecimal digits")]
+    IdentityFormat { path: PathBuf },
+    #[error("the system gave no randomness: {0}")]
+    Randomness(getrandom::Error),
+    #[error("TLS could not be set up")]
+    Tls(#[source] rustls::Error),
+    #[error("the realm refused the enrolment ({status}): {message}")]
+    Enrol { status: u16, message: String },
+}

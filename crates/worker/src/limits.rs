@@ -1,0 +1,96 @@
+//! Every bound of the agent, in one place. Sizes are bytes, times milliseconds, unless the name
+//! says so. What the realm decides (lease, heartbeat, credit) comes in its hello.
+
+/// A frame of the session, and a line of an `--exec` program.
+pub(crate) const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What an event adds around a piece or a result.
+pub(crate) const ENVELOPE_BYTES_MAX: usize = 4 * 1024;
+/// A piece or a result: a frame less its envelope.
+pub(crate) const PIECE_BYTES_MAX: usize = FRAME_BYTES_MAX - ENVELOPE_BYTES_MAX;
+
+/// Leases at a time, running and unacknowledged together. As many as one message may name.
+pub(crate) const LEASES_MAX: usize = 4_096;
+/// Pieces and result of one intent that are kept to be sent again after a reconnect.
+pub(crate) const KEPT_PER_INTENT_MAX: usize = 8 * 1024 * 1024;
+/// The same of all intents together.
+pub(crate) const KEPT_MAX: usize = 64 * 1024 * 1024;
+/// Pieces of one intent that wait for credit or for the socket before its executor waits.
+pub(crate) const BACKLOG_BYTES_MAX: usize = 256 * 1024;
+/// Reports of all executors that wait for the agent.
+pub(crate) const REPORTS_MAX: usize = 1_024;
+/// Reports taken in one wake-up.
+pub(crate) const REPORTS_PER_WAKE_MAX: usize = 256;
+/// Frames read in one wake-up.
+pub(crate) const FRAMES_PER_WAKE_MAX: usize = 64;
+/// Bytes written before the socket is flushed.
+pub(crate) const FLUSH_BYTES_MAX: usize = 512 * 1024;
+/// Bytes one intent sends before it is the next one's turn.
+pub(crate) const TURN_BYTES_MAX: usize = 64 * 1024;
+/// A completed lease is forgotten this long after its deadline if nobody acknowledges it.
+pub(crate) const UNACKNOWLEDGED_MS: u64 = 60_000;
+/// The longest deadline that is believed; no manifest allows more.
+pub(crate) const DEADLINE_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+
+/// Offers that a realm takes of one worker.
+pub(crate) const OFFERS_MAX: usize = 32;
+/// Slots that a realm takes of one offer.
+pub(crate) const SLOTS_PER_OFFER_MAX: u32 = 1_024;
+/// Messages of executors about their offers that wait for the agent.
+pub(crate) const OFFER_UPDATES_MAX: usize = 64;
+/// An intent's or a model's name in an offer.
+pub(crate) const NAME_BYTES_MAX: usize = 256;
+
+/// Opening a connection, and each step of its handshake.
+pub(crate) const CONNECT_MS: u64 = 10_000;
+/// A session in which nothing was heard for so many leases is over.
+pub(crate) const SILENCE_LEASES: u64 = 3;
+/// The realm's heartbeat and lease are believed within these.
+pub(crate) const HEARTBEAT_MS_MIN: u64 = 20;
+pub(crate) const HEARTBEAT_MS_MAX: u64 = 60_000;
+/// Back-off after a lost session and after a program's death.
+pub(crate) const BACKOFF_MS_MIN: u64 = 200;
+pub(crate) const BACKOFF_MS_MAX: u64 = 15_000;
+/// What lived this long starts its back-off anew.
+pub(crate) const BACKOFF_RESET_MS: u64 = 30_000;
+/// After the last lease is done a drain waits this long for acknowledgements.
+pub(crate) const DRAIN_ACKNOWLEDGE_MS: u64 = 2_000;
+/// The default time that a drain leaves to what runs.
+pub(crate) const DRAIN_GRACE_MS: u64 = 30_000;
+
+/// An answer of the realm to an enrolment.
+pub(crate) const ENROL_BYTES_MAX: usize = 64 * 1024;
+/// The key file and the memory of enrolments.
+pub(crate) const IDENTITY_BYTES_MAX: u64 = 64 * 1024;
+
+/// `echo`: pieces of one intent, and the delay before each.
+pub(crate) const ECHO_CHUNKS_MAX: u64 = 10_000;
+pub(crate) const ECHO_DELAY_MS_MAX: u64 = 60_000;
+
+/// `fft`: points of one intent; the frame is the narrower bound for most shapes.
+pub(crate) const FFT_POINTS_MAX: u64 = 1 << 24;
+/// `fft`: points of the plans that are kept.
+pub(crate) const FFT_PLANNED_POINTS_MAX: usize = 1 << 24;
+
+/// `exec`: a program has this long for its first line, the offer.
+pub(crate) const EXEC_OFFER_MS: u64 = 60_000;
+/// `exec`: bytes and pieces of one intent that wait for the agent; a program cannot be slowed down
+/// for one intent without slowing the others, so one that outruns this fails.
+pub(crate) const EXEC_BACKLOG_BYTES_MAX: usize = FRAME_BYTES_MAX;
+pub(crate) const EXEC_BACKLOG_PIECES_MAX: usize = 16_384;
+/// `exec`: lines that wait for the program to read them.
+pub(crate) const EXEC_LINES_MAX: usize = 8_192;
+/// `exec`: a line of standard error, as it is logged.
+pub(crate) const EXEC_STDERR_BYTES_MAX: usize = 1_024;
+/// `exec`: a program has this long to end after its standard output has.
+pub(crate) const EXEC_EXIT_MS: u64 = 1_000;
+
+/// `openai`: how often the backend is asked for its models.
+pub(crate) const DISCOVERY_MS: u64 = 30_000;
+/// `openai`: how soon after a refused connection it is asked again.
+pub(crate) const DISCOVERY_SOON_MS: u64 = 2_000;
+/// `openai`: the list of models.
+pub(crate) const MODELS_BYTES_MAX: usize = 1024 * 1024;
+/// `openai`: what is shown of a backend's error.
+pub(crate) const BACKEND_MESSAGE_BYTES_MAX: usize = 500;
+/// `openai`: what is read of a backend's error.
+pub(crate) const BACKEND_ERROR_BYTES_MAX: usize = 64 * 1024;

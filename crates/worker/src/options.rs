@@ -1,0 +1,134 @@
+//! What the agent is told at its start, and what it tells while it runs.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mtor_types::worker::Offer;
+use mtor_types::{IntentId, Price, RealmId, WorkerId};
+
+use crate::limits;
+
+/// Everything [`crate::run`] needs. Nothing is read from the environment.
+pub struct WorkerOptions {
+    /// `http://host:port` or `https://host`.
+    pub realm: String,
+    /// The Ed25519 key, 64 hex digits; made with mode 0600 if it is missing. Beside it, in
+    /// `<identity>.realms`, stands where this worker is enrolled.
+    pub identity: PathBuf,
+    /// An enrolment token; used once, and only where this worker is not enrolled yet.
+    pub token: Option<String>,
+    /// What people call this worker, at most 64 bytes.
+    pub name: String,
+    /// Prices by intent name, in place of the list price.
+    pub prices: BTreeMap<String, Price>,
+    pub executors: Vec<ExecutorOptions>,
+    /// What a drain leaves to running work.
+    pub drain_grace: Duration,
+    /// End at once when standard input ends: the parent is gone.
+    pub stop_on_stdin_eof: bool,
+    /// Told of what happens; must not block.
+    pub status: Option<StatusSink>,
+}
+
+/// Who hears of a [`Status`].
+pub type StatusSink = Box<dyn Fn(Status) + Send + Sync>;
+
+impl WorkerOptions {
+    /// Options with defaults: no executor, no token, list prices, 30 s of drain.
+    pub fn new(realm: impl Into<String>, identity: impl Into<PathBuf>) -> Self {
+        Self {
+            realm: realm.into(),
+            identity: identity.into(),
+            token: None,
+            name: "worker".into(),
+            prices: BTreeMap::new(),
+            executors: Vec::new(),
+            drain_grace: Duration::from_millis(limits::DRAIN_GRACE_MS),
+            stop_on_stdin_eof: false,
+            status: None,
+        }
+    }
+}
+
+/// One executor. Slots are of each offer it makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExecutorOptions {
+    /// `echo` in process.
+    Echo { slots: u32 },
+    /// `fft` in process, one thread a slot.
+    Fft { slots: u32 },
+    /// A program that speaks one event a line; it says itself what it offers.
+    Exec { program: PathBuf, args: Vec<String> },
+    /// An OpenAI-compatible server, for `chat` and `embed`.
+    OpenAi(OpenAiOptions),
+}
+
+impl ExecutorOptions {
+    pub fn echo() -> Self {
+        Self::Echo { slots: 256 }
+    }
+
+    /// One slot a core.
+    pub fn fft() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self::Fft { slots: u32::try_from(cores).unwrap_or(1).min(limits::SLOTS_PER_OFFER_MAX) }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenAiOptions {
+    /// `http://127.0.0.1:11434`; a trailing `/v1` is accepted.
+    pub url: String,
+    /// What to offer; empty: all that `GET /v1/models` names, names that look like an embedding
+    /// model's as `embed`, the others as `chat`.
+    pub models: Vec<OpenAiModel>,
+    /// Of each model.
+    pub slots: u32,
+    /// Sent as a bearer token.
+    pub key: Option<String>,
+}
+
+/// A model offered under a name of the operator's choice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenAiModel {
+    pub intent: ModelIntent,
+    /// As clients ask for it.
+    pub name: String,
+    /// As the backend knows it, if that differs.
+    pub backend: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelIntent {
+    Chat,
+    Embed,
+}
+
+impl ModelIntent {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Embed => "embed",
+        }
+    }
+}
+
+/// What an operator, or a parent process, may want to see. Never holds a client's content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// The key was read or made.
+    Ready { worker: WorkerId },
+    Enrolled { realm: RealmId },
+    Connected { realm: RealmId },
+    /// These offers were sent. `full`: every executor has said what it can do, or has failed.
+    Offered { offers: Vec<Offer>, full: bool },
+    Started { intent: IntentId, name: String },
+    /// The realm was told of the end; `units` is the worker's own count.
+    Completed { intent: IntentId, units: u64 },
+    Failed { intent: IntentId, message: String },
+    /// An executor cannot work now; it is tried again.
+    ExecutorDown { executor: String, reason: String },
+    Disconnected { reason: String, retry_after: Duration },
+    Draining { leases: usize },
+}

@@ -1,0 +1,117 @@
+#!/usr/bin/env bash
+# A visitor in a real browser against a real realm: starts the built binary on a free port with
+# data of its own, waits until it is ready, lets web/browser/ask.mjs use the page, and ends the
+# realm by its process id. A realm that leaves a child behind fails here.
+set -euo pipefail
+export LC_ALL=C
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+readonly START_SECONDS=30
+readonly READY_SECONDS=180
+readonly END_SECONDS=15
+mtor=${CARGO_TARGET_DIR:-target}/release/mtor
+shot=target/screenshots/ask.png
+
+say() { printf 'browser-test: %s\n' "$*" >&2; }
+
+scratch=$(mktemp -d)
+realm=
+
+# wait_until SECONDS COMMAND…: true as soon as COMMAND is, false when the time is over.
+wait_until() {
+  local ends=$((SECONDS + $1))
+  shift
+  until "$@"; do
+    ((SECONDS < ends)) || return 1
+    sleep 0.1
+  done
+}
+
+is_over() { ! kill -0 -- "$1" 2>/dev/null; }
+started() { is_over "$realm" || [[ $(wc -l <"$scratch/out") -gt 0 ]]; }
+
+# The realm leads a process group of its own, so what it started can be told from all others.
+end_realm() {
+  [[ -n $realm ]] || return 0
+  local pid=$realm
+  realm=
+  kill -TERM "$pid" 2>/dev/null || true
+  if ! wait_until "$END_SECONDS" is_over "$pid"; then
+    say "the realm does not end on SIGTERM within $END_SECONDS s"
+    kill -KILL -- "-$pid" 2>/dev/null || true
+    return 1
+  fi
+  wait "$pid" 2>/dev/null || true
+  if ! wait_until "$END_SECONDS" is_over "-$pid"; then
+    say 'the realm ended and left a child behind'
+    kill -KILL -- "-$pid" 2>/dev/null || true
+    return 1
+  fi
+}
+
+finish() {
+  local status=$?
+  trap - EXIT
+  end_realm || status=1
+  if ((status != 0)) && [[ -s $scratch/err ]]; then
+    say "the realm's last words:"
+    tail -n 40 "$scratch/err" >&2
+  fi
+  rm -rf "$scratch"
+  exit "$status"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+set -m
+"$mtor" up --data "$scratch/data" --listen 127.0.0.1:0 --json \
+  </dev/null >"$scratch/out" 2>"$scratch/err" &
+realm=$!
+set +m
+
+wait_until "$START_SECONDS" started || { say "no first line within $START_SECONDS s" && exit 1; }
+first=$(head -n 1 "$scratch/out")
+url=$(sed -n 's/.*"event" *: *"ready".*/&/; s/.*"url" *: *"\([^"]*\)".*/\1/p' <<<"$first")
+if [[ $first != *'"ready"'* || -z $url ]]; then
+  say "the first line should be {\"event\":\"ready\",\"url\":…}, it is: $first"
+  exit 1
+fi
+
+began=$SECONDS
+node --input-type=module - "$url/readyz" "$realm" "$READY_SECONDS" <<'JS'
+const [url, pid, seconds] = process.argv.slice(2);
+const ends = Date.now() + Number(seconds) * 1000;
+let last = "nothing yet";
+for (;;) {
+  try {
+    const answer = await fetch(url, { signal: AbortSignal.timeout(5000) });
+    const text = (await answer.text()).slice(0, 300);
+    if (answer.status === 200) break;
+    last = `${answer.status} ${text}`;
+  } catch (error) {
+    last = String(error.cause ?? error);
+  }
+  try {
+    process.kill(Number(pid), 0);
+  } catch {
+    console.error("browser-test: the realm ended before it was ready");
+    process.exit(1);
+  }
+  if (Date.now() > ends) {
+    console.error(`browser-test: not ready within ${seconds} s; ${url} said: ${last}`);
+    process.exit(1);
+  }
+  await new Promise((done) => setTimeout(done, 200));
+}
+JS
+say "ready after $((SECONDS - began)) s at $url"
+
+mkdir -p "$(dirname "$shot")"
+if [[ -z ${CHROMIUM:-} ]]; then
+  CHROMIUM=$(command -v chromium || command -v chromium-browser || command -v google-chrome)
+fi
+export CHROMIUM
+node web/browser/ask.mjs --url "$url" --shot "$shot" | tee "$scratch/asked"
+end_realm
+grep -Eq '^[0-9]+ passed, [0-9]+ failed' "$scratch/asked" || echo '1 passed, 0 failed'

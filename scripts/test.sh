@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# The whole of CI, for everybody: `make test`. Cheap failures come first. The page stands before
+# cargo because the server embeds web/dist; the models stand after the build because the product
+# itself fetches them. Everything is compiled with the release profile, clippy too, so that build
+# scripts (above all the C++ model backend) run once.
+set -euo pipefail
+export LC_ALL=C
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export PATH="$PATH:${CARGO_HOME:-${HOME:-}/.cargo}/bin"
+export CARGO_TERM_COLOR=never CARGO_TERM_PROGRESS_WHEN=never NO_COLOR=1
+# Tests run in their crate's folder and must find the models all the same.
+export MTOR_MODELS=${MTOR_MODELS:-$PWD/.models}
+target=${CARGO_TARGET_DIR:-target}
+# shellcheck source=scripts/stages.sh
+source scripts/stages.sh
+
+prerequisites() { scripts/prerequisites.sh test; }
+format() { cargo fmt --all --check; }
+tidy() { cargo run --release --locked --quiet -p xtask -- tidy; }
+
+page() {
+  make --no-print-directory web/node_modules/.stamp
+  (cd web && npm run check && CI=true npm test)
+  make --no-print-directory web/dist/index.html
+}
+
+clippy() { cargo clippy --release --workspace --all-targets --locked -- -D warnings; }
+build() { cargo build --release --workspace --locked; }
+models() { "$target/release/mtor" models pull; }
+nextest() { cargo nextest run --release --workspace --locked; }
+doctests() { cargo test --release --workspace --doc --locked; }
+browser() { scripts/browser-test.sh; }
+
+stages_begin "$target/test-logs"
+stage prerequisites none prerequisites
+stage format none format
+stage tidy none tidy
+stage page vitest page
+stage clippy none clippy
+stage build none build
+stage models none models
+stage nextest nextest nextest
+stage doctests libtest doctests
+stage browser plain browser
+stages_end

@@ -1,0 +1,60 @@
+// Money is base units in decimal strings; it is never a float. Everything here is BigInt.
+
+export interface Money {
+  asset: string;
+  amount: string;
+}
+
+export interface Price {
+  amount: string;
+  per: number;
+  unit: string;
+}
+
+/** Base units, or undefined where the text is no decimal integer. */
+export function parseAmount(text: unknown): bigint | undefined {
+  return typeof text === "string" && /^-?\d{1,40}$/.test(text) ? BigInt(text) : undefined;
+}
+
+/** `"1234500000"` with 6 decimals is `1,234.5`: exact, trailing zeros dropped. */
+export function formatAmount(text: string, decimals: number): string {
+  const units = parseAmount(text);
+  if (units === undefined) return "?";
+  const sign = units < 0n ? "-" : "";
+  const digits = (units < 0n ? -units : units).toString().padStart(decimals + 1, "0");
+  const whole = digits.slice(0, digits.length - decimals).replace(/\B(?=(\d{3})+$)/g, ",");
+  const fraction = digits.slice(digits.length - decimals).replace(/0+$/, "");
+  return sign + whole + (fraction ? `.${fraction}` : "");
+}
+
+/** The machine symbol of the token is `9000` because a shell would expand `$9000`. */
+export function assetName(asset: string): string {
+  return asset === "9000" ? "$9000" : asset;
+}
+
+export function formatMoney(money: Money, decimals: number | undefined): string {
+  return decimals === undefined
+    ? `${formatAmount(money.amount, 0)} base units of ${assetName(money.asset)}`
+    : `${formatAmount(money.amount, decimals)} ${assetName(money.asset)}`;
+}
+
+/** `0.0001 per 1M tokens` */
+export function formatPrice(price: Price, decimals: number): string {
+  if (price.amount === "0") return "free";
+  const many = price.per === 1 ? "" : `${shortCount(price.per)} `;
+  const unit = price.per === 1 ? price.unit : `${price.unit}s`;
+  return `${formatAmount(price.amount, decimals)} per ${many}${unit}`;
+}
+
+function shortCount(count: number): string {
+  if (count % 1_000_000 === 0) return `${count / 1_000_000}M`;
+  if (count % 1_000 === 0) return `${count / 1_000}k`;
+  return String(count);
+}
+
+/** `a < b` for base-unit strings; false where either is no amount. */
+export function isLess(a: string | undefined, b: string | undefined): boolean {
+  const left = parseAmount(a);
+  const right = parseAmount(b);
+  return left !== undefined && right !== undefined && left < right;
+}

@@ -1,0 +1,113 @@
+// Follows one intent from its submission to its end, over as many connections as that takes.
+//
+// Before the realm has named the intent, a lost connection submits again under the same idempotency
+// key; after that, the stream is resumed behind the last id seen. So the question is never asked
+// twice, and a piece is never lost.
+
+import { record, type RealmEvent } from "./conversation";
+import { Refusal } from "./realm";
+import { SseParser } from "./sse";
+
+export interface FollowOptions {
+  submit(signal: AbortSignal): Promise<Response>;
+  resume(intent: string, lastId: string, signal: AbortSignal): Promise<Response>;
+  onEvent(event: RealmEvent): void;
+  onResuming(): void;
+  signal: AbortSignal;
+  sleep?(ms: number): Promise<void>;
+  silenceMs?: number;
+}
+
+/** Connections in a row without one new event before the page gives up. */
+export const TRIES_MAX = 8;
+/** A stream without a byte, comments included, for this long counts as dropped. */
+const SILENCE_MS = 60_000;
+/** How long the receipt may follow the end before the page stops listening. */
+const SETTLE_MS = 20_000;
+const ENDS = /^mtor\.intent\.(completed|failed|cancelled|expired)\.v1$/;
+
+export function backoffMs(tries: number): number {
+  return Math.min(500 * 2 ** tries, 8_000);
+}
+
+/** Resolves when the stream is over; rejects with `Refusal`, or `Error` where the thread was lost. */
+export async function follow(options: FollowOptions): Promise<void> {
+  const sleep = options.sleep ?? ((ms) => new Promise((done) => setTimeout(done, ms)));
+  const seen = { intent: "", lastId: "", ended: false };
+  let tries = 0;
+  while (tries < TRIES_MAX) {
+    if (tries > 0) {
+      options.onResuming();
+      await sleep(backoffMs(tries - 1));
+    }
+    options.signal.throwIfAborted();
+    tries += 1;
+    try {
+      const response = seen.intent
+        ? await options.resume(seen.intent, seen.lastId, options.signal)
+        : await options.submit(options.signal);
+      for await (const message of messages(response, options, seen)) {
+        const event = eventOf(message.event, message.data);
+        if (message.id !== seen.lastId) tries = 0;
+        if (message.id) seen.lastId = message.id;
+        if (!event) continue;
+        if (typeof event.data["intent"] === "string") seen.intent = event.data["intent"];
+        if (ENDS.test(event.type)) seen.ended = true;
+        options.onEvent(event);
+      }
+    } catch (cause) {
+      if (options.signal.aborted || seen.ended) break;
+      if (cause instanceof Refusal && !mayRetry(cause, seen.intent !== "")) throw cause;
+    }
+    if (seen.ended) return;
+    // A stream that closed without an end is a drop, whatever it had brought.
+    tries = Math.max(tries, 1);
+  }
+  options.signal.throwIfAborted();
+  if (!seen.ended) throw new Error("the connection was lost");
+}
+
+/** A refused submission is final; a refused resumption is tried again if the realm is only busy. */
+function mayRetry(refusal: Refusal, resuming: boolean): boolean {
+  const { status } = refusal.problem;
+  return resuming && (status === 429 || status >= 500);
+}
+
+async function* messages(
+  response: Response,
+  options: FollowOptions,
+  seen: { ended: boolean },
+) {
+  const reader = response.body?.getReader();
+  if (!reader) return;
+  const parser = new SseParser();
+  let closed = false;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  try {
+    for (;;) {
+      const wait = seen.ended ? SETTLE_MS : (options.silenceMs ?? SILENCE_MS);
+      const silent = new Promise<never>((_, fail) => {
+        timer = setTimeout(() => fail(new Error("the stream went silent")), wait);
+      });
+      const { done, value } = await Promise.race([reader.read(), silent]);
+      clearTimeout(timer);
+      closed = done;
+      if (done) return;
+      yield* parser.push(value);
+    }
+  } finally {
+    clearTimeout(timer);
+    if (!closed) reader.cancel().catch(() => undefined);
+  }
+}
+
+function eventOf(name: string, data: string): RealmEvent | undefined {
+  let parsed: Record<string, unknown>;
+  try {
+    parsed = record(JSON.parse(data));
+  } catch {
+    return undefined;
+  }
+  const type = typeof parsed["type"] === "string" ? parsed["type"] : name;
+  return { type, data: record(parsed["data"]) };
+}

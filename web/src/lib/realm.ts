@@ -1,0 +1,198 @@
+// The realm's public API as the page uses it. Addresses are relative to the page, the key goes in a
+// header only, and every refusal becomes one `Refusal`.
+
+import type { Money, Price } from "./amount";
+import { list, number, record, text, type Message, type Problem } from "./conversation";
+
+export interface Keys {
+  account: string;
+  api_key: string;
+  secret_key?: string;
+}
+
+export interface Asset {
+  asset: string;
+  decimals: number;
+  balance: string;
+  held: string;
+}
+
+export interface Model {
+  id: string;
+  price: Price;
+  slots: number;
+  busy: number;
+  depth: number;
+  etaMs: number;
+}
+
+export interface Quote {
+  model: string;
+  ceiling: Money;
+  etaMs: number;
+}
+
+export interface ChatBody {
+  model: string;
+  messages: Message[];
+  stream: true;
+  max_tokens: number;
+}
+
+/** The realm answered, and said no. */
+export class Refusal extends Error {
+  constructor(readonly problem: Problem) {
+    super(problem.message);
+  }
+}
+
+/** No answer at all: no network, no realm, or no reply in time. */
+export class Unreachable extends Error {}
+
+const ANSWER_MS_MAX = 15_000;
+
+export class Realm {
+  /** The caller of `fetch` is a parameter so that tests reach a realm by its full address. */
+  constructor(
+    readonly base: string,
+    private readonly key: () => string | undefined,
+  ) {}
+
+  async guest(): Promise<Keys> {
+    const body = record(await this.#json("POST", "v1/accounts/guest", {}));
+    const account = text(body["account"]);
+    const api_key = text(body["api_key"]);
+    if (!account || !api_key) throw malformed("guest account");
+    const secret_key = text(body["secret_key"]);
+    return secret_key ? { account, api_key, secret_key } : { account, api_key };
+  }
+
+  async assets(): Promise<Asset[]> {
+    const body = record(await this.#json("GET", "v1/account"));
+    return list(body["assets"]).flatMap((item) => {
+      const row = record(item);
+      const asset = text(row["asset"]);
+      const balance = text(row["balance"]);
+      if (!asset || !balance) return [];
+      const decimals = Math.min(Math.max(number(row["decimals"]) ?? 0, 0), 30);
+      return [{ asset, balance, decimals, held: text(row["held"]) ?? "0" }];
+    });
+  }
+
+  async chatModels(): Promise<Model[]> {
+    return chatModels(await this.#json("GET", "v1/pools"));
+  }
+
+  async quote(data: ChatBody): Promise<Quote> {
+    const body = record(await this.#json("POST", "v1/quote", { intent: "chat", data }));
+    const asset = text(body["asset"]);
+    const amount = text(body["ceiling"]);
+    if (!asset || !amount) throw malformed("quote");
+    const etaMs = number(body["eta_ms"]) ?? 0;
+    return { model: text(body["model"]) ?? data.model, ceiling: { asset, amount }, etaMs };
+  }
+
+  /** `once` is the idempotency key: a repeat after a lost connection joins the same intent. */
+  submit(data: ChatBody, once: string, signal: AbortSignal): Promise<Response> {
+    const headers = { accept: "text/event-stream", "idempotency-key": once };
+    return this.#call("POST", "v1/intents", { intent: "chat", data }, headers, signal);
+  }
+
+  resume(intent: string, lastId: string, signal: AbortSignal): Promise<Response> {
+    const headers: Record<string, string> = { accept: "text/event-stream" };
+    if (lastId) headers["last-event-id"] = lastId;
+    const path = `v1/intents/${encodeURIComponent(intent)}/events`;
+    return this.#call("GET", path, undefined, headers, signal);
+  }
+
+  async cancel(intent: string): Promise<void> {
+    const response = await this.#call("DELETE", `v1/intents/${encodeURIComponent(intent)}`);
+    await response.body?.cancel();
+  }
+
+  async #json(method: string, path: string, body?: unknown): Promise<unknown> {
+    const signal = AbortSignal.timeout(ANSWER_MS_MAX);
+    const response = await this.#call(method, path, body, { accept: "application/json" }, signal);
+    try {
+      return (await response.json()) as unknown;
+    } catch (cause) {
+      throw signal.aborted ? new Unreachable("no answer in time", { cause }) : malformed(path);
+    }
+  }
+
+  async #call(
+    method: string,
+    path: string,
+    body?: unknown,
+    more: Record<string, string> = {},
+    signal?: AbortSignal,
+  ): Promise<Response> {
+    const headers: Record<string, string> = { ...more };
+    const key = this.key();
+    if (key) headers["authorization"] = `Bearer ${key}`;
+    const init: RequestInit = { method, headers, cache: "no-store", credentials: "omit" };
+    if (signal) init.signal = signal;
+    if (body !== undefined) {
+      headers["content-type"] = "application/json";
+      init.body = JSON.stringify(body);
+    }
+    let response: Response;
+    try {
+      response = await fetch(new URL(path, this.base), init);
+    } catch (cause) {
+      throw new Unreachable("the realm did not answer", { cause });
+    }
+    if (!response.ok) throw await refusalOf(response);
+    return response;
+  }
+}
+
+function malformed(what: string): Refusal {
+  return new Refusal({ code: "", message: `the realm sent an unreadable ${what}`, status: 0 });
+}
+
+async function refusalOf(response: Response): Promise<Refusal> {
+  const body: unknown = await response.json().catch(() => undefined);
+  const error = record(record(body)["error"]);
+  const retryAfterMs = number(error["retry_after_ms"]) ?? retryAfterHeader(response);
+  const docs = text(error["docs"]);
+  return new Refusal({
+    code: text(error["code"]) ?? `HTTP ${response.status}`,
+    message: text(error["message"]) ?? (response.statusText || "the realm refused"),
+    status: response.status,
+    ...(retryAfterMs !== undefined && { retryAfterMs }),
+    ...(docs && { docs }),
+  });
+}
+
+function retryAfterHeader(response: Response): number | undefined {
+  const seconds = Number(response.headers.get("retry-after") ?? NaN);
+  return Number.isFinite(seconds) && seconds >= 0 ? seconds * 1000 : undefined;
+}
+
+/** Pools of one model differ by trust and price band; the page shows one line a model. */
+export function chatModels(pools: unknown): Model[] {
+  const models = new Map<string, Model>();
+  for (const item of list(record(pools)["items"])) {
+    const row = record(item);
+    const id = text(row["model"]);
+    const price = record(row["price"]);
+    const amount = text(price["amount"]);
+    if (row["intent"] !== "chat" || !id || !amount) continue;
+    const known = models.get(id);
+    const model: Model = known ?? {
+      id,
+      price: { amount, per: number(price["per"]) ?? 1, unit: text(price["unit"]) ?? "unit" },
+      slots: 0,
+      busy: 0,
+      depth: 0,
+      etaMs: number(row["eta_ms"]) ?? 0,
+    };
+    model.slots += number(row["slots"]) ?? 0;
+    model.busy += number(row["busy"]) ?? 0;
+    model.depth += number(row["depth"]) ?? 0;
+    model.etaMs = Math.min(model.etaMs, number(row["eta_ms"]) ?? 0);
+    models.set(id, model);
+  }
+  return [...models.values()];
+}

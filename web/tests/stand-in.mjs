@@ -1,0 +1,185 @@
+// A TEST TOOL, not a realm: it speaks just enough of the public API for the page's tests, answers
+// from a script, and keeps no ledger. Words in a question choose what happens:
+// "fail", "refuse", "drop" (breaks the connection midway), "restart", "slow", "expire".
+// Scenarios for the whole server: ok, nomodels, onemodel, poor, revoked, noguest.
+
+import { createServer } from "node:http";
+import { readFile } from "node:fs/promises";
+import { fileURLToPath, pathToFileURL } from "node:url";
+
+const DIST = fileURLToPath(new URL("../dist/", import.meta.url));
+const FILES = { "/": ["index.html", "text/html; charset=utf-8"], "/assets/app.js": ["assets/app.js", "text/javascript"],
+  "/assets/app.css": ["assets/app.css", "text/css"], "/assets/icon.svg": ["assets/icon.svg", "image/svg+xml"] };
+const ACCOUNT = "7Np41oeYqPefeNQEHSv1UDhYrehxin3NStELsSKCT4K2";
+const MODELS = ["smollm2-135m-instruct", "qwen2.5-0.5b-instruct"];
+
+const TEXT = `A **Merkle tree** lets you check one entry of a big list *without holding the list*.
+
+Every leaf is hashed, neighbours are hashed together, and so on up to one **root**:
+
+| you have | you can prove |
+|---|---|
+| the root and a path of \`log2(n)\` hashes | that an entry is in the list |
+| two roots and a short path | that nothing was taken out |
+
+\`\`\`python
+def parent(left: bytes, right: bytes) -> bytes:
+    return sha256(b"\\x01" + left + right).digest()
+\`\`\`
+
+1. Anyone may keep the root.
+2. The list may live anywhere.
+3. A forged entry changes the root, so it is noticed.
+
+<img src=x onerror=alert(1)> stays text, and so does [this](javascript:alert(1)). See the [transparency log design](https://c2sp.org/tlog-tiles).`;
+
+/** @param {{scenario?: string, pieceMs?: number, port?: number}} [options] */
+export async function standIn(options = {}) {
+  const scenario = options.scenario ?? "ok";
+  const pieceMs = options.pieceMs ?? 40;
+  /** @type {Map<string, any>} */
+  const intents = new Map();
+  /** @type {string[]} */
+  const calls = [];
+  let spent = 0n;
+
+  /** @param {import("node:http").ServerResponse} response @param {number} status @param {unknown} body */
+  const json = (response, status, body) => {
+    response.writeHead(status, { "content-type": "application/json" });
+    response.end(JSON.stringify(body));
+  };
+  /** @param {import("node:http").ServerResponse} response @param {number} status @param {string} code @param {string} message @param {object} [more] */
+  const refuse = (response, status, code, message, more = {}) =>
+    json(response, status, { error: { code, type: "refused", message, docs: `/docs/errors/${code}`, ...more } });
+
+  const server = createServer(async (request, response) => {
+    const path = new URL(request.url ?? "/", "http://stand-in").pathname;
+    calls.push(`${request.method} ${path}`);
+    response.setHeader("content-security-policy", "default-src 'self'");
+    const file = FILES[/** @type {keyof FILES} */ (path)];
+    if (file) {
+      const [name = "", type = ""] = file;
+      response.setHeader("content-type", type);
+      return response.end(await readFile(DIST + name).catch(() => "run `npm run build` first"));
+    }
+    let text = "";
+    for await (const part of request) text += part;
+    const body = text ? JSON.parse(text) : {};
+    if (path === "/v1/pools") {
+      const models = scenario === "nomodels" ? [] : scenario === "onemodel" ? MODELS.slice(0, 1) : MODELS;
+      const items = models.map((model, at) => ({ intent: "chat", model, trust: "any", slots: 4 - at, busy: at, depth: at * 3,
+        price: { amount: String(100 * (1 + at * 4)), per: 1_000_000, unit: "token" }, eta_ms: at * 900 }));
+      return json(response, 200, { items, next: null });
+    }
+    if (path === "/v1/accounts/guest") {
+      if (scenario === "noguest") return refuse(response, 429, "MT0031", "too many guest accounts from this network", { retry_after_ms: 9_000 });
+      return json(response, 201, { account: ACCOUNT, api_key: "mtor_guest_2hXk9", secret_key: "5JpQs", balance: "250000" });
+    }
+    if (request.headers.authorization !== "Bearer mtor_guest_2hXk9") return refuse(response, 401, "MT0002", "unknown or revoked API key");
+    if (path === "/v1/account") {
+      const balance = String((scenario === "poor" ? 12n : 250_000n) - spent);
+      return json(response, 200, { account: ACCOUNT, assets: [{ asset: "grant", decimals: 6, balance, held: "0" }, { asset: "9000", decimals: 6, balance: "0", held: "0" }] });
+    }
+    if (path === "/v1/quote") {
+      const bytes = JSON.stringify(body.data.messages).length;
+      const ceiling = String(Math.ceil((bytes + body.data.max_tokens) / 4));
+      return json(response, 200, { intent: "chat", model: body.data.model, asset: "grant", price: { amount: "100", per: 1_000_000, unit: "token" }, units: 900, ceiling, eta_ms: 0 });
+    }
+    if (path === "/v1/intents" && request.method === "POST") {
+      const asked = String(body.data.messages.at(-1)?.content ?? "");
+      if (/refuse/i.test(asked)) return refuse(response, 429, "MT0018", "too many questions at once", { retry_after_ms: 4_000 });
+      const once = String(request.headers["idempotency-key"] ?? "");
+      const known = [...intents.values()].find((other) => other.once === once && once);
+      const intent = known ?? script(asked, `0198a7c2-${intents.size}`, once);
+      intents.set(intent.id, intent);
+      return stream(response, intent, -1);
+    }
+    const found = /^\/v1\/intents\/([^/]+)(\/events)?$/.exec(path);
+    const intent = found && intents.get(found[1] ?? "");
+    if (!intent) return refuse(response, 404, "MT0009", "no such intent");
+    if (request.method === "DELETE") {
+      intent.cancelled = true;
+      return json(response, 202, {});
+    }
+    const last = String(request.headers["last-event-id"] ?? "");
+    return stream(response, intent, intent.events.findIndex((/** @type {any} */ event) => event.id === last));
+  });
+
+  /** @param {string} asked @param {string} id @param {string} once */
+  function script(asked, id, once) {
+    /** @type {{id: string, type: string, data: any}[]} */
+    const events = [];
+    let attempt = 0;
+    let seq = 0;
+    /** @param {string} type @param {object} data */
+    const add = (type, data) => {
+      events.push({ id: `${attempt}.${seq}`, type: `mtor.intent.${type}.v1`, data: { intent: id, ...data } });
+      seq += 1;
+    };
+    const hold = { asset: "grant", amount: "180" };
+    add("accepted", { hold, durable: false });
+    add("queued", { position: 2, eta_ms: 1_200 });
+    /** @param {string} text @param {string} worker */
+    const run = (text, worker) => {
+      attempt += 1;
+      seq = 0;
+      add("started", { attempt, worker: { id: `w-${worker}`, name: worker }, realm: "home" });
+      for (const piece of text.match(/\s*\S+/g) ?? []) {
+        add("chunk", { attempt, seq, piece: { object: "chat.completion.chunk", choices: [{ index: 0, delta: { content: piece }, finish_reason: null }] } });
+      }
+    };
+    if (/restart/i.test(asked)) {
+      run("This attempt is thrown away", "merlin");
+      attempt += 1;
+      seq = 0;
+      add("restarted", { attempt });
+      attempt -= 1;
+    }
+    const fails = /fail/i.test(asked);
+    run(fails ? TEXT.slice(0, 150) : TEXT, "kestrel");
+    if (fails) add("failed", { code: "MT0042", reason: "the worker went away twice", refunded: hold });
+    else if (/expire/i.test(asked)) add("expired", { usage: { units: 40 }, cost: { asset: "grant", amount: "4" }, refunded: { asset: "grant", amount: "176" } });
+    else add("completed", { reason: "done", result: null, usage: { units: 231, input: 34, output: 197 }, cost: { asset: "grant", amount: "42" } });
+    add("settled", { receipt: { intent: id, amount: "42", signature: "…" } });
+    return { id, once, events, cancelled: false, dropped: !/drop/i.test(asked), pieceMs: /slow/i.test(asked) ? 400 : pieceMs };
+  }
+
+  /** @param {import("node:http").ServerResponse} response @param {any} intent @param {number} after */
+  async function stream(response, intent, after) {
+    response.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-store" });
+    response.write(": ping\n\n");
+    for (let at = after + 1; at < intent.events.length; at += 1) {
+      let event = intent.events[at];
+      if (intent.cancelled && event.type.includes("chunk")) {
+        const rest = { usage: { units: 50 }, cost: { asset: "grant", amount: "9" }, refunded: { asset: "grant", amount: "171" } };
+        event = { id: event.id, type: "mtor.intent.cancelled.v1", data: { intent: intent.id, ...rest } };
+        at = intent.events.length - 2;
+      }
+      if (event.data.cost) spent += BigInt(event.data.cost.amount);
+      const cloud = { specversion: "1.0", id: `${intent.id}/${event.id}`, source: "mtor://stand-in", type: event.type, data: event.data };
+      response.write(`id: ${event.id}\nevent: ${event.type}\ndata: ${JSON.stringify(cloud)}\n\n`);
+      if (!intent.dropped && at === 12) {
+        intent.dropped = true;
+        return response.destroy();
+      }
+      await new Promise((done) => setTimeout(done, intent.pieceMs));
+    }
+    return response.end();
+  }
+
+  await new Promise((done) => server.listen(options.port ?? 0, "127.0.0.1", () => done(undefined)));
+  const address = /** @type {import("node:net").AddressInfo} */ (server.address());
+  return {
+    url: `http://127.0.0.1:${address.port}/`,
+    calls,
+    close: () => {
+      server.closeAllConnections();
+      return new Promise((done) => server.close(done));
+    },
+  };
+}
+
+if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
+  const [scenario = "ok", port = "7461"] = process.argv.slice(2);
+  console.log((await standIn({ scenario, port: Number(port) })).url);
+}
