@@ -32,17 +32,34 @@ async function shoot(page, suffix) {
 function listen(page) {
   /** @type {string[]} */
   const troubles = [];
+  const aborted = { streams: 0 };
   page.on("console", (message) => {
     if (message.type() === "error") troubles.push(`console: ${message.text()}`);
   });
   page.on("pageerror", (error) => troubles.push(`page error: ${error.message}`));
-  page.on("requestfailed", (request) =>
-    troubles.push(`request failed: ${request.method()} ${request.url()}: ${request.failure()?.errorText}`),
-  );
+  page.on("requestfailed", async (request) => {
+    const why = request.failure()?.errorText ?? "";
+    const type = (await request.response().catch(() => null))?.headers()["content-type"] ?? "";
+    // Chromium reports a `no-store` stream as aborted although the page read it to its end
+    // (microsoft/playwright#42742); `watchStreams` knows whether it did.
+    if (why === "net::ERR_ABORTED" && type.startsWith("text/event-stream")) aborted.streams += 1;
+    else troubles.push(`request failed: ${request.method()} ${request.url()}: ${why}`);
+  });
   page.on("response", (response) => {
     if (response.status() >= 400) troubles.push(`${response.status()} ${response.request().method()} ${response.url()}`);
   });
-  return troubles;
+  return { troubles, aborted };
+}
+
+/** Counts the streams that the page read to their end. */
+function watchStreams() {
+  Object.assign(window, { streamsEnded: 0 });
+  const { read } = ReadableStreamDefaultReader.prototype;
+  ReadableStreamDefaultReader.prototype.read = async function () {
+    const result = await read.call(this);
+    if (result.done) Reflect.set(window, "streamsEnded", Reflect.get(window, "streamsEnded") + 1);
+    return result;
+  };
 }
 
 /** Counts the mutations in which the answer had grown: each is a piece the visitor saw arrive. */
@@ -56,8 +73,8 @@ function watchAnswer() {
   }).observe(document.body, { childList: true, subtree: true, characterData: true });
 }
 
-/** @param {import("playwright-core").Page} page @param {string[]} troubles */
-async function ask(page, troubles) {
+/** @param {import("playwright-core").Page} page @param {ReturnType<typeof listen>} heard */
+async function ask(page, { troubles, aborted }) {
   await page.waitForSelector(".price span", { timeout: limitMs });
   await page.evaluate(watchAnswer);
   await page.getByLabel("Your question").fill(values.question);
@@ -80,6 +97,8 @@ async function ask(page, troubles) {
   const pieces = await page.evaluate(() => Reflect.get(window, "seen").pieces);
   need(pieces >= PIECES_MIN, `only ${pieces} pieces were seen to arrive`);
   await page.waitForLoadState("networkidle");
+  const ended = await page.evaluate(() => Reflect.get(window, "streamsEnded"));
+  need(aborted.streams <= ended, `${aborted.streams} streams were aborted, ${ended} were read to their end`);
   need(troubles.length === 0, troubles.join("\n"));
   return { price, cost, pieces };
 }
@@ -101,9 +120,10 @@ need(existsSync(executablePath), `no Chromium at ${executablePath}: set CHROMIUM
 const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
 try {
   const page = await browser.newPage({ viewport: { width: 1180, height: 820 } });
-  const troubles = listen(page);
+  const heard = listen(page);
+  await page.addInitScript(watchStreams);
   await page.goto(values.url ?? own?.url ?? "");
-  const { price, cost, pieces } = await ask(page, troubles);
+  const { price, cost, pieces } = await ask(page, heard);
   await shoot(page, "");
   await phone(page);
   console.log(`price before: ${price} · pieces seen: ${pieces} · cost after: ${cost}`);

@@ -1,1 +1,34 @@
-//! The log of facts, snapshots, read tables and blobs of a realm.
+//! What a realm keeps: the log of facts and its snapshots, read tables, and sealed blobs.
+//!
+//! One data directory belongs to one process ([`DataDir`]). In it:
+//!
+//! | file | what | who writes |
+//! |---|---|---|
+//! | `realm.lock` | the holder's lock, process id and start | [`DataDir`] |
+//! | `log.db` | the facts, one row a batch, each chained to the row before | [`SqliteLog`] |
+//! | `snapshot-N` | the state after batch N, checksummed; the newest two are kept | [`Snapshots`] |
+//! | `read.db` | indexes into the log, rebuilt from it at will | [`ReadTables`] |
+//! | `blobs/` | payloads and results of durable intents, sealed | [`BlobStore`] |
+//!
+//! Invariants: what `append` acknowledged is on the disk; nothing is read back from the log
+//! without its checksum; a newer format is refused before anything is written. Absent on purpose:
+//! clocks (time comes with each call), decisions (this crate folds nothing), async.
+
+pub mod blobs;
+pub mod error;
+mod files;
+pub mod lock;
+pub mod log;
+pub mod read;
+mod sqlite;
+
+pub use blobs::{BlobKind, BlobName, BlobStore};
+pub use error::{Holder, StoreError};
+pub use lock::DataDir;
+pub use log::memory::MemoryLog;
+pub use log::snapshot::{Snapshot, Snapshots};
+pub use log::sqlite::SqliteLog;
+pub use log::{Encoded, Log, decode_batch, encode_batch};
+pub use read::reader::{Direction, IntentRow, Reader, Readers, TransferRow};
+pub use read::tables::ReadTables;
+pub use sqlite::Tuning;

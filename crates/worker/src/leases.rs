@@ -152,6 +152,14 @@ impl Lease {
         freed
     }
 
+    fn drop_unsent(&mut self) -> usize {
+        let sent = self.next_send.saturating_sub(self.first_kept);
+        let unsent = self.kept.split_off(usize::try_from(sent).unwrap_or(0).min(self.kept.len()));
+        let freed = unsent.iter().map(|piece| piece.raw.get().len()).sum();
+        self.kept_bytes -= freed;
+        freed
+    }
+
     fn adoptable(&self) -> bool {
         self.first_kept == 0
     }
@@ -297,10 +305,12 @@ impl Leases {
         } else {
             end
         };
-        if matches!(end, End::Fail { .. })
-            && let Some(work) = lease.work.take()
-        {
-            work.abort();
+        if matches!(end, End::Fail { .. }) {
+            if let Some(work) = lease.work.take() {
+                work.abort();
+            }
+            // A failure does not wait behind pieces that have no credit.
+            self.kept_bytes -= lease.drop_unsent();
         }
         lease.kept_bytes += end.len();
         self.kept_bytes += end.len();

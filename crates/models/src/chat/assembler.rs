@@ -113,7 +113,7 @@ mod tests {
         check(&["END"], &[b"E", b"N", b"E", b"N", b"D"], "EN", true);
         check(&["END"], &[b"bEND", b"x"], "b", true);
         check(&["\n\n", "##"], &[b"a\n", b"b#", b"\n", b"\nc"], "a\nb#", true);
-        check(&["long stop", "st"], &[b"a long s", b"top"], "a long ", true);
+        check(&["st", "long stop"], &[b"a long s", b"top"], "a ", true);
     }
 
     #[test]

@@ -167,10 +167,10 @@ impl Executor {
             }
             ExecutorOptions::Exec { program, args } => {
                 let label = format!("exec {}", program.display());
-                let program = Arc::new(exec::Program::default());
-                let keep = exec::keep(Arc::clone(&program), label.clone(), announcer, args);
+                let shared = Arc::new(exec::Program::default());
+                let keep = exec::keep(Arc::clone(&shared), program, announcer, args);
                 let keeper = Some(AbortOnDrop(tokio::spawn(keep).abort_handle()));
-                Ok((Self { label, kind: Kind::Exec(program), _keeper: keeper }, None))
+                Ok((Self { label, kind: Kind::Exec(shared), _keeper: keeper }, None))
             }
             ExecutorOptions::OpenAi(options) => {
                 check_slots("openai", options.slots)?;
@@ -256,4 +256,9 @@ fn tidy_offers(offers: Vec<Offer>) -> Result<Vec<Offer>, String> {
         tidy.push(Offer { price: None, ..offer });
     }
     Ok(tidy)
+}
+
+/// A backend's words, cut to their bound.
+fn bounded(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(limits::BACKEND_MESSAGE_BYTES_MAX)).unwrap_or(text)
 }

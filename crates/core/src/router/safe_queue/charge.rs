@@ -6,13 +6,13 @@
 //! that dispatch on this item's account, and corrections of several items compose in any order.
 
 use super::slab::Slab;
-use super::tree::Tree;
+use super::tree::{ROOT, Tree};
 use super::virtual_time::{Virtual, scaled};
 use super::{Charge, PoolId};
 
 #[derive(Clone, Debug)]
 pub(super) struct Part {
-    pub(super) seat: usize,
+    seat: usize,
     weight: u32,
     /// The freed slot did not serve this seat's pool: the tag may run at most a horizon ahead of
     /// the pool's clock.
@@ -23,17 +23,25 @@ pub(super) struct Part {
     /// What of `wanted` a lift has absorbed: it is neither refunded nor charged again.
     absorbed: Virtual,
     /// What this part has added to the tag since.
-    pub(super) added: Virtual,
+    added: Virtual,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Open {
     generation: u64,
-    pub(super) leaf: usize,
-    pub(super) root: usize,
-    pub(super) parts: Vec<Part>,
+    leaf: usize,
+    /// The root's seats in all pools where a part is: they are busy as long as what is beneath.
+    roots: Vec<usize>,
+    parts: Vec<Part>,
     pool_weight: u32,
     turn_added: Virtual,
+}
+
+impl Open {
+    /// All seats that the charge holds, from the leaf's up to the root's.
+    pub(super) fn seats(&self) -> impl Iterator<Item = usize> {
+        self.parts.iter().rev().map(|part| part.seat).chain(self.roots.iter().copied())
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -72,11 +80,12 @@ impl Charges {
                 parts.push(part);
             }
         }
-        tree.hold(from.root);
+        let roots: Vec<usize> = parts.iter().filter_map(|part| above_is_root(tree, part)).collect();
+        roots.iter().for_each(|root| tree.hold(*root));
         let mut open = Open {
             generation: self.generation,
             leaf: from.leaf,
-            root: from.root,
+            roots,
             parts,
             pool_weight: from.pool_weight,
             turn_added: 0,
@@ -107,10 +116,9 @@ impl Charges {
     }
 }
 
-/// Where a dispatch comes from: the item's leaf and root seats, and the pools of the freed slot.
+/// Where a dispatch comes from: the item's leaf seat and domain, and the pools of the freed slot.
 pub(super) struct Origin<'a> {
     pub(super) leaf: usize,
-    pub(super) root: usize,
     pub(super) domain: PoolId,
     pub(super) pool_weight: u32,
     pub(super) pools: &'a [PoolId],
@@ -118,12 +126,13 @@ pub(super) struct Origin<'a> {
 
 fn seats_to_charge(tree: &Tree, node: usize, from: &Origin<'_>) -> Vec<usize> {
     let Some(n) = tree.nodes.get(node) else { return Vec::new() };
-    let charged = |seat: &usize| {
-        tree.seats.get(*seat).is_some_and(|s| {
-            s.domain == from.domain || from.pools.binary_search(&s.pool).is_ok()
-        })
-    };
+    let charged = |seat: &usize| tree.seats.get(*seat).is_some_and(|s| s.domain == from.domain);
     n.seats.iter().map(|s| s.1).filter(charged).collect()
+}
+
+fn above_is_root(tree: &Tree, part: &Part) -> Option<usize> {
+    let up = tree.seats.get(part.seat)?.up;
+    (tree.seats.get(up)?.node == ROOT).then_some(up)
 }
 
 fn new_part(tree: &Tree, seat: usize, pools: &[PoolId]) -> Option<Part> {

@@ -69,8 +69,7 @@ impl SafeQueue {
             *n = n.saturating_add(1);
         };
         for open in self.charges.iter() {
-            held(open.root);
-            open.parts.iter().for_each(|p| held(p.seat));
+            open.seats().for_each(&mut held);
         }
         let mut kids: BTreeMap<usize, usize> = BTreeMap::new();
         for (_, seat) in self.tree.seats.iter() {

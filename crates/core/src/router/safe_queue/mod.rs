@@ -72,7 +72,7 @@ use std::collections::BTreeMap;
 use charge::{Charges, Origin};
 use domain::Domains;
 use items::{End, Items};
-use tree::{ROOT, Tree};
+use tree::Tree;
 use virtual_time::scaled;
 use walk::{LOOK_TOTAL, Walk, seats_in};
 
@@ -285,22 +285,27 @@ impl SafeQueue {
 
     /// A freed slot that serves `pools` takes an item: the one whose turn it is among those for which
     /// `eligible` is true. `eligible` is to refuse only what this worker must not have again; see
-    /// "Refused heads" above for the bound of the look. `None`: nothing found, and nothing charged.
+    /// "Refused heads" above for the bound of the look. Pools that `set_slots` hasn't brought into one
+    /// domain are tried one domain after the other. `None`: nothing found, and nothing charged.
     pub fn dispatch(
         &mut self,
         pools: &[PoolId],
         eligible: &mut dyn FnMut(ItemId) -> bool,
     ) -> Option<Dispatched> {
-        let sorted;
-        let pools = if pools.is_sorted_by(|a, b| a < b) {
-            pools
-        } else {
-            let mut own = pools.to_vec();
-            own.sort_unstable();
-            own.dedup();
-            sorted = own;
-            &sorted
-        };
+        let mut own = pools.to_vec();
+        own.sort_unstable_by_key(|pool| (self.domains.of(*pool), *pool));
+        own.dedup();
+        // Tags of different domains don't compare. A slot stated by `set_slots` serves one domain.
+        let same = |a: &PoolId, b: &PoolId| self.domains.of(*a) == self.domains.of(*b);
+        let groups: Vec<&[PoolId]> = own.chunk_by(same).collect();
+        groups.into_iter().find_map(|pools| self.dispatch_in_domain(pools, eligible))
+    }
+
+    fn dispatch_in_domain(
+        &mut self,
+        pools: &[PoolId],
+        eligible: &mut dyn FnMut(ItemId) -> bool,
+    ) -> Option<Dispatched> {
         let mut walk = Walk {
             pools,
             items: &self.items,
@@ -315,7 +320,6 @@ impl SafeQueue {
         let item = self.items.slab.get(at)?.item;
         let from = Origin {
             leaf,
-            root: self.tree.seat_of(ROOT, item.pool)?,
             domain: self.domains.of(item.pool),
             pool_weight: self.weight(Weighted::Pool(item.pool)),
             pools,
@@ -347,21 +351,14 @@ impl SafeQueue {
         }
         let Some(open) = self.charges.end(charge) else { return false };
         let mut path = Vec::new();
-        for part in open.parts.iter().rev() {
-            self.tree.release(part.seat);
-            let Some(s) = self.tree.seats.get(part.seat) else { continue };
-            path.push((s.node, s.domain));
+        for seat in open.seats() {
+            self.tree.release(seat);
+            path.extend(self.tree.seats.get(seat).map(|s| (s.node, s.domain)));
         }
-        self.tree.release(open.root);
-        // Also of domains that have split off since: what they still held for this charge is over.
-        let mut roots: Vec<(usize, PoolId)> = path.iter().map(|p| (ROOT, p.1)).collect();
-        roots.sort_unstable();
-        path.append(&mut roots);
         path.dedup();
-        for part in open.parts.iter().rev() {
-            self.tree.settle(part.seat);
+        for seat in open.seats() {
+            self.tree.settle(seat);
         }
-        self.tree.settle(open.root);
         self.end_busy_periods(&path);
         true
     }

@@ -96,7 +96,7 @@ fn bound_holds(seed: u64, slots: u64, pools: u32, wrong: u64, rounds: u64, horiz
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(20000))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
     fn the_bound_holds_at_every_level(

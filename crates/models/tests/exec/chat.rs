@@ -1,11 +1,9 @@
 //! `chat` end to end, by the real binary with the real model.
 
-mod common;
-
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use common::{Program, user};
+use crate::program::{Program, user};
 use serde_json::{Value, json};
 
 const STORY: &str = "Write a long story about a lighthouse keeper and a whale.";

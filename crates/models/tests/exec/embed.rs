@@ -1,9 +1,7 @@
 //! `embed` end to end, by the real binary with the real model.
 
-mod common;
-
+use crate::program::{Answer, Program};
 use base64::Engine as _;
-use common::{Answer, Program};
 use serde_json::{Value, json};
 
 fn vectors(answer: &Answer) -> Vec<Vec<f64>> {

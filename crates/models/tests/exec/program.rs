@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 /// Longer than any step takes on a busy machine; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-pub fn models_dir() -> PathBuf {
+#[expect(clippy::disallowed_methods, reason = "tests have no cli that could pass it down")]
+pub(crate) fn models_dir() -> PathBuf {
     let dir = std::env::var_os("MTOR_MODELS").map_or_else(
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../.models"),
         PathBuf::from,
@@ -22,18 +23,19 @@ pub fn models_dir() -> PathBuf {
     dir
 }
 
-pub struct Program {
+pub(crate) struct Program {
     child: Child,
     stdin: Option<ChildStdin>,
     lines: Receiver<String>,
     errors: Receiver<String>,
     /// Read while waiting for another intent.
     kept: VecDeque<Value>,
-    pub offers: Value,
+    pub(crate) offers: Value,
 }
 
 fn pump(stream: impl Read + Send + 'static) -> Receiver<String> {
-    let (tx, rx) = channel();
+    // More lines than any test makes: the program is never held up by its test.
+    let (tx, rx) = sync_channel(65_536);
     std::thread::spawn(move || {
         for line in BufReader::new(stream).lines() {
             if tx.send(line.unwrap()).is_err() {
@@ -45,7 +47,7 @@ fn pump(stream: impl Read + Send + 'static) -> Receiver<String> {
 }
 
 impl Program {
-    pub fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_mtor-models"))
             .arg("--models")
             .arg(models_dir())
@@ -67,25 +69,25 @@ impl Program {
     }
 
     /// A program with only as much memory as small tests need.
-    pub fn small() -> Self {
+    pub(crate) fn small() -> Self {
         Self::start(&["--chat-context", "1024"])
     }
 
-    pub fn raw(&mut self, line: &str) {
+    pub(crate) fn raw(&mut self, line: &str) {
         let stdin = self.stdin.as_mut().unwrap();
         stdin.write_all(line.as_bytes()).unwrap();
         stdin.write_all(b"\n").unwrap();
         stdin.flush().unwrap();
     }
 
-    pub fn send(&mut self, kind: &str, data: &Value) {
+    pub(crate) fn send(&mut self, kind: &str, data: &Value) {
         let event = json!({"specversion": "1.0", "id": "1", "source": "/agent", "time": "any",
             "type": format!("mtor.worker.{kind}.v1"), "data": data});
         self.raw(&event.to_string());
     }
 
     /// Assigns with defaults that `extra` may replace.
-    pub fn assign(&mut self, intent: &str, name: &str, body: &Value, extra: &Value) {
+    pub(crate) fn assign(&mut self, intent: &str, name: &str, body: &Value, extra: &Value) {
         let mut data = json!({"intent": intent, "attempt": 1, "name": name, "model": null,
             "stream": true, "limit": null, "deadline_ms": 120_000, "data": body});
         for (field, value) in extra.as_object().into_iter().flatten() {
@@ -94,7 +96,7 @@ impl Program {
         self.send("assign", &data);
     }
 
-    pub fn revoke(&mut self, intent: &str) {
+    pub(crate) fn revoke(&mut self, intent: &str) {
         self.send("revoke", &json!({"intent": intent, "attempt": 1}));
     }
 
@@ -114,13 +116,13 @@ impl Program {
     }
 
     /// The next event, whosever it is.
-    pub fn next(&mut self) -> Value {
+    pub(crate) fn next(&mut self) -> Value {
         let kept = self.kept.pop_front();
         kept.or_else(|| self.line(PATIENCE)).expect("no event in time")
     }
 
     /// Events that come within a time; for showing that none do.
-    pub fn within(&mut self, time: Duration) -> Vec<Value> {
+    pub(crate) fn within(&mut self, time: Duration) -> Vec<Value> {
         let end = Instant::now() + time;
         let mut seen: Vec<Value> = self.kept.drain(..).collect();
         while let Some(left) = end.checked_duration_since(Instant::now()) {
@@ -130,7 +132,7 @@ impl Program {
     }
 
     /// The next event of one intent; others are kept.
-    pub fn next_of(&mut self, intent: &str) -> Value {
+    pub(crate) fn next_of(&mut self, intent: &str) -> Value {
         let of = |event: &Value| event["data"]["intent"] == intent;
         if let Some(at) = self.kept.iter().position(of) {
             return self.kept.remove(at).unwrap();
@@ -145,7 +147,7 @@ impl Program {
     }
 
     /// All events of one intent up to its end.
-    pub fn answer(&mut self, intent: &str) -> Answer {
+    pub(crate) fn answer(&mut self, intent: &str) -> Answer {
         let mut chunks = Vec::new();
         loop {
             let event = self.next_of(intent);
@@ -162,17 +164,17 @@ impl Program {
         }
     }
 
-    pub fn ask(&mut self, intent: &str, name: &str, body: &Value, extra: &Value) -> Answer {
+    pub(crate) fn ask(&mut self, intent: &str, name: &str, body: &Value, extra: &Value) -> Answer {
         self.assign(intent, name, body, extra);
         self.answer(intent)
     }
 
-    pub fn error_line(&mut self) -> String {
+    pub(crate) fn error_line(&mut self) -> String {
         self.errors.recv_timeout(PATIENCE).unwrap()
     }
 
     /// Closes stdin; gives the exit status and how long the end took.
-    pub fn close(mut self) -> (ExitStatus, Duration) {
+    pub(crate) fn close(mut self) -> (ExitStatus, Duration) {
         let start = Instant::now();
         drop(self.stdin.take());
         (self.child.wait().unwrap(), start.elapsed())
@@ -188,40 +190,40 @@ impl Drop for Program {
 }
 
 #[derive(Debug)]
-pub struct Answer {
-    pub chunks: Vec<Value>,
-    pub end: Value,
-    pub failed: bool,
+pub(crate) struct Answer {
+    pub(crate) chunks: Vec<Value>,
+    pub(crate) end: Value,
+    pub(crate) failed: bool,
 }
 
 impl Answer {
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let delta = |chunk: &Value| {
             chunk["piece"]["choices"][0]["delta"]["content"].as_str().unwrap_or_default().to_owned()
         };
         self.chunks.iter().map(delta).collect()
     }
 
-    pub fn finish_reason(&self) -> &str {
+    pub(crate) fn finish_reason(&self) -> &str {
         let reason = |chunk: &'_ Value| chunk["piece"]["choices"][0]["finish_reason"].is_string();
         let last = self.chunks.iter().find(|chunk| reason(chunk)).expect("a finish reason");
         last["piece"]["choices"][0]["finish_reason"].as_str().unwrap()
     }
 
-    pub fn usage(&self, name: &str) -> u64 {
+    pub(crate) fn usage(&self, name: &str) -> u64 {
         self.end["usage"][name].as_u64().unwrap()
     }
 
-    pub fn code(&self) -> &str {
+    pub(crate) fn code(&self) -> &str {
         assert!(self.failed, "did not fail: {:?}", self.end);
         self.end["code"].as_str().unwrap()
     }
 
-    pub fn message(&self) -> &str {
+    pub(crate) fn message(&self) -> &str {
         self.end["message"].as_str().unwrap()
     }
 }
 
-pub fn user(text: &str) -> Value {
+pub(crate) fn user(text: &str) -> Value {
     json!([{"role": "user", "content": text}])
 }

@@ -1,11 +1,9 @@
 //! The program as a process: offers, bad lines, its end.
 
-mod common;
-
 use std::process::Command;
 use std::time::Duration;
 
-use common::{Program, user};
+use crate::program::{Program, user};
 use serde_json::{Value, json};
 
 #[test]
@@ -35,7 +33,7 @@ fn only_what_is_there_is_offered_and_nothing_is_an_error() {
 
     use mtor_models::files::{EMBED_TOKENIZER, EMBED_WEIGHTS, ONNX_RUNTIME};
     for name in [EMBED_WEIGHTS, EMBED_TOKENIZER, ONNX_RUNTIME] {
-        std::fs::copy(common::models_dir().join(name), dir.join(name)).unwrap();
+        std::fs::copy(crate::program::models_dir().join(name), dir.join(name)).unwrap();
     }
     let some = run();
     assert_eq!((some.status.code(), some.stderr.as_slice()), (Some(0), &b""[..]));

@@ -1,0 +1,8 @@
+//! The program end to end, over its pipes, with the real models. A missing model fails the tests.
+
+#![allow(clippy::unwrap_used, reason = "helpers fail their test where clippy sees no test")]
+
+mod chat;
+mod embed;
+mod program;
+mod protocol;

@@ -1,0 +1,419 @@
+//! What the edge needs to know of a request's data, read in one pass that skips everything else.
+//!
+//! Only top-level fields that the manifest declares are read; a field read here may stand only
+//! once, because edge and worker could take different ones of two. The data itself is forwarded
+//! as the client sent it.
+
+use std::fmt;
+
+use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::json;
+use crate::api_error::ApiError;
+
+/// Which fields a manifest declares, and so gives a meaning to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    pub model: bool,
+    pub stream: bool,
+    pub max_tokens: bool,
+    pub max_completion_tokens: bool,
+    pub shape: bool,
+}
+
+impl Wanted {
+    pub const ALL: Self = Self {
+        model: true,
+        stream: true,
+        max_tokens: true,
+        max_completion_tokens: true,
+        shape: true,
+    };
+}
+
+/// What was found. A `null` is as good as absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scan {
+    pub model: Option<String>,
+    pub stream: Option<bool>,
+    pub max_tokens: Option<u64>,
+    pub max_completion_tokens: Option<u64>,
+    /// Dimensions, at most [`DIMENSIONS_MAX`].
+    pub shape: Option<Vec<u64>>,
+}
+
+pub const DIMENSIONS_MAX: usize = 8;
+const MODEL_BYTES_MAX: usize = 256;
+
+/// Reads `text` (see [`json::text`]), whatever JSON it is: what is not an object has no fields.
+pub fn scan(text: &str, wanted: Wanted) -> Result<Scan, ApiError> {
+    let mut fault = None;
+    let seed = Top { wanted, scan: Scan::default(), fault: &mut fault };
+    json::read(text, seed).map_err(|error| fault.unwrap_or_else(|| json::fault(&error)))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Field {
+    Model,
+    Stream,
+    MaxTokens,
+    MaxCompletionTokens,
+    Shape,
+    Other,
+}
+
+impl Field {
+    fn of(name: &str, wanted: Wanted) -> Self {
+        match name {
+            "model" if wanted.model => Self::Model,
+            "stream" if wanted.stream => Self::Stream,
+            "max_tokens" if wanted.max_tokens => Self::MaxTokens,
+            "max_completion_tokens" if wanted.max_completion_tokens => Self::MaxCompletionTokens,
+            "shape" if wanted.shape => Self::Shape,
+            _ => Self::Other,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Stream => "stream",
+            Self::MaxTokens => "max_tokens",
+            Self::MaxCompletionTokens => "max_completion_tokens",
+            Self::Shape => "shape",
+            Self::Other => "",
+        }
+    }
+
+    fn expected(self) -> &'static str {
+        match self {
+            Self::Model => "a model's name of 1 to 256 bytes",
+            Self::Stream => "true or false",
+            Self::MaxTokens | Self::MaxCompletionTokens => "a whole number, at least 1",
+            Self::Shape => "a list of 1 to 8 whole numbers, each at least 1",
+            Self::Other => "",
+        }
+    }
+
+    fn bit(self) -> u8 {
+        match self {
+            Self::Model => 1,
+            Self::Stream => 2,
+            Self::MaxTokens => 4,
+            Self::MaxCompletionTokens => 8,
+            Self::Shape => 16,
+            Self::Other => 0,
+        }
+    }
+}
+
+/// The whole document.
+struct Top<'f> {
+    wanted: Wanted,
+    scan: Scan,
+    fault: &'f mut Option<ApiError>,
+}
+
+impl<'de> DeserializeSeed<'de> for Top<'_> {
+    type Value = Scan;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Scan, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Top<'_> {
+    type Value = Scan;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Scan, A::Error> {
+        let mut seen = 0_u8;
+        while let Some(field) = map.next_key_seed(Key(self.wanted))? {
+            if field == Field::Other {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            if seen & field.bit() != 0 {
+                *self.fault = Some(ApiError::invalid_field(field.name(), "the field only once"));
+                return Err(de::Error::custom("duplicate"));
+            }
+            seen |= field.bit();
+            self.take(field, &mut map)?;
+        }
+        Ok(self.scan)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Scan, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(self.scan)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Scan, E> {
+        Ok(self.scan)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Scan, E> {
+        Ok(self.scan)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Scan, E> {
+        Ok(self.scan)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Scan, E> {
+        Ok(self.scan)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Scan, E> {
+        Ok(self.scan)
+    }
+
+    fn visit_unit<E>(self) -> Result<Scan, E> {
+        Ok(self.scan)
+    }
+}
+
+impl Top<'_> {
+    fn take<'de, A: MapAccess<'de>>(&mut self, field: Field, map: &mut A) -> Result<(), A::Error> {
+        let value = map.next_value_seed(Value)?;
+        let taken = match (field, value) {
+            (_, Found::Null) => true,
+            (Field::Model, Found::Text(model)) => {
+                self.scan.model = model;
+                self.scan.model.is_some()
+            }
+            (Field::Stream, Found::Bool(stream)) => {
+                self.scan.stream = Some(stream);
+                true
+            }
+            (Field::MaxTokens, Found::Number(number)) => {
+                self.scan.max_tokens = Some(number);
+                number > 0
+            }
+            (Field::MaxCompletionTokens, Found::Number(number)) => {
+                self.scan.max_completion_tokens = Some(number);
+                number > 0
+            }
+            (Field::Shape, Found::Numbers(shape)) => {
+                let good = !shape.is_empty() && !shape.contains(&0);
+                self.scan.shape = Some(shape);
+                good
+            }
+            _ => false,
+        };
+        if taken {
+            return Ok(());
+        }
+        *self.fault = Some(ApiError::invalid_field(field.name(), field.expected()));
+        Err(de::Error::custom("wrong value"))
+    }
+}
+
+/// A key, compared without being kept.
+struct Key(Wanted);
+
+impl<'de> DeserializeSeed<'de> for Key {
+    type Value = Field;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Field, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Key {
+    type Value = Field;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a field's name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Field, E> {
+        Ok(Field::of(name, self.0))
+    }
+}
+
+/// A value of one of the shapes that any wanted field may have.
+enum Found {
+    Null,
+    Bool(bool),
+    Number(u64),
+    /// `None`: empty or too long for a name.
+    Text(Option<String>),
+    Numbers(Vec<u64>),
+    Other,
+}
+
+struct Value;
+
+impl<'de> DeserializeSeed<'de> for Value {
+    type Value = Found;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Found, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Value {
+    type Value = Found;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Found, E> {
+        Ok(Found::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Found, E> {
+        Ok(Found::Bool(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Found, E> {
+        Ok(Found::Number(value))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Found, E> {
+        Ok(Found::Other)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Found, E> {
+        Ok(Found::Other)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Found, E> {
+        let fits = (1..=MODEL_BYTES_MAX).contains(&text.len());
+        Ok(Found::Text(fits.then(|| text.to_owned())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Found, A::Error> {
+        let mut numbers = Vec::new();
+        let mut other = false;
+        while let Some(item) = items.next_element_seed(Item)? {
+            match item {
+                Some(number) if numbers.len() < DIMENSIONS_MAX => numbers.push(number),
+                _ => other = true,
+            }
+        }
+        Ok(if other { Found::Other } else { Found::Numbers(numbers) })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Found, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Found::Other)
+    }
+}
+
+/// One dimension; `None` for anything else. Never recurses: what is nested is skipped.
+struct Item;
+
+impl<'de> DeserializeSeed<'de> for Item {
+    type Value = Option<u64>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<u64>, D::Error> {
+        Ok(match Value.deserialize(deserializer)? {
+            Found::Number(number) => Some(number),
+            Found::Null | Found::Bool(_) | Found::Text(_) | Found::Numbers(_) | Found::Other => None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mtor_types::Code;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(text: &str, expected: &Result<Scan, (Code, &str)>) {
+        let found = scan(text, Wanted::ALL);
+        match (found, expected) {
+            (Ok(found), Ok(expected)) => assert_eq!(found, *expected, "{text}"),
+            (Err(error), Err((code, part))) => {
+                assert_eq!(error.code, *code, "{text}");
+                assert!(error.message.contains(part), "{text}: {}", error.message);
+            }
+            (found, _) => panic!("{text}: {found:?}"),
+        }
+    }
+
+    #[test]
+    fn needed_fields_are_read_and_the_rest_is_skipped() {
+        check(
+            r#"{"messages":[{"model":"inner"}],"model":"m","stream":true,"max_tokens":7,"x":{}}"#,
+            &Ok(Scan {
+                model: Some("m".into()),
+                stream: Some(true),
+                max_tokens: Some(7),
+                ..Scan::default()
+            }),
+        );
+        check(
+            r#"{"mod\u0065l":"caf\u00e9","shape":[2, 3],"stream":null}"#,
+            &Ok(Scan {
+                model: Some("café".into()),
+                shape: Some(vec![2, 3]),
+                ..Scan::default()
+            }),
+        );
+        for any in ["7", "-7", "1.5", "null", "true", "\"x\"", "[1,[2]]", "{}"] {
+            check(any, &Ok(Scan::default()));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_without_content() {
+        let wrong = |field| Err((Code::InvalidField, field));
+        check(r#"{"model":7}"#, &wrong("`model`"));
+        check(r#"{"model":""}"#, &wrong("`model`"));
+        check(r#"{"stream":"secret"}"#, &wrong("`stream`"));
+        check(r#"{"max_tokens":0}"#, &wrong("`max_tokens`"));
+        check(r#"{"max_tokens":-1}"#, &wrong("`max_tokens`"));
+        check(r#"{"max_completion_tokens":1.5}"#, &wrong("`max_completion_tokens`"));
+        check(r#"{"shape":[]}"#, &wrong("`shape`"));
+        check(r#"{"shape":[1,1,1,1,1,1,1,1,1]}"#, &wrong("`shape`"));
+        check(r#"{"shape":[[4]]}"#, &wrong("`shape`"));
+        check(r#"{"shape":[4,0]}"#, &wrong("`shape`"));
+        check(r#"{"model":"a","model":"b"}"#, &wrong("only once"));
+        check("{\"a\":\n 1,}", &Err((Code::MalformedJson, "line 2")));
+        check("{}{}", &Err((Code::MalformedJson, "line 1, column 3")));
+        check("", &Err((Code::MalformedJson, "line 1")));
+    }
+
+    #[test]
+    fn a_field_that_no_manifest_declares_is_the_clients_own() {
+        let text = r#"{"model":7,"stream":"river","shape":{}}"#;
+        assert_eq!(scan(text, Wanted::default()), Ok(Scan::default()));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_text_gives_an_answer_or_a_code(text in "\\PC{0,64}") {
+            if let Err(error) = scan(&text, Wanted::ALL) {
+                prop_assert!(matches!(error.code, Code::MalformedJson | Code::InvalidField));
+            }
+        }
+
+        /// Text near JSON reaches more of the parser than arbitrary text does.
+        #[test]
+        fn text_near_json_gives_an_answer_or_a_code(
+            parts in prop::collection::vec(
+                prop::sample::select(vec![
+                    "{", "}", "[", "]", ",", ":", "\"model\"", "\"shape\"", "\"stream\"",
+                    "\"max_tokens\"", "1", "-1", "1e999", "null", "true", "\"\\u0000\"", " ",
+                ]),
+                0..24,
+            ),
+        ) {
+            let text = parts.concat();
+            match scan(&text, Wanted::ALL) {
+                Ok(_) => prop_assert!(serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok()),
+                Err(error) => {
+                    prop_assert!(matches!(error.code, Code::MalformedJson | Code::InvalidField));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Intent manifests: the built-in ones, and those a sysop adds as files.
+//!
+//! Invariants: every manifest here was checked whole (name, bounds, price, schema), so that the
+//! request path need not doubt it; a table of manifests never changes, a new one replaces it.
+
+mod schema;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use mtor_types::manifest::{Bound, Manifest};
+
+pub use schema::{Schema, SchemaError};
+
+use crate::admission::scan::Wanted;
+
+/// A manifest, ready for requests.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub manifest: Manifest,
+    pub schema: Schema,
+    /// Fields that the edge reads, because the schema declares them.
+    pub wanted: Wanted,
+}
+
+/// All manifests of a realm, by name.
+#[derive(Clone, Debug, Default)]
+pub struct Manifests {
+    entries: BTreeMap<String, Entry>,
+}
+
+/// Manifest files that a realm reads.
+const FILES_MAX: usize = 256;
+const FILE_BYTES_MAX: u64 = 256 * 1024;
+/// The largest payload that a manifest may allow.
+const BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// As in `mtor_core::limits`.
+const DEADLINE_MAX_MS: u64 = 24 * 60 * 60 * 1000;
+const NAME_BYTES_MAX: usize = 32;
+
+/// A name may not be one of these: `mtor.intent.<status>.v1` are the realm's own events.
+pub const STATUS_WORDS: [&str; 10] = [
+    "accepted",
+    "queued",
+    "started",
+    "chunk",
+    "restarted",
+    "completed",
+    "failed",
+    "cancelled",
+    "expired",
+    "settled",
+];
+
+const BUILT_IN: [(&str, &str); 4] = [
+    ("chat.toml", include_str!("chat.toml")),
+    ("echo.toml", include_str!("echo.toml")),
+    ("embed.toml", include_str!("embed.toml")),
+    ("fft.toml", include_str!("fft.toml")),
+];
+
+/// Why a manifest cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    #[error("manifest {path}")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("manifest {path}: not valid")]
+    Toml { path: PathBuf, source: Box<toml::de::Error> },
+    #[error("manifest {path}: field `{field}`: {why}")]
+    Field { path: PathBuf, field: String, why: String },
+    #[error("more than {FILES_MAX} manifests in {dir}")]
+    TooMany { dir: PathBuf },
+}
+
+impl Manifests {
+    /// The ones that ship in the binary.
+    pub fn built_in() -> Result<Self, ManifestError> {
+        let mut all = Self::default();
+        for (file, text) in BUILT_IN {
+            all.add(Path::new(file), text)?;
+        }
+        Ok(all)
+    }
+
+    /// The built-in ones and every `*.toml` of `dir`, in order of name. A file may replace a
+    /// built-in manifest, for example to change its price. Without the directory: the built-in
+    /// ones.
+    pub fn load(dir: &Path) -> Result<Self, ManifestError> {
+        let mut all = Self::built_in()?;
+        let mut added = BTreeMap::new();
+        for path in files(dir)? {
+            let text = read(&path)?;
+            let name = all.add(&path, &text)?;
+            if let Some(other) = added.insert(name, path.clone()) {
+                let why = format!("the name is taken by {}", other.display());
+                return Err(ManifestError::Field { path, field: "name".into(), why });
+            }
+        }
+        Ok(all)
+    }
+
+    pub fn get(&self, name: &str) -> Option<&Entry> {
+        self.entries.get(name)
+    }
+
+    /// In order of name.
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
+    fn add(&mut self, path: &Path, text: &str) -> Result<String, ManifestError> {
+        let manifest: Manifest = toml::from_str(text)
+            .map_err(|error| ManifestError::Toml { path: path.into(), source: Box::new(error) })?;
+        let wrong = |(field, why): (&str, &str)| ManifestError::Field {
+            path: path.into(),
+            field: field.into(),
+            why: why.into(),
+        };
+        check(&manifest).map_err(wrong)?;
+        let schema = Schema::compile(&manifest.parameters).map_err(|error| {
+            let SchemaError { at, why } = error;
+            ManifestError::Field { path: path.into(), field: format!("parameters{at}"), why }
+        })?;
+        let wanted = Wanted {
+            model: schema.declares("model"),
+            stream: schema.declares("stream"),
+            max_tokens: schema.declares("max_tokens"),
+            max_completion_tokens: schema.declares("max_completion_tokens"),
+            shape: schema.declares("shape"),
+        };
+        if manifest.meter.bound == Bound::Points && !wanted.shape {
+            return Err(wrong(("parameters", "a meter bound by points needs a property `shape`")));
+        }
+        let name = manifest.name.clone();
+        self.entries.insert(name.clone(), Entry { manifest, schema, wanted });
+        Ok(name)
+    }
+}
+
+/// Whether `name` matches `[a-z][a-z0-9-]{0,31}` and is free.
+pub fn is_name(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    bytes.len() <= NAME_BYTES_MAX
+        && bytes.first().is_some_and(u8::is_ascii_lowercase)
+        && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
+        && !STATUS_WORDS.contains(&name)
+}
+
+fn check(manifest: &Manifest) -> Result<(), (&'static str, &'static str)> {
+    let Manifest { name, version, meter, price, deadline, bytes_max, .. } = manifest;
+    let cut = meter.bound.may_be_cut();
+    let rules = [
+        (is_name(name), "name", "expected [a-z][a-z0-9-]{0,31}, and not the name of a status"),
+        (*version >= 1, "version", "expected at least 1"),
+        ((1..=256).contains(&manifest.summary.len()), "summary", "expected 1 to 256 bytes"),
+        (price.per >= 1, "price.per", "expected at least 1"),
+        ((1..=32).contains(&meter.unit.len()), "meter.unit", "expected 1 to 32 bytes"),
+        (!cut || meter.output_default >= 1, "meter.output_default", "expected at least 1"),
+        (
+            meter.output_default <= meter.output_max,
+            "meter.output_max",
+            "expected at least output_default",
+        ),
+        (deadline.default_ms >= 1, "deadline.default_ms", "expected at least 1"),
+        (
+            (deadline.default_ms..=DEADLINE_MAX_MS).contains(&deadline.max_ms),
+            "deadline.max_ms",
+            "expected from default_ms to 86400000",
+        ),
+        ((1..=BYTES_MAX).contains(bytes_max), "bytes_max", "expected from 1 to 1073741824"),
+    ];
+    let broken = rules.iter().find(|(good, _, _)| !good);
+    broken.map_or(Ok(()), |(_, field, why)| Err((*field, *why)))
+}
+
+fn files(dir: &Path) -> Result<Vec<PathBuf>, ManifestError> {
+    let failed = |source| ManifestError::Read { path: dir.into(), source };
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(failed)?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            files.push(path);
+        }
+        if files.len() > FILES_MAX {
+            return Err(ManifestError::TooMany { dir: dir.into() });
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn read(path: &Path) -> Result<String, ManifestError> {
+    let failed = |source| ManifestError::Read { path: path.into(), source };
+    if std::fs::metadata(path).map_err(failed)?.len() > FILE_BYTES_MAX {
+        return Err(failed(io::Error::other(format!("larger than {FILE_BYTES_MAX} bytes"))));
+    }
+    std::fs::read_to_string(path).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,328 @@
+//! The node's own thread.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use mtor_core::{Command, Effect, Node, When};
+use mtor_store::log::{Log, encode_batch};
+
+use super::clock::Clock;
+use super::store_thread::{self, ToStore};
+use super::{
+    Answer, COMMANDS_MAX, CallError, NodeHandle, ROUND_MAX, Request, SNAPSHOT_FACTS, Settlement,
+    Shared, Sink, StoreState, UNSYNCED_MAX,
+};
+
+/// How long a stop waits for a store that does not answer.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The running shell; stop it with [`Shell::stop`].
+pub struct Shell {
+    handle: NodeHandle,
+    node: JoinHandle<()>,
+    store: JoinHandle<()>,
+}
+
+impl Shell {
+    pub fn handle(&self) -> NodeHandle {
+        self.handle.clone()
+    }
+
+    /// Takes no more commands, syncs what was decided, and ends both threads.
+    pub fn stop(self) {
+        self.handle.shared.stopping.store(true, Ordering::Release);
+        let _ = self.handle.requests.send(Request::Stop);
+        drop(self.handle);
+        // A panicked thread has told its own story on stderr.
+        let _ = self.node.join();
+        let _ = self.store.join();
+    }
+}
+
+/// Starts both threads around a recovered node. `batches` is the projection's way to follow.
+pub fn start<L: Log + 'static>(
+    node: Node,
+    log: L,
+    clock: Clock,
+    sink: Arc<dyn Sink>,
+    synced: store_thread::OnSynced,
+) -> std::io::Result<Shell> {
+    let (requests, inbox) = sync_channel(COMMANDS_MAX);
+    // Above the bound at which new work is refused, so that ends of open work still pass.
+    let room = usize::try_from(UNSYNCED_MAX).unwrap_or(usize::MAX).saturating_mul(4);
+    let (to_store, store_inbox) = sync_channel(room);
+    let shared = Arc::new(Shared::default());
+    shared.synced.store(node.batch(), Ordering::Release);
+    let handle = NodeHandle { requests: requests.clone(), shared: Arc::clone(&shared) };
+    let store = std::thread::Builder::new().name("store".into()).spawn({
+        let (shared, sink) = (Arc::clone(&shared), Arc::clone(&sink));
+        let wake = requests.clone();
+        move || store_thread::run(log, &store_inbox, &shared, &*sink, &wake, synced)
+    })?;
+    let node = std::thread::Builder::new().name("node".into()).spawn(move || {
+        let mut thread = NodeThread::new(node, clock, sink, shared, to_store);
+        thread.boot();
+        thread.run(&inbox);
+    })?;
+    Ok(Shell { handle, node, store })
+}
+
+struct NodeThread {
+    node: Node,
+    clock: Clock,
+    sink: Arc<dyn Sink>,
+    shared: Arc<Shared>,
+    to_store: SyncSender<ToStore>,
+    /// Effects and answers by the batch they wait for, in order.
+    waiting: VecDeque<(u64, Waiting)>,
+    follow: Vec<Command>,
+    facts_since_snapshot: usize,
+    stopping: bool,
+}
+
+enum Waiting {
+    Effect(Effect),
+    Answer(Answer),
+}
+
+impl NodeThread {
+    fn new(
+        node: Node,
+        clock: Clock,
+        sink: Arc<dyn Sink>,
+        shared: Arc<Shared>,
+        to_store: SyncSender<ToStore>,
+    ) -> Self {
+        Self {
+            node,
+            clock,
+            sink,
+            shared,
+            to_store,
+            waiting: VecDeque::new(),
+            follow: Vec::new(),
+            facts_since_snapshot: 0,
+            stopping: false,
+        }
+    }
+
+    /// The boot's epoch is synced before its first effect leaves: all of them are durable.
+    fn boot(&mut self) {
+        self.node.start(self.clock.now());
+        self.end_round(Vec::new());
+    }
+
+    fn run(&mut self, inbox: &Receiver<Request>) {
+        while !self.stopping {
+            let Some(first) = self.wait(inbox) else { continue };
+            let mut answers = Vec::new();
+            self.take(first, &mut answers);
+            for request in inbox.try_iter().take(ROUND_MAX) {
+                self.take(request, &mut answers);
+            }
+            self.tick_if_due();
+            self.end_round(answers);
+            self.release();
+        }
+        self.drain(inbox);
+    }
+
+    /// Waits for a request or for the node's next timer.
+    fn wait(&mut self, inbox: &Receiver<Request>) -> Option<Request> {
+        let idle = Duration::from_secs(3_600);
+        let timer = self.node.next_timeout().map(|at| self.clock.instant(at));
+        let timeout = timer.map_or(idle, |at| at.saturating_duration_since(Instant::now()));
+        match inbox.recv_timeout(timeout) {
+            Ok(request) => Some(request),
+            Err(RecvTimeoutError::Timeout) => {
+                self.tick_if_due();
+                self.end_round(Vec::new());
+                self.release();
+                None
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                self.stopping = true;
+                None
+            }
+        }
+    }
+
+    fn tick_if_due(&mut self) {
+        let now = self.clock.now();
+        if self.node.next_timeout().is_some_and(|at| at <= now) {
+            self.node.tick(now);
+            self.drain_effects();
+        }
+    }
+
+    fn take(&mut self, request: Request, answers: &mut Vec<Answer>) {
+        match request {
+            Request::Command(command, answer) => {
+                let decided = match self.refuses_now(&command) {
+                    Some(error) => Err(error),
+                    None => self.handle(*command),
+                };
+                match (decided, answer) {
+                    (Ok(()), Some(answer)) => answers.push(answer),
+                    (Err(error), Some(answer)) => {
+                        let _ = answer.send(Err(error));
+                    }
+                    (_, None) => {}
+                }
+            }
+            Request::Question(question) => question(&self.node),
+            Request::Synced => {}
+            Request::Stop => self.stopping = true,
+        }
+    }
+
+    fn handle(&mut self, command: Command) -> Result<(), CallError> {
+        let decided = self.node.handle(self.clock.now(), command);
+        self.drain_effects();
+        Ok(decided?)
+    }
+
+    /// New work waits for a store that keeps up; what is open may always end.
+    fn refuses_now(&self, command: &Command) -> Option<CallError> {
+        if !begins_work(command) {
+            return None;
+        }
+        match self.shared.store() {
+            StoreState::Good => {}
+            state @ (StoreState::Full | StoreState::Failing) => {
+                return Some(CallError::Store(state));
+            }
+        }
+        let synced = self.shared.synced.load(Ordering::Acquire);
+        let unsynced = self.node.batch().saturating_sub(synced);
+        (unsynced >= UNSYNCED_MAX).then_some(CallError::Overloaded)
+    }
+
+    /// Carries out what may leave now and keeps the rest for its batch's sync. Commands that follow
+    /// from it are handled at once, so the loop ends when nothing follows any more.
+    fn drain_effects(&mut self) {
+        loop {
+            // An effect belongs to the batch that is open now; without facts, to the last closed.
+            while let Some((when, effect)) = self.node.poll_effect() {
+                match when {
+                    When::Now => self.sink.carry(effect, &mut self.follow),
+                    When::Durable => {
+                        let batch = self.node.batch().saturating_add(1);
+                        self.waiting.push_back((batch, Waiting::Effect(effect)));
+                    }
+                }
+            }
+            if self.follow.is_empty() {
+                return;
+            }
+            for command in std::mem::take(&mut self.follow) {
+                // A rejection here means that the intent is over already.
+                let _ = self.node.handle(self.clock.now(), command);
+            }
+        }
+    }
+
+    /// Hands the batch to the store; answers wait for it.
+    fn end_round(&mut self, answers: Vec<Answer>) {
+        self.drain_effects();
+        let next = self.node.batch().saturating_add(1);
+        for answer in answers {
+            self.waiting.push_back((next, Waiting::Answer(answer)));
+        }
+        let Some(batch) = self.node.close_batch() else {
+            // Nothing was decided: what waits for this round waits for the last batch only.
+            let last = self.node.batch();
+            for (batch, _) in self.waiting.iter_mut().rev().take_while(|(batch, _)| *batch > last) {
+                *batch = last;
+            }
+            return;
+        };
+        self.facts_since_snapshot = self.facts_since_snapshot.saturating_add(batch.facts.len());
+        // Only a store thread that is gone refuses it, and then nothing will be promised again.
+        let _ = self.to_store.send(ToStore::Batch(encode_batch(&batch)));
+        if self.facts_since_snapshot >= SNAPSHOT_FACTS {
+            self.snapshot();
+        }
+    }
+
+    fn snapshot(&mut self) {
+        self.facts_since_snapshot = 0;
+        match self.node.encode_state() {
+            Ok(bytes) => {
+                let _ = self.to_store.send(ToStore::Snapshot { batch: self.node.batch(), bytes });
+            }
+            Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "snapshot"),
+        }
+    }
+
+    /// Lets go of what waited for batches that are synced now.
+    fn release(&mut self) {
+        let synced = self.shared.synced.load(Ordering::Acquire);
+        let mut settlements: Vec<Settlement> = Vec::new();
+        let mut settling = 0;
+        while self.waiting.front().is_some_and(|(batch, _)| *batch <= synced) {
+            let Some((batch, waiting)) = self.waiting.pop_front() else { break };
+            if batch != settling && !settlements.is_empty() {
+                self.sink.settled(settling, std::mem::take(&mut settlements));
+            }
+            settling = batch;
+            match waiting {
+                Waiting::Effect(Effect::Settled { end, account }) => {
+                    settlements.push(Settlement { end, account });
+                }
+                Waiting::Effect(effect) => self.sink.carry(effect, &mut self.follow),
+                Waiting::Answer(answer) => {
+                    let _ = answer.send(Ok(()));
+                }
+            }
+        }
+        if !settlements.is_empty() {
+            self.sink.settled(settling, settlements);
+        }
+        if !self.follow.is_empty() {
+            self.end_round(Vec::new());
+        }
+    }
+
+    /// The end: a snapshot, so that the next start reads little, then everything synced and what
+    /// waited for it let go.
+    fn drain(&mut self, inbox: &Receiver<Request>) {
+        self.end_round(Vec::new());
+        self.snapshot();
+        let _ = self.to_store.send(ToStore::Stop);
+        let until = Instant::now() + STOP_PATIENCE;
+        while !self.waiting.is_empty() && Instant::now() < until {
+            self.release();
+            // The store's thread wakes this one after each sync.
+            let _ = inbox.recv_timeout(Duration::from_millis(10));
+        }
+    }
+}
+
+/// Whether a command makes the realm promise something new.
+fn begins_work(command: &Command) -> bool {
+    match command {
+        Command::Submit { .. }
+        | Command::OpenLedger { .. }
+        | Command::OpenAccount(_)
+        | Command::AddKey { .. }
+        | Command::RevokeKey { .. }
+        | Command::BanAccount { .. }
+        | Command::IssueToken { .. }
+        | Command::Enrol { .. }
+        | Command::RemoveWorker { .. }
+        | Command::BanWorker { .. }
+        | Command::Deliver { .. } => true,
+        Command::End(_)
+        | Command::Stop { .. }
+        | Command::Attach(_)
+        | Command::Heard { .. }
+        | Command::Renew { .. }
+        | Command::Detach { .. }
+        | Command::Acknowledged { .. } => false,
+    }
+}

@@ -1,0 +1,251 @@
+//! What the backend is asked: the client's body, each value as it was written, with as few
+//! changes as the work needs:
+//!
+//! - `stream` is what the realm asks of this worker, where the body says otherwise;
+//! - `stream_options.include_usage` is true when streaming, since usage is how work is metered;
+//! - `max_tokens` (or `max_completion_tokens`, if the client used that) is at most the realm's
+//!   limit;
+//! - `model` is the backend's name where the operator offers it under another, or the assigned
+//!   one if the client named none.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::{MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+pub(super) struct Wishes<'a> {
+    pub(super) chat: bool,
+    pub(super) stream: bool,
+    pub(super) limit: Option<u64>,
+    pub(super) model: Option<&'a str>,
+    pub(super) aliases: &'a BTreeMap<String, String>,
+}
+
+pub(super) struct Made {
+    pub(super) bytes: Bytes,
+    /// The client itself asked for usage in its stream.
+    pub(super) usage_wanted: bool,
+}
+
+/// An object's fields in order, doubles included, values as written.
+struct Fields<'a>(Vec<(String, Cow<'a, str>)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Vec<(String, Cow<'de, str>)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Vec::new();
+                while let Some((name, raw)) = map.next_entry::<String, &'de RawValue>()? {
+                    fields.push((name, Cow::Borrowed(raw.get())));
+                }
+                Ok(fields)
+            }
+        }
+        deserializer.deserialize_map(Collect).map(Fields)
+    }
+}
+
+impl<'a> Fields<'a> {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().rev().find(|(other, _)| other == name).map(|(_, raw)| &**raw)
+    }
+
+    /// Sets every field of that name, or adds one.
+    fn set(&mut self, name: &str, raw: &str) {
+        let mut found = false;
+        for (_, old) in self.0.iter_mut().filter(|(other, _)| other == name) {
+            *old = Cow::Owned(raw.to_owned());
+            found = true;
+        }
+        if !found {
+            self.0.push((name.to_owned(), Cow::Owned(raw.to_owned())));
+        }
+    }
+
+    fn text(&self) -> Result<String, serde_json::Error> {
+        let bytes: usize = self.0.iter().map(|(name, raw)| name.len() + raw.len() + 8).sum();
+        let mut text = String::with_capacity(bytes + 2);
+        text.push('{');
+        for (index, (name, raw)) in self.0.iter().enumerate() {
+            if index > 0 {
+                text.push(',');
+            }
+            text.push_str(&serde_json::to_string(name)?);
+            text.push(':');
+            text.push_str(raw);
+        }
+        text.push('}');
+        Ok(text)
+    }
+}
+
+/// Makes the backend's body; an error names the field.
+pub(super) fn make(data: &str, wishes: &Wishes<'_>) -> Result<Made, String> {
+    let expected = |_| "data: expected an object".to_owned();
+    let mut fields: Fields<'_> = serde_json::from_str(data).map_err(expected)?;
+    set_model(&mut fields, wishes)?;
+    let mut usage_wanted = false;
+    if wishes.chat {
+        let asked = fields.get("stream").is_some_and(|raw| raw == "true");
+        if asked != wishes.stream {
+            fields.set("stream", if wishes.stream { "true" } else { "false" });
+        }
+        if wishes.stream {
+            usage_wanted = include_usage(&mut fields)?;
+        }
+        if let Some(limit) = wishes.limit {
+            set_limit(&mut fields, limit.max(1))?;
+        }
+    }
+    let text = fields.text().map_err(expected)?;
+    Ok(Made { bytes: text.into(), usage_wanted })
+}
+
+fn set_model(fields: &mut Fields<'_>, wishes: &Wishes<'_>) -> Result<(), String> {
+    let named: Option<String> = match fields.get("model") {
+        Some(raw) => {
+            serde_json::from_str(raw).map_err(|_| "field `model`: expected a string")?
+        }
+        None => None,
+    };
+    let alias = |name: &str| wishes.aliases.get(name).cloned();
+    let wanted = match (&named, wishes.model) {
+        // The assignment says which offer was meant, also where the client's name is the realm's.
+        (_, Some(assigned)) if wishes.aliases.contains_key(assigned) => alias(assigned),
+        (Some(named), _) => alias(named),
+        (None, Some(assigned)) => Some(assigned.to_owned()),
+        (None, None) => None,
+    };
+    if let Some(wanted) = wanted {
+        let raw = serde_json::to_string(&wanted).map_err(|_| "field `model`: not text")?;
+        fields.set("model", &raw);
+    }
+    Ok(())
+}
+
+/// Asks for usage; gives whether the client had asked by itself.
+fn include_usage(fields: &mut Fields<'_>) -> Result<bool, String> {
+    let wrong = |_| "field `stream_options`: expected an object".to_owned();
+    let raw = fields.get("stream_options").filter(|raw| *raw != "null").unwrap_or("{}").to_owned();
+    let mut options: Fields<'_> = serde_json::from_str(&raw).map_err(wrong)?;
+    if options.get("include_usage") == Some("true") {
+        return Ok(true);
+    }
+    options.set("include_usage", "true");
+    let text = options.text().map_err(wrong)?;
+    fields.set("stream_options", &text);
+    Ok(false)
+}
+
+/// Lowers the client's token limit to what is paid. A number in any spelling is compared, and
+/// stays as it was written where it is low enough.
+fn set_limit(fields: &mut Fields<'_>, limit: u64) -> Result<(), String> {
+    let mut named = false;
+    for name in ["max_completion_tokens", "max_tokens"] {
+        let Some(raw) = fields.get(name).filter(|raw| *raw != "null") else { continue };
+        let asked: f64 =
+            raw.parse().map_err(|_| format!("field `{name}`: expected a number"))?;
+        named = true;
+        // Both below 2^53 in practice; beyond it the comparison errs by less than one part in it.
+        if asked > limit as f64 {
+            fields.set(name, &limit.to_string());
+        }
+    }
+    if !named {
+        fields.set("max_tokens", &limit.to_string());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(data: &str, stream: bool, limit: Option<u64>, expected: &str) -> bool {
+        let aliases = BTreeMap::from([("fast".into(), "llama3:8b".into())]);
+        let wishes = Wishes { chat: true, stream, limit, model: None, aliases: &aliases };
+        let made = make(data, &wishes).unwrap();
+        assert_eq!(std::str::from_utf8(&made.bytes).unwrap(), expected);
+        made.usage_wanted
+    }
+
+    #[test]
+    fn what_needs_no_change_is_not_changed() {
+        let body = r#"{"model":"m","n":1.0e3,"x":{"b": 1,"a":2},"stop":["\u00e9"],"user":null}"#;
+        check(body, false, None, body);
+        check("{ \"a\" : [1,  2] }", false, None, "{\"a\":[1,  2]}");
+    }
+
+    #[test]
+    fn usage_is_asked_for_when_streaming() {
+        let wanted = check(
+            r#"{"stream":true,"stream_options":{"include_usage":true,"z":1e0}}"#,
+            true,
+            None,
+            r#"{"stream":true,"stream_options":{"include_usage":true,"z":1e0}}"#,
+        );
+        assert!(wanted);
+        let wanted = check(
+            r#"{"stream":true,"stream_options":{"z":1e0}}"#,
+            true,
+            None,
+            r#"{"stream":true,"stream_options":{"z":1e0,"include_usage":true}}"#,
+        );
+        assert!(!wanted);
+        check(
+            r#"{"stream_options":null}"#,
+            true,
+            None,
+            r#"{"stream_options":{"include_usage":true},"stream":true}"#,
+        );
+        check(r#"{"stream":true}"#, false, None, r#"{"stream":false}"#);
+    }
+
+    #[test]
+    fn the_limit_lowers_and_never_raises() {
+        check(r#"{"max_tokens":1.0e3}"#, false, Some(1000), r#"{"max_tokens":1.0e3}"#);
+        check(r#"{"max_tokens":1.0e3}"#, false, Some(999), r#"{"max_tokens":999}"#);
+        let both = r#"{"max_completion_tokens":9,"max_tokens":7}"#;
+        check(both, false, Some(8), r#"{"max_completion_tokens":8,"max_tokens":7}"#);
+        check("{}", false, Some(0), r#"{"max_tokens":1}"#);
+        check(r#"{"max_tokens":5}"#, false, None, r#"{"max_tokens":5}"#);
+    }
+
+    #[test]
+    fn a_model_goes_by_the_backends_name() {
+        check(r#"{"model":"fast"}"#, false, None, r#"{"model":"llama3:8b"}"#);
+        check(r#"{"model":"other"}"#, false, None, r#"{"model":"other"}"#);
+        let aliases = BTreeMap::from([("fast".into(), "llama3:8b".into())]);
+        let wishes = |model| Wishes { chat: false, stream: false, limit: Some(1), model, aliases: &aliases };
+        let body = |data, model| String::from_utf8(make(data, &wishes(model)).unwrap().bytes.into()).unwrap();
+        assert_eq!(body("{}", Some("m")), r#"{"model":"m"}"#);
+        assert_eq!(body("{}", Some("fast")), r#"{"model":"llama3:8b"}"#);
+        assert_eq!(body(r#"{"model":"gpt-4o"}"#, Some("fast")), r#"{"model":"llama3:8b"}"#);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let aliases = BTreeMap::new();
+        let wishes = Wishes { chat: true, stream: true, limit: Some(1), model: None, aliases: &aliases };
+        for (data, field) in [
+            ("[]", "an object"),
+            (r#"{"model":1}"#, "`model`"),
+            (r#"{"stream_options":[]}"#, "`stream_options`"),
+            (r#"{"max_tokens":"1a"}"#, "`max_tokens`"),
+        ] {
+            let error = make(data, &wishes).err().unwrap();
+            assert!(error.contains(field), "{data}: {error}");
+        }
+    }
+}
