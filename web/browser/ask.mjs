@@ -114,11 +114,13 @@ async function phone(page) {
   }
 }
 
+/** @type {import("playwright-core").Browser | undefined} */
+let browser;
 const own = values.url ? undefined : await standIn();
-const executablePath = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
-need(existsSync(executablePath), `no Chromium at ${executablePath}: set CHROMIUM`);
-const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
 try {
+  const executablePath = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
+  need(existsSync(executablePath), `no Chromium at ${executablePath}: set CHROMIUM`);
+  browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
   const page = await browser.newPage({ viewport: { width: 1180, height: 820 } });
   const heard = listen(page);
   await page.addInitScript(watchStreams);
@@ -133,6 +135,6 @@ try {
   console.log("0 passed, 1 failed");
   process.exitCode = 1;
 } finally {
-  await browser.close();
+  await browser?.close();
   await own?.close();
 }

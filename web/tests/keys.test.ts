@@ -1,4 +1,4 @@
-import { expect, it } from "vitest";
+import { expect, it, vi } from "vitest";
 import { forgetKeys, loadKeys, parseKeys, saveKeys } from "../src/lib/keys";
 
 it("reads what it wrote, and nothing broken", () => {
@@ -9,7 +9,8 @@ it("reads what it wrote, and nothing broken", () => {
 });
 
 it("keeps keys as long as the page where storage is forbidden", () => {
-  // Node has no localStorage here: every access throws, as in a private window.
+  // Every access throws, as in a private window.
+  vi.stubGlobal("localStorage", undefined);
   expect(saveKeys({ account: "a", api_key: "k" })).toBe(false);
   expect(loadKeys()?.api_key).toBe("k");
   forgetKeys();

@@ -196,3 +196,87 @@ pub fn authorize(actor: &Actor, action: Action, object: &Object) -> Result<(), D
         _ => Denied::Forbidden,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ME: AccountId = AccountId([1; 32]);
+    const OTHER: AccountId = AccountId([2; 32]);
+    const MINE: WorkerId = WorkerId([3; 32]);
+    const THEIRS: WorkerId = WorkerId([4; 32]);
+
+    const ACTORS: [Actor; 6] = [
+        Actor::Nobody,
+        Actor::Account(ME),
+        Actor::Account(OTHER),
+        Actor::Worker(MINE),
+        Actor::Worker(THEIRS),
+        Actor::Sysop,
+    ];
+    const OBJECTS: [Object; 7] = [
+        Object::Realm,
+        Object::Account(ME),
+        Object::Account(OTHER),
+        Object::Intent { account: ME },
+        Object::Intent { account: OTHER },
+        Object::Worker(MINE),
+        Object::Worker(THEIRS),
+    ];
+
+    /// One line an action, written from the promises and not from the rules: for each object of
+    /// [`OBJECTS`] the actors that may, as letters: `n`obody, `m`e, `o`ther, `w` my worker, `t`
+    /// their worker, `s`ysop. Whatever is not here may nobody.
+    const MAY: [(Action, [&str; 7]); 21] = [
+        (Action::ReadPage, ["nmowts", "", "", "", "", "", ""]),
+        (Action::ReadHealth, ["nmowts", "", "", "", "", "", ""]),
+        (Action::ReadMetrics, ["nmowts", "", "", "", "", "", ""]),
+        (Action::ReadManifests, ["nmowts", "", "", "", "", "", ""]),
+        (Action::ReadPools, ["nmowts", "", "", "", "", "", ""]),
+        (Action::OpenGuest, ["nmowts", "", "", "", "", "", ""]),
+        (Action::Enrol, ["nmowts", "", "", "", "", "", ""]),
+        (Action::Quote, ["", "m", "o", "", "", "", ""]),
+        (Action::Submit, ["", "m", "o", "", "", "", ""]),
+        (Action::IssueToken, ["", "m", "o", "", "", "", ""]),
+        (Action::ReadIntent, ["", "", "", "ms", "os", "", ""]),
+        (Action::CancelIntent, ["", "", "", "ms", "os", "", ""]),
+        (Action::ReadAccount, ["", "ms", "os", "", "", "", ""]),
+        (Action::ReadTransfers, ["", "ms", "os", "", "", "", ""]),
+        (Action::ReadReceipts, ["", "ms", "os", "", "", "", ""]),
+        (Action::ManageKeys, ["", "ms", "os", "", "", "", ""]),
+        (Action::OpenSession, ["", "", "", "", "", "w", "t"]),
+        (Action::ReadRealm, ["s", "", "", "", "", "", ""]),
+        (Action::BanAccount, ["", "s", "s", "", "", "", ""]),
+        (Action::BanWorker, ["", "", "", "", "", "s", "s"]),
+        (Action::RemoveWorker, ["", "", "", "", "", "s", "s"]),
+    ];
+
+    #[test]
+    fn the_table_is_the_rule() {
+        for action in Action::ALL {
+            let rows: Vec<_> = MAY.iter().filter(|(known, _)| *known == action).collect();
+            let [(_, row)] = rows[..] else { panic!("{action:?} has one row") };
+            for (object, may) in OBJECTS.iter().zip(row) {
+                for (actor, letter) in ACTORS.iter().zip("nmowts".chars()) {
+                    let allowed = authorize(actor, action, object).is_ok();
+                    assert_eq!(allowed, may.contains(letter), "{actor:?} {action:?} {object:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_denial_tells_no_more_than_it_must() {
+        let denied = |actor, action, object| authorize(&actor, action, &object).unwrap_err();
+        let intent = Object::Intent { account: OTHER };
+        for (actor, expected) in [
+            (Actor::Nobody, Code::Unauthenticated),
+            (Actor::Account(ME), Code::NotFound),
+            (Actor::Worker(MINE), Code::Forbidden),
+        ] {
+            assert_eq!(denied(actor, Action::ReadIntent, intent).code(), expected);
+        }
+        let sysops = denied(Actor::Account(ME), Action::ReadRealm, Object::Realm);
+        assert_eq!(sysops.code(), Code::Forbidden);
+    }
+}

@@ -1,8 +1,410 @@
-//! placeholder
-use crate::{WorkerError, WorkerOptions};
-/// Runs the agent until `stop` and the drain after it, or until its parent is gone.
-pub async fn run(options: WorkerOptions, stop: impl Future<Output = ()>) -> Result<(), WorkerError> {
-    stop.await;
-    drop(options);
+//! The agent: one task that owns the session, the leases and the offers. Executors are tasks of
+//! their own and report through one bounded channel.
+//!
+//! A session's loss stops nothing: executors go on, the agent dials again with back-off, lists
+//! what it holds, and the realm adopts or revokes.
+
+mod link;
+mod offers;
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mtor_types::event::EventIn;
+use mtor_types::worker::{
+    self, Acknowledge, Assign, Credit, Drain, Fail, OfferList, Ping, Renew, Revoke, WorkerHello,
+};
+use serde_json::value::RawValue;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+use crate::connect::{Dialer, Dialled};
+use crate::error::WorkerError;
+use crate::executors::{Executor, Job, OfferUpdate, Output, Report, Started, What};
+use crate::frame::Encoder;
+use crate::identity::Identity;
+use crate::leases::{End, Key, Leases, NewLease, SlotOf};
+use crate::limits;
+use crate::options::{Status, StatusSink, WorkerOptions};
+use crate::session::{Event, Session};
+use link::{Link, LinkEvent, State};
+use offers::Offers;
+
+/// Runs the agent until `stop`, and the drain after it, or until its parent is gone.
+///
+/// A drain tells the realm to give nothing new, lets what runs finish for
+/// [`WorkerOptions::drain_grace`], and closes. Dropping the future ends everything at once: a
+/// caller that gets a second signal does that. Errors are those of the start, and a refused
+/// enrolment; a lost realm is none, it is dialled again for ever.
+pub async fn run(
+    options: WorkerOptions,
+    stop: impl Future<Output = ()>,
+) -> Result<(), WorkerError> {
+    let mut parent = Parent::watch(options.stop_on_stdin_eof);
+    let mut agent = Agent::new(options)?;
+    let mut reports = Vec::with_capacity(limits::REPORTS_PER_WAKE_MAX);
+    let mut stop = pin!(stop);
+    while !agent.is_over() {
+        agent.fill();
+        let timer = agent.next_timer();
+        tokio::select! {
+            event = agent.link.next() => agent.on_link(event)?,
+            _ = agent.reports.recv_many(&mut reports, limits::REPORTS_PER_WAKE_MAX) => {
+                reports.drain(..).for_each(|report| agent.on_report(report));
+            }
+            Some(update) = agent.updates.recv() => agent.on_offers(update),
+            () = sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => {
+                agent.leases.expire(Instant::now());
+            }
+            () = &mut stop, if agent.drain_until.is_none() => agent.drain(),
+            () = parent.gone() => return Ok(()),
+        }
+    }
+    if let State::Up(session) = agent.link.state {
+        session.close().await;
+    }
     Ok(())
+}
+
+/// The process that started this one, as seen through standard input.
+struct Parent(Option<oneshot::Receiver<()>>);
+
+impl Parent {
+    /// A thread, because a task that reads standard input would keep the runtime from ending.
+    fn watch(watch: bool) -> Self {
+        Self(watch.then(|| {
+            let (tx, rx) = oneshot::channel();
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+                // Dropped: the other end sees that.
+                drop(tx);
+            });
+            rx
+        }))
+    }
+
+    async fn gone(&mut self) {
+        match &mut self.0 {
+            Some(rx) => drop(rx.await),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+struct Agent {
+    identity: Arc<Identity>,
+    dialer: Arc<Dialer>,
+    link: Link,
+    leases: Leases,
+    executors: Vec<Executor>,
+    offers: Offers,
+    reports: mpsc::Receiver<Report>,
+    report_to: mpsc::Sender<Report>,
+    updates: mpsc::Receiver<OfferUpdate>,
+    drain_grace: Duration,
+    drain_until: Option<Instant>,
+    status: Option<StatusSink>,
+}
+
+impl Agent {
+    fn new(options: WorkerOptions) -> Result<Self, WorkerError> {
+        if options.executors.is_empty() {
+            return Err(WorkerError::NoExecutor);
+        }
+        let identity = Arc::new(Identity::open(&options.identity)?);
+        let dialer = Dialer::new(
+            Arc::clone(&identity),
+            &options.realm,
+            options.name,
+            options.token.filter(|token| !token.is_empty()),
+        )?;
+        let (report_to, reports) = mpsc::channel(limits::REPORTS_MAX);
+        let (update_to, updates) = mpsc::channel(limits::OFFER_UPDATES_MAX);
+        let mut offers = Offers::new(options.executors.len(), options.prices);
+        let mut executors = Vec::with_capacity(options.executors.len());
+        for (index, options) in options.executors.into_iter().enumerate() {
+            let (executor, known) = Executor::start(index, options, &update_to)?;
+            if let Some(known) = known {
+                offers.set(index, Ok(known));
+            }
+            executors.push(executor);
+        }
+        let dialer = Arc::new(dialer);
+        let agent = Self {
+            link: Link::dial(Arc::clone(&dialer)),
+            identity,
+            dialer,
+            leases: Leases::default(),
+            executors,
+            offers,
+            reports,
+            report_to,
+            updates,
+            drain_grace: options.drain_grace,
+            drain_until: None,
+            status: options.status,
+        };
+        agent.tell(|| Status::Ready { worker: agent.identity.worker() });
+        Ok(agent)
+    }
+
+    fn tell(&self, status: impl FnOnce() -> Status) {
+        if let Some(sink) = &self.status {
+            sink(status());
+        }
+    }
+
+    /// Whether a drain is done: nothing is held, or its time is over.
+    fn is_over(&self) -> bool {
+        let Some(until) = self.drain_until else { return false };
+        let flushed = match &self.link.state {
+            State::Up(session) => session.has_room(),
+            State::Waiting(_) | State::Dialling(_) => true,
+        };
+        (self.leases.len() == 0 && flushed) || until <= Instant::now()
+    }
+
+    fn next_timer(&self) -> Option<Instant> {
+        match (self.leases.next_timer(), self.drain_until) {
+            (Some(lease), Some(drain)) => Some(lease.min(drain)),
+            (lease, drain) => lease.or(drain),
+        }
+    }
+
+    fn drain(&mut self) {
+        tracing::info!(leases = self.leases.len(), "draining");
+        self.tell(|| Status::Draining { leases: self.leases.len() });
+        self.drain_until = Some(Instant::now() + self.drain_grace);
+        if let Some(session) = self.link.session() {
+            session.push(worker::DRAIN, Drain {});
+        }
+        self.hasten_drain();
+    }
+
+    /// When nothing works any more a drain only waits for acknowledgements.
+    fn hasten_drain(&mut self) {
+        if let Some(until) = &mut self.drain_until
+            && self.leases.unfinished() == 0
+        {
+            let soon = Instant::now() + Duration::from_millis(limits::DRAIN_ACKNOWLEDGE_MS);
+            *until = soon.min(*until);
+        }
+    }
+
+    /// Gives the session what is ready, if it has room.
+    fn fill(&mut self) {
+        let Some(session) = self.link.session() else { return };
+        if !session.has_room() {
+            return;
+        }
+        let mut sent = Vec::new();
+        let (encoder, out) = session.queue();
+        self.leases.fill(limits::FLUSH_BYTES_MAX, encoder, out, &mut sent);
+        for end in &sent {
+            let intent = end.key.intent;
+            match &end.outcome {
+                Ok(units) => self.tell(|| Status::Completed { intent, units: *units }),
+                Err(message) => {
+                    self.tell(|| Status::Failed { intent, message: message.clone() });
+                }
+            }
+        }
+        if !sent.is_empty() {
+            self.hasten_drain();
+        }
+    }
+
+    fn on_link(&mut self, event: LinkEvent) -> Result<(), WorkerError> {
+        match event {
+            LinkEvent::Dialled(dialled) => self.on_dialled(*dialled),
+            LinkEvent::Failed(error) => return self.on_lost(error.reason, error.refused),
+            LinkEvent::RetryNow => self.link.redial(Arc::clone(&self.dialer)),
+            LinkEvent::Session(Event::Frames(frames)) => {
+                frames.iter().for_each(|frame| self.on_frame(frame));
+            }
+            LinkEvent::Session(Event::Flushed) => {}
+            LinkEvent::Session(Event::Heartbeat) => return self.on_heartbeat(),
+            LinkEvent::Session(Event::Closed { reason, refused }) => {
+                return self.on_lost(reason, refused);
+            }
+        }
+        Ok(())
+    }
+
+    fn on_dialled(&mut self, dialled: Dialled) {
+        let realm = dialled.hello.realm;
+        if let Some(realm) = dialled.enrolled {
+            tracing::info!(%realm, "enrolled");
+            self.tell(|| Status::Enrolled { realm });
+        }
+        let worker = self.identity.worker();
+        let proof = worker::session_proof(realm, dialled.hello.nonce, worker);
+        let hello = WorkerHello {
+            worker,
+            signature: self.identity.sign(&proof),
+            leases: self.leases.held(),
+        };
+        let mut session = Session::new(dialled.socket, dialled.hello, Encoder::new(worker));
+        session.push(worker::HELLO, hello);
+        if self.drain_until.is_some() {
+            session.push(worker::DRAIN, Drain {});
+        }
+        self.link.up(Box::new(session));
+        tracing::info!(%realm, "connected");
+        self.tell(|| Status::Connected { realm });
+        self.send_offers();
+    }
+
+    fn send_offers(&mut self) {
+        let Some(session) = self.link.session() else { return };
+        let offers = self.offers.list();
+        session.push(worker::OFFER, OfferList { offers: offers.clone() });
+        let full = self.offers.is_full();
+        self.tell(|| Status::Offered { offers, full });
+    }
+
+    fn on_lost(&mut self, reason: String, refused: bool) -> Result<(), WorkerError> {
+        if refused && let Some(error) = self.dialer.session_refused() {
+            return Err(error);
+        }
+        self.leases.disconnect();
+        let retry_after = self.link.lose();
+        tracing::warn!(%reason, ?retry_after, "no session");
+        self.tell(|| Status::Disconnected { reason, retry_after });
+        Ok(())
+    }
+
+    fn on_heartbeat(&mut self) -> Result<(), WorkerError> {
+        let leases = self.leases.claims();
+        let Some(session) = self.link.session() else { return Ok(()) };
+        if session.check_silence() {
+            return self.on_lost("the realm is silent".into(), false);
+        }
+        if leases.is_empty() {
+            session.push(worker::PING, Ping {});
+        } else {
+            session.push(worker::RENEW, Renew { leases });
+        }
+        Ok(())
+    }
+
+    fn on_report(&mut self, report: Report) {
+        match report.what {
+            What::Piece(piece) => self.leases.piece(report.key, report.serial, piece),
+            What::End(end) => self.leases.end(report.key, report.serial, end),
+        }
+    }
+
+    fn on_offers(&mut self, update: OfferUpdate) {
+        if let Err(reason) = &update.offers {
+            let executor = self.executors.get(update.executor);
+            let label = executor.map_or("", Executor::label).to_owned();
+            tracing::warn!(executor = %label, %reason, "executor down");
+            self.tell(|| Status::ExecutorDown { executor: label, reason: reason.clone() });
+        }
+        if self.offers.set(update.executor, update.offers) {
+            self.send_offers();
+        }
+    }
+
+    /// One event of the realm. What is not understood is logged without its content, and skipped.
+    fn on_frame(&mut self, text: &str) {
+        let event = match EventIn::parse(text) {
+            Ok(event) => event,
+            Err(_) => {
+                tracing::warn!(bytes = text.len(), "a frame from the realm is not an event");
+                return;
+            }
+        };
+        let understood = match &*event.kind {
+            worker::ASSIGN => {
+                event.data::<Assign<&RawValue>>().map(|assign| self.on_assign(assign))
+            }
+            worker::CREDIT => event.data().map(|credit: Credit| {
+                self.leases.credit(key(credit.intent, credit.attempt), credit.bytes);
+            }),
+            worker::ACKNOWLEDGE => event.data().map(|done: Acknowledge| {
+                self.leases.forget(key(done.intent, done.attempt));
+            }),
+            worker::REVOKE => event.data().map(|revoke: Revoke| {
+                self.leases.forget(key(revoke.intent, revoke.attempt));
+                self.hasten_drain();
+            }),
+            _ => Ok(()),
+        };
+        if understood.is_err() {
+            tracing::warn!(bytes = text.len(), "an event of the realm has data that does not fit");
+        }
+    }
+
+    fn on_assign(&mut self, assign: Assign<&RawValue>) {
+        let Some(session) = self.link.session() else { return };
+        let credit = session.hello.credit;
+        let key = key(assign.intent, assign.attempt);
+        let deadline = Duration::from_millis(assign.deadline_ms.min(limits::DEADLINE_MS_MAX));
+        let deadline = Instant::now() + deadline;
+        if self.leases.contains(key) {
+            self.leases.adopt(key, assign.fence, assign.token, credit, deadline);
+            return;
+        }
+        let slot = match self.slot_for(&assign) {
+            Ok(slot) => slot,
+            Err(end) => {
+                tracing::warn!(intent = %assign.intent, name = %assign.name.escape_debug(), "an assignment that cannot be taken");
+                self.refuse(key, end);
+                return;
+            }
+        };
+        let backlog = Arc::new(Semaphore::new(limits::BACKLOG_BYTES_MAX));
+        let executor = slot.executor;
+        let serial = self.leases.insert(NewLease {
+            key,
+            fence: assign.fence,
+            token: assign.token,
+            slot,
+            credit,
+            deadline,
+            backlog: Arc::clone(&backlog),
+        });
+        self.tell(|| Status::Started { intent: assign.intent, name: assign.name.clone() });
+        let output = Output::new(key, serial, self.report_to.clone(), backlog);
+        let job = Job {
+            key,
+            name: assign.name,
+            model: assign.model,
+            stream: assign.stream,
+            limit: assign.limit,
+            deadline,
+            data: assign.data.to_owned(),
+        };
+        let Some(executor) = self.executors.get(executor) else { return };
+        match executor.run(job, output) {
+            Started::Done(end) => self.leases.end(key, serial, end),
+            Started::Running(work) => self.leases.set_work(key, work),
+        }
+    }
+
+    /// The slot that an assignment takes, or why it cannot have one.
+    fn slot_for(&self, assign: &Assign<&RawValue>) -> Result<SlotOf, End> {
+        if self.drain_until.is_some() {
+            return Err(End::backend("this worker is draining"));
+        }
+        if self.leases.len() >= limits::LEASES_MAX {
+            return Err(End::backend("this worker holds too many leases"));
+        }
+        self.offers.slot_for(&assign.name, assign.model.as_deref(), &self.leases)
+    }
+
+    fn refuse(&mut self, key: Key, end: End) {
+        let (Some(session), End::Fail { code, message, retry }) = (self.link.session(), end) else {
+            return;
+        };
+        let (intent, attempt) = (key.intent, key.attempt);
+        session.push(worker::FAIL, Fail { intent, attempt, code, message, retry });
+    }
+}
+
+fn key(intent: mtor_types::IntentId, attempt: mtor_types::Attempt) -> Key {
+    Key { intent, attempt }
 }

@@ -11,9 +11,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use mtor_types::intent::Usage;
-use mtor_types::worker::{
-    self, Chunk, Complete, Fail, FailCode, HeldLease, LeaseClaim,
-};
+use mtor_types::worker::{self, Chunk, Complete, Fail, FailCode, HeldLease, LeaseClaim};
 use mtor_types::{Attempt, Digest, Fence, IntentId};
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;

@@ -118,17 +118,43 @@ impl ModelIntent {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Status {
     /// The key was read or made.
-    Ready { worker: WorkerId },
-    Enrolled { realm: RealmId },
-    Connected { realm: RealmId },
+    Ready {
+        worker: WorkerId,
+    },
+    Enrolled {
+        realm: RealmId,
+    },
+    Connected {
+        realm: RealmId,
+    },
     /// These offers were sent. `full`: every executor has said what it can do, or has failed.
-    Offered { offers: Vec<Offer>, full: bool },
-    Started { intent: IntentId, name: String },
+    Offered {
+        offers: Vec<Offer>,
+        full: bool,
+    },
+    Started {
+        intent: IntentId,
+        name: String,
+    },
     /// The realm was told of the end; `units` is the worker's own count.
-    Completed { intent: IntentId, units: u64 },
-    Failed { intent: IntentId, message: String },
+    Completed {
+        intent: IntentId,
+        units: u64,
+    },
+    Failed {
+        intent: IntentId,
+        message: String,
+    },
     /// An executor cannot work now; it is tried again.
-    ExecutorDown { executor: String, reason: String },
-    Disconnected { reason: String, retry_after: Duration },
-    Draining { leases: usize },
+    ExecutorDown {
+        executor: String,
+        reason: String,
+    },
+    Disconnected {
+        reason: String,
+        retry_after: Duration,
+    },
+    Draining {
+        leases: usize,
+    },
 }

@@ -1,1 +1,195 @@
-//! placeholder
+//! One open connection: frames in batches, frames out with one flush a wake-up, the heartbeat.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_util::{Sink, Stream};
+use mtor_types::worker::RealmHello;
+use serde::Serialize;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+use crate::frame::Encoder;
+use crate::limits;
+
+pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// What a session wakes the agent for.
+pub(crate) enum Event {
+    Frames(Vec<Utf8Bytes>),
+    /// All that was given is on its way; there is room for more.
+    Flushed,
+    Heartbeat,
+    Closed {
+        reason: String,
+        refused: bool,
+    },
+}
+
+pub(crate) struct Session {
+    socket: Box<Socket>,
+    pub(crate) hello: RealmHello,
+    pub(crate) encoder: Encoder,
+    out: VecDeque<Message>,
+    /// Something was given to the socket and not yet flushed.
+    dirty: bool,
+    heartbeat: Interval,
+    heard_at: Instant,
+    /// An event came after the realm's hello: it has taken this worker.
+    heard_event: bool,
+    /// The end came with frames before it; it is told after them.
+    ended: Option<Event>,
+    silence: Duration,
+}
+
+impl Session {
+    pub(crate) fn new(socket: Box<Socket>, hello: RealmHello, encoder: Encoder) -> Self {
+        let beat = hello.heartbeat_ms.clamp(limits::HEARTBEAT_MS_MIN, limits::HEARTBEAT_MS_MAX);
+        let beat = Duration::from_millis(beat);
+        let mut heartbeat = interval_at(Instant::now() + beat, beat);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let lease = Duration::from_millis(hello.lease_ms.min(limits::DEADLINE_MS_MAX)).max(beat);
+        Self {
+            socket,
+            hello,
+            encoder,
+            out: VecDeque::new(),
+            dirty: false,
+            heartbeat,
+            heard_at: Instant::now(),
+            heard_event: false,
+            ended: None,
+            silence: lease * u32::try_from(limits::SILENCE_LEASES).unwrap_or(1),
+        }
+    }
+
+    /// Whether frames may be added beyond those that answer at once.
+    pub(crate) fn has_room(&self) -> bool {
+        !self.dirty && self.out.is_empty()
+    }
+
+    pub(crate) fn queue(&mut self) -> (&mut Encoder, &mut VecDeque<Message>) {
+        (&mut self.encoder, &mut self.out)
+    }
+
+    /// Adds one event.
+    pub(crate) fn push<D: Serialize>(&mut self, kind: &str, data: D) {
+        self.out.extend(self.encoder.encode(kind, data));
+    }
+
+    /// Asks for a sign of life if there was none since the last heartbeat; true if the realm has
+    /// been silent for too long.
+    pub(crate) fn check_silence(&mut self) -> bool {
+        let silent = self.heard_at.elapsed();
+        if silent >= self.heartbeat.period() {
+            self.out.push_back(Message::Ping(bytes::Bytes::new()));
+        }
+        silent > self.silence
+    }
+
+    pub(crate) async fn next(&mut self) -> Event {
+        std::future::poll_fn(|cx| self.poll(cx)).await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        if let Some(ended) = self.ended.take() {
+            return Poll::Ready(ended);
+        }
+        let mut flushed = false;
+        if !self.has_room() {
+            match self.poll_write(cx) {
+                Poll::Ready(Ok(())) => flushed = true,
+                Poll::Ready(Err(error)) => return Poll::Ready(self.lost(&error)),
+                Poll::Pending => {}
+            }
+        }
+        if self.heartbeat.poll_tick(cx).is_ready() {
+            return Poll::Ready(Event::Heartbeat);
+        }
+        // A realm that sends and does not read is not read either.
+        if self.out.len() > limits::FRAMES_PER_WAKE_MAX * 4 {
+            return Poll::Pending;
+        }
+        // A busy writer must not keep heartbeat and reading from their turns: they come first.
+        match self.poll_read(cx) {
+            Poll::Pending if flushed => Poll::Ready(Event::Flushed),
+            read => read,
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.dirty = true;
+        while !self.out.is_empty() {
+            ready!(Pin::new(&mut *self.socket).poll_ready(cx))?;
+            if let Some(message) = self.out.pop_front() {
+                Pin::new(&mut *self.socket).start_send(message)?;
+            }
+        }
+        ready!(Pin::new(&mut *self.socket).poll_flush(cx))?;
+        self.dirty = false;
+        Poll::Ready(Ok(()))
+    }
+
+    /// All that has come, up to a bound, so that its answers share one flush.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        let mut frames = Vec::new();
+        while frames.len() < limits::FRAMES_PER_WAKE_MAX {
+            let ended = match Pin::new(&mut *self.socket).poll_next(cx) {
+                Poll::Pending if frames.is_empty() => return Poll::Pending,
+                Poll::Pending => break,
+                Poll::Ready(None) => self.closed("connection closed", None),
+                Poll::Ready(Some(Err(error))) => self.lost(&error),
+                Poll::Ready(Some(Ok(Message::Close(frame)))) => {
+                    self.closed("the realm closed the session", frame.map(|frame| frame.code))
+                }
+                Poll::Ready(Some(Ok(message))) => {
+                    self.heard_at = Instant::now();
+                    match message {
+                        Message::Text(text) => frames.push(text),
+                        Message::Binary(_) => tracing::warn!("a binary frame from the realm"),
+                        Message::Ping(_)
+                        | Message::Pong(_)
+                        | Message::Frame(_)
+                        | Message::Close(_) => {}
+                    }
+                    continue;
+                }
+            };
+            if frames.is_empty() {
+                return Poll::Ready(ended);
+            }
+            self.ended = Some(ended);
+            break;
+        }
+        self.heard_event = true;
+        Poll::Ready(Event::Frames(frames))
+    }
+
+    fn lost(&self, error: &Error) -> Event {
+        self.closed(&format!("connection lost: {error}"), None)
+    }
+
+    fn closed(&self, reason: &str, code: Option<CloseCode>) -> Event {
+        let number = code.map_or(0, u16::from);
+        // Policy, or a code of the realm's own, before a word was said: it does not want us.
+        let refused = !self.heard_event && (number == 1008 || (4000..5000).contains(&number));
+        let reason = if number == 0 { reason.to_owned() } else { format!("{reason} ({number})") };
+        Event::Closed { reason, refused }
+    }
+
+    /// Says goodbye, within a second.
+    pub(crate) async fn close(mut self) {
+        let close = async {
+            std::future::poll_fn(|cx| self.poll_write(cx)).await.ok();
+            self.socket.close(None).await.ok();
+            // Until the realm has closed too, so that all frames before arrive.
+            while let Some(Ok(_)) = futures_util::StreamExt::next(&mut *self.socket).await {}
+        };
+        timeout(Duration::from_secs(1), close).await.ok();
+    }
+}

@@ -272,6 +272,11 @@ function money(value: unknown): Money | undefined {
   return asset && amount ? { asset, amount } : undefined;
 }
 
+/** The realm writes its messages in lower case without a full stop; people read sentences. */
+export function sentence(message: string): string {
+  return message.charAt(0).toUpperCase() + message.slice(1) + (/[.!?]$/.test(message) ? "" : ".");
+}
+
 export function record(value: unknown): Record<string, unknown> {
   return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
 }

@@ -6,7 +6,7 @@
 
 import { record, type RealmEvent } from "./conversation";
 import { Refusal } from "./realm";
-import { SseParser } from "./sse";
+import { SseParser, type SseMessage } from "./sse";
 
 export interface FollowOptions {
   submit(signal: AbortSignal): Promise<Response>;
@@ -33,7 +33,7 @@ export function backoffMs(tries: number): number {
 /** Resolves when the stream is over; rejects with `Refusal`, or `Error` where the thread was lost. */
 export async function follow(options: FollowOptions): Promise<void> {
   const sleep = options.sleep ?? ((ms) => new Promise((done) => setTimeout(done, ms)));
-  const seen = { intent: "", lastId: "", ended: false };
+  const seen: Seen = { intent: "", lastId: "", ended: false };
   let tries = 0;
   while (tries < TRIES_MAX) {
     if (tries > 0) {
@@ -46,14 +46,12 @@ export async function follow(options: FollowOptions): Promise<void> {
       const response = seen.intent
         ? await options.resume(seen.intent, seen.lastId, options.signal)
         : await options.submit(options.signal);
-      for await (const message of messages(response, options, seen)) {
-        const event = eventOf(message.event, message.data);
-        if (message.id !== seen.lastId) tries = 0;
-        if (message.id) seen.lastId = message.id;
-        if (!event) continue;
-        if (typeof event.data["intent"] === "string") seen.intent = event.data["intent"];
-        if (ENDS.test(event.type)) seen.ended = true;
-        options.onEvent(event);
+      // What one read brought is handed on at once: a long replay is then drawn once, not per piece.
+      for await (const messages of reads(response, options, seen)) {
+        for (const message of messages) {
+          if (message.id !== seen.lastId) tries = 0;
+          take(message, seen, options);
+        }
       }
     } catch (cause) {
       if (options.signal.aborted || seen.ended) break;
@@ -73,11 +71,22 @@ function mayRetry(refusal: Refusal, resuming: boolean): boolean {
   return resuming && (status === 429 || status >= 500);
 }
 
-async function* messages(
-  response: Response,
-  options: FollowOptions,
-  seen: { ended: boolean },
-) {
+interface Seen {
+  intent: string;
+  lastId: string;
+  ended: boolean;
+}
+
+function take(message: SseMessage, seen: Seen, options: FollowOptions): void {
+  if (message.id) seen.lastId = message.id;
+  const event = eventOf(message.event, message.data);
+  if (!event) return;
+  if (typeof event.data["intent"] === "string") seen.intent = event.data["intent"];
+  if (ENDS.test(event.type)) seen.ended = true;
+  options.onEvent(event);
+}
+
+async function* reads(response: Response, options: FollowOptions, seen: Seen) {
   const reader = response.body?.getReader();
   if (!reader) return;
   const parser = new SseParser();
@@ -93,7 +102,7 @@ async function* messages(
       clearTimeout(timer);
       closed = done;
       if (done) return;
-      yield* parser.push(value);
+      yield parser.push(value);
     }
   } finally {
     clearTimeout(timer);

@@ -4,12 +4,12 @@
 import { record, text } from "./conversation";
 import type { Keys } from "./realm";
 
-const ITEM = "mtor.keys";
+export const KEYS_ITEM = "mtor.keys";
 let memory: Keys | undefined;
 
 export function loadKeys(): Keys | undefined {
   try {
-    const found = localStorage.getItem(ITEM);
+    const found = localStorage.getItem(KEYS_ITEM);
     if (found !== null) return parseKeys(found);
   } catch {
     // Storage is forbidden: what this page holds is all there is.
@@ -21,7 +21,7 @@ export function loadKeys(): Keys | undefined {
 export function saveKeys(keys: Keys): boolean {
   memory = keys;
   try {
-    localStorage.setItem(ITEM, JSON.stringify(keys));
+    localStorage.setItem(KEYS_ITEM, JSON.stringify(keys));
     return true;
   } catch {
     return false;
@@ -31,7 +31,7 @@ export function saveKeys(keys: Keys): boolean {
 export function forgetKeys(): void {
   memory = undefined;
   try {
-    localStorage.removeItem(ITEM);
+    localStorage.removeItem(KEYS_ITEM);
   } catch {
     // Nothing was stored.
   }

@@ -12,7 +12,7 @@ import {
   type Turn,
 } from "./conversation";
 import { follow } from "./follow";
-import { forgetKeys, loadKeys, saveKeys } from "./keys";
+import { forgetKeys, KEYS_ITEM, loadKeys, saveKeys } from "./keys";
 import { isLess } from "./amount";
 import { Realm, Refusal, type Asset, type ChatBody, type Keys, type Model, type Quote } from "./realm";
 
@@ -34,6 +34,8 @@ export type Link = "connecting" | "ready" | "unreachable";
 
 export class Session {
   link = $state<Link>("connecting");
+  /** What the realm said where it answered, but not with its pools. */
+  linkProblem = $state.raw<Problem | undefined>(undefined);
   /** Seconds until the page tries the realm again. */
   retryIn = $state(0);
   models = $state.raw<Model[]>([]);
@@ -55,7 +57,11 @@ export class Session {
 
   current = $derived<Turn | undefined>(this.turns.at(-1));
   busy = $derived(this.pricing || (this.current !== undefined && !isOver(this.current)));
-  chosen = $derived(this.models.find((model) => model.id === this.model) ?? this.models[0]);
+  chosen = $derived(
+    this.models.find((model) => model.id === this.model) ??
+      this.models.find((model) => model.slots > 0) ??
+      this.models[0],
+  );
   tooLow = $derived(
     this.quoteProblem?.status === 402 ||
       (this.quote !== undefined &&
@@ -83,7 +89,8 @@ export class Session {
       if (document.visibilityState === "visible") this.reconnect();
     });
     // Another tab opened or forgot the account.
-    addEventListener("storage", () => {
+    addEventListener("storage", (event) => {
+      if (event.key !== null && event.key !== KEYS_ITEM) return;
       this.keys = loadKeys();
       this.assets = undefined;
       void this.refreshAccount();
@@ -113,16 +120,24 @@ export class Session {
       this.models = await this.#realm.chatModels();
       const wasAway = this.link !== "ready";
       this.link = "ready";
+      this.linkProblem = undefined;
       this.#retries = 0;
       if (wasAway && this.keys && !this.assets) void this.refreshAccount();
       const wait = this.models.length > 0 ? POOLS_EVERY_MS : POOLS_WHEN_EMPTY_MS;
       // A hidden page asks nothing; it catches up when it is seen again.
       if (document.visibilityState === "visible") {
+        clearTimeout(this.#poolsTimer);
         this.#poolsTimer = setTimeout(() => void this.#refreshPools(), wait);
       }
     } catch (cause) {
+      const problem = cause instanceof Refusal ? cause.problem : undefined;
+      // A realm may keep even its price list for accounts.
+      if (problem?.status === 401 && !this.keys && (await this.ensureAccount())) {
+        return this.#refreshPools();
+      }
       this.link = "unreachable";
-      const wished = cause instanceof Refusal ? (cause.problem.retryAfterMs ?? 0) : 0;
+      this.linkProblem = problem;
+      const wished = problem?.retryAfterMs ?? 0;
       const wait = Math.min(Math.max(1_000 * 2 ** this.#retries, wished), RETRY_MS_MAX);
       this.#retries = Math.min(this.#retries + 1, 10);
       this.retryIn = Math.ceil(wait / 1_000);
@@ -212,7 +227,7 @@ export class Session {
     clearTimeout(this.#quoteTimer);
     const data = this.#body(this.draft);
     if (!data) return undefined;
-    const wanted = JSON.stringify(data);
+    const wanted = JSON.stringify([data, this.chosen?.price]);
     if (this.quote && this.#quoted === wanted) {
       this.quoting = false;
       return this.quote;

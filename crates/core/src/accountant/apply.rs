@@ -38,7 +38,15 @@ impl Accountant {
                 self.grant_paid(transfer, *network, *day);
             }
             Fact::HoldPlaced {
-                intent, account, asset, amount, edge, expires, transfer, salt, ..
+                intent,
+                account,
+                asset,
+                amount,
+                edge,
+                expires,
+                transfer,
+                salt,
+                ..
             } => {
                 let (account, asset, amount) = (*account, *asset, *amount);
                 let (edge, expires, salt) = (*edge, *expires, *salt);
@@ -97,13 +105,7 @@ impl Accountant {
         *paid = paid.saturating_add(1);
     }
 
-    fn hold_placed(
-        &mut self,
-        at: Time,
-        intent: IntentId,
-        hold: Hold,
-        transfer: Option<&Transfer>,
-    ) {
+    fn hold_placed(&mut self, at: Time, intent: IntentId, hold: Hold, transfer: Option<&Transfer>) {
         debug_assert!(!self.ledger.holds.contains_key(&intent), "an intent has one hold");
         debug_assert_eq!(transfer.is_none(), hold.amount.is_zero());
         if let Some(transfer) = transfer {

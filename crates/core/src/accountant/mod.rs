@@ -22,8 +22,8 @@ use mtor_types::fact::Asset;
 use mtor_types::id::{AccountId, IntentId, KeyHash, RealmId};
 use mtor_types::{Amount, Time};
 
-pub use self::ledger::{Balance, Hold, Ledger, PerAsset};
 use self::index::Index;
+pub use self::ledger::{Balance, Hold, Ledger, PerAsset};
 use crate::command::GrantPolicy;
 
 pub use mtor_types::fact::AccountKind;

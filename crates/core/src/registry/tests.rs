@@ -1,0 +1,396 @@
+//! The registry against an independent naive model, and its promises one by one.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    reason = "a test that overflows fails loudly, which is what it is for"
+)]
+
+use mtor_types::fact::Fact;
+use mtor_types::message::{Envelope, Message, Service, Slots};
+use mtor_types::rejection::Limited;
+use mtor_types::worker::{LeaseClaim, Offer};
+use mtor_types::{
+    AccountId, Attempt, IntentId, KeyHash, NodeId, Rejection, SessionId, Time, WorkerId,
+};
+use proptest::prelude::*;
+
+use super::{Enrolled, Registry, Token};
+use crate::effect::{CloseReason, Effect, When};
+use crate::limits;
+use crate::turn::Turn;
+
+mod model;
+
+/// The realm's own account.
+const REALM: AccountId = AccountId([200; 32]);
+
+fn owner(n: u8) -> AccountId {
+    if n == 0 { REALM } else { AccountId([n; 32]) }
+}
+
+fn token(n: u8) -> KeyHash {
+    KeyHash([n; 32])
+}
+
+fn worker(n: u8) -> WorkerId {
+    WorkerId([n; 32])
+}
+
+fn offer(slots: u32) -> Offer {
+    Offer { intent: "echo".to_owned(), model: None, slots, price: None, context: None }
+}
+
+fn claim(n: u8) -> LeaseClaim {
+    LeaseClaim { intent: IntentId([n; 16]), attempt: Attempt(1) }
+}
+
+/// As an edge sends it: who owns the worker is the registry's to say.
+fn slots(n: u8, session: u64, slots: u32) -> Slots {
+    Slots {
+        worker: worker(n),
+        session: SessionId(session),
+        edge: NodeId(3),
+        owner: AccountId([0; 32]),
+        own: true,
+        proven: true,
+        draining: false,
+        offers: vec![offer(slots)],
+        leases: vec![claim(n)],
+    }
+}
+
+/// A registry, and another that only ever sees the first one's facts.
+struct Bench {
+    registry: Registry,
+    replica: Registry,
+    now: Time,
+}
+
+/// What one call gave.
+#[derive(Debug, PartialEq)]
+struct Outcomes {
+    result: Result<(), Rejection>,
+    facts: Vec<Fact>,
+    messages: Vec<Message>,
+    effects: Vec<(When, Effect)>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let registry = Registry::new(REALM);
+        Self { replica: registry.clone(), registry, now: Time(1_000_000) }
+    }
+
+    /// Runs one command or message, and checks what must be true after each.
+    fn call(
+        &mut self,
+        work: impl FnOnce(&mut Registry, &mut Turn) -> Result<(), Rejection>,
+    ) -> Outcomes {
+        let mut turn = Turn { now: self.now, ..Turn::default() };
+        let before = self.registry.durable().clone();
+        let result = work(&mut self.registry, &mut turn);
+        let messages = turn.messages.into_iter().map(|Envelope { to, message }| {
+            assert_eq!(to, Service::Router, "the registry tells nobody else");
+            message
+        });
+        let (messages, facts) = (messages.collect::<Vec<_>>(), turn.facts);
+        let effects = Vec::from(turn.effects);
+        if result.is_err() {
+            assert!(facts.is_empty() && messages.is_empty() && effects.is_empty());
+        }
+        if facts.is_empty() {
+            assert_eq!(&before, self.registry.durable(), "the enrolments change by facts only");
+        }
+        for fact in &facts {
+            self.replica.apply(self.now, fact);
+        }
+        assert_eq!(self.replica.durable(), self.registry.durable(), "a replay gives the same");
+        self.registry.check_invariants().unwrap();
+        Outcomes { result, facts, messages, effects }
+    }
+
+    fn issue(&mut self, token_number: u8, of: u8) -> Outcomes {
+        self.call(|registry, turn| registry.issue_token(turn, token(token_number), owner(of)))
+    }
+
+    fn enrol(&mut self, token_number: u8, n: u8) -> Outcomes {
+        let name = format!("worker {n} by {token_number}");
+        self.call(|registry, turn| registry.enrol(turn, token(token_number), worker(n), name))
+    }
+
+    fn attach(&mut self, slots: Slots) -> Outcomes {
+        self.call(|registry, turn| registry.attach(turn, slots))
+    }
+
+    fn heard(&mut self, n: u8, session: u64) -> Outcomes {
+        self.call(|registry, turn| registry.heard(turn, worker(n), SessionId(session)))
+    }
+
+    fn renew(&mut self, n: u8, session: u64, leases: Vec<LeaseClaim>) -> Outcomes {
+        self.call(|registry, turn| registry.renew(turn, worker(n), SessionId(session), leases))
+    }
+
+    fn detach(&mut self, n: u8, session: u64) -> Outcomes {
+        self.call(|registry, turn| registry.detach(turn, worker(n), SessionId(session)))
+    }
+
+    fn ban(&mut self, n: u8, banned: bool) -> Outcomes {
+        self.call(|registry, turn| registry.ban_worker(turn, worker(n), banned))
+    }
+
+    fn remove(&mut self, n: u8) -> Outcomes {
+        self.call(|registry, turn| registry.remove_worker(turn, worker(n)))
+    }
+
+    fn served(&mut self, n: u8, attempt: u64, good: bool) -> Outcomes {
+        let (intent, attempt) = (IntentId([1; 16]), Attempt(attempt));
+        self.call(|registry, turn| {
+            registry.receive(turn, Message::Served { worker: worker(n), intent, attempt, good });
+            Ok(())
+        })
+    }
+
+    fn tick(&mut self) -> Outcomes {
+        self.call(|registry, turn| {
+            registry.tick(turn);
+            Ok(())
+        })
+    }
+
+    /// Through a snapshot's bytes, as after a crash.
+    fn restart(&mut self) {
+        let bytes = postcard::to_stdvec(self.registry.durable()).unwrap();
+        self.registry = Registry::restore(postcard::from_bytes(&bytes).unwrap(), REALM);
+        self.replica = self.registry.clone();
+    }
+
+    /// A bench with worker `n` of owner `of`.
+    fn with_worker(n: u8, of: u8) -> Self {
+        let mut bench = Self::new();
+        assert_eq!(bench.issue(n, of).result, Ok(()));
+        assert_eq!(bench.enrol(n, n).result, Ok(()));
+        bench
+    }
+}
+
+fn lost(n: u8, session: u64) -> Message {
+    Message::SessionLost { worker: worker(n), session: SessionId(session) }
+}
+
+fn close(when: When, n: u8, session: u64, why: CloseReason) -> (When, Effect) {
+    let (worker, session, edge) = (worker(n), SessionId(session), NodeId(3));
+    (when, Effect::CloseSession { edge, worker, session, why })
+}
+
+#[test]
+fn a_token_enrols_once() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.enrol(1, 1).result, Err(Rejection::TokenInvalid));
+    assert_eq!(bench.issue(1, 7).facts.len(), 1);
+    assert_eq!(bench.issue(1, 7), bench.issue(1, 7), "the same again changes nothing");
+    assert_eq!(bench.issue(1, 8).result, Err(Rejection::IdTaken));
+    assert_eq!(bench.enrol(1, 1).facts.len(), 1);
+    assert_eq!(bench.enrol(1, 1).result, Ok(()), "the same worker by the same token");
+    assert_eq!(bench.enrol(1, 1).facts.len(), 0);
+    assert_eq!(bench.enrol(1, 2).result, Err(Rejection::TokenInvalid), "used");
+    assert_eq!(bench.enrol(2, 1).result, Err(Rejection::TokenInvalid), "unknown");
+    let view = bench.registry.worker(worker(1)).unwrap();
+    let expected = Enrolled {
+        owner: owner(7),
+        name: "worker 1 by 1".to_owned(),
+        token: token(1),
+        own: false,
+        banned: false,
+        proven: false,
+    };
+    assert_eq!(view.enrolled, &expected);
+}
+
+#[test]
+fn a_worker_stays_with_its_owner() {
+    let mut bench = Bench::with_worker(1, 7);
+    bench.issue(2, 8);
+    assert_eq!(bench.enrol(2, 1).result, Err(Rejection::IdTaken));
+    bench.issue(3, 7);
+    assert_eq!(bench.enrol(3, 1).facts.len(), 1, "a new token of its owner renews it");
+    assert_eq!(bench.registry.worker(worker(1)).unwrap().enrolled.name, "worker 1 by 3");
+    assert_eq!(bench.enrol(1, 1).result, Err(Rejection::TokenInvalid));
+}
+
+#[test]
+fn a_token_expires_and_is_swept() {
+    let mut bench = Bench::new();
+    bench.issue(1, 7);
+    bench.now = bench.now.after_ms(limits::TOKEN_LIFE_MS);
+    assert_eq!(bench.enrol(1, 1).result, Err(Rejection::TokenInvalid));
+    let expires = bench.now.after_ms(limits::TOKEN_LIFE_MS);
+    let swept = Fact::TokensExpired { tokens: vec![token(1)] };
+    let issued = Fact::TokenIssued { token: token(2), owner: owner(7), expires };
+    assert_eq!(bench.issue(2, 7).facts, [swept, issued]);
+    bench.now = Time(expires.0 - 1);
+    assert_eq!(bench.enrol(2, 1).result, Ok(()));
+}
+
+#[test]
+fn tokens_have_bounds() {
+    let mut bench = Bench::new();
+    let refused =
+        |limit: usize| Err(Rejection::LimitReached { what: Limited::Tokens, limit: limit as u64 });
+    for n in 0..16 {
+        assert_eq!(bench.issue(n, 7).result, Ok(()));
+    }
+    assert_eq!(bench.issue(16, 7).result, refused(limits::TOKENS_PER_ACCOUNT_MAX));
+    assert_eq!(bench.issue(16, 8).result, Ok(()));
+    let expires = bench.now.after_ms(limits::TOKEN_LIFE_MS);
+    for n in bench.registry.tokens_count()..limits::TOKENS_MAX {
+        let mut hash = [0xff; 32];
+        hash[..8].copy_from_slice(&n.to_be_bytes());
+        let full = Token { owner: AccountId(hash), expires };
+        bench.registry.enrolments.tokens.insert(KeyHash(hash), full);
+    }
+    bench.replica = bench.registry.clone();
+    assert_eq!(bench.issue(17, 9).result, refused(limits::TOKENS_MAX));
+    bench.now = expires;
+    assert_eq!(bench.issue(17, 9).result, Ok(()));
+    assert_eq!(bench.registry.tokens_count(), 1);
+}
+
+#[test]
+fn workers_offers_slots_and_leases_have_bounds() {
+    let mut bench = Bench::with_worker(1, 7);
+    let refused =
+        |outcomes: &Outcomes| matches!(outcomes.result, Err(Rejection::LimitReached { .. }));
+    let fits = slots(1, 1, limits::SLOTS_PER_OFFER_MAX);
+    assert_eq!(bench.attach(fits.clone()).result, Ok(()));
+    assert!(refused(&bench.attach(slots(1, 1, limits::SLOTS_PER_OFFER_MAX + 1))));
+    let offers = vec![offer(1); limits::OFFERS_PER_WORKER_MAX + 1];
+    assert!(refused(&bench.attach(Slots { offers, ..fits.clone() })));
+    let leases = vec![claim(1); limits::LEASES_PER_MESSAGE_MAX + 1];
+    assert!(refused(&bench.attach(Slots { leases: leases.clone(), ..fits })));
+    assert!(refused(&bench.renew(1, 1, leases)));
+
+    bench.issue(2, 7);
+    let enrolled = bench.registry.enrolments.workers[&worker(1)].clone();
+    for n in 1..limits::WORKERS_MAX {
+        let mut id = [0xff; 32];
+        id[..8].copy_from_slice(&n.to_be_bytes());
+        bench.registry.enrolments.workers.insert(WorkerId(id), enrolled.clone());
+    }
+    bench.replica = bench.registry.clone();
+    let limit = limits::WORKERS_MAX as u64;
+    let full = Err(Rejection::LimitReached { what: Limited::Workers, limit });
+    assert_eq!(bench.enrol(2, 2).result, full);
+    assert_eq!(bench.enrol(2, 1).result, Ok(()), "one that is there already is no more");
+    assert_eq!(bench.registry.workers(None, 5).count(), 5);
+    assert_eq!(bench.registry.workers(Some(worker(1)), 5).count(), 0, "its id is the last");
+}
+
+#[test]
+fn the_registry_says_whose_worker_it_is() {
+    for (of, own) in [(0, true), (7, false)] {
+        let mut bench = Bench::with_worker(1, of);
+        let given = slots(1, 1, 2);
+        let told = Slots { owner: owner(of), own, proven: own, ..given.clone() };
+        assert_eq!(bench.attach(given).messages, [Message::Slots(told)]);
+    }
+}
+
+#[test]
+fn a_newer_session_replaces_an_older_one_for_ever() {
+    let mut bench = Bench::with_worker(1, 0);
+    assert_eq!(bench.attach(slots(2, 1, 1)).result, Err(Rejection::UnknownWorker));
+    assert_eq!(bench.attach(slots(1, 5, 1)).messages.len(), 1);
+    let same = bench.attach(slots(1, 5, 2));
+    assert_eq!((same.messages.len(), same.effects.len()), (1, 0), "offers changed");
+    assert_eq!(bench.attach(slots(1, 4, 1)).result, Err(Rejection::UnknownWorker));
+    let replaced = bench.attach(slots(1, 6, 1));
+    let told = Slots { owner: REALM, ..slots(1, 6, 1) };
+    assert_eq!(replaced.messages, [lost(1, 5), Message::Slots(told)]);
+    assert_eq!(replaced.effects, [close(When::Now, 1, 5, CloseReason::Replaced)]);
+    for outcomes in [bench.heard(1, 5), bench.renew(1, 5, Vec::new()), bench.detach(1, 5)] {
+        assert_eq!(outcomes.result, Err(Rejection::UnknownWorker), "stale");
+    }
+    assert_eq!(bench.detach(1, 6).messages, [lost(1, 6)]);
+    assert_eq!(bench.attach(slots(1, 6, 1)).result, Err(Rejection::UnknownWorker), "over is over");
+    assert_eq!(bench.attach(slots(1, 7, 1)).result, Ok(()));
+}
+
+#[test]
+fn a_silent_session_is_lost_in_time() {
+    let mut bench = Bench::with_worker(1, 0);
+    bench.attach(slots(1, 1, 1));
+    let first = bench.now.after_ms(limits::SESSION_SILENCE_MS);
+    assert_eq!(bench.registry.next_timeout(), Some(first));
+    bench.now = Time(first.0 - 1);
+    assert!(bench.tick().messages.is_empty());
+    let leases = vec![claim(9)];
+    let renewed = bench.renew(1, 1, leases.clone());
+    let (worker, session) = (worker(1), SessionId(1));
+    assert_eq!(renewed.messages, [Message::Renew { worker, session, leases }]);
+    bench.now = first;
+    assert!(bench.tick().messages.is_empty(), "a renewal is a sign of life");
+    bench.heard(1, 1);
+    let second = first.after_ms(limits::SESSION_SILENCE_MS);
+    assert_eq!(bench.registry.next_timeout(), Some(second));
+    bench.now = second;
+    let silent = bench.tick();
+    assert_eq!(silent.messages, [lost(1, 1)]);
+    assert_eq!(silent.effects, [close(When::Now, 1, 1, CloseReason::Silent)]);
+    assert_eq!(bench.registry.next_timeout(), None);
+    assert_eq!(bench.heard(1, 1).result, Err(Rejection::UnknownWorker));
+}
+
+#[test]
+fn a_ban_or_removal_ends_the_session() {
+    let mut bench = Bench::with_worker(1, 0);
+    bench.attach(slots(1, 1, 1));
+    let banned = bench.ban(1, true);
+    assert_eq!(banned.messages, [lost(1, 1)]);
+    assert_eq!(banned.effects, [close(When::Durable, 1, 1, CloseReason::Banned)]);
+    assert_eq!(bench.ban(1, true).facts.len(), 0);
+    assert_eq!(bench.attach(slots(1, 2, 1)).result, Err(Rejection::WorkerBanned));
+    assert_eq!(bench.enrol(1, 1).result, Err(Rejection::WorkerBanned));
+    bench.restart();
+    assert_eq!(bench.attach(slots(1, 2, 1)).result, Err(Rejection::WorkerBanned));
+    bench.ban(1, false);
+    assert_eq!(bench.attach(slots(1, 2, 1)).result, Ok(()));
+    let removed = bench.remove(1);
+    assert_eq!(removed.messages, [lost(1, 2)]);
+    assert_eq!(removed.effects, [close(When::Durable, 1, 2, CloseReason::Removed)]);
+    for outcomes in [bench.remove(1), bench.ban(1, true), bench.attach(slots(1, 3, 1))] {
+        assert_eq!(outcomes.result, Err(Rejection::UnknownWorker));
+    }
+}
+
+#[test]
+fn probation_ends_with_good_results_in_a_row() {
+    let mut bench = Bench::with_worker(1, 7);
+    bench.attach(slots(1, 1, 4));
+    let last = u64::from(limits::PROBATION_RESULTS);
+    for attempt in 1..last {
+        assert!(bench.served(1, attempt, true).facts.is_empty());
+        assert!(bench.served(1, attempt, true).facts.is_empty(), "a repeated message");
+    }
+    bench.served(1, 100, false);
+    for attempt in 1..last {
+        assert!(bench.served(1, attempt, true).facts.is_empty(), "it began anew");
+    }
+    let passed = bench.served(1, last, true);
+    assert_eq!(passed.facts, [Fact::WorkerServed { worker: worker(1), passed: true }]);
+    // The leases it once named spoke of that moment only.
+    let told = Slots { owner: owner(7), own: false, leases: Vec::new(), ..slots(1, 1, 4) };
+    assert_eq!(passed.messages, [Message::Slots(told)]);
+    assert!(bench.served(1, 101, false).facts.is_empty(), "proven is proven");
+    bench.restart();
+    assert!(bench.registry.worker(worker(1)).unwrap().enrolled.proven);
+    assert!(bench.served(9, 1, true).facts.is_empty(), "an unknown worker");
+}
+
+#[test]
+fn a_start_is_told_to_the_router() {
+    let outcomes = Bench::new().call(|registry, turn| {
+        registry.start(turn);
+        Ok(())
+    });
+    assert_eq!(outcomes.messages, [Message::RegistryStarted]);
+}

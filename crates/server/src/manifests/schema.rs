@@ -14,6 +14,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use serde::Deserialize as _;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
@@ -96,23 +97,24 @@ impl Schema {
     }
 }
 
-impl Node {
-    const FREE: Self = Self {
-        kinds: ANY,
-        choices: Vec::new(),
-        minimum: None,
-        maximum: None,
-        length: (0, usize::MAX),
-        items: (0, usize::MAX),
-        item: None,
-        properties: Vec::new(),
-        required: 0,
-        additional: Additional::Allowed,
-        description: None,
-    };
+/// Whatever may stand here.
+static FREE: Node = Node {
+    kinds: ANY,
+    choices: Vec::new(),
+    minimum: None,
+    maximum: None,
+    length: (0, usize::MAX),
+    items: (0, usize::MAX),
+    item: None,
+    properties: Vec::new(),
+    required: 0,
+    additional: Additional::Allowed,
+    description: None,
+};
 
+impl Node {
     fn compile(schema: &Value, path: &mut Vec<String>) -> Result<Self, SchemaError> {
-        let mut node = Self::FREE;
+        let mut node = FREE.clone();
         let map = match schema {
             Value::Bool(true) => return Ok(node),
             Value::Object(map) => map,
@@ -170,7 +172,7 @@ impl Node {
             }
             "description" => self.description = value.as_str().map(str::to_owned),
             "title" | "default" | "examples" | "format" | "$schema" | "$comment" => {}
-            _ => return Err(wrong(path, "this keyword is not known here; see docs/manifests.md")),
+            _ => return Err(wrong(path, "not a keyword that manifests may use")),
         }
         Ok(())
     }
@@ -311,8 +313,6 @@ impl<'de> DeserializeSeed<'de> for Check<'_, '_> {
     }
 }
 
-use serde::Deserialize as _;
-
 impl Check<'_, '_> {
     fn unexpected<E: de::Error>(self) -> E {
         let expected = self.node.expected();
@@ -385,7 +385,7 @@ impl<'de> Visitor<'de> for Check<'_, '_> {
         if self.node.kinds & ARRAY == 0 || !self.node.choices.is_empty() {
             return Err(self.unexpected());
         }
-        let node = self.node.item.as_deref().unwrap_or(&Node::FREE);
+        let node = self.node.item.as_deref().unwrap_or(&FREE);
         let (least, most) = self.node.items;
         let mut count = 0;
         loop {

@@ -171,11 +171,8 @@ impl Program {
                 let key = Key { intent: chunk.intent, attempt: chunk.attempt };
                 let Some(route) = state.routes.get_mut(&key) else { return };
                 if let Err(fault) = route.piece(&chunk) {
-                    let fail = Said::Fail {
-                        code: FailCode::Backend,
-                        message: fault.into(),
-                        retry: true,
-                    };
+                    let fail =
+                        Said::Fail { code: FailCode::Backend, message: fault.into(), retry: true };
                     // A full route closes, which its task sees as a failure too.
                     let _ = route.said.try_send(fail);
                     state.routes.remove(&key);

@@ -62,9 +62,10 @@ impl Fft {
         };
         let units = request.points();
         match transform::transform(request, &self.plans, cancelled) {
-            Some(result) => {
-                End::Complete { usage: Usage { units, input: units, output: 0 }, result: Some(result) }
-            }
+            Some(result) => End::Complete {
+                usage: Usage { units, input: units, output: 0 },
+                result: Some(result),
+            },
             None => End::backend("the transform was stopped"),
         }
     }

@@ -271,12 +271,6 @@ async fn refusal(status: StatusCode, body: Incoming) -> End {
     }
 }
 
-impl From<BodyError> for Bytes {
-    fn from(_: BodyError) -> Self {
-        Self::new()
-    }
-}
-
 fn is_overflow(message: &str) -> bool {
     ["context length", "context_length", "context size", "context window", "maximum context"]
         .iter()
@@ -334,8 +328,14 @@ mod tests {
             let forwarded = progress.piece(event.into()).unwrap().is_some();
             (progress.count, progress.finished, forwarded)
         };
-        assert_eq!(count(r#"{"choices":[{"delta":{"role":"assistant","content":""}}]}"#), (0, false, true));
-        assert_eq!(count(r#"{"choices":[{"delta":{"content":"a"}}],"usage":null}"#), (1, false, true));
+        assert_eq!(
+            count(r#"{"choices":[{"delta":{"role":"assistant","content":""}}]}"#),
+            (0, false, true)
+        );
+        assert_eq!(
+            count(r#"{"choices":[{"delta":{"content":"a"}}],"usage":null}"#),
+            (1, false, true)
+        );
         assert_eq!(count(r#"{"choices":[{"delta":{"tool_calls":[{}]}}]}"#), (1, false, true));
         assert_eq!(count(r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#), (0, true, true));
         let last = r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}"#;

@@ -29,8 +29,14 @@ fn op() -> impl Strategy<Value = Op> {
     let fee = prop_oneof![Just(0), Just(333), Just(10_000), Just(20_000)];
     let ms = prop_oneof![3 => 0..100_u64, 3 => 0..100_000_u64, 1 => 0..2 * DAY_MS];
     let place = (0..12_u16, 0..6_u8, 0..120_u64, any::<bool>(), 0..2_u16, 0..4_u32, any::<bool>());
-    let resolve =
-        (0..12_u16, outcome, 0..150_u64, 1..3_u64, prop::option::weighted(0.8, 0..6_u8), any::<bool>());
+    let resolve = (
+        0..12_u16,
+        outcome,
+        0..150_u64,
+        1..3_u64,
+        prop::option::weighted(0.8, 0..6_u8),
+        any::<bool>(),
+    );
     prop_oneof![
         1 => (any::<bool>(), fee)
             .prop_map(|(token, fee_basis_points)| Op::Policy { token, fee_basis_points }),
@@ -73,7 +79,7 @@ struct Model {
     grants: Vec<(u64, u8)>,
     purses: BTreeMap<(Asset, Purse), i128>,
     holds: Vec<ModelHold>,
-    /// (when, end, why refused)
+    /// (when, end, why refused, as long as that is known)
     ends: Vec<(u64, End, Option<Rejection>)>,
     epochs: Vec<(u16, u32)>,
     sequence: u64,
@@ -90,7 +96,8 @@ impl Model {
     fn policy(&self) -> Policy {
         let asset = if self.token_grants { Asset::Token } else { Asset::Grant };
         // Not a whole number of grants: the rest is not enough for one more.
-        let grant = grant(asset, GRANT as u64, GRANT as u64 * DAILY as u64 + 99, NETWORK_DAILY as u32);
+        let grant =
+            grant(asset, GRANT as u64, GRANT as u64 * DAILY as u64 + 99, NETWORK_DAILY as u32);
         Policy { grant: Some(grant), fee_basis_points: self.fee as u16 }
     }
 
@@ -170,7 +177,9 @@ impl Model {
 
     fn end_of(&self, id: u16) -> Option<Envelope> {
         let (_, end, rejection) = self.ends.iter().find(|(_, end, _)| end.intent == intent(id))?;
-        let (end, rejection) = (end.clone(), rejection.clone());
+        let refused = end.outcome == Outcome::Refused;
+        let rejection = refused.then(|| rejection.clone().unwrap_or(Rejection::RealmRestarted));
+        let end = end.clone();
         Some(Envelope { to: Service::Events, message: Message::Resolved { end, rejection } })
     }
 
@@ -200,7 +209,11 @@ impl Model {
             Some(true) => Err(Rejection::AccountBanned),
             Some(false) if in_grant < amount && in_token < amount => {
                 let token = in_token > 0 && in_token >= in_grant;
-                Err(if token { short(Asset::Token, in_token) } else { short(Asset::Grant, in_grant) })
+                Err(if token {
+                    short(Asset::Token, in_token)
+                } else {
+                    short(Asset::Grant, in_grant)
+                })
             }
             Some(false) if !meta.durable && meta.edge_epoch < newest => {
                 Err(Rejection::RealmRestarted)
@@ -249,8 +262,7 @@ impl Model {
             refunded: amount(hold.amount - paid),
             sequence: if self.sequence > before { before + 1 } else { 0 },
         };
-        let rejection = (outcome == Outcome::Refused).then_some(Rejection::RealmRestarted);
-        self.ends.push((self.now, end, rejection));
+        self.ends.push((self.now, end, None));
         self.forget();
     }
 
@@ -265,8 +277,10 @@ impl Model {
         }
         let refused = (self.ends.iter_mut())
             .find(|(_, end, _)| end.intent == intent(id) && end.outcome == Outcome::Refused);
-        if let (Some((_, _, known)), Some(rejection)) = (refused, &ask.rejection) {
-            *known = Some(rejection.clone());
+        if let Some((_, _, known)) = refused
+            && known.is_none()
+        {
+            *known = ask.rejection.clone();
         }
         self.end_of(id)
     }
@@ -282,7 +296,8 @@ impl Model {
     }
 
     fn tick(&mut self) -> Vec<Envelope> {
-        let mut due: Vec<_> = self.holds.iter().filter(|h| h.expires <= self.now).cloned().collect();
+        let mut due: Vec<_> =
+            self.holds.iter().filter(|h| h.expires <= self.now).cloned().collect();
         due.sort_by_key(|hold| (hold.expires, hold.id));
         let mut messages = Vec::new();
         for hold in due {
@@ -322,6 +337,22 @@ impl Model {
     }
 }
 
+fn asked(
+    id: u16,
+    outcome: Outcome,
+    units: u64,
+    per: u64,
+    owner: Option<u8>,
+    refusal: bool,
+) -> Resolution {
+    let price = Price { amount: amount(3), per };
+    let (worker, attempt, fence) = (WorkerId([5; 32]), Attempt(1), Fence(1));
+    let by = |owner| ServedBy { worker, owner: account(owner), price, attempt, fence };
+    let refused = refusal && outcome == Outcome::Refused;
+    let rejection = refused.then_some(Rejection::NoWorker);
+    Resolution { served: owner.map(by), rejection, ..resolution(intent(id), outcome, units) }
+}
+
 /// One step of both; what each answers must be the same.
 fn step(bench: &mut Bench, model: &mut Model, op: &Op) {
     let was = (model.placed, model.resolved);
@@ -358,15 +389,7 @@ fn step(bench: &mut Bench, model: &mut Model, op: &Op) {
             (Ok(()), vec![model.place(&meta, id, n, resume)], bench.send(message))
         }
         Op::Resolve { id, outcome, units, per, owner, refusal } => {
-            let price = Price { amount: amount(3), per };
-            let (worker, attempt, fence) = (WorkerId([5; 32]), Attempt(1), Fence(1));
-            let served = owner.map(|owner| {
-                ServedBy { worker, owner: account(owner), price, attempt, fence }
-            });
-            let refused = refusal && outcome == Outcome::Refused;
-            let rejection = refused.then_some(Rejection::RealmRestarted);
-            let asked =
-                Resolution { served, rejection, ..resolution(intent(id), outcome, units) };
+            let asked = asked(id, outcome, units, per, owner, refusal);
             let messages = model.resolve(id, &asked, owner).into_iter().collect();
             (Ok(()), messages, bench.send(Message::Resolve(asked)))
         }
@@ -387,12 +410,14 @@ fn step(bench: &mut Bench, model: &mut Model, op: &Op) {
         Op::Restart => {
             bench.restart();
             model.epochs.clear();
+            model.ends.iter_mut().for_each(|(_, _, rejection)| *rejection = None);
             return;
         }
     };
     assert_eq!(outcomes.result, expected, "{op:?}");
     assert_eq!(outcomes.messages, messages, "{op:?}");
-    let count = |is: fn(&Fact) -> bool| outcomes.facts.iter().filter(|fact| is(fact)).count() as u64;
+    let count =
+        |is: fn(&Fact) -> bool| outcomes.facts.iter().filter(|fact| is(fact)).count() as u64;
     let facts = (
         count(|fact| matches!(fact, Fact::HoldPlaced { .. })),
         count(|fact| matches!(fact, Fact::HoldResolved { .. })),
@@ -402,7 +427,7 @@ fn step(bench: &mut Bench, model: &mut Model, op: &Op) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
     #[test]
     fn the_accountant_is_the_model(ops in prop::collection::vec(op(), 1..120)) {

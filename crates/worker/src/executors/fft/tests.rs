@@ -13,7 +13,8 @@ const LENGTHS: &[usize] = &[1, 2, 3, 4, 5, 7, 8, 15, 16, 31, 60, 97, 127, 128, 2
 fn samples(count: usize, seed: u64) -> Vec<f64> {
     let mut state = seed;
     let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         f64::from(u32::try_from(state >> 33).unwrap()) / f64::from(1u32 << 30) - 1.0
     };
     (0..count).map(|_| next()).collect()

@@ -114,9 +114,7 @@ pub(super) fn make(data: &str, wishes: &Wishes<'_>) -> Result<Made, String> {
 
 fn set_model(fields: &mut Fields<'_>, wishes: &Wishes<'_>) -> Result<(), String> {
     let named: Option<String> = match fields.get("model") {
-        Some(raw) => {
-            serde_json::from_str(raw).map_err(|_| "field `model`: expected a string")?
-        }
+        Some(raw) => serde_json::from_str(raw).map_err(|_| "field `model`: expected a string")?,
         None => None,
     };
     let alias = |name: &str| wishes.aliases.get(name).cloned();
@@ -154,8 +152,7 @@ fn set_limit(fields: &mut Fields<'_>, limit: u64) -> Result<(), String> {
     let mut named = false;
     for name in ["max_completion_tokens", "max_tokens"] {
         let Some(raw) = fields.get(name).filter(|raw| *raw != "null") else { continue };
-        let asked: f64 =
-            raw.parse().map_err(|_| format!("field `{name}`: expected a number"))?;
+        let asked: f64 = raw.parse().map_err(|_| format!("field `{name}`: expected a number"))?;
         named = true;
         // Both below 2^53 in practice; beyond it the comparison errs by less than one part in it.
         if asked > limit as f64 {
@@ -227,8 +224,11 @@ mod tests {
         check(r#"{"model":"fast"}"#, false, None, r#"{"model":"llama3:8b"}"#);
         check(r#"{"model":"other"}"#, false, None, r#"{"model":"other"}"#);
         let aliases = BTreeMap::from([("fast".into(), "llama3:8b".into())]);
-        let wishes = |model| Wishes { chat: false, stream: false, limit: Some(1), model, aliases: &aliases };
-        let body = |data, model| String::from_utf8(make(data, &wishes(model)).unwrap().bytes.into()).unwrap();
+        let wishes =
+            |model| Wishes { chat: false, stream: false, limit: Some(1), model, aliases: &aliases };
+        let body = |data, model| {
+            String::from_utf8(make(data, &wishes(model)).unwrap().bytes.into()).unwrap()
+        };
         assert_eq!(body("{}", Some("m")), r#"{"model":"m"}"#);
         assert_eq!(body("{}", Some("fast")), r#"{"model":"llama3:8b"}"#);
         assert_eq!(body(r#"{"model":"gpt-4o"}"#, Some("fast")), r#"{"model":"llama3:8b"}"#);
@@ -237,7 +237,8 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         let aliases = BTreeMap::new();
-        let wishes = Wishes { chat: true, stream: true, limit: Some(1), model: None, aliases: &aliases };
+        let wishes =
+            Wishes { chat: true, stream: true, limit: Some(1), model: None, aliases: &aliases };
         for (data, field) in [
             ("[]", "an object"),
             (r#"{"model":1}"#, "`model`"),

@@ -99,7 +99,11 @@ impl OpenAi {
 fn intent_of(model: &str) -> ModelIntent {
     let name = model.to_ascii_lowercase();
     let marks = ["embed", "minilm", "bge-", "gte-", "e5-"];
-    if marks.iter().any(|mark| name.contains(mark)) { ModelIntent::Embed } else { ModelIntent::Chat }
+    if marks.iter().any(|mark| name.contains(mark)) {
+        ModelIntent::Embed
+    } else {
+        ModelIntent::Chat
+    }
 }
 
 #[cfg(test)]

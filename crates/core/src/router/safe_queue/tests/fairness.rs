@@ -11,18 +11,18 @@ struct Shape {
     feeds: Vec<Feed>,
 }
 
-fn shape(rng: &mut Dice, pools: &[u32]) -> Shape {
+fn shape(dice: &mut Dice, pools: &[u32]) -> Shape {
     let mut s = Shape { realms: Vec::new(), accounts: Vec::new(), feeds: Vec::new() };
-    for realm in 0..rng.range(1, 3) {
-        s.realms.push(rng.range(1, 9) as u32);
+    for realm in 0..dice.range(1, 3) {
+        s.realms.push(dice.range(1, 9) as u32);
         let mut accounts = Vec::new();
-        for account in 0..rng.range(1, 3) {
-            accounts.push(rng.range(1, 9) as u32);
+        for account in 0..dice.range(1, 3) {
+            accounts.push(dice.range(1, 9) as u32);
             for class in [Class::Interactive, Class::Batch] {
-                let low = rng.range(1, 2_000);
-                let cost = (low, low * rng.range(1, 10));
+                let low = dice.range(1, 2_000);
+                let cost = (low, low * dice.range(1, 10));
                 let mut own: Vec<u32> =
-                    pools.iter().copied().filter(|_| rng.chance(60)).collect();
+                    pools.iter().copied().filter(|_| dice.chance(60)).collect();
                 if own.is_empty() {
                     own.push(pools[0]);
                 }
@@ -69,12 +69,12 @@ fn weighted(shape: &Shape, pools: &[u32], horizon: u64) -> SafeQueue {
 
 /// One run with every flow backlogged in random pools, all slots serving all pools.
 fn bound_holds(seed: u64, slots: u64, pools: u32, wrong: u64, rounds: u64, horizon: u64, roam: bool) {
-    let mut rng = Dice(seed);
+    let mut dice = Dice(seed);
     let pools: Vec<u32> = (0..pools).collect();
-    let shape = shape(&mut rng, &pools);
+    let shape = shape(&mut dice, &pools);
     let mut pairs = pairs(&shape);
     let q = weighted(&shape, &pools, horizon);
-    let mut sim = Sim::new(q, shape.feeds, wrong, rng.next());
+    let mut sim = Sim::new(q, shape.feeds, wrong, dice.next());
     for _ in 0..rounds {
         while (sim.outstanding() as u64) < slots {
             // More than one dispatch can take, so that nobody goes idle in between.
@@ -82,17 +82,17 @@ fn bound_holds(seed: u64, slots: u64, pools: u32, wrong: u64, rounds: u64, horiz
             assert!(sim.dispatch(&pools).is_some(), "a slot idles while items wait");
             pairs.iter_mut().for_each(|p| p.look(&sim));
         }
-        if sim.rng.chance(40) {
+        if sim.dice.chance(40) {
             sim.meter();
             pairs.iter_mut().for_each(|p| p.look(&sim));
         }
-        for _ in 0..sim.rng.range(1, slots) {
+        for _ in 0..sim.dice.range(1, slots) {
             sim.complete();
             pairs.iter_mut().for_each(|p| p.look(&sim));
         }
     }
     sim.q.check_invariants().unwrap();
-    pairs.iter().for_each(|p| p.check(&sim, slots, 0));
+    pairs.iter().for_each(|p| p.check(&sim, slots));
 }
 
 proptest! {
@@ -195,7 +195,7 @@ fn nobody_starves() {
     let mut q = queue(ROOMY, &[0]);
     q.set_weight(Weighted::Realm(key(0)), 1);
     q.set_weight(Weighted::Realm(key(1)), 100);
-    let mut rng = Dice(3);
+    let mut dice = Dice(3);
     let mut n = 1;
     q.enqueue(item(0, 0, flow(0, 0), 1_000)).unwrap();
     // The item has S = 0: others pass it only while their S is 0 too, one item an account.
@@ -203,7 +203,7 @@ fn nobody_starves() {
     loop {
         for account in 0..20 {
             n += 1;
-            q.enqueue(item(n, 0, flow(1, rng.range(account, account + 1_000)), 1_000)).unwrap();
+            q.enqueue(item(n, 0, flow(1, dice.range(account, account + 1_000)), 1_000)).unwrap();
         }
         let got = q.dispatch(&[PoolId(0)], &mut all).unwrap();
         q.finish(got.charge, 1_000);

@@ -174,24 +174,3 @@ proptest! {
         prop_assert_eq!(run(), run());
     }
 }
-
-#[test]
-fn dbg() {
-    let e = |realm, pool, cost| Call::Enqueue { realm, account: 0, batch: false, pool, cost };
-    let d = |p: &[u32]| Call::Dispatch { pools: p.iter().copied().collect(), refuse: 0 };
-    let f = |n| Call::Finish { n, actual: 1, retry: false };
-    let calls = [e(0,0,1), e(1,3,1), e(0,0,1), e(1,2,17), d(&[0]), d(&[3]), d(&[0]), d(&[2,3]), f(0), f(0), e(0,3,1), f(1)];
-    let q = queue(QueueLimits { horizon: 0, ..ROOMY }, &[0, 1]);
-    let mut both = Both { q, r: Reference::new(0), out: Vec::new(), next: 0 };
-    both.r.workers.insert(1, vec![0, 1]);
-    both.r.regroup();
-    for call in &calls {
-        both.call(call);
-        println!("{call:?}");
-        for (_, s) in both.q.tree.seats.iter() {
-            let n = both.q.tree.nodes.get(s.node).unwrap();
-            println!("  real d{} {:?} p{} start {} clock {} q{} r{} kids{} rest{}", n.depth, n.key.0[15], s.pool.0, s.start as f64 / 4294967296.0, s.clock as f64 / 4294967296.0, s.queued, s.refs, s.kids, s.resting);
-        }
-        both.r.dump();
-    }
-}

@@ -444,6 +444,3 @@ impl Reference {
         self.spots.keys().filter(|p| !p.0.is_empty()).count()
     }
 }
-impl Reference { pub(super) fn dump(&self) {
- for (p, s) in &self.spots { println!("  ref  d{} {:?} p{} start {} clock {} q{} r{}", p.0.len(), p.0.last().map(|k| k[15]), p.1, s.start as f64 / 4294967296.0, s.clock as f64 / 4294967296.0, s.queued, s.refs); }
-}}

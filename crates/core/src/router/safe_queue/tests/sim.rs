@@ -35,7 +35,7 @@ pub(super) struct Sim {
     pub(super) feeds: Vec<Feed>,
     /// Estimates are off by up to this factor, either way.
     pub(super) wrong: u64,
-    pub(super) rng: Dice,
+    pub(super) dice: Dice,
     out: Vec<Out>,
     feed_of: BTreeMap<ItemId, (usize, u64)>,
     queued: BTreeMap<(usize, u32), u64>,
@@ -53,7 +53,7 @@ impl Sim {
             q,
             feeds,
             wrong,
-            rng: Dice(seed),
+            dice: Dice(seed),
             out: Vec::new(),
             feed_of: BTreeMap::new(),
             queued: BTreeMap::new(),
@@ -70,10 +70,10 @@ impl Sim {
 
     pub(super) fn put(&mut self, feed: usize, pool: u32) {
         let f = self.feeds[feed].clone();
-        let actual = self.rng.range(f.cost.0, f.cost.1);
-        let off = self.rng.range(1, self.wrong);
+        let actual = self.dice.range(f.cost.0, f.cost.1);
+        let off = self.dice.range(1, self.wrong);
         let estimate =
-            if self.rng.chance(50) { actual * off } else { (actual / off).max(1) };
+            if self.dice.chance(50) { actual * off } else { (actual / off).max(1) };
         let path = FlowPath { realm: key(f.realm), account: key(f.account), class: f.class };
         self.next += 1;
         self.q.enqueue(item(self.next, pool, path, estimate)).unwrap();
@@ -101,7 +101,7 @@ impl Sim {
                 pools.iter().map(|p| s.queued.get(&(feed, *p)).copied().unwrap_or(0)).sum()
             };
             while held(self) < depth {
-                let n = self.rng.range(0, pools.len() as u64 - 1) as usize;
+                let n = self.dice.range(0, pools.len() as u64 - 1) as usize;
                 self.put(feed, pools[n]);
             }
         }
@@ -139,8 +139,8 @@ impl Sim {
         if self.out.is_empty() {
             return;
         }
-        let n = self.rng.range(0, self.out.len() as u64 - 1) as usize;
-        let so_far = self.rng.range(0, self.out[n].actual);
+        let n = self.dice.range(0, self.out.len() as u64 - 1) as usize;
+        let so_far = self.dice.range(0, self.out[n].actual);
         let (feed, was) = (self.out[n].feed, self.out[n].charged);
         assert!(self.q.correct(self.out[n].charge, so_far));
         self.book(feed, was, so_far);
@@ -152,7 +152,7 @@ impl Sim {
         if self.out.is_empty() {
             return;
         }
-        let n = self.rng.range(0, self.out.len() as u64 - 1) as usize;
+        let n = self.dice.range(0, self.out.len() as u64 - 1) as usize;
         let out = self.out.swap_remove(n);
         assert!(self.q.finish(out.charge, out.actual));
         self.book(out.feed, out.charged, out.actual);
@@ -185,18 +185,18 @@ impl Pair {
         self.high = self.high.max(x);
     }
 
-    pub(super) fn check(&self, sim: &Sim, slots: u64, horizons: u64) {
+    pub(super) fn check(&self, sim: &Sim, slots: u64) {
+        self.check_with(sim, slots, 0);
+    }
+
+    /// `memory`: what pools may remember of each other on top, for weight 1.
+    pub(super) fn check_with(&self, sim: &Sim, slots: u64, memory: u64) {
         let l = |who| i128::from(sim.largest.get(&who).copied().unwrap_or(0));
         let (wf, wg) = (i128::from(self.f.1), i128::from(self.g.1));
         let bound = i128::from(slots + 1) * (l(self.f.0) * wg + l(self.g.0) * wf);
-        // A rounded-down division per charge, less than a unit in all.
-        let slack = wf * wg * (1 + i128::from(horizons) * i128::from(ROOMY.horizon));
+        // A division rounded down per charge is less than a unit in all.
+        let slack = wf * wg * (1 + i128::from(memory));
         let worst = self.high - self.low;
-        assert!(
-            worst <= bound + slack,
-            "{:?} against {:?}: {worst} beyond {bound}",
-            self.f,
-            self.g
-        );
+        assert!(worst <= bound + slack, "{:?}, {:?}: {worst} > {bound}", self.f, self.g);
     }
 }

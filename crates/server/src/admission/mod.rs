@@ -1,0 +1,310 @@
+//! From a client's bytes to what the core admits: the edge's half of admission.
+//!
+//! ```text
+//! document::parse / headers ─▶ Options
+//! Ask::read(manifest, data) ─▶ checked data, model, stream, bound of units
+//! Ask::terms(price, options) ─▶ hold, price band     (also what a quote tells)
+//! Ask::meta(…)              ─▶ IntentMeta for Command::Submit
+//! ```
+//!
+//! How a ceiling becomes a price band:
+//! - Without one the hold is the list price of the whole bound, rounded up, and the band is the
+//!   list price.
+//! - With one the hold is the ceiling. The band is the largest unit price that the ceiling pays
+//!   for the whole bound, rounded down to a step of [`ladder`], but never below the list price.
+//! - A ceiling below the list price of the bound is refused (`CeilingTooLow`, which names price
+//!   and need) unless the stream may be cut: then it must buy the input and one unit of
+//!   output, the band is the list price, and the stream is cut when what it buys is used up.
+//!
+//! Absent on purpose: balances, queues, models on offer (the core knows them), and any copy of the
+//! client's data.
+
+pub mod document;
+pub mod json;
+mod options;
+pub mod scan;
+
+use bytes::Bytes;
+use mtor_types::amount::Price;
+use mtor_types::intent::{Idempotency, IntentMeta};
+use mtor_types::manifest::Bound;
+use mtor_types::{AccountId, Amount, Digest, IntentId, NodeId, Rejection};
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+pub use document::{Document, parse, parse_batch};
+pub use options::{ClientKey, Options};
+use scan::Scan;
+
+use crate::api_error::ApiError;
+use crate::manifests::Entry;
+use crate::streams::Bounds;
+
+/// Points of one transform: far above any payload, so that sums of bounds cannot overflow.
+const POINTS_MAX: u64 = 1 << 40;
+
+/// Checked work: what is asked, and how much of it there can be at most.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// The manifest's name.
+    pub name: String,
+    pub model: Option<String>,
+    /// The client wants pieces.
+    pub stream: bool,
+    /// The upper bound of billable units; at least 1.
+    pub units_max: u64,
+    /// The part of it that stands with the request.
+    pub input_units: u64,
+    /// The most output units; 0 if the manifest counts none.
+    pub output_max: u64,
+    /// Whether a ceiling below the bound cuts the stream instead of being refused.
+    pub may_be_cut: bool,
+    /// The client's bytes, untouched.
+    pub data: Bytes,
+}
+
+/// How the answer leaves, which decides what holds when the client does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// 202 and batch: durable.
+    Stored,
+    /// A stream on the request itself, or over a WebSocket: ephemeral.
+    Streamed,
+    /// OpenAI's routes: ephemeral, and a stream never begins again.
+    OpenAi,
+}
+
+/// What the edge adds of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    pub id: IntentId,
+    pub account: AccountId,
+    pub edge: NodeId,
+    pub edge_epoch: u32,
+    pub salt: [u8; 16],
+}
+
+/// What the work may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// What is reserved, and the most the payer pays.
+    pub hold: Amount,
+    /// The largest unit price that may serve.
+    pub price_max: Price,
+    /// Units that the hold pays at the list price, at most the bound.
+    pub units_paid: u64,
+}
+
+/// The answer of `POST /v1/quote`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Quote {
+    pub intent: String,
+    pub model: Option<String>,
+    pub unit: String,
+    pub price: Price,
+    /// Upper bounds, computed from the request alone.
+    pub units_max: u64,
+    pub input_units: u64,
+    /// What would be reserved.
+    pub hold: Amount,
+    pub price_max: Price,
+    /// Whether the ceiling may cut the answer short.
+    pub may_be_cut: bool,
+}
+
+impl Ask {
+    /// Checks `data` against its manifest and bounds it.
+    pub fn read(entry: &Entry, data: Bytes) -> Result<Self, ApiError> {
+        let text = json::text(&data, entry.manifest.bytes_max)?;
+        entry.schema.check(text)?;
+        let scan = scan::scan(text, entry.wanted)?;
+        let (input_units, output_max) = bound(entry, &scan, data.len() as u64)?;
+        Ok(Self {
+            name: entry.manifest.name.clone(),
+            model: scan.model,
+            stream: scan.stream.unwrap_or(false),
+            units_max: input_units.saturating_add(output_max).max(1),
+            input_units,
+            output_max,
+            may_be_cut: entry.manifest.meter.bound.may_be_cut(),
+            data,
+        })
+    }
+
+    /// What the edge's meter may count for this work.
+    pub fn bound(&self) -> Bounds {
+        Bounds {
+            units_max: self.units_max,
+            input_units: self.input_units,
+            output_max: self.output_max,
+            may_be_cut: self.may_be_cut,
+        }
+    }
+
+    /// Hold and price band at `price`, the list price in force.
+    pub fn terms(&self, price: Price, ceiling: Option<Amount>) -> Result<Terms, ApiError> {
+        let whole = price.cost_up(self.units_max);
+        let Some(ceiling) = ceiling else {
+            return Ok(Terms { hold: whole, price_max: price, units_paid: self.units_max });
+        };
+        if ceiling < whole {
+            let least = self.input_units.saturating_add(1).min(self.units_max);
+            let needed = if self.may_be_cut { price.cost_up(least) } else { whole };
+            if ceiling < needed {
+                let error = ApiError::from(Rejection::CeilingTooLow { needed, price });
+                return Err(error.with_field("ceiling"));
+            }
+            let units_paid = price.buys(ceiling).min(self.units_max);
+            return Ok(Terms { hold: ceiling, price_max: price, units_paid });
+        }
+        // The ceiling pays `amount` per `per` units: the inverse of a cost, so units and `per`
+        // change places.
+        let unit_price = Price { amount: ceiling, per: self.units_max };
+        let amount = ladder(unit_price.cost(price.per)).max(price.amount);
+        let price_max = Price { amount, per: price.per };
+        Ok(Terms { hold: ceiling, price_max, units_paid: self.units_max })
+    }
+
+    pub fn quote(
+        &self,
+        entry: &Entry,
+        price: Price,
+        options: &Options,
+    ) -> Result<Quote, ApiError> {
+        deadline(entry, options)?;
+        let terms = self.terms(price, options.ceiling)?;
+        Ok(Quote {
+            intent: self.name.clone(),
+            model: self.model.clone(),
+            unit: entry.manifest.meter.unit.clone(),
+            price,
+            units_max: self.units_max,
+            input_units: self.input_units,
+            hold: terms.hold,
+            price_max: terms.price_max,
+            may_be_cut: terms.units_paid < self.units_max,
+        })
+    }
+
+    /// Everything but the payload, for the core.
+    pub fn meta(
+        &self,
+        stamp: Stamp,
+        entry: &Entry,
+        price: Price,
+        options: &Options,
+        route: Route,
+    ) -> Result<IntentMeta, ApiError> {
+        let terms = self.terms(price, options.ceiling)?;
+        let durable = options.durable.unwrap_or(route == Route::Stored);
+        let openai_stream = route == Route::OpenAi && self.stream;
+        if openai_stream && options.restart == Some(true) {
+            let expected = "false or nothing: an OpenAI stream cannot begin again";
+            return Err(ApiError::invalid_header("mtor-restart", expected));
+        }
+        Ok(IntentMeta {
+            id: stamp.id,
+            account: stamp.account,
+            name: self.name.clone(),
+            model: self.model.clone(),
+            trust: options.trust.unwrap_or_default(),
+            class: options.class.unwrap_or_default(),
+            durable,
+            restart: !openai_stream && options.restart.unwrap_or(durable),
+            edge: stamp.edge,
+            edge_epoch: stamp.edge_epoch,
+            ceiling: terms.hold,
+            price_max: terms.price_max,
+            units_max: self.units_max,
+            bytes: self.data.len() as u64,
+            remaining_ms: deadline(entry, options)?,
+            idempotency: options.key.as_ref().map(|key| Idempotency {
+                key: key_digest(stamp.account, key),
+                body: self.body_digest(options),
+            }),
+            salt: stamp.salt,
+        })
+    }
+
+    /// What a repetition must have in common with the first request: the work, what it may cost
+    /// and who may see it. A deadline may differ, since time has passed.
+    fn body_digest(&self, options: &Options) -> Digest {
+        let ceiling = options.ceiling.map(|ceiling| ceiling.to_string()).unwrap_or_default();
+        let trust = [options.trust.unwrap_or_default() as u8];
+        digest(b"mtor/idempotency-body/v1\0", &[
+            self.name.as_bytes(),
+            ceiling.as_bytes(),
+            &trust,
+            &self.data,
+        ])
+    }
+}
+
+/// SHA-256 over account, source and id.
+pub fn key_digest(account: AccountId, key: &ClientKey) -> Digest {
+    digest(b"mtor/idempotency-key/v1\0", &[&account.0, key.source.as_bytes(), key.id.as_bytes()])
+}
+
+/// The largest of 1, 2, 5 × 10^k base units that is at most `amount`; 0 for 0.
+pub fn ladder(amount: Amount) -> Amount {
+    let mut step: u128 = 1;
+    let mut best = 0;
+    // 30 decades reach beyond the largest amount, which has 29 digits.
+    for _ in 0..30 {
+        for factor in [1, 2, 5] {
+            if step * factor <= amount.units() {
+                best = step * factor;
+            }
+        }
+        step *= 10;
+    }
+    Amount::new(best).unwrap_or(amount)
+}
+
+/// Input units and the most output units.
+fn bound(entry: &Entry, scan: &Scan, bytes: u64) -> Result<(u64, u64), ApiError> {
+    let meter = &entry.manifest.meter;
+    match meter.bound {
+        Bound::One => Ok((1, 0)),
+        Bound::Bytes => Ok((bytes, 0)),
+        Bound::BytesAndOutput => {
+            let limit = scan.max_completion_tokens.or(scan.max_tokens);
+            Ok((bytes, limit.unwrap_or(meter.output_default).min(meter.output_max)))
+        }
+        Bound::Points => {
+            let expected = "whole numbers, each at least 1, whose product is at most 2^40";
+            let shape = scan.shape.as_ref();
+            let shape = shape.ok_or_else(|| ApiError::missing_field("/shape", expected))?;
+            let points = shape.iter().try_fold(1_u64, |points, n| points.checked_mul(*n));
+            let points = points.filter(|points| (1..=POINTS_MAX).contains(points));
+            Ok((points.ok_or_else(|| ApiError::invalid_field("/shape", expected))?, 0))
+        }
+    }
+}
+
+fn deadline(entry: &Entry, options: &Options) -> Result<u64, ApiError> {
+    let allowed = entry.manifest.deadline;
+    match options.deadline_ms {
+        None => Ok(allowed.default_ms),
+        Some(asked) if (1..=allowed.max_ms).contains(&asked) => Ok(asked),
+        Some(_) => {
+            let expected = format!("at most {} ms, the most that `{}` allows", allowed.max_ms,
+                entry.manifest.name);
+            Err(ApiError::invalid_field("deadline_ms", &expected))
+        }
+    }
+}
+
+/// SHA-256 of a domain and of parts that each bear their length, so that no two lists of parts
+/// give the same bytes.
+fn digest(domain: &[u8], parts: &[&[u8]]) -> Digest {
+    let mut hash = Sha256::new_with_prefix(domain);
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    Digest(hash.finalize().into())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,254 @@
+//! Guest accounts, balances, keys, transfers and receipts.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::{ConnectInfo, Path, Query, State};
+use bytes::Bytes;
+use http::StatusCode;
+use mtor_core::Command;
+use mtor_core::authorize::{Action, Object};
+use mtor_core::command::OpenAccount;
+use mtor_types::fact::{AccountKind, Asset};
+use mtor_types::{AccountId, Amount, Code, IntentId, KeyHash};
+use serde::{Deserialize, Serialize};
+
+use super::Answer;
+use super::auth::Caller;
+use super::json::{self, Page};
+use crate::api_error::ApiError;
+use crate::edge::Edge;
+use crate::identity;
+
+/// Items of one page.
+const PAGE_DEFAULT: usize = 100;
+const PAGE_MAX: usize = 1_000;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GuestRequest {
+    /// An Ed25519 public key in base58; without one the realm makes a key pair.
+    #[serde(default)]
+    public_key: Option<AccountId>,
+}
+
+#[derive(Debug, Serialize)]
+struct Guest {
+    account: AccountId,
+    /// Shown once: only its hash is kept.
+    api_key: String,
+    /// Only if the realm made the key pair; never kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret_key: Option<String>,
+    /// Of the grant, in base units.
+    balance: Amount,
+}
+
+/// `POST /v1/accounts/guest`
+pub async fn guest(
+    State(edge): State<Arc<Edge>>,
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
+    caller: Caller,
+    body: Bytes,
+) -> Result<Answer, ApiError> {
+    caller.may(Action::OpenGuest, &Object::Realm)?;
+    let request: GuestRequest = json::read(&body)?;
+    let (account, secret_key) = match request.public_key {
+        Some(account) if identity::is_public_key(&account.0) => (account, None),
+        Some(_) => {
+            let expected = "an Ed25519 public key in base58";
+            return Err(ApiError::invalid_field("public_key", expected));
+        }
+        None => {
+            let (account, secret) = identity::new_key_pair();
+            (account, Some(secret))
+        }
+    };
+    let api_key = identity::new_secret();
+    let key = identity::hash_secret(&api_key);
+    let open = OpenAccount {
+        account,
+        kind: AccountKind::Guest,
+        key,
+        name_secret: identity::random(),
+        network: edge.network_of(client.ip()),
+        salt: identity::random(),
+    };
+    edge.node().call(Command::OpenAccount(open)).await?;
+    edge.keys.add(key, account);
+    let balance = edge.balance(account, Asset::Grant).await?;
+    Ok(Answer::json(StatusCode::CREATED, &Guest { account, api_key, secret_key, balance }))
+}
+
+#[derive(Debug, Serialize)]
+struct AccountView {
+    account: AccountId,
+    assets: Vec<AssetView>,
+}
+
+#[derive(Debug, Serialize)]
+struct AssetView {
+    asset: Asset,
+    decimals: u8,
+    /// What may be spent.
+    balance: Amount,
+    /// What open intents have reserved.
+    held: Amount,
+}
+
+/// `GET /v1/account`
+pub async fn account(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<Answer, ApiError> {
+    let account = caller.account()?;
+    caller.may(Action::ReadAccount, &Object::Account(account))?;
+    let assets = edge
+        .node()
+        .ask(move |node| {
+            let accountant = node.accountant();
+            let balances = accountant.balance(account)?;
+            let view = |asset: Asset| {
+                let balance = balances.get(asset);
+                let decimals = accountant.decimals(asset).unwrap_or_default();
+                let (balance, held) = (balance.available, balance.held);
+                AssetView { asset, decimals, balance, held }
+            };
+            Some(Asset::ALL.map(view).into_iter().collect::<Vec<_>>())
+        })
+        .await?;
+    let assets = assets.ok_or_else(|| ApiError::not_found("this account"))?;
+    Ok(Answer::json(StatusCode::OK, &AccountView { account, assets }))
+}
+
+#[derive(Debug, Serialize)]
+struct KeyView {
+    key: KeyHash,
+}
+
+/// `GET /v1/account/keys`: by hash, for the secrets are not kept.
+pub async fn keys(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<Answer, ApiError> {
+    let account = caller.account()?;
+    caller.may(Action::ManageKeys, &Object::Account(account))?;
+    let keys = edge.node().ask(move |node| node.accountant().keys_of(account)).await?;
+    let items = keys.into_iter().map(|key| KeyView { key }).collect();
+    Ok(Answer::json(StatusCode::OK, &Page::whole(items)))
+}
+
+#[derive(Debug, Serialize)]
+struct NewKey {
+    key: KeyHash,
+    api_key: String,
+}
+
+/// `POST /v1/account/keys`
+pub async fn add_key(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<Answer, ApiError> {
+    let account = caller.account()?;
+    caller.may(Action::ManageKeys, &Object::Account(account))?;
+    let api_key = identity::new_secret();
+    let key = identity::hash_secret(&api_key);
+    edge.node().call(Command::AddKey { account, key }).await?;
+    edge.keys.add(key, account);
+    Ok(Answer::json(StatusCode::CREATED, &NewKey { key, api_key }))
+}
+
+/// `DELETE /v1/account/keys/{key}`
+pub async fn revoke_key(
+    State(edge): State<Arc<Edge>>,
+    caller: Caller,
+    Path(key): Path<String>,
+) -> Result<Answer, ApiError> {
+    let account = caller.account()?;
+    caller.may(Action::ManageKeys, &Object::Account(account))?;
+    let key: KeyHash = key.parse().map_err(|_| ApiError::not_found("a key of that hash"))?;
+    edge.node().call(Command::RevokeKey { account, key }).await?;
+    edge.keys.remove(key);
+    Ok(Answer::empty())
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PageQuery {
+    #[serde(default)]
+    pub limit: Option<usize>,
+    #[serde(default)]
+    pub after: Option<String>,
+}
+
+impl PageQuery {
+    pub fn limit(&self) -> Result<usize, ApiError> {
+        match self.limit.unwrap_or(PAGE_DEFAULT) {
+            limit @ 1..=PAGE_MAX => Ok(limit),
+            _ => Err(ApiError::invalid_field("limit", "a whole number from 1 to 1000")),
+        }
+    }
+
+    pub fn after<T: std::str::FromStr>(&self) -> Result<Option<T>, ApiError> {
+        let parse = |text: &String| {
+            text.parse().map_err(|_| ApiError::invalid_field("after", "`next` of a page before"))
+        };
+        self.after.as_ref().map(parse).transpose()
+    }
+}
+
+/// A movement of the caller's money.
+#[derive(Debug, Serialize)]
+struct TransferView {
+    id: mtor_types::TransferId,
+    sequence: u64,
+    kind: mtor_types::fact::TransferKind,
+    /// `in` or `out` of what may be spent, `held` within the account.
+    direction: &'static str,
+    asset: Asset,
+    amount: Amount,
+    intent: Option<IntentId>,
+    /// Milliseconds since 1970.
+    time: mtor_types::Time,
+}
+
+/// `GET /v1/account/transfers?limit=&after=`
+pub async fn transfers(
+    State(edge): State<Arc<Edge>>,
+    caller: Caller,
+    Query(page): Query<PageQuery>,
+) -> Result<Answer, ApiError> {
+    let account = caller.account()?;
+    caller.may(Action::ReadTransfers, &Object::Account(account))?;
+    let (limit, after) = (page.limit()?, page.after::<u64>()?.unwrap_or_default());
+    let rows = edge.read(move |reader| reader.transfers(account, after, limit)).await?;
+    let next = rows.last().filter(|_| rows.len() == limit).map(|row| row.sequence.to_string());
+    let view = |row: mtor_store::read::TransferRow| TransferView {
+        id: row.id,
+        sequence: row.sequence,
+        kind: row.kind,
+        direction: row.direction.name(),
+        asset: row.asset,
+        amount: row.amount,
+        intent: row.intent,
+        time: row.at,
+    };
+    let items = rows.into_iter().map(view).collect();
+    Ok(Answer::json(StatusCode::OK, &Page { items, next }))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReceiptQuery {
+    intent: Option<String>,
+}
+
+/// `GET /v1/account/receipts?intent=`: the signed receipt of one settled intent.
+pub async fn receipts(
+    State(edge): State<Arc<Edge>>,
+    caller: Caller,
+    Query(query): Query<ReceiptQuery>,
+) -> Result<Answer, ApiError> {
+    let account = caller.account()?;
+    caller.may(Action::ReadReceipts, &Object::Account(account))?;
+    let intent: IntentId = query
+        .intent
+        .as_deref()
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| ApiError::missing_field("intent", "the id of one of your intents"))?;
+    match edge.receipt_of(intent, account).await? {
+        Some(receipt) => Ok(Answer::json(StatusCode::OK, &Page::whole(vec![receipt]))),
+        None => Err(ApiError::new(Code::NotFound, "no settled intent of this account has that id")),
+    }
+}

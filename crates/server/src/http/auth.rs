@@ -1,0 +1,70 @@
+//! Who is asking.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use http::HeaderMap;
+use http::request::Parts;
+use mtor_core::authorize::{Action, Actor, Object, authorize};
+use mtor_types::{AccountId, Code};
+
+use crate::api_error::ApiError;
+use crate::edge::Edge;
+use crate::identity::hash_secret;
+
+/// The actor behind a request. A key that is sent must be good, also where none is needed: a
+/// client that believes itself known should hear that it is not.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller(pub Actor);
+
+impl Caller {
+    pub fn from_headers(edge: &Edge, headers: &HeaderMap) -> Result<Self, ApiError> {
+        let Some(value) = headers.get(http::header::AUTHORIZATION) else {
+            return Ok(Self(Actor::Nobody));
+        };
+        let secret = value.to_str().ok().and_then(|text| text.strip_prefix("Bearer "));
+        let secret = secret.ok_or_else(ApiError::unauthenticated)?;
+        Self::from_secret(edge, secret.trim())
+    }
+
+    /// By an API key or the sysop's secret.
+    pub fn from_secret(edge: &Edge, secret: &str) -> Result<Self, ApiError> {
+        let hash = hash_secret(secret);
+        if edge.is_sysop(hash) {
+            return Ok(Self(Actor::Sysop));
+        }
+        match edge.keys.account_of(hash) {
+            Some(account) => Ok(Self(Actor::Account(account))),
+            None => Err(ApiError::unauthenticated()),
+        }
+    }
+
+    /// The one check: may this actor do that to this?
+    pub fn may(&self, action: Action, object: &Object) -> Result<(), ApiError> {
+        authorize(&self.0, action, object)
+            .map_err(|denied| ApiError::new(denied.code(), denied.to_string()))
+    }
+
+    /// The caller's account, for what only an account can do.
+    pub fn account(&self) -> Result<AccountId, ApiError> {
+        match self.0 {
+            Actor::Account(account) => Ok(account),
+            Actor::Sysop => Err(ApiError::new(
+                Code::Forbidden,
+                "the sysop has no account of its own: use an account's key",
+            )),
+            Actor::Nobody | Actor::Worker(_) => Err(ApiError::unauthenticated()),
+        }
+    }
+}
+
+impl FromRequestParts<Arc<Edge>> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        edge: &Arc<Edge>,
+    ) -> Result<Self, Self::Rejection> {
+        Self::from_headers(edge, &parts.headers)
+    }
+}

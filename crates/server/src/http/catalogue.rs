@@ -1,0 +1,128 @@
+//! What the realm says of itself: health, metrics, pools, manifests, models, its document.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, header};
+use mtor_core::authorize::{Action, Object};
+use mtor_types::amount::Price;
+use serde::Serialize;
+
+use super::Answer;
+use super::auth::Caller;
+use super::json::Page;
+use crate::api_error::ApiError;
+use crate::edge::Edge;
+use crate::shell::StoreState;
+
+/// `GET /healthz`: the process answers.
+pub async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// `GET /readyz`: the log is recovered, the store takes facts, and the embedded worker, if there
+/// is to be one, has made its first full offer.
+pub async fn readyz(State(edge): State<Arc<Edge>>) -> Response {
+    let missing = match edge.node().store_state() {
+        StoreState::Good if edge.is_ready() => return "ready\n".into_response(),
+        StoreState::Good => "the embedded worker has not made its first offer yet\n",
+        StoreState::Full => "the disk is full\n",
+        StoreState::Failing => "the store cannot be written\n",
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, missing).into_response()
+}
+
+/// `GET /metrics`
+pub async fn metrics(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<Response, ApiError> {
+    caller.may(Action::ReadMetrics, &Object::Realm)?;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], edge.metrics_text().await?).into_response())
+}
+
+/// `GET /.well-known/mtor.json`: the signed realm document.
+pub async fn document(State(edge): State<Arc<Edge>>) -> Result<Response, ApiError> {
+    let document = edge.document()?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], document).into_response())
+}
+
+#[derive(Debug, Serialize)]
+struct PoolRow {
+    intent: String,
+    model: Option<String>,
+    price: PriceRow,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context: Option<u32>,
+    slots: u64,
+    busy: u64,
+    depth: u64,
+    eta_ms: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct PriceRow {
+    pub amount: mtor_types::Amount,
+    pub per: u64,
+    pub unit: String,
+}
+
+impl PriceRow {
+    pub fn new(price: Price, unit: &str) -> Self {
+        Self { amount: price.amount, per: price.per, unit: unit.to_owned() }
+    }
+}
+
+/// `GET /v1/pools`: what can be asked here now, at which price and wait.
+pub async fn pools(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<Answer, ApiError> {
+    caller.may(Action::ReadPools, &Object::Realm)?;
+    let pools = edge.node().ask(|node| node.router().pools_view()).await?;
+    let manifests = edge.manifests.load();
+    let row = |pool: mtor_core::router::PoolView| {
+        let unit = manifests.get(&pool.intent)?.manifest.meter.unit.as_str();
+        Some(PoolRow {
+            price: PriceRow::new(pool.price, unit),
+            intent: pool.intent,
+            model: pool.model,
+            context: pool.context,
+            slots: pool.slots,
+            busy: pool.busy,
+            depth: pool.depth,
+            eta_ms: pool.wait_ms,
+        })
+    };
+    let items = pools.into_iter().filter_map(row).collect();
+    Ok(Answer::json(StatusCode::OK, &Page::<PoolRow>::whole(items)))
+}
+
+/// `GET /v1/manifests`
+pub async fn manifests(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<Answer, ApiError> {
+    caller.may(Action::ReadManifests, &Object::Realm)?;
+    let manifests = edge.manifests.load();
+    let items = manifests.iter().map(|entry| &entry.manifest).collect();
+    Ok(Answer::json(StatusCode::OK, &Page::whole(items)))
+}
+
+#[derive(Debug, Serialize)]
+struct ModelRow {
+    id: String,
+    object: &'static str,
+    created: u64,
+    owned_by: String,
+}
+
+#[derive(Debug, Serialize)]
+struct ModelList {
+    object: &'static str,
+    data: Vec<ModelRow>,
+}
+
+/// `GET /v1/models`, as OpenAI's.
+pub async fn models(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<Answer, ApiError> {
+    caller.may(Action::ReadPools, &Object::Realm)?;
+    let owned_by = edge.identity.realm().to_string();
+    let row = |id: String| {
+        ModelRow { id, object: "model", created: 0, owned_by: owned_by.clone() }
+    };
+    let data = edge.offered.load().models().map(row).collect();
+    Ok(Answer::json(StatusCode::OK, &ModelList { object: "list", data }))
+}

@@ -1,0 +1,171 @@
+//! The HTTP edge: routes, and the loop that accepts connections.
+//!
+//! Each file here is one family of paths. Handlers read, ask [`auth::Caller::may`], and speak to
+//! the [`Edge`]; they decide nothing about money or fairness. Every body is bounded, every
+//! connection has `TCP_NODELAY`, and a client that does not send its request in time is dropped.
+
+mod accounts;
+mod auth;
+mod catalogue;
+mod intents;
+mod json;
+mod openai;
+mod page;
+mod socket;
+mod sse;
+mod sysop;
+mod workers;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post, put};
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tower::ServiceExt;
+
+pub use auth::Caller;
+
+use crate::api_error::ApiError;
+use crate::edge::Edge;
+
+/// The largest body of any route; each manifest has its own below it.
+pub const BODY_BYTES_MAX: usize = 17 * 1024 * 1024;
+/// Connections at a time.
+const CONNECTIONS_MAX: usize = 20_000;
+/// For a request's head to arrive.
+const HEAD_PATIENCE: Duration = Duration::from_secs(15);
+/// For open requests when the realm stops.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A JSON answer.
+#[derive(Debug)]
+pub struct Answer {
+    status: StatusCode,
+    body: Bytes,
+}
+
+impl Answer {
+    pub fn json(status: StatusCode, document: &impl Serialize) -> Self {
+        match serde_json::to_vec(document) {
+            Ok(body) => Self { status, body: body.into() },
+            // Only for a map whose keys are not strings, and there is none.
+            Err(_) => Self { status: StatusCode::INTERNAL_SERVER_ERROR, body: Bytes::new() },
+        }
+    }
+
+    /// Done, and there is nothing to say.
+    pub fn empty() -> Self {
+        Self { status: StatusCode::NO_CONTENT, body: Bytes::new() }
+    }
+
+    /// JSON that is there already.
+    pub fn raw(status: StatusCode, body: Bytes) -> Self {
+        Self { status, body }
+    }
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        let kind = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+        (self.status, kind, self.body).into_response()
+    }
+}
+
+fn routes(edge: Arc<Edge>) -> Router {
+    Router::new()
+        .route("/", get(page::index))
+        .route("/assets/{name}", get(page::asset))
+        .route("/healthz", get(catalogue::healthz))
+        .route("/readyz", get(catalogue::readyz))
+        .route("/metrics", get(catalogue::metrics))
+        .route("/.well-known/mtor.json", get(catalogue::document))
+        .route("/v1/pools", get(catalogue::pools))
+        .route("/v1/manifests", get(catalogue::manifests))
+        .route("/v1/models", get(catalogue::models))
+        .route("/v1/accounts/guest", post(accounts::guest))
+        .route("/v1/account", get(accounts::account))
+        .route("/v1/account/keys", get(accounts::keys).post(accounts::add_key))
+        .route("/v1/account/keys/{key}", delete(accounts::revoke_key))
+        .route("/v1/account/transfers", get(accounts::transfers))
+        .route("/v1/account/receipts", get(accounts::receipts))
+        .route("/v1/quote", post(intents::quote))
+        .route("/v1/intents", post(intents::submit))
+        .route("/v1/intents/batch", post(intents::batch))
+        .route("/v1/intents/{id}", get(intents::read).delete(intents::cancel))
+        .route("/v1/intents/{id}/events", get(intents::events))
+        .route("/v1/events", get(socket::open))
+        .route("/v1/chat/completions", post(openai::chat))
+        .route("/v1/embeddings", post(openai::embeddings))
+        .route("/v1/workers/tokens", post(workers::issue_token))
+        .route("/v1/workers/enrol", post(workers::enrol))
+        .route("/v1/workers/session", get(workers::session))
+        .route("/v1/sysop/health", get(sysop::health))
+        .route("/v1/sysop/workers", get(sysop::workers))
+        .route("/v1/sysop/workers/tokens", post(sysop::worker_token))
+        .route("/v1/sysop/workers/{id}", put(sysop::ban_worker).delete(sysop::remove_worker))
+        .route("/v1/sysop/accounts", get(sysop::accounts))
+        .route("/v1/sysop/accounts/{id}", put(sysop::ban_account))
+        .route("/v1/sysop/intents", get(sysop::intents))
+        .route("/v1/sysop/intents/{id}", delete(sysop::cancel))
+        .fallback(|| async { ApiError::not_found("a path of that name") })
+        .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(edge)
+}
+
+/// Serves until the edge stops.
+pub async fn serve(listener: TcpListener, edge: Arc<Edge>) {
+    let routes = routes(Arc::clone(&edge));
+    let graceful = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let (stream, client) = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of file descriptors: let connections end before the next try.
+                    tracing::warn!(%error, "accept");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            },
+            () = edge.stopping() => break,
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            // Full: the connection is closed, which every client can tell from an answer.
+            drop(stream);
+            continue;
+        };
+        // Without it a stream of small writes stalls for 40 ms at a time.
+        let _ = stream.set_nodelay(true);
+        let routes = routes.clone();
+        let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
+            let mut request = request.map(axum::body::Body::new);
+            request.extensions_mut().insert(ConnectInfo::<SocketAddr>(client));
+            routes.clone().oneshot(request)
+        });
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE);
+        builder.http2().timer(TokioTimer::new());
+        let connection =
+            builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            // A client that breaks its connection is not news.
+            let _ = connection.await;
+            drop(place);
+        });
+    }
+    let _ = tokio::time::timeout(STOP_PATIENCE, graceful.shutdown()).await;
+}

@@ -1,0 +1,240 @@
+//! What the sysop sees and does. Every path here needs the sysop's secret.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Query, State};
+use bytes::Bytes;
+use http::StatusCode;
+use mtor_core::authorize::{Action, Object};
+use mtor_core::{Command, Node};
+use mtor_types::fact::Asset;
+use mtor_types::intent::Why;
+use mtor_types::{AccountId, Amount, IntentId, Time, WorkerId};
+use serde::{Deserialize, Serialize};
+
+use super::Answer;
+use super::accounts::PageQuery;
+use super::auth::Caller;
+use super::json::{self, Page};
+use crate::api_error::ApiError;
+use crate::edge::Edge;
+
+#[derive(Debug, Serialize)]
+struct WorkerRow {
+    worker: WorkerId,
+    name: String,
+    owner: AccountId,
+    own: bool,
+    proven: bool,
+    banned: bool,
+    connected: bool,
+    /// When it was last heard, in milliseconds since 1970.
+    heard: Option<Time>,
+    offers: Vec<mtor_types::worker::Offer>,
+}
+
+/// `GET /v1/sysop/workers`
+pub async fn workers(
+    State(edge): State<Arc<Edge>>,
+    caller: Caller,
+    Query(page): Query<PageQuery>,
+) -> Result<Answer, ApiError> {
+    caller.may(Action::ReadRealm, &Object::Realm)?;
+    let (limit, after) = (page.limit()?, page.after::<WorkerId>()?);
+    let rows = move |node: &Node| -> Vec<WorkerRow> {
+        let row = |view: mtor_core::registry::WorkerView<'_>| WorkerRow {
+            worker: view.worker,
+            name: view.enrolled.name.clone(),
+            owner: view.enrolled.owner,
+            own: view.enrolled.own,
+            proven: view.enrolled.proven,
+            banned: view.enrolled.banned,
+            connected: view.slots.is_some(),
+            heard: view.heard,
+            offers: view.slots.map(|slots| slots.offers.clone()).unwrap_or_default(),
+        };
+        node.registry().workers(after, limit).map(row).collect()
+    };
+    let items = edge.node().ask(rows).await?;
+    let next = items.last().filter(|_| items.len() == limit).map(|row| row.worker.to_string());
+    Ok(Answer::json(StatusCode::OK, &Page { items, next }))
+}
+
+#[derive(Debug, Serialize)]
+struct AccountRow {
+    account: AccountId,
+    kind: mtor_types::fact::AccountKind,
+    banned: bool,
+    keys: u8,
+    open_holds: u32,
+    grant: Amount,
+    #[serde(rename = "9000")]
+    token: Amount,
+}
+
+/// `GET /v1/sysop/accounts`
+pub async fn accounts(
+    State(edge): State<Arc<Edge>>,
+    caller: Caller,
+    Query(page): Query<PageQuery>,
+) -> Result<Answer, ApiError> {
+    caller.may(Action::ReadRealm, &Object::Realm)?;
+    let (limit, after) = (page.limit()?, page.after::<AccountId>()?);
+    let rows = move |node: &Node| -> Vec<AccountRow> {
+        let row = |view: mtor_core::accountant::AccountView| AccountRow {
+            account: view.account,
+            kind: view.kind,
+            banned: view.banned,
+            keys: view.keys,
+            open_holds: view.open_holds,
+            grant: view.balances.get(Asset::Grant).available,
+            token: view.balances.get(Asset::Token).available,
+        };
+        node.accountant().accounts(after, limit).map(row).collect()
+    };
+    let items = edge.node().ask(rows).await?;
+    let next = items.last().filter(|_| items.len() == limit).map(|row| row.account.to_string());
+    Ok(Answer::json(StatusCode::OK, &Page { items, next }))
+}
+
+#[derive(Debug, Serialize)]
+struct IntentRow {
+    intent: IntentId,
+    account: AccountId,
+    name: String,
+    model: Option<String>,
+    durable: bool,
+    ceiling: Amount,
+    bytes: u64,
+}
+
+/// `GET /v1/sysop/intents`: the open ones. Never their payload.
+pub async fn intents(
+    State(edge): State<Arc<Edge>>,
+    caller: Caller,
+    Query(page): Query<PageQuery>,
+) -> Result<Answer, ApiError> {
+    caller.may(Action::ReadRealm, &Object::Realm)?;
+    let (limit, after) = (page.limit()?, page.after::<IntentId>()?);
+    let rows = move |node: &Node| -> Vec<IntentRow> {
+        let open = node.events().list(after).take(limit);
+        let row = |meta: &Arc<mtor_types::intent::IntentMeta>| IntentRow {
+            intent: meta.id,
+            account: meta.account,
+            name: meta.name.clone(),
+            model: meta.model.clone(),
+            durable: meta.durable,
+            ceiling: meta.ceiling,
+            bytes: meta.bytes,
+        };
+        open.map(row).collect()
+    };
+    let items = edge.node().ask(rows).await?;
+    let next = items.last().filter(|_| items.len() == limit).map(|row| row.intent.to_string());
+    Ok(Answer::json(StatusCode::OK, &Page { items, next }))
+}
+
+/// `DELETE /v1/sysop/intents/{id}`
+pub async fn cancel(
+    State(edge): State<Arc<Edge>>,
+    caller: Caller,
+    Path(intent): Path<String>,
+) -> Result<Answer, ApiError> {
+    caller.may(Action::ReadRealm, &Object::Realm)?;
+    let intent: IntentId = intent.parse().map_err(|_| ApiError::not_found("an intent of that id"))?;
+    edge.node().call(Command::Stop { intent, why: Why::Cancelled }).await?;
+    Ok(Answer::empty())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ban {
+    banned: bool,
+}
+
+/// `PUT /v1/sysop/workers/{id}` with `{"banned":true}`
+pub async fn ban_worker(
+    State(edge): State<Arc<Edge>>,
+    caller: Caller,
+    Path(worker): Path<String>,
+    body: Bytes,
+) -> Result<Answer, ApiError> {
+    let worker: WorkerId = worker.parse().map_err(|_| ApiError::not_found("a worker of that id"))?;
+    caller.may(Action::BanWorker, &Object::Worker(worker))?;
+    let Ban { banned } = json::read(&body)?;
+    edge.node().call(Command::BanWorker { worker, banned }).await?;
+    Ok(Answer::empty())
+}
+
+/// `DELETE /v1/sysop/workers/{id}`
+pub async fn remove_worker(
+    State(edge): State<Arc<Edge>>,
+    caller: Caller,
+    Path(worker): Path<String>,
+) -> Result<Answer, ApiError> {
+    let worker: WorkerId = worker.parse().map_err(|_| ApiError::not_found("a worker of that id"))?;
+    caller.may(Action::RemoveWorker, &Object::Worker(worker))?;
+    edge.node().call(Command::RemoveWorker { worker }).await?;
+    Ok(Answer::empty())
+}
+
+/// `PUT /v1/sysop/accounts/{id}` with `{"banned":true}`
+pub async fn ban_account(
+    State(edge): State<Arc<Edge>>,
+    caller: Caller,
+    Path(account): Path<String>,
+    body: Bytes,
+) -> Result<Answer, ApiError> {
+    let account: AccountId =
+        account.parse().map_err(|_| ApiError::not_found("an account of that id"))?;
+    caller.may(Action::BanAccount, &Object::Account(account))?;
+    let Ban { banned } = json::read(&body)?;
+    edge.node().call(Command::BanAccount { account, banned }).await?;
+    Ok(Answer::empty())
+}
+
+#[derive(Debug, Serialize)]
+struct WorkerToken {
+    token: String,
+}
+
+/// `POST /v1/sysop/workers/tokens`: for a worker of the realm's own account.
+pub async fn worker_token(
+    State(edge): State<Arc<Edge>>,
+    caller: Caller,
+) -> Result<Answer, ApiError> {
+    caller.may(Action::ReadRealm, &Object::Realm)?;
+    let token = edge.new_worker_token(edge.identity.owner()).await?;
+    Ok(Answer::json(StatusCode::CREATED, &WorkerToken { token }))
+}
+
+#[derive(Debug, Serialize)]
+struct Health {
+    epoch: u32,
+    batch: u64,
+    store: &'static str,
+    accounts: usize,
+    workers: usize,
+    sessions: usize,
+    open: usize,
+    queued: usize,
+    running: usize,
+}
+
+/// `GET /v1/sysop/health`
+pub async fn health(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<Answer, ApiError> {
+    caller.may(Action::ReadRealm, &Object::Realm)?;
+    let store = edge.node().store_state().name();
+    let health = move |node: &Node| Health {
+        epoch: node.epoch(),
+        batch: node.batch(),
+        store,
+        accounts: node.accountant().accounts_count(),
+        workers: node.registry().workers_count(),
+        sessions: node.registry().sessions_count(),
+        open: node.events().open_count(),
+        queued: node.router().queued(),
+        running: node.router().leased(),
+    };
+    Ok(Answer::json(StatusCode::OK, &edge.node().ask(health).await?))
+}

@@ -1,0 +1,83 @@
+//! Enrolment tokens, enrolment, and the worker's session.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::response::Response;
+use bytes::Bytes;
+use http::StatusCode;
+use mtor_core::authorize::{Action, Object};
+use mtor_core::{Command, limits};
+use mtor_types::worker::{self, Enrol, Enrolled};
+use mtor_types::{AccountId, Code, KeyHash};
+use serde::Serialize;
+
+use super::Answer;
+use super::auth::Caller;
+use super::json;
+use crate::api_error::ApiError;
+use crate::edge::Edge;
+use crate::{identity, sessions};
+
+const NAME_BYTES_MAX: usize = 64;
+
+#[derive(Debug, Serialize)]
+struct NewToken {
+    /// Shown once; good for one worker.
+    token: String,
+    owner: AccountId,
+    expires_in_ms: u64,
+}
+
+/// `POST /v1/workers/tokens`: any account may have workers of its own.
+pub async fn issue_token(
+    State(edge): State<Arc<Edge>>,
+    caller: Caller,
+) -> Result<Answer, ApiError> {
+    let owner = caller.account()?;
+    caller.may(Action::IssueToken, &Object::Account(owner))?;
+    let token = edge.new_worker_token(owner).await?;
+    let expires_in_ms = limits::TOKEN_LIFE_MS;
+    Ok(Answer::json(StatusCode::CREATED, &NewToken { token, owner, expires_in_ms }))
+}
+
+/// `POST /v1/workers/enrol`: the token is the proof of the owner's will, the signature that of the
+/// worker's key.
+pub async fn enrol(
+    State(edge): State<Arc<Edge>>,
+    caller: Caller,
+    body: Bytes,
+) -> Result<Answer, ApiError> {
+    caller.may(Action::Enrol, &Object::Realm)?;
+    let request: Enrol = json::read(&body)?;
+    let Enrol { token, worker, signature, name } = request;
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
+        return Err(ApiError::invalid_field("name", "1 to 64 bytes without control characters"));
+    }
+    if !identity::verify(&worker.0, &worker::enrol_proof(&token, worker), &signature) {
+        let expected = "the worker key's signature over the enrolment proof, in hex";
+        return Err(ApiError::invalid_field("signature", expected));
+    }
+    let token: KeyHash = identity::hash_secret(&token);
+    edge.node().call(Command::Enrol { token, worker, name }).await?;
+    let owner = edge
+        .node()
+        .ask(move |node| node.registry().worker(worker).map(|view| view.enrolled.owner))
+        .await?
+        .ok_or_else(|| ApiError::new(Code::NotFound, "the worker was removed meanwhile"))?;
+    let realm = edge.identity.realm();
+    Ok(Answer::json(StatusCode::OK, &Enrolled { worker, owner, realm }))
+}
+
+/// `GET /v1/workers/session`: who it is the worker proves in its first frame.
+pub async fn session(
+    State(edge): State<Arc<Edge>>,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    upgrade
+        .protocols(["cloudevents.json"])
+        .max_message_size(sessions::FRAME_BYTES_MAX)
+        .max_frame_size(sessions::FRAME_BYTES_MAX)
+        .on_upgrade(move |socket| sessions::serve(socket, edge))
+}

@@ -1,0 +1,145 @@
+//! What a worker's session says once it is open.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mtor_core::{Command, limits};
+use mtor_types::event::{EventError, EventIn};
+use mtor_types::message::Slots;
+use mtor_types::worker::{self, Chunk, Complete, Credit, Fail, LeaseClaim, Offer, OfferList, Renew};
+use mtor_types::{Attempt, IntentId};
+
+use super::Session;
+use super::handshake::CREDIT_BYTES;
+use crate::edge::Edge;
+use crate::shell::CallError;
+
+/// A sign of life is passed on at most this often.
+const HEARD_EVERY: Duration = Duration::from_millis(500);
+
+/// Why a session ends from our side.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SessionError {
+    #[error("frame refused")]
+    Event(#[from] EventError),
+    #[error("`{0}` is not a message of a worker")]
+    Unknown(String),
+    #[error("more than {} leases in one message", limits::LEASES_PER_MESSAGE_MAX)]
+    TooManyLeases,
+    #[error("sent more than its credit for {0}")]
+    OverCredit(IntentId),
+    #[error(transparent)]
+    Call(#[from] CallError),
+}
+
+pub(super) struct Inbound {
+    session: Arc<Session>,
+    edge: Arc<Edge>,
+    offers: Vec<Offer>,
+    draining: bool,
+    heard: Instant,
+    /// Bytes of pieces per running attempt since credit was last given.
+    used: BTreeMap<(IntentId, Attempt), u64>,
+}
+
+impl Inbound {
+    pub(super) fn new(session: Arc<Session>, edge: Arc<Edge>) -> Self {
+        let (offers, draining) = (Vec::new(), false);
+        Self { session, edge, offers, draining, heard: Instant::now(), used: BTreeMap::new() }
+    }
+
+    /// Tells the registry what this worker can do. The first time with the leases it still holds.
+    pub(super) async fn attach(
+        &mut self,
+        offers: Vec<Offer>,
+        leases: Vec<LeaseClaim>,
+    ) -> Result<(), SessionError> {
+        self.offers = offers;
+        let slots = Slots {
+            worker: self.session.worker,
+            session: self.session.id,
+            edge: self.edge.node_id,
+            // The registry knows these three.
+            owner: self.edge.identity.owner(),
+            own: false,
+            proven: false,
+            draining: self.draining,
+            offers: self.edge.priced(&self.offers),
+            leases,
+        };
+        self.edge.node().call(Command::Attach(slots)).await?;
+        Ok(())
+    }
+
+    pub(super) async fn take(&mut self, text: &str) -> Result<(), SessionError> {
+        let event = EventIn::parse(text)?;
+        self.heard();
+        match event.kind.as_ref() {
+            worker::CHUNK => self.chunk(&event.data()?)?,
+            worker::COMPLETE => {
+                let complete: Complete<'_> = event.data()?;
+                self.used.remove(&(complete.intent, complete.attempt));
+                self.edge.worker_completed(&self.session, &complete).await;
+            }
+            worker::FAIL => {
+                let fail: Fail = event.data()?;
+                self.used.remove(&(fail.intent, fail.attempt));
+                self.edge.worker_failed(&fail);
+            }
+            worker::RENEW => self.renew(event.data()?)?,
+            worker::PING => {}
+            worker::OFFER => {
+                let list: OfferList = event.data()?;
+                self.attach(list.offers, Vec::new()).await?;
+            }
+            worker::DRAIN => {
+                self.draining = true;
+                let offers = std::mem::take(&mut self.offers);
+                self.attach(offers, Vec::new()).await?;
+            }
+            other => return Err(SessionError::Unknown(other.chars().take(64).collect())),
+        }
+        Ok(())
+    }
+
+    /// A sign of life.
+    pub(super) fn heard(&mut self) {
+        if self.heard.elapsed() >= HEARD_EVERY {
+            self.heard = Instant::now();
+            let (worker, session) = (self.session.worker, self.session.id);
+            self.edge.node().tell(Command::Heard { worker, session });
+        }
+    }
+
+    fn chunk(&mut self, chunk: &Chunk<'_>) -> Result<(), SessionError> {
+        let bytes = u64::try_from(chunk.piece.get().len()).unwrap_or(u64::MAX);
+        let key = (chunk.intent, chunk.attempt);
+        let used = self.used.entry(key).or_default();
+        *used = used.saturating_add(bytes);
+        // One piece may overshoot what is left; a worker that goes on without credit is broken.
+        if *used > CREDIT_BYTES.saturating_add(bytes) {
+            return Err(SessionError::OverCredit(chunk.intent));
+        }
+        self.edge.worker_chunk(&self.session, chunk);
+        if let Some(used) = self.used.get_mut(&key).filter(|used| **used >= CREDIT_BYTES / 2) {
+            let bytes = std::mem::take(used);
+            let (intent, attempt) = key;
+            self.session.send(worker::CREDIT, Credit { intent, attempt, bytes });
+        }
+        Ok(())
+    }
+
+    fn renew(&mut self, renew: Renew) -> Result<(), SessionError> {
+        if renew.leases.len() > limits::LEASES_PER_MESSAGE_MAX {
+            return Err(SessionError::TooManyLeases);
+        }
+        // What is no longer held needs no account of its credit.
+        let held: std::collections::BTreeSet<_> =
+            renew.leases.iter().map(|lease| (lease.intent, lease.attempt)).collect();
+        self.used.retain(|key, _| held.contains(key));
+        let (worker, session, leases) = (self.session.worker, self.session.id, renew.leases);
+        self.edge.node().tell(Command::Renew { worker, session, leases });
+        Ok(())
+    }
+}

@@ -1,0 +1,173 @@
+//! Worker sessions: one WebSocket each, dialled by the worker.
+//!
+//! A session proves its key, says its offers, and then carries assignments one way and pieces the
+//! other. Invariants: the realm never opens a connection to an address that a worker named; the
+//! node's thread is never blocked by a worker that does not read (its session is closed instead);
+//! every frame is bounded. Absent on purpose: which intent a slot gets, what is paid.
+
+mod handshake;
+mod inbound;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
+use futures_util::stream::SplitSink;
+use futures_util::{SinkExt, StreamExt};
+use mtor_core::Command;
+use mtor_types::event::EventOut;
+use mtor_types::{SessionId, WorkerId, id};
+use serde::Serialize;
+use tokio::sync::{Notify, mpsc};
+
+use crate::edge::Edge;
+
+/// Frames that wait for one worker's socket. A worker that lets so many pile up is not reading.
+const OUTBOUND_MAX: usize = 8_192;
+/// One frame in either direction.
+pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Sessions at a time.
+pub const SESSIONS_MAX: usize = 20_000;
+
+/// Every live session, by its worker.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    by_worker: papaya::HashMap<WorkerId, Arc<Session>>,
+    counter: AtomicU64,
+}
+
+/// One live session, as the rest of the edge sees it.
+#[derive(Debug)]
+pub struct Session {
+    pub id: SessionId,
+    pub worker: WorkerId,
+    outbound: mpsc::Sender<Utf8Bytes>,
+    close: Notify,
+    frames: AtomicU64,
+    realm: Arc<str>,
+}
+
+impl Sessions {
+    /// Session numbers of this boot stand above all earlier ones.
+    pub fn start(&self, epoch: u32) {
+        self.counter.store(id::first_of_boot(epoch), Ordering::Release);
+    }
+
+    pub fn get(&self, worker: WorkerId, session: SessionId) -> Option<Arc<Session>> {
+        let sessions = self.by_worker.pin();
+        sessions.get(&worker).filter(|known| known.id == session).map(Arc::clone)
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_worker.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn open(
+        &self,
+        worker: WorkerId,
+        realm: Arc<str>,
+    ) -> (Arc<Session>, mpsc::Receiver<Utf8Bytes>) {
+        let number = self.counter.fetch_add(1, Ordering::AcqRel).saturating_add(1);
+        let (outbound, frames) = mpsc::channel(OUTBOUND_MAX);
+        let session = Arc::new(Session {
+            id: SessionId(number),
+            worker,
+            outbound,
+            close: Notify::new(),
+            frames: AtomicU64::new(0),
+            realm,
+        });
+        self.by_worker.pin().insert(worker, Arc::clone(&session));
+        (session, frames)
+    }
+
+    fn shut(&self, session: &Session) {
+        // A newer session of the same worker stays.
+        let _ = self
+            .by_worker
+            .pin()
+            .remove_if(&session.worker, |_, known| known.id == session.id);
+    }
+}
+
+impl Session {
+    /// Queues an event for the worker. One that does not read loses its session, not its work:
+    /// that goes to another worker.
+    pub fn send<D: Serialize>(&self, kind: &str, data: D) {
+        let number = self.frames.fetch_add(1, Ordering::Relaxed);
+        let event = EventOut::new(number.to_string(), &self.realm, kind, data);
+        let Ok(text) = serde_json::to_string(&event) else { return };
+        if self.outbound.try_send(Utf8Bytes::from(text)).is_err() {
+            self.close();
+        }
+    }
+
+    /// Ends the session.
+    pub fn close(&self) {
+        self.close.notify_one();
+    }
+}
+
+/// Serves one worker's connection to its end.
+pub async fn serve(mut socket: WebSocket, edge: Arc<Edge>) {
+    let opened = match handshake::open(&mut socket, &edge).await {
+        Ok(opened) => opened,
+        Err(refusal) => {
+            let reason = Utf8Bytes::from(refusal.to_string());
+            let frame = CloseFrame { code: close_code::POLICY, reason };
+            // It may be gone already.
+            let _ = socket.send(Message::Close(Some(frame))).await;
+            return;
+        }
+    };
+    let handshake::Opened { session, frames, offers, leases } = opened;
+    let (sink, mut stream) = socket.split();
+    let writer = tokio::spawn(write(sink, frames));
+    let mut inbound = inbound::Inbound::new(Arc::clone(&session), Arc::clone(&edge));
+    if inbound.attach(offers, leases).await.is_ok() {
+        loop {
+            let frame = tokio::select! {
+                frame = stream.next() => frame,
+                () = session.close.notified() => None,
+                () = edge.stopping() => None,
+            };
+            let Some(Ok(frame)) = frame else { break };
+            match frame {
+                Message::Text(text) => {
+                    if let Err(error) = inbound.take(&text).await {
+                        tracing::warn!(worker = %session.worker, %error, "worker session closed");
+                        break;
+                    }
+                }
+                Message::Ping(_) | Message::Pong(_) => inbound.heard(),
+                Message::Binary(_) | Message::Close(_) => break,
+            }
+        }
+    }
+    edge.sessions.shut(&session);
+    edge.node().tell(Command::Detach { worker: session.worker, session: session.id });
+    drop(session);
+    drop(inbound);
+    // The last sender is gone or soon is; the writer ends by itself, or with the socket.
+    writer.abort();
+}
+
+/// Writes what is queued, as much as there is in one flush.
+async fn write(mut sink: SplitSink<WebSocket, Message>, mut frames: mpsc::Receiver<Utf8Bytes>) {
+    let mut round = Vec::new();
+    while frames.recv_many(&mut round, 256).await > 0 {
+        for text in round.drain(..) {
+            if sink.feed(Message::Text(text)).await.is_err() {
+                return;
+            }
+        }
+        if sink.flush().await.is_err() {
+            return;
+        }
+    }
+    let _ = sink.close().await;
+}

@@ -1,0 +1,601 @@
+//! The buffer of one intent.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use mtor_types::fact::Asset;
+use mtor_types::intent::{End, Outcome, Usage};
+use mtor_types::{Amount, Attempt, IntentId, Time, WorkerId};
+use tokio::sync::Notify;
+
+use super::meter::{Bounds, Meter, Metered};
+use super::spill::{Place, sealed_bytes};
+use super::{Cursor, LastEventId, STREAM_BYTES, Shared};
+
+/// One step of an intent's life, as its clients see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    Accepted { asset: Asset, hold: Amount },
+    Queued { position: u64, wait_ms: u64 },
+    Started { attempt: Attempt, worker: WorkerId },
+    Chunk { attempt: Attempt, seq: u64, piece: Bytes },
+    /// What came of that attempt counts no more; another one will begin.
+    Restarted { attempt: Attempt },
+    End(Arc<Ended>),
+    /// The receipt, as JSON.
+    Settled(Bytes),
+}
+
+/// The one end of an intent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub end: End,
+    /// Why it failed, for the client.
+    pub message: Option<String>,
+    /// The worker's result, unless all of it was sent in pieces.
+    pub result: Option<Bytes>,
+}
+
+/// Why a piece was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChunkError {
+    /// Not the attempt that is open here: drop it without a word.
+    #[error("this attempt is not open")]
+    Stale,
+    /// The worker broke the protocol.
+    #[error("expected seq {expected}")]
+    Sequence { expected: u64 },
+    /// The buffer is full, or its disk is: stop the attempt.
+    #[error("the answer is larger than the realm keeps")]
+    Full,
+}
+
+/// The figures of an attempt once nothing more of it is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Closed {
+    /// `None` if none has begun.
+    pub attempt: Option<Attempt>,
+    pub usage: Usage,
+    /// Whether a piece of this attempt stands in the buffer.
+    pub delivered: bool,
+}
+
+/// A bounded buffer with one writer and many readers.
+pub struct IntentStream {
+    id: IntentId,
+    shared: Arc<Shared>,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+struct State {
+    slots: Vec<Slot>,
+    meter: Meter,
+    attempt: Option<Attempt>,
+    /// The current attempt may send.
+    open: bool,
+    /// Its worker came back and sends again from the first piece.
+    adopted: bool,
+    completed: bool,
+    next_seq: u64,
+    result: Option<Body>,
+    phase: Phase,
+    /// Bytes of pieces in memory.
+    memory: u64,
+    /// Bytes of pieces taken in all.
+    taken: u64,
+    /// Every piece before this slot is on disk or void.
+    spilled_to: usize,
+    file: Option<Arc<File>>,
+    file_bytes: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Running,
+    Ended,
+    /// Nothing more will come.
+    Over,
+}
+
+enum Slot {
+    Here(Entry),
+    /// A piece on disk.
+    Away { attempt: Attempt, seq: u64, place: Place },
+    /// The end, its result on disk.
+    EndAway { ended: Arc<Ended>, place: Place },
+    /// A piece of an attempt that was given up.
+    Void,
+}
+
+enum Body {
+    Here(Bytes),
+    Away(Place),
+}
+
+/// What a cursor finds at its place.
+pub(super) enum Found {
+    Entry(Entry),
+    /// A piece to be read from disk, without the lock.
+    Away(Away),
+    Void,
+    NothingYet,
+    Over,
+}
+
+pub(super) struct Away {
+    file: Arc<File>,
+    place: Place,
+    what: AwayWhat,
+}
+
+enum AwayWhat {
+    Chunk { attempt: Attempt, seq: u64 },
+    Result(Arc<Ended>),
+}
+
+/// The seq under which a result is sealed: no piece has it, a stream being shorter.
+const RESULT_SEQ: u64 = u64::MAX;
+/// What an entry takes besides its bytes.
+const SLOT_BYTES: u64 = size_of::<Slot>() as u64;
+
+impl IntentStream {
+    pub(super) fn new(id: IntentId, bounds: Bounds, shared: Arc<Shared>) -> Self {
+        shared.memory.fetch_add(STREAM_BYTES, Ordering::Relaxed);
+        let state = State {
+            // An intent with one result has four entries: accepted, queued, started, end.
+            slots: Vec::with_capacity(4),
+            meter: Meter::new(bounds),
+            attempt: None,
+            open: false,
+            adopted: false,
+            completed: false,
+            next_seq: 0,
+            result: None,
+            phase: Phase::Running,
+            memory: 0,
+            taken: 0,
+            spilled_to: 0,
+            file: None,
+            file_bytes: 0,
+        };
+        Self { id, shared, state: Mutex::new(state), changed: Notify::new() }
+    }
+
+    pub fn id(&self) -> IntentId {
+        self.id
+    }
+
+    /// Every entry from the first.
+    pub fn subscribe(self: &Arc<Self>) -> Cursor {
+        Cursor::new(Arc::clone(self), 0, None)
+    }
+
+    /// What comes after the last event that a client saw. If its attempt was given up since, the
+    /// first entry is `Restarted`.
+    pub fn resume(self: &Arc<Self>, last: LastEventId) -> Cursor {
+        let at = {
+            let state = self.state();
+            let seen = state.slots.iter().rposition(|slot| slot.is_piece(last.attempt, last.seq));
+            let given_up = || {
+                state.slots.iter().position(|slot| {
+                    matches!(slot, Slot::Here(Entry::Restarted { attempt }) if *attempt >= last.attempt)
+                })
+            };
+            seen.map(|at| at + 1).or_else(given_up).unwrap_or(0)
+        };
+        Cursor::new(Arc::clone(self), at, Some(last))
+    }
+
+    /// The core has taken the intent.
+    pub fn accepted(&self, asset: Asset, hold: Amount, position: u64, wait_ms: u64) {
+        let mut state = self.state();
+        if state.phase == Phase::Running {
+            state.slots.push(Slot::Here(Entry::Accepted { asset, hold }));
+            state.slots.push(Slot::Here(Entry::Queued { position, wait_ms }));
+            self.tell(state);
+        }
+    }
+
+    /// An attempt begins; `limit` is the most units that will be paid. False if it is not newer
+    /// than the one before, or the intent is over: then nothing changed.
+    pub fn begin(&self, attempt: Attempt, worker: WorkerId, limit: u64) -> bool {
+        let mut state = self.state();
+        if state.phase != Phase::Running || state.attempt.is_some_and(|before| before >= attempt) {
+            return false;
+        }
+        state.attempt = Some(attempt);
+        state.open = true;
+        state.adopted = false;
+        state.completed = false;
+        state.next_seq = 0;
+        state.result = None;
+        state.meter.begin(limit);
+        state.slots.push(Slot::Here(Entry::Started { attempt, worker }));
+        self.tell(state);
+        true
+    }
+
+    /// A reconnected worker keeps its attempt and sends every piece again from the first: those
+    /// that stand here already are skipped. False if the attempt is an older one.
+    pub fn adopt(&self, attempt: Attempt, worker: WorkerId, limit: u64) -> bool {
+        {
+            let mut state = self.state();
+            if state.attempt == Some(attempt) {
+                let running = state.phase == Phase::Running;
+                state.adopted = true;
+                state.open = running && !state.completed;
+                state.meter.set_limit(limit);
+                return running;
+            }
+        }
+        self.begin(attempt, worker, limit)
+    }
+
+    /// Takes a piece and meters it. A repeated piece of an adopted attempt is skipped.
+    pub fn chunk(
+        &self,
+        attempt: Attempt,
+        seq: u64,
+        count: u64,
+        piece: Bytes,
+    ) -> Result<Metered, ChunkError> {
+        let mut state = self.state();
+        if state.attempt != Some(attempt) || !state.open {
+            return Err(ChunkError::Stale);
+        }
+        if seq < state.next_seq && state.adopted {
+            return Ok(state.meter.now());
+        }
+        if seq != state.next_seq {
+            return Err(ChunkError::Sequence { expected: state.next_seq });
+        }
+        let bytes = piece.len() as u64;
+        self.make_room(&mut state, bytes)?;
+        let metered = state.meter.piece(bytes, count);
+        state.next_seq += 1;
+        state.slots.push(Slot::Here(Entry::Chunk { attempt, seq, piece }));
+        self.tell(state);
+        Ok(metered)
+    }
+
+    /// The worker is done: nothing more is taken, the result waits for [`IntentStream::finish`].
+    /// Said again, it gives the same figures.
+    pub fn complete(
+        &self,
+        attempt: Attempt,
+        claim: Usage,
+        result: Option<Bytes>,
+    ) -> Result<Closed, ChunkError> {
+        let mut state = self.state();
+        if state.attempt != Some(attempt) || !(state.open || state.completed) {
+            return Err(ChunkError::Stale);
+        }
+        if !state.completed {
+            let bytes = result.as_ref().map_or(0, |result| result.len() as u64);
+            let body = result.map(|result| self.keep(&mut state, attempt, result)).transpose()?;
+            state.result = body;
+            state.meter.complete(bytes, claim);
+            state.completed = true;
+            state.open = false;
+        }
+        Ok(state.closed())
+    }
+
+    /// Stops taking pieces and gives the figures, at once: no piece is taken after the figure was
+    /// read. `None` if `attempt` is named and is not the current one. Said again, it gives the
+    /// same figures.
+    pub fn close(&self, attempt: Option<Attempt>) -> Option<Closed> {
+        let mut state = self.state();
+        if attempt.is_some() && attempt != state.attempt {
+            return None;
+        }
+        state.open = false;
+        Some(state.closed())
+    }
+
+    /// The figures so far.
+    pub fn usage(&self) -> Usage {
+        self.state().meter.usage()
+    }
+
+    /// That attempt is given up, its pieces are void, and another will begin.
+    pub fn restarted(&self, attempt: Attempt) {
+        let mut state = self.state();
+        if state.phase != Phase::Running {
+            return;
+        }
+        let mut freed = 0;
+        for slot in &mut state.slots {
+            match slot {
+                Slot::Here(Entry::Chunk { attempt: of, piece, .. }) if *of <= attempt => {
+                    freed += piece.len() as u64 + SLOT_BYTES;
+                    *slot = Slot::Void;
+                }
+                Slot::Away { attempt: of, .. } if *of <= attempt => *slot = Slot::Void,
+                Slot::Here(_) | Slot::Away { .. } | Slot::EndAway { .. } | Slot::Void => {}
+            }
+        }
+        if state.attempt == Some(attempt) {
+            state.open = false;
+            state.result = None;
+        }
+        self.release(&mut state, freed);
+        state.slots.push(Slot::Here(Entry::Restarted { attempt }));
+        self.tell(state);
+    }
+
+    /// The intent's one end, as the accountant resolved it. The first one counts.
+    pub fn finish(&self, now: Time, end: End, message: Option<String>) {
+        let mut state = self.state();
+        if state.phase != Phase::Running {
+            return;
+        }
+        state.phase = Phase::Ended;
+        state.open = false;
+        let good = matches!(end.outcome, Outcome::Completed(_));
+        let slot = match state.result.take().filter(|_| good) {
+            Some(Body::Away(place)) => {
+                Slot::EndAway { ended: Arc::new(Ended { end, message, result: None }), place }
+            }
+            Some(Body::Here(result)) => {
+                let ended = Ended { end, message, result: Some(result) };
+                Slot::Here(Entry::End(Arc::new(ended)))
+            }
+            None => Slot::Here(Entry::End(Arc::new(Ended { end, message, result: None }))),
+        };
+        state.slots.push(slot);
+        self.tell(state);
+        self.shared.ended().push_back((now, self.id));
+    }
+
+    /// The resolution is synced; `receipt` is JSON.
+    pub fn settle(&self, receipt: Bytes) {
+        let mut state = self.state();
+        if state.phase == Phase::Ended {
+            state.phase = Phase::Over;
+            state.slots.push(Slot::Here(Entry::Settled(receipt)));
+            self.tell(state);
+        }
+    }
+
+    /// The end, if there was one, with its result.
+    pub fn ended(&self) -> io::Result<Option<Arc<Ended>>> {
+        let found = {
+            let state = self.state();
+            let at = state.slots.iter().rposition(Slot::is_end);
+            at.map(|at| state.find(at))
+        };
+        match found {
+            Some(Found::Entry(Entry::End(ended))) => Ok(Some(ended)),
+            Some(Found::Away(away)) => match self.fetch(away)? {
+                Entry::End(ended) => Ok(Some(ended)),
+                _ => Ok(None),
+            },
+            _ => Ok(None),
+        }
+    }
+
+    /// Out of the map: cursors come to their end.
+    pub(super) fn leave(&self) {
+        let mut state = self.state();
+        state.phase = Phase::Over;
+        state.open = false;
+        self.tell(state);
+    }
+
+    pub(super) fn changed(&self) -> tokio::sync::futures::Notified<'_> {
+        self.changed.notified()
+    }
+
+    pub(super) fn find(&self, at: usize) -> Found {
+        self.state().find(at)
+    }
+
+    pub(super) fn fetch(&self, away: Away) -> io::Result<Entry> {
+        let open = |attempt, seq| {
+            let name = record_name(self.id, attempt, seq);
+            self.shared.vault.open(&away.file, away.place, &name)
+        };
+        match away.what {
+            AwayWhat::Chunk { attempt, seq } => {
+                Ok(Entry::Chunk { attempt, seq, piece: open(attempt, seq)? })
+            }
+            AwayWhat::Result(ended) => {
+                // A result belongs to the intent: it is sealed under no attempt.
+                let result = Some(open(Attempt(0), RESULT_SEQ)?);
+                Ok(Entry::End(Arc::new(Ended { result, ..(*ended).clone() })))
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes the cursors, after the lock is free.
+    fn tell(&self, state: MutexGuard<'_, State>) {
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    fn release(&self, state: &mut State, bytes: u64) {
+        state.memory -= bytes;
+        self.shared.memory.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn reserve(&self, state: &mut State, bytes: u64) {
+        state.memory += bytes;
+        self.shared.memory.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Room for a piece, or nothing changed. What is older than the newest half window goes to
+    /// disk, so that readers at the end of the stream read from memory.
+    fn make_room(&self, state: &mut State, bytes: u64) -> Result<(), ChunkError> {
+        if state.taken + bytes > self.shared.limits.bytes_each {
+            return Err(ChunkError::Full);
+        }
+        let memory_each = self.shared.memory_each();
+        if state.memory + bytes + SLOT_BYTES > memory_each {
+            self.spill(state, memory_each / 2)?;
+        }
+        state.taken += bytes;
+        self.reserve(state, bytes + SLOT_BYTES);
+        Ok(())
+    }
+
+    /// A result too large for memory goes to disk at once.
+    fn keep(
+        &self,
+        state: &mut State,
+        attempt: Attempt,
+        result: Bytes,
+    ) -> Result<Body, ChunkError> {
+        let bytes = result.len() as u64;
+        if state.taken + bytes > self.shared.limits.bytes_each {
+            return Err(ChunkError::Full);
+        }
+        if bytes <= self.shared.memory_each() {
+            self.make_room(state, bytes)?;
+            return Ok(Body::Here(result));
+        }
+        let _ = attempt;
+        state.taken += bytes;
+        let pieces = [(Attempt(0), RESULT_SEQ, result)];
+        let places = self.write(state, &pieces)?;
+        places.first().map(|place| Body::Away(*place)).ok_or(ChunkError::Full)
+    }
+
+    /// Moves the oldest pieces to disk until at most `target` bytes are in memory.
+    fn spill(&self, state: &mut State, target: u64) -> Result<(), ChunkError> {
+        let mut left = state.memory;
+        let mut pieces = Vec::new();
+        let mut at = state.spilled_to;
+        while let Some(slot) = state.slots.get(at).filter(|_| left > target) {
+            if let Slot::Here(Entry::Chunk { attempt, seq, piece }) = slot {
+                left -= piece.len() as u64 + SLOT_BYTES;
+                pieces.push((*attempt, *seq, piece.clone()));
+            }
+            at += 1;
+        }
+        if pieces.is_empty() {
+            return Ok(());
+        }
+        let places = self.write(state, &pieces)?;
+        let mut places = pieces.iter().zip(places);
+        for slot in state.slots.iter_mut().take(at).skip(state.spilled_to) {
+            if matches!(slot, Slot::Here(Entry::Chunk { .. }))
+                && let Some(((attempt, seq, _), place)) = places.next()
+            {
+                *slot = Slot::Away { attempt: *attempt, seq: *seq, place };
+            }
+        }
+        state.spilled_to = at;
+        let freed = state.memory - left;
+        self.release(state, freed);
+        Ok(())
+    }
+
+    /// Seals and writes, all or nothing. A disk that fails counts as full.
+    fn write(
+        &self,
+        state: &mut State,
+        pieces: &[(Attempt, u64, Bytes)],
+    ) -> Result<Vec<Place>, ChunkError> {
+        let needed: u64 = pieces.iter().map(|(_, _, piece)| sealed_bytes(piece.len())).sum();
+        let disk = &self.shared.disk;
+        if disk.fetch_add(needed, Ordering::Relaxed) + needed > self.shared.limits.disk_total {
+            disk.fetch_sub(needed, Ordering::Relaxed);
+            return Err(ChunkError::Full);
+        }
+        let written = self.try_write(state, pieces);
+        if written.is_err() {
+            disk.fetch_sub(needed, Ordering::Relaxed);
+        } else {
+            state.file_bytes += needed;
+        }
+        written.map_err(|_| ChunkError::Full)
+    }
+
+    fn try_write(
+        &self,
+        state: &mut State,
+        pieces: &[(Attempt, u64, Bytes)],
+    ) -> io::Result<Vec<Place>> {
+        let file = match &state.file {
+            Some(file) => Arc::clone(file),
+            None => Arc::clone(state.file.insert(Arc::new(self.shared.vault.file()?))),
+        };
+        let mut buffer = Vec::new();
+        let start = state.file_bytes;
+        let places = pieces.iter().map(|(attempt, seq, piece)| {
+            let name = record_name(self.id, *attempt, *seq);
+            self.shared.vault.seal(&mut buffer, start, &name, piece)
+        });
+        let places = places.collect::<io::Result<Vec<_>>>()?;
+        file.write_all_at(&buffer, start)?;
+        Ok(places)
+    }
+}
+
+impl Drop for IntentStream {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.shared.memory.fetch_sub(state.memory + STREAM_BYTES, Ordering::Relaxed);
+        self.shared.disk.fetch_sub(state.file_bytes, Ordering::Relaxed);
+    }
+}
+
+impl State {
+    fn closed(&self) -> Closed {
+        let delivered = self.next_seq > 0;
+        Closed { attempt: self.attempt, usage: self.meter.usage(), delivered }
+    }
+
+    fn find(&self, at: usize) -> Found {
+        let away = |place: Place, what: AwayWhat| match &self.file {
+            Some(file) => Found::Away(Away { file: Arc::clone(file), place, what }),
+            // Cannot be: a place is only known once the file was written.
+            None => Found::Void,
+        };
+        match self.slots.get(at) {
+            Some(Slot::Here(entry)) => Found::Entry(entry.clone()),
+            Some(Slot::Away { attempt, seq, place }) => {
+                away(*place, AwayWhat::Chunk { attempt: *attempt, seq: *seq })
+            }
+            Some(Slot::EndAway { ended, place }) => {
+                away(*place, AwayWhat::Result(Arc::clone(ended)))
+            }
+            Some(Slot::Void) => Found::Void,
+            None if self.phase == Phase::Over => Found::Over,
+            None => Found::NothingYet,
+        }
+    }
+}
+
+impl Slot {
+    fn is_piece(&self, attempt: Attempt, seq: u64) -> bool {
+        match self {
+            Self::Here(Entry::Chunk { attempt: a, seq: s, .. })
+            | Self::Away { attempt: a, seq: s, .. } => (*a, *s) == (attempt, seq),
+            Self::Here(_) | Self::EndAway { .. } | Self::Void => false,
+        }
+    }
+
+    fn is_end(&self) -> bool {
+        matches!(self, Self::Here(Entry::End(_)) | Self::EndAway { .. })
+    }
+}
+
+/// What binds a sealed record to its place.
+fn record_name(intent: IntentId, attempt: Attempt, seq: u64) -> [u8; 32] {
+    let mut name = [0; 32];
+    name[..16].copy_from_slice(&intent.0);
+    name[16..24].copy_from_slice(&attempt.0.to_be_bytes());
+    name[24..].copy_from_slice(&seq.to_be_bytes());
+    name
+}

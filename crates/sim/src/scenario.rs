@@ -1,0 +1,171 @@
+//! What is played: where services live, who there is, what is asked, what breaks. Every bound and
+//! constant of the simulator stands here.
+
+use std::collections::BTreeMap;
+
+use mtor_types::NodeId;
+use mtor_types::message::Service;
+
+use crate::rng::Rng;
+
+/// Virtual time at which a run begins: 2026-01-01, so that days and wall clocks look real.
+pub(crate) const START_MS: u64 = 1_767_225_600_000;
+/// Faults and new work happen within this long.
+pub(crate) const STORM_MS: u64 = 30_000;
+/// After the storm everything must have ended within this long: the longest deadline, a lease, the
+/// hold's grace, and room.
+pub(crate) const CALM_MS: u64 = 120_000;
+/// A realm is quiet when nothing is open for longer than every repetition.
+pub(crate) const QUIET_MS: u64 = 12_000;
+/// How often the quiet is looked for.
+pub(crate) const CHECK_MS: u64 = 1_000;
+/// After this long without faults, nobody may need the hold's own expiry any more.
+pub(crate) const HEALED_MS: u64 = 45_000;
+/// Steps of one run at most: a run that needs more is a livelock.
+pub(crate) const STEPS_MAX: u64 = 2_000_000;
+/// A lost worker's work must be given up this long after its last sign of life, in a healthy node.
+pub(crate) const LEASE_LATE_MS: u64 = 200;
+/// What one chunk may bill at most: the edge's own bound.
+pub(crate) const UNITS_PER_CHUNK: u64 = 2;
+/// Batches that wait for their sync; beyond it new work is refused.
+pub(crate) const UNSYNCED_MAX: usize = 64;
+/// How long an edge waits for an answer to an `Attach` before it asks again.
+pub(crate) const ATTACH_REPEAT_MS: u64 = 700;
+/// A client that lost its connection asks again after about this long.
+pub(crate) const CLIENT_RETRY_MS: u64 = 1_500;
+/// The longest deadline a client gives.
+pub(crate) const DEADLINE_MS: u64 = 25_000;
+/// Snapshots a disk keeps, so that recovery from an older one is tried too.
+pub(crate) const SNAPSHOTS_MAX: usize = 4;
+
+/// Where the four services live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topology {
+    /// One node, as `mtor up` runs it.
+    Whole,
+    /// Each service a node of its own.
+    Split,
+    /// Event Processor with Accountant, Router with Registry.
+    Pairs,
+}
+
+impl Topology {
+    pub const ALL: [Self; 3] = [Self::Whole, Self::Split, Self::Pairs];
+
+    /// The name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Split => "split",
+            Self::Pairs => "pairs",
+        }
+    }
+
+    pub(crate) fn places(self) -> BTreeMap<Service, NodeId> {
+        let nodes = match self {
+            Self::Whole => [0, 0, 0, 0],
+            Self::Split => [0, 1, 2, 3],
+            Self::Pairs => [0, 0, 1, 1],
+        };
+        Service::ALL.into_iter().zip(nodes.map(NodeId)).collect()
+    }
+
+    pub(crate) fn nodes(self) -> u16 {
+        match self {
+            Self::Whole => 1,
+            Self::Split => 4,
+            Self::Pairs => 2,
+        }
+    }
+}
+
+/// The size and the roughness of a run. What exactly happens follows from the seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scenario {
+    pub topology: Topology,
+    pub accounts: u32,
+    pub workers: u32,
+    pub intents: u32,
+    /// Only this many of the seed's faults happen; fewer shrink a failure.
+    pub faults: u32,
+    /// Everybody is well behaved, and all work comes at once: to measure fairness.
+    pub steady: bool,
+}
+
+impl Scenario {
+    /// Everything that can go wrong.
+    pub const fn stormy(topology: Topology) -> Self {
+        Self { topology, accounts: 5, workers: 4, intents: 70, faults: 14, steady: false }
+    }
+
+    /// Bad workers and impatient clients, but nothing breaks.
+    pub const fn calm(topology: Topology) -> Self {
+        Self { faults: 0, ..Self::stormy(topology) }
+    }
+
+    /// Backlogged accounts and steady workers.
+    pub const fn steady(topology: Topology) -> Self {
+        Self { topology, accounts: 4, workers: 3, intents: 240, faults: 0, steady: true }
+    }
+}
+
+/// One thing that goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The process ends at once; the unsynced tail is lost.
+    Crash { node: NodeId, down_ms: u64 },
+    /// The process ends right after the next sync, with only some of what waited for it released.
+    CrashAfterSync { node: NodeId, down_ms: u64 },
+    /// Syncs take long.
+    SlowDisk { node: NodeId, for_ms: u64 },
+    /// Appends fail and are tried again.
+    FailingDisk { node: NodeId, for_ms: u64 },
+    /// Nothing passes between two nodes; one way if `one_way`.
+    Partition { from: NodeId, to: NodeId, one_way: bool, for_ms: u64 },
+    /// Half of everything is lost.
+    Lossy { for_ms: u64 },
+    /// The worker's process ends: what it held is gone.
+    Kill { worker: usize, down_ms: u64 },
+    /// The worker hangs, its connection stays open.
+    Freeze { worker: usize, for_ms: u64 },
+    /// The worker's connection breaks; it works on.
+    Break { worker: usize, for_ms: u64 },
+    Drain { worker: usize, for_ms: u64 },
+    /// The sysop bans a worker for a while.
+    Ban { worker: usize, for_ms: u64 },
+}
+
+/// The faults of a seed, in order of time.
+pub(crate) fn faults(scenario: &Scenario, seed: u64) -> Vec<(u64, Fault)> {
+    // Long waits are rare but real: they outlast memories such as the accountant's of ends.
+    fn long(rng: &mut Rng) -> u64 {
+        let most = if rng.per_cent(10) { 12_000 } else { 3_000 };
+        rng.between(50, most)
+    }
+    let mut faults = Vec::new();
+    for number in 0..scenario.faults {
+        // A stream of its own each, so that leaving one out does not change the others.
+        let mut rng = Rng::new(seed, 1_000_u64.saturating_add(u64::from(number)));
+        let node = NodeId(u16::try_from(rng.between(0, 99)).unwrap_or_default() % scenario.topology.nodes());
+        let other = NodeId(u16::try_from(rng.between(0, 99)).unwrap_or_default() % scenario.topology.nodes());
+        let worker = rng.index(usize::try_from(scenario.workers).unwrap_or(usize::MAX));
+        let at = rng.between(500, STORM_MS);
+        let for_ms = long(&mut rng);
+        let fault = match rng.between(0, 13) {
+            0 | 1 => Fault::Crash { node, down_ms: for_ms },
+            2 | 3 => Fault::CrashAfterSync { node, down_ms: for_ms },
+            4 => Fault::SlowDisk { node, for_ms },
+            5 => Fault::FailingDisk { node, for_ms },
+            6 => Fault::Partition { from: node, to: other, one_way: rng.per_cent(50), for_ms },
+            7 => Fault::Lossy { for_ms },
+            8 => Fault::Kill { worker, down_ms: for_ms },
+            9 => Fault::Freeze { worker, for_ms },
+            10 | 11 => Fault::Break { worker, for_ms },
+            12 => Fault::Drain { worker, for_ms },
+            _ => Fault::Ban { worker, for_ms },
+        };
+        faults.push((at, fault));
+    }
+    faults.sort_by_key(|(at, _)| *at);
+    faults
+}

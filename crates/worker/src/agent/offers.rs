@@ -1,0 +1,137 @@
+//! What all executors offer together, and which of them takes an assignment.
+
+use std::collections::BTreeMap;
+
+use mtor_types::Price;
+use mtor_types::worker::{FailCode, Offer};
+
+use crate::leases::{End, Leases, SlotOf};
+use crate::limits;
+
+pub(super) struct Offers {
+    /// By executor; `None` until it has said something.
+    said: Vec<Option<Vec<Offer>>>,
+    prices: BTreeMap<String, Price>,
+}
+
+impl Offers {
+    pub(super) fn new(executors: usize, prices: BTreeMap<String, Price>) -> Self {
+        Self { said: vec![None; executors], prices }
+    }
+
+    /// True if the realm should hear of it.
+    pub(super) fn set(&mut self, executor: usize, offers: Result<Vec<Offer>, String>) -> bool {
+        let Some(said) = self.said.get_mut(executor) else { return false };
+        let offers = offers.unwrap_or_default();
+        let first = said.is_none();
+        let changed = said.as_ref() != Some(&offers);
+        *said = Some(offers);
+        first || changed
+    }
+
+    /// Every executor has said what it can do, or has failed.
+    pub(super) fn is_full(&self) -> bool {
+        self.said.iter().all(Option::is_some)
+    }
+
+    /// One offer for each intent and model: the slots of several executors are added.
+    pub(super) fn list(&self) -> Vec<Offer> {
+        let mut list: Vec<Offer> = Vec::new();
+        for offer in self.said.iter().flatten().flatten() {
+            let same =
+                |other: &&mut Offer| other.intent == offer.intent && other.model == offer.model;
+            if let Some(other) = list.iter_mut().find(same) {
+                other.slots =
+                    (other.slots.saturating_add(offer.slots)).min(limits::SLOTS_PER_OFFER_MAX);
+                other.context = match (other.context, offer.context) {
+                    (Some(one), Some(two)) => Some(one.min(two)),
+                    (one, two) => one.or(two),
+                };
+            } else {
+                let price = self.prices.get(&offer.intent).copied();
+                list.push(Offer { price, ..offer.clone() });
+            }
+        }
+        if list.len() > limits::OFFERS_MAX {
+            tracing::warn!(
+                offers = list.len(),
+                "more offers than a realm takes: the last are left out"
+            );
+            list.truncate(limits::OFFERS_MAX);
+        }
+        list
+    }
+
+    /// The first executor with a free slot for it.
+    pub(super) fn slot_for(
+        &self,
+        intent: &str,
+        model: Option<&str>,
+        leases: &Leases,
+    ) -> Result<SlotOf, End> {
+        let mut offered = false;
+        for (executor, offers) in self.said.iter().enumerate() {
+            let fits = |offer: &&Offer| {
+                offer.intent == intent && (model.is_none() || offer.model.as_deref() == model)
+            };
+            for offer in offers.iter().flatten().filter(fits) {
+                offered = true;
+                let slot =
+                    SlotOf { executor, intent: offer.intent.clone(), model: offer.model.clone() };
+                if leases.running(&slot) < offer.slots {
+                    return Ok(slot);
+                }
+            }
+        }
+        Err(if offered {
+            End::backend("all slots of this worker are taken")
+        } else {
+            End::fail(FailCode::Unsupported, "this worker does not offer that now", true)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offer(intent: &str, model: Option<&str>, slots: u32, context: Option<u32>) -> Offer {
+        Offer { intent: intent.into(), model: model.map(Into::into), slots, price: None, context }
+    }
+
+    #[test]
+    fn the_same_offer_of_two_executors_is_one() {
+        let price = Price { amount: mtor_types::Amount::from_u64(3), per: 10 };
+        let mut offers = Offers::new(3, BTreeMap::from([("chat".into(), price)]));
+        assert!(offers.set(0, Ok(vec![offer("chat", Some("m"), 2, Some(4096))])));
+        assert!(offers.set(
+            1,
+            Ok(vec![offer("chat", Some("m"), 3, Some(2048)), offer("echo", None, 1, None)])
+        ));
+        assert!(!offers.is_full());
+        assert!(offers.set(2, Err("down".into())));
+        assert!(offers.is_full());
+        assert!(!offers.set(2, Err("still down".into())));
+        let list = offers.list();
+        assert_eq!(list.len(), 2);
+        assert_eq!((list[0].slots, list[0].context, list[0].price), (5, Some(2048), Some(price)));
+        assert_eq!(list[1].price, None);
+    }
+
+    #[test]
+    fn an_assignment_goes_where_it_is_offered() {
+        let mut offers = Offers::new(2, BTreeMap::new());
+        offers.set(1, Ok(vec![offer("chat", Some("m"), 1, None)]));
+        let leases = Leases::default();
+        let slot =
+            |intent, model| offers.slot_for(intent, model, &leases).map(|slot| slot.executor);
+        assert_eq!(slot("chat", Some("m")).ok(), Some(1));
+        assert_eq!(slot("chat", None).ok(), Some(1));
+        for (intent, model) in [("chat", Some("x")), ("embed", None)] {
+            assert!(matches!(
+                slot(intent, model),
+                Err(End::Fail { code: FailCode::Unsupported, .. })
+            ));
+        }
+    }
+}
