@@ -1,1 +1,32 @@
 //! The public API of a realm as a Rust client.
+//!
+//! One [`Client`] is one realm's address and, mostly, one key. Each family of paths is a file of
+//! its own; [`IntentStream`] follows one intent over as many connections as that takes.
+//!
+//! Invariants: a key stands in a header only, never in an address, and is never shown by `Debug`;
+//! every answer is bounded in bytes and in time; what the realm refuses comes back with the
+//! realm's own code and words; fields that a newer realm adds are ignored, never an error.
+//! Absences: it reads no environment and no file, remembers nothing, retries nothing but the
+//! connection of a stream, and prints nothing.
+
+mod accounts;
+mod address;
+mod catalogue;
+mod client;
+mod error;
+mod event;
+mod intents;
+mod limits;
+mod sse;
+mod stream;
+mod sysop;
+
+pub use accounts::{Account, Balance, Guest, Key, NewKey, Transfer, WorkerToken};
+pub use catalogue::{Model, PoolRow, UnitPrice};
+pub use client::{Client, Page};
+pub use error::ClientError;
+pub use event::{Begun, Bill, Chunk, Done, Event, EventKind, Lost, Money, Starts, Waits};
+pub use intents::{Accepted, Intent, IntentView, Quote};
+pub use sse::{SseError, SseMessage, SseParser};
+pub use stream::IntentStream;
+pub use sysop::{AccountRow, Health, IntentRow, WorkerRow};

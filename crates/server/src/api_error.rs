@@ -109,6 +109,10 @@ impl ApiError {
         Self::new(Code::NotFound, format!("no such {what}, or it is not yours"))
     }
 
+    pub fn method_not_allowed() -> Self {
+        Self::new(Code::MethodNotAllowed, "this path does not take that method")
+    }
+
     pub fn gone() -> Self {
         Self::new(
             Code::Gone,

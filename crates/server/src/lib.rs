@@ -1,8 +1,18 @@
 //! The shell of a realm: sockets, timers and keys around the core.
+//!
+//! Invariants: no rule of fairness or money is decided here; a payload is never logged; nothing
+//! that the core calls durable leaves before its batch is synced.
 
 pub mod admission;
 pub mod api_error;
+pub mod edge;
+mod http;
 pub mod identity;
 pub mod manifests;
+pub mod realm;
 pub mod receipts;
+pub mod sessions;
+pub mod shell;
 pub mod streams;
+
+pub use realm::{OpenError, Realm, RealmOptions};

@@ -3,8 +3,8 @@
 
 use std::collections::VecDeque;
 
-use mtor_core::node::{NodeConfig, NodeState};
 use mtor_core::Node;
+use mtor_core::node::{NodeConfig, NodeState};
 use mtor_types::Digest;
 use mtor_types::fact::Batch;
 
@@ -73,7 +73,12 @@ impl Disk {
 
     /// A node from a snapshot (`pick` chooses which; beyond them: from nothing) and the log up to
     /// `upto`. Its state must have the digest that was recorded when that batch was closed.
-    pub(crate) fn recover(&self, config: NodeConfig, pick: usize, upto: u64) -> Result<Node, String> {
+    pub(crate) fn recover(
+        &self,
+        config: NodeConfig,
+        pick: usize,
+        upto: u64,
+    ) -> Result<Node, String> {
         let usable = self.snapshots.iter().filter(|(batch, _)| *batch <= upto).nth(pick);
         let state = match usable {
             Some((_, bytes)) => NodeState::decode(bytes).map_err(|error| error.to_string())?,

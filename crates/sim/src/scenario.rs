@@ -31,6 +31,8 @@ pub(crate) const UNITS_PER_CHUNK: u64 = 2;
 pub(crate) const UNSYNCED_MAX: usize = 64;
 /// How long an edge waits for an answer to an `Attach` before it asks again.
 pub(crate) const ATTACH_REPEAT_MS: u64 = 700;
+/// An edge far from its router tells a session again after so many signs of life.
+pub(crate) const REATTACH_HEARTBEATS: u32 = 3;
 /// A client that lost its connection asks again after about this long.
 pub(crate) const CLIENT_RETRY_MS: u64 = 1_500;
 /// The longest deadline a client gives.
@@ -113,26 +115,60 @@ impl Scenario {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// The process ends at once; the unsynced tail is lost.
-    Crash { node: NodeId, down_ms: u64 },
+    Crash {
+        node: NodeId,
+        down_ms: u64,
+    },
     /// The process ends right after the next sync, with only some of what waited for it released.
-    CrashAfterSync { node: NodeId, down_ms: u64 },
+    CrashAfterSync {
+        node: NodeId,
+        down_ms: u64,
+    },
     /// Syncs take long.
-    SlowDisk { node: NodeId, for_ms: u64 },
+    SlowDisk {
+        node: NodeId,
+        for_ms: u64,
+    },
     /// Appends fail and are tried again.
-    FailingDisk { node: NodeId, for_ms: u64 },
+    FailingDisk {
+        node: NodeId,
+        for_ms: u64,
+    },
     /// Nothing passes between two nodes; one way if `one_way`.
-    Partition { from: NodeId, to: NodeId, one_way: bool, for_ms: u64 },
+    Partition {
+        from: NodeId,
+        to: NodeId,
+        one_way: bool,
+        for_ms: u64,
+    },
     /// Half of everything is lost.
-    Lossy { for_ms: u64 },
+    Lossy {
+        for_ms: u64,
+    },
     /// The worker's process ends: what it held is gone.
-    Kill { worker: usize, down_ms: u64 },
+    Kill {
+        worker: usize,
+        down_ms: u64,
+    },
     /// The worker hangs, its connection stays open.
-    Freeze { worker: usize, for_ms: u64 },
+    Freeze {
+        worker: usize,
+        for_ms: u64,
+    },
     /// The worker's connection breaks; it works on.
-    Break { worker: usize, for_ms: u64 },
-    Drain { worker: usize, for_ms: u64 },
+    Break {
+        worker: usize,
+        for_ms: u64,
+    },
+    Drain {
+        worker: usize,
+        for_ms: u64,
+    },
     /// The sysop bans a worker for a while.
-    Ban { worker: usize, for_ms: u64 },
+    Ban {
+        worker: usize,
+        for_ms: u64,
+    },
 }
 
 /// The faults of a seed, in order of time.
@@ -146,8 +182,12 @@ pub(crate) fn faults(scenario: &Scenario, seed: u64) -> Vec<(u64, Fault)> {
     for number in 0..scenario.faults {
         // A stream of its own each, so that leaving one out does not change the others.
         let mut rng = Rng::new(seed, 1_000_u64.saturating_add(u64::from(number)));
-        let node = NodeId(u16::try_from(rng.between(0, 99)).unwrap_or_default() % scenario.topology.nodes());
-        let other = NodeId(u16::try_from(rng.between(0, 99)).unwrap_or_default() % scenario.topology.nodes());
+        let node = NodeId(
+            u16::try_from(rng.between(0, 99)).unwrap_or_default() % scenario.topology.nodes(),
+        );
+        let other = NodeId(
+            u16::try_from(rng.between(0, 99)).unwrap_or_default() % scenario.topology.nodes(),
+        );
         let worker = rng.index(usize::try_from(scenario.workers).unwrap_or(usize::MAX));
         let at = rng.between(500, STORM_MS);
         let for_ms = long(&mut rng);

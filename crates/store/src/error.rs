@@ -60,29 +60,32 @@ impl StoreError {
 
     pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
         let path = path.to_path_buf();
-        match source.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                Self::Full { path, source: source.into() }
-            }
-            _ => Self::Io { path, source: source.into() },
+        if let std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded = source.kind() {
+            return Self::Full { path, source: source.into() };
         }
+        Self::Io { path, source: source.into() }
     }
 
     /// `batch` is where reading had come to.
     pub(crate) fn sqlite(path: &Path, batch: u64, source: rusqlite::Error) -> Self {
-        let damaged =
-            |why| Self::Damaged { path: path.to_path_buf(), batch, why };
+        let damaged = |why| Self::Damaged { path: path.to_path_buf(), batch, why };
         if let rusqlite::Error::FromSqlConversionFailure(..)
         | rusqlite::Error::InvalidColumnType(..)
         | rusqlite::Error::IntegralValueOutOfRange(..) = source
         {
             return damaged("a row has the wrong shape");
         }
+        // Our statements never change: one that SQLite cannot understand means another schema.
+        if let rusqlite::Error::SqlInputError { .. } = source {
+            return damaged("the schema is malformed");
+        }
         let path = path.to_path_buf();
         match source.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full { path, source: source.into() },
             Some(ErrorCode::DatabaseCorrupt) => damaged("a page is malformed"),
-            Some(ErrorCode::NotADatabase) => damaged("the header is malformed"),
+            Some(ErrorCode::NotADatabase | ErrorCode::Unknown) => {
+                damaged("the header is malformed")
+            }
             _ => Self::Io { path, source: source.into() },
         }
     }

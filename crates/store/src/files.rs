@@ -20,13 +20,12 @@ pub(crate) fn sync_dir(path: &Path) -> Result<(), StoreError> {
 }
 
 /// A new file for nobody but this user, with these parts in it, synced. What stood there is lost.
-pub(crate) fn write_synced(path: &Path, parts: &[&[u8]]) -> Result<File, StoreError> {
+pub(crate) fn write_synced(path: &Path, parts: &[&[u8]]) -> Result<(), StoreError> {
     let write = || {
         let mut options = OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
         parts.iter().try_for_each(|part| file.write_all(part))?;
-        file.sync_all()?;
-        Ok(file)
+        file.sync_all()
     };
     write().map_err(|source| StoreError::io(path, source))
 }

@@ -25,10 +25,8 @@ mod sqlite;
 pub use blobs::{BlobKind, BlobName, BlobStore};
 pub use error::{Holder, StoreError};
 pub use lock::DataDir;
-pub use log::memory::MemoryLog;
-pub use log::snapshot::{Snapshot, Snapshots};
-pub use log::sqlite::SqliteLog;
-pub use log::{Encoded, Log, decode_batch, encode_batch};
-pub use read::reader::{Direction, IntentRow, Reader, Readers, TransferRow};
-pub use read::tables::ReadTables;
+pub use log::{
+    Encoded, Log, MemoryLog, Snapshot, Snapshots, SqliteLog, decode_batch, encode_batch,
+};
+pub use read::{ReadTables, Reader};
 pub use sqlite::Tuning;

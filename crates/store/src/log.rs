@@ -6,12 +6,14 @@ use mtor_types::fact::Batch;
 
 use crate::error::StoreError;
 
-pub mod memory;
-pub mod snapshot;
-pub mod sqlite;
+mod memory;
+mod snapshot;
+pub(crate) mod sqlite;
 mod wal;
 
-use snapshot::Snapshot;
+pub use memory::MemoryLog;
+pub use snapshot::{Loaded, Snapshot, Snapshots};
+pub use sqlite::SqliteLog;
 
 /// The first byte of an encoded batch. A change of the encoding (not a new fact) raises it.
 const FORMAT: u8 = 1;
@@ -55,8 +57,7 @@ pub fn encode_batch(batch: &Batch) -> Encoded {
 
 /// The batch that was encoded. Damaged if it is another, or if bytes are left over.
 pub fn decode_batch(encoded: &Encoded) -> Result<Batch, StoreError> {
-    let damaged =
-        |why| StoreError::Damaged { path: "the log".into(), batch: encoded.number, why };
+    let damaged = |why| StoreError::Damaged { path: "the log".into(), batch: encoded.number, why };
     let (format, body) = encoded.bytes.split_first().ok_or_else(|| damaged("it is empty"))?;
     if *format != FORMAT {
         return Err(StoreError::Newer {

@@ -146,3 +146,15 @@ pub enum Why {
     /// The edge no longer has the payload.
     PayloadGone,
 }
+
+impl Outcome {
+    /// The code that stands for an end that gave no result.
+    pub fn code(&self) -> Option<Code> {
+        match self {
+            Self::Completed(_) | Self::Refused => None,
+            Self::Failed(code) => Some(*code),
+            Self::Cancelled => Some(Code::Cancelled),
+            Self::Expired => Some(Code::Expired),
+        }
+    }
+}

@@ -239,6 +239,9 @@ pub enum Limited {
     Workers,
     Tokens,
     Messages,
+    Offers,
+    Slots,
+    Leases,
 }
 
 impl fmt::Display for Limited {
@@ -250,6 +253,9 @@ impl fmt::Display for Limited {
             Self::Workers => "workers",
             Self::Tokens => "enrolment tokens",
             Self::Messages => "unacknowledged messages",
+            Self::Offers => "offers of one worker",
+            Self::Slots => "slots of one offer",
+            Self::Leases => "leases in one message",
         })
     }
 }

@@ -101,7 +101,7 @@ impl Dialer {
     ) -> Result<Self, WorkerError> {
         let wrong = || WorkerError::Realm { url: realm.to_owned() };
         let (uri, address) = base_address(realm).ok_or_else(wrong)?;
-        if uri.path().trim_matches('/') != "" {
+        if !uri.path().trim_matches('/').is_empty() {
             return Err(wrong());
         }
         if name.is_empty() || name.len() > 64 {

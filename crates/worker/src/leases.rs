@@ -473,12 +473,11 @@ impl Leases {
         sent.push(Sent { key, outcome });
         let bytes = message.as_ref().map_or(0, Message::len);
         out.extend(message);
-        // A failure needs no acknowledgement: lost with its session, the lease is lost too.
-        if forget {
-            self.forget(key);
-        } else if lease.kept_bytes > limits::KEPT_PER_INTENT_MAX
-            || self.kept_bytes > limits::KEPT_MAX
-        {
+        // A failure needs no acknowledgement: lost with its session, the lease is lost too. What
+        // is above the bounds is not kept for one.
+        let above =
+            lease.kept_bytes > limits::KEPT_PER_INTENT_MAX || self.kept_bytes > limits::KEPT_MAX;
+        if forget || above {
             self.forget(key);
         }
         bytes
@@ -515,3 +514,6 @@ fn send_piece(
 pub(crate) fn backlog_share(bytes: usize) -> usize {
     bytes.clamp(1, limits::BACKLOG_BYTES_MAX)
 }
+
+#[cfg(test)]
+mod tests;

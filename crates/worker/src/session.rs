@@ -118,7 +118,7 @@ impl Session {
         // A busy writer must not keep heartbeat and reading from their turns: they come first.
         match self.poll_read(cx) {
             Poll::Pending if flushed => Poll::Ready(Event::Flushed),
-            read => read,
+            read @ (Poll::Pending | Poll::Ready(_)) => read,
         }
     }
 

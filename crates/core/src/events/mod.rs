@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use mtor_types::fact::{Asset, Fact};
-use mtor_types::intent::{End, EndRequest, IntentMeta, Outcome, Why};
+use mtor_types::intent::{End, EndRequest, IntentMeta, Outcome, Usage, Why};
 use mtor_types::message::{Message, Service};
 use mtor_types::rejection::{Limited, Rejection};
 use mtor_types::{Amount, Digest, IntentId, NodeId, Time};
@@ -134,7 +134,10 @@ impl EventProcessor {
     /// The edge stopped work on an intent, or saw it end.
     pub fn end(&mut self, turn: &mut Turn, request: EndRequest) -> Result<(), Rejection> {
         let Some(open) = self.open.get_mut(&request.intent) else {
-            return Err(Rejection::UnknownIntent);
+            // It is over, or was never opened, and yet somebody asks how it ended: a router that
+            // took it up again while its end was on the way must give it up.
+            self.disown(turn, request.intent);
+            return Ok(());
         };
         // A worker's failure may lead to another attempt; everything else is final at the edge and
         // is repeated until the accountant's answer.
@@ -271,10 +274,7 @@ impl EventProcessor {
     ) {
         let Some(open) = self.open.get_mut(&intent) else {
             // This edge restarted since: nobody was promised anything, nobody has the payload.
-            let usage = mtor_types::intent::Usage::default();
-            let why = Why::PayloadGone;
-            let request = EndRequest { intent, attempt: None, why, usage, delivered: false };
-            turn.send(Service::Router, Message::End(request));
+            self.disown(turn, intent);
             return;
         };
         open.heard = turn.now;
@@ -296,6 +296,13 @@ impl EventProcessor {
         } else {
             turn.now(effect);
         }
+    }
+
+    /// Tells the router that nobody here waits for that intent.
+    fn disown(&self, turn: &mut Turn, intent: IntentId) {
+        let (why, usage) = (Why::PayloadGone, Usage::default());
+        let request = EndRequest { intent, attempt: None, why, usage, delivered: false };
+        turn.send(Service::Router, Message::End(request));
     }
 
     fn resolved(&mut self, turn: &mut Turn, mut end: End, rejection: Option<Rejection>) {

@@ -178,11 +178,16 @@ impl Node {
     pub fn check_invariants(&self) -> Result<(), String> {
         self.accountant.check_invariants()?;
         self.events.check_invariants()?;
+        self.registry.check_invariants()?;
         self.router.check_invariants()
     }
 
+    /// Time stands still within a batch, so that a replay, which knows only the batch's time,
+    /// reaches the same state.
     fn clock(&mut self, now: Time) {
-        self.turn.now = self.turn.now.max(now);
+        if self.turn.facts.is_empty() {
+            self.turn.now = self.turn.now.max(now);
+        }
     }
 
     fn decide(&mut self, command: Command) -> Result<(), Rejection> {

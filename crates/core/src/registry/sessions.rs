@@ -206,23 +206,23 @@ impl Registry {
 
 fn check_bounds(slots: &Slots) -> Result<(), Rejection> {
     if slots.offers.len() > limits::OFFERS_PER_WORKER_MAX {
-        return Err(too_many(limits::OFFERS_PER_WORKER_MAX));
+        return Err(too_many(limits::OFFERS_PER_WORKER_MAX, Limited::Offers));
     }
     if slots.offers.iter().any(|offer| offer.slots > limits::SLOTS_PER_OFFER_MAX) {
         let limit = u64::from(limits::SLOTS_PER_OFFER_MAX);
-        return Err(Rejection::LimitReached { what: Limited::Workers, limit });
+        return Err(Rejection::LimitReached { what: Limited::Slots, limit });
     }
     check_leases(&slots.leases)
 }
 
 fn check_leases(leases: &[LeaseClaim]) -> Result<(), Rejection> {
     if leases.len() > limits::LEASES_PER_MESSAGE_MAX {
-        return Err(too_many(limits::LEASES_PER_MESSAGE_MAX));
+        return Err(too_many(limits::LEASES_PER_MESSAGE_MAX, Limited::Leases));
     }
     Ok(())
 }
 
-fn too_many(most: usize) -> Rejection {
+fn too_many(most: usize, what: Limited) -> Rejection {
     let limit = u64::try_from(most).unwrap_or(u64::MAX);
-    Rejection::LimitReached { what: Limited::Workers, limit }
+    Rejection::LimitReached { what, limit }
 }

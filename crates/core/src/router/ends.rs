@@ -1,7 +1,7 @@
 //! How work stops: by the edge's word, by a lost worker, by a lost edge.
 
 use mtor_types::intent::{EndRequest, Outcome, Usage, Why};
-use mtor_types::message::{Message, ServedBy, Service};
+use mtor_types::message::{Message, Resolution, ServedBy, Service};
 use mtor_types::rejection::Code;
 use mtor_types::{Attempt, IntentId, NodeId, WorkerId};
 
@@ -17,7 +17,7 @@ impl Router {
     /// and a lost payload speak of the intent, whatever attempt runs by now.
     pub(super) fn end(&mut self, turn: &mut Turn, request: &EndRequest) {
         let intent = request.intent;
-        let Some(job) = self.jobs.get(&intent) else { return };
+        let Some(job) = self.jobs.get(&intent) else { return Self::end_unknown(turn, request) };
         let current = match &job.place {
             Place::Queued | Place::Adoptable { .. } => None,
             Place::Running(lease) => Some(lease.attempt),
@@ -41,6 +41,22 @@ impl Router {
                 self.stopped(turn, request, outcome);
             }
         }
+    }
+
+    /// An end of what is not here. This router may have restarted, and the intent with it may be
+    /// known to the accountant only: its hold must not wait for its expiry. If it was resolved
+    /// already the accountant says so again.
+    fn end_unknown(turn: &mut Turn, request: &EndRequest) {
+        let outcome = match request.why {
+            Why::Cancelled => Outcome::Cancelled,
+            Why::Expired => Outcome::Expired,
+            Why::PayloadGone => Outcome::Failed(Code::RealmRestarted),
+            // They speak of an attempt, and nobody may be paid for one that is not known here.
+            Why::Completed(_) | Why::WorkerFailed { .. } => return,
+        };
+        let (intent, usage) = (request.intent, Usage::default());
+        let resolution = Resolution { intent, outcome, usage, served: None, rejection: None };
+        turn.send(Service::Accountant, Message::Resolve(resolution));
     }
 
     /// Ends an intent whoever works on it: what was delivered is paid.

@@ -176,8 +176,8 @@ impl Engine {
             // The payer's limit ends before the answer starts: nothing is read, nothing billed.
             let usage = Usage { units: 0, input: 0, output: 0 };
             sequence.job.prompt.clear();
-            sequence.end(&self.outbox, Finish::Length, usage);
-            return self.inbox.finish(&sequence.key);
+            self.inbox.finish(&sequence.key);
+            return sequence.end(&self.outbox, Finish::Length, usage);
         }
         if let Some(slot) = self.slots.iter_mut().find(|slot| slot.is_none()) {
             self.cells_free -= sequence.job.cells();
@@ -185,14 +185,15 @@ impl Engine {
         }
     }
 
-    /// Empties a slot and its cache.
-    fn free(&mut self, slot: usize) {
-        let Some(sequence) = self.slots.get_mut(slot).and_then(Option::take) else { return };
+    /// Empties a slot and its cache; gives what was in it.
+    fn free(&mut self, slot: usize) -> Option<Sequence> {
+        let sequence = self.slots.get_mut(slot).and_then(Option::take)?;
         let cleared = u32::try_from(slot)
             .is_ok_and(|id| self.context.clear_kv_cache_seq(Some(id), None, None).unwrap_or(false));
         assert!(cleared, "a whole sequence can always be removed");
         self.cells_free += sequence.job.cells();
         self.inbox.finish(&sequence.key);
+        Some(sequence)
     }
 
     /// Stops the revoked without a word and the late with a reason.
@@ -211,8 +212,9 @@ impl Engine {
                     ),
                     false,
                 );
-                self.outbox.fail(&sequence.key, &refusal);
-                self.free(slot);
+                if let Some(late) = self.free(slot) {
+                    self.outbox.fail(&late.key, &refusal);
+                }
             }
         }
     }
@@ -228,10 +230,10 @@ impl Engine {
         self.drop_unwanted();
         for slot in 0..self.slots.len() {
             if let Some(finish) = self.advance(slot)? {
-                let Some(sequence) = &mut self.slots[slot] else { continue };
+                // Freed before it is told: who reads the end may assign the next at once.
+                let Some(mut sequence) = self.free(slot) else { continue };
                 let usage = sequence.usage();
                 sequence.end(&self.outbox, finish, usage);
-                self.free(slot);
             }
         }
         Ok(())
@@ -295,11 +297,11 @@ impl Engine {
     /// A failed decode leaves the cache in doubt: everybody starts again elsewhere.
     fn fail_all(&mut self, error: &anyhow::Error) {
         let refusal = Refusal::backend(format!("llama.cpp failed: {error}; try again"), true);
+        self.context.clear_kv_cache();
         for sequence in self.slots.iter_mut().filter_map(Option::take) {
             self.cells_free += sequence.job.cells();
-            self.outbox.fail(&sequence.key, &refusal);
             self.inbox.finish(&sequence.key);
+            self.outbox.fail(&sequence.key, &refusal);
         }
-        self.context.clear_kv_cache();
     }
 }

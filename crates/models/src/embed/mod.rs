@@ -116,12 +116,14 @@ fn tokenizer(path: &Path) -> anyhow::Result<Tokenizer> {
 impl Worker {
     fn run(&mut self) {
         while let Some((key, job)) = self.inbox.take() {
-            match self.serve(&key, &job) {
+            let served = self.serve(&key, &job);
+            // Freed before it is told: who reads the end may assign the next at once.
+            self.inbox.finish(&key);
+            match served {
                 Ok(Some((usage, result))) => self.outbox.complete(&key, usage, &result),
                 Ok(None) => {}
                 Err(refusal) => self.outbox.fail(&key, &refusal),
             }
-            self.inbox.finish(&key);
             if self.outbox.is_broken() {
                 return;
             }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::program::{Program, user};
+use mtor_models::chat::WAITING_MAX;
 use serde_json::{Value, json};
 
 const STORY: &str = "Write a long story about a lighthouse keeper and a whale.";
@@ -206,26 +207,37 @@ fn four_streams_progress_together() {
 
 #[test]
 fn more_requests_than_slots_wait_and_beyond_the_bound_are_refused() {
-    let mut program = Program::start(&["--chat-context", "512", "--chat-slots", "1"]);
-    let count = mtor_models::chat::WAITING_MAX + 8;
-    for index in 0..count {
-        program.assign(&index.to_string(), "chat", &story(2), &json!({"stream": false}));
+    let mut program = Program::start(&["--chat-context", "2048", "--chat-slots", "1"]);
+    program.assign("long", "chat", &story(1_900), &Value::Null);
+    program.next_of("long");
+    let waiting: Vec<String> = (0..WAITING_MAX).map(|index| format!("waiting {index}")).collect();
+    for intent in &waiting {
+        program.assign(intent, "chat", &story(2), &Value::Null);
     }
-    let (mut completed, mut refused) = (0, 0);
-    for _ in 0..count {
-        let event = program.next();
-        if event["type"] == "mtor.worker.fail.v1" {
-            assert_eq!(
-                (&event["data"]["code"], &event["data"]["retry"]),
-                (&json!("backend"), &json!(true))
-            );
-            refused += 1;
-        } else {
-            completed += 1;
-        }
+    let refused = program.ask("one too many", "chat", &story(2), &Value::Null);
+    assert_eq!((refused.code(), &refused.end["retry"]), ("backend", &json!(true)));
+    for intent in waiting.iter().skip(1) {
+        program.revoke(intent);
     }
-    assert!(completed >= mtor_models::chat::WAITING_MAX, "{completed} completed");
-    assert!(refused >= 1, "{refused} refused");
+    program.revoke("long");
+    assert_eq!(program.answer(&waiting[0]).usage("output"), 2);
+    assert_eq!(program.ask("after", "chat", &story(2), &Value::Null).usage("output"), 2);
+}
+
+#[test]
+fn requests_that_fill_the_cache_together_run_one_after_the_other() {
+    // Two slots share 1,024 cells; each of these may need 900 of them.
+    let mut program = Program::start(&["--chat-context", "1024", "--chat-slots", "2"]);
+    for intent in ["a", "b"] {
+        let body = json!({"messages": user("Hi"), "temperature": 0, "max_tokens": 870});
+        program.assign(intent, "chat", &body, &Value::Null);
+    }
+    let mut intents = Vec::new();
+    while intents.last() != Some(&json!("b")) {
+        intents.push(program.next()["data"]["intent"].clone());
+    }
+    assert_eq!(program.answer_from("b", 1).finish_reason(), "stop");
+    assert!(intents.iter().filter(|intent| **intent == "a").count() > 2);
 }
 
 #[test]

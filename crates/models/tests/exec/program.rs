@@ -148,13 +148,18 @@ impl Program {
 
     /// All events of one intent up to its end.
     pub(crate) fn answer(&mut self, intent: &str) -> Answer {
+        self.answer_from(intent, 0)
+    }
+
+    /// As `answer`, when the first `seen` chunks were read already.
+    pub(crate) fn answer_from(&mut self, intent: &str, seen: usize) -> Answer {
         let mut chunks = Vec::new();
         loop {
             let event = self.next_of(intent);
             let data = event["data"].clone();
             match event["type"].as_str().unwrap() {
                 "mtor.worker.chunk.v1" => {
-                    assert_eq!(data["seq"], chunks.len(), "sequence numbers have no gap");
+                    assert_eq!(data["seq"], seen + chunks.len(), "sequence numbers have no gap");
                     chunks.push(data);
                 }
                 "mtor.worker.complete.v1" => return Answer { chunks, end: data, failed: false },

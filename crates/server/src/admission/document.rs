@@ -36,8 +36,22 @@ const EXTENSION_BYTES_MAX: usize = 20;
 
 /// Attributes with a meaning, in both forms.
 const NAMES: [&str; 17] = [
-    "specversion", "id", "source", "type", "data", "time", "datacontenttype", "dataschema",
-    "subject", "ceiling", "deadlinems", "trust", "class", "durable", "restart", "intent",
+    "specversion",
+    "id",
+    "source",
+    "type",
+    "data",
+    "time",
+    "datacontenttype",
+    "dataschema",
+    "subject",
+    "ceiling",
+    "deadlinems",
+    "trust",
+    "class",
+    "durable",
+    "restart",
+    "intent",
     "deadline_ms",
 ];
 const SPECVERSION: usize = 0;
@@ -55,8 +69,7 @@ const RESTART: usize = 14;
 const INTENT: usize = 15;
 const DEADLINE_MS: usize = 16;
 
-const SHORT: [usize; 9] =
-    [INTENT, DATA, ID, CEILING, DEADLINE_MS, TRUST, CLASS, DURABLE, RESTART];
+const SHORT: [usize; 9] = [INTENT, DATA, ID, CEILING, DEADLINE_MS, TRUST, CLASS, DURABLE, RESTART];
 
 /// Reads one document of at most `bytes_max` bytes.
 pub fn parse(body: &Bytes, bytes_max: u64) -> Result<Document, ApiError> {

@@ -74,8 +74,10 @@ fn is_deeper_than(bytes: &[u8], depth_max: usize) -> bool {
 
 /// Where the string that `at` stands in has ended.
 fn after_string(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(found) =
-        bytes.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)).map(|offset| at + offset)
+    while let Some(found) = bytes
+        .get(at..)
+        .and_then(|rest| memchr::memchr2(b'"', b'\\', rest))
+        .map(|offset| at + offset)
     {
         if bytes.get(found) == Some(&b'"') {
             return found + 1;

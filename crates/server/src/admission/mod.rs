@@ -131,14 +131,10 @@ impl Ask {
         })
     }
 
-    /// What the edge's meter may count for this work.
-    pub fn bound(&self) -> Bounds {
-        Bounds {
-            units_max: self.units_max,
-            input_units: self.input_units,
-            output_max: self.output_max,
-            may_be_cut: self.may_be_cut,
-        }
+    /// What the meter of its stream may count.
+    pub fn bounds(&self) -> Bounds {
+        let Self { units_max, input_units, output_max, may_be_cut, .. } = *self;
+        Bounds { units_max, input_units, output_max, may_be_cut }
     }
 
     /// Hold and price band at `price`, the list price in force.
@@ -165,12 +161,7 @@ impl Ask {
         Ok(Terms { hold: ceiling, price_max, units_paid: self.units_max })
     }
 
-    pub fn quote(
-        &self,
-        entry: &Entry,
-        price: Price,
-        options: &Options,
-    ) -> Result<Quote, ApiError> {
+    pub fn quote(&self, entry: &Entry, price: Price, options: &Options) -> Result<Quote, ApiError> {
         deadline(entry, options)?;
         let terms = self.terms(price, options.ceiling)?;
         Ok(Quote {
@@ -231,12 +222,10 @@ impl Ask {
     fn body_digest(&self, options: &Options) -> Digest {
         let ceiling = options.ceiling.map(|ceiling| ceiling.to_string()).unwrap_or_default();
         let trust = [options.trust.unwrap_or_default() as u8];
-        digest(b"mtor/idempotency-body/v1\0", &[
-            self.name.as_bytes(),
-            ceiling.as_bytes(),
-            &trust,
-            &self.data,
-        ])
+        digest(
+            b"mtor/idempotency-body/v1\0",
+            &[self.name.as_bytes(), ceiling.as_bytes(), &trust, &self.data],
+        )
     }
 }
 
@@ -288,8 +277,10 @@ fn deadline(entry: &Entry, options: &Options) -> Result<u64, ApiError> {
         None => Ok(allowed.default_ms),
         Some(asked) if (1..=allowed.max_ms).contains(&asked) => Ok(asked),
         Some(_) => {
-            let expected = format!("at most {} ms, the most that `{}` allows", allowed.max_ms,
-                entry.manifest.name);
+            let expected = format!(
+                "at most {} ms, the most that `{}` allows",
+                allowed.max_ms, entry.manifest.name
+            );
             Err(ApiError::invalid_field("deadline_ms", &expected))
         }
     }

@@ -27,8 +27,8 @@ pub struct Options {
     pub key: Option<ClientKey>,
 }
 
-pub const ID_BYTES_MAX: usize = 128;
-pub const SOURCE_BYTES_MAX: usize = 512;
+pub(super) const ID_BYTES_MAX: usize = 128;
+pub(super) const SOURCE_BYTES_MAX: usize = 512;
 
 const CEILING: &str = "a decimal string of base units such as \"1500\"";
 const DEADLINE: &str = "a whole number of milliseconds, at least 1";

@@ -315,7 +315,9 @@ impl<'de> DeserializeSeed<'de> for Item {
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<u64>, D::Error> {
         Ok(match Value.deserialize(deserializer)? {
             Found::Number(number) => Some(number),
-            Found::Null | Found::Bool(_) | Found::Text(_) | Found::Numbers(_) | Found::Other => None,
+            Found::Null | Found::Bool(_) | Found::Text(_) | Found::Numbers(_) | Found::Other => {
+                None
+            }
         })
     }
 }
@@ -352,11 +354,7 @@ mod tests {
         );
         check(
             r#"{"mod\u0065l":"caf\u00e9","shape":[2, 3],"stream":null}"#,
-            &Ok(Scan {
-                model: Some("café".into()),
-                shape: Some(vec![2, 3]),
-                ..Scan::default()
-            }),
+            &Ok(Scan { model: Some("café".into()), shape: Some(vec![2, 3]), ..Scan::default() }),
         );
         for any in ["7", "-7", "1.5", "null", "true", "\"x\"", "[1,[2]]", "{}"] {
             check(any, &Ok(Scan::default()));

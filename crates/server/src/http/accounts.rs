@@ -60,24 +60,28 @@ pub async fn guest(
             return Err(ApiError::invalid_field("public_key", expected));
         }
         None => {
-            let (account, secret) = identity::new_key_pair();
+            let (account, secret) = identity::new_key_pair().map_err(|_| ApiError::internal())?;
             (account, Some(secret))
         }
     };
-    let api_key = identity::new_secret();
+    let api_key = identity::new_secret().map_err(|_| ApiError::internal())?;
     let key = identity::hash_secret(&api_key);
     let open = OpenAccount {
         account,
         kind: AccountKind::Guest,
         key,
-        name_secret: identity::random(),
+        name_secret: random()?,
         network: edge.network_of(client.ip()),
-        salt: identity::random(),
+        salt: random()?,
     };
     edge.node().call(Command::OpenAccount(open)).await?;
     edge.keys.add(key, account);
     let balance = edge.balance(account, Asset::Grant).await?;
     Ok(Answer::json(StatusCode::CREATED, &Guest { account, api_key, secret_key, balance }))
+}
+
+fn random<const N: usize>() -> Result<[u8; N], ApiError> {
+    identity::random().map_err(|_| ApiError::internal())
 }
 
 #[derive(Debug, Serialize)]
@@ -119,20 +123,6 @@ pub async fn account(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<An
 }
 
 #[derive(Debug, Serialize)]
-struct KeyView {
-    key: KeyHash,
-}
-
-/// `GET /v1/account/keys`: by hash, for the secrets are not kept.
-pub async fn keys(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<Answer, ApiError> {
-    let account = caller.account()?;
-    caller.may(Action::ManageKeys, &Object::Account(account))?;
-    let keys = edge.node().ask(move |node| node.accountant().keys_of(account)).await?;
-    let items = keys.into_iter().map(|key| KeyView { key }).collect();
-    Ok(Answer::json(StatusCode::OK, &Page::whole(items)))
-}
-
-#[derive(Debug, Serialize)]
 struct NewKey {
     key: KeyHash,
     api_key: String,
@@ -142,7 +132,7 @@ struct NewKey {
 pub async fn add_key(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<Answer, ApiError> {
     let account = caller.account()?;
     caller.may(Action::ManageKeys, &Object::Account(account))?;
-    let api_key = identity::new_secret();
+    let api_key = identity::new_secret().map_err(|_| ApiError::internal())?;
     let key = identity::hash_secret(&api_key);
     edge.node().call(Command::AddKey { account, key }).await?;
     edge.keys.add(key, account);
@@ -194,13 +184,22 @@ struct TransferView {
     id: mtor_types::TransferId,
     sequence: u64,
     kind: mtor_types::fact::TransferKind,
-    /// `in` or `out` of what may be spent, `held` within the account.
+    /// `in`, `out`, or within the account: `held` and `released`.
     direction: &'static str,
     asset: Asset,
     amount: Amount,
     intent: Option<IntentId>,
     /// Milliseconds since 1970.
     time: mtor_types::Time,
+}
+
+fn direction(direction: mtor_store::Direction) -> &'static str {
+    match direction {
+        mtor_store::Direction::In => "in",
+        mtor_store::Direction::Out => "out",
+        mtor_store::Direction::Held => "held",
+        mtor_store::Direction::Released => "released",
+    }
 }
 
 /// `GET /v1/account/transfers?limit=&after=`
@@ -214,11 +213,11 @@ pub async fn transfers(
     let (limit, after) = (page.limit()?, page.after::<u64>()?.unwrap_or_default());
     let rows = edge.read(move |reader| reader.transfers(account, after, limit)).await?;
     let next = rows.last().filter(|_| rows.len() == limit).map(|row| row.sequence.to_string());
-    let view = |row: mtor_store::read::TransferRow| TransferView {
+    let view = |row: mtor_store::TransferRow| TransferView {
         id: row.id,
         sequence: row.sequence,
         kind: row.kind,
-        direction: row.direction.name(),
+        direction: direction(row.direction),
         asset: row.asset,
         amount: row.amount,
         intent: row.intent,

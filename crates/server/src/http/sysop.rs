@@ -204,7 +204,7 @@ pub async fn worker_token(
     caller: Caller,
 ) -> Result<Answer, ApiError> {
     caller.may(Action::ReadRealm, &Object::Realm)?;
-    let token = edge.new_worker_token(edge.identity.owner()).await?;
+    let token = edge.new_worker_token(edge.identity.account()).await?;
     Ok(Answer::json(StatusCode::CREATED, &WorkerToken { token }))
 }
 

@@ -51,13 +51,10 @@ pub async fn enrol(
 ) -> Result<Answer, ApiError> {
     caller.may(Action::Enrol, &Object::Realm)?;
     let request: Enrol = json::read(&body)?;
-    let Enrol { token, worker, signature, name } = request;
+    identity::verify_enrol(&request)?;
+    let Enrol { token, worker, signature: _, name } = request;
     if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
         return Err(ApiError::invalid_field("name", "1 to 64 bytes without control characters"));
-    }
-    if !identity::verify(&worker.0, &worker::enrol_proof(&token, worker), &signature) {
-        let expected = "the worker key's signature over the enrolment proof, in hex";
-        return Err(ApiError::invalid_field("signature", expected));
     }
     let token: KeyHash = identity::hash_secret(&token);
     edge.node().call(Command::Enrol { token, worker, name }).await?;

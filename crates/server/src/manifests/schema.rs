@@ -321,7 +321,8 @@ impl Check<'_, '_> {
 
     fn scalar<E: de::Error>(self, kind: u8, is_choice: impl Fn(&Value) -> bool) -> Result<(), E> {
         let choices = &self.node.choices;
-        if self.node.kinds & kind != kind || !(choices.is_empty() || choices.iter().any(is_choice)) {
+        if self.node.kinds & kind != kind || !(choices.is_empty() || choices.iter().any(is_choice))
+        {
             return Err(self.unexpected());
         }
         Ok(())
@@ -444,7 +445,8 @@ impl Check<'_, '_> {
     fn unknown<E: de::Error>(self, name: &str) -> E {
         let known: Vec<_> =
             self.node.properties.iter().map(|(name, _)| format!("`{name}`")).collect();
-        self.context.refuse(|at| ApiError::unknown_field(&format!("{at}/{name}"), &known.join(", ")))
+        self.context
+            .refuse(|at| ApiError::unknown_field(&format!("{at}/{name}"), &known.join(", ")))
     }
 
     fn complete<E: de::Error>(self, seen: u64) -> Result<(), E> {
@@ -455,9 +457,7 @@ impl Check<'_, '_> {
             return Ok(());
         };
         let expected = node.expected();
-        Err(self
-            .context
-            .refuse(|at| ApiError::missing_field(&format!("{at}/{name}"), &expected)))
+        Err(self.context.refuse(|at| ApiError::missing_field(&format!("{at}/{name}"), &expected)))
     }
 }
 
@@ -533,10 +533,19 @@ mod tests {
         let check = |text, expected| check(&schema, text, expected);
         check(r#"{"shape":[1,2],"way":"up","a/b":null}"#, Ok(()));
         check(r#"{"shape":[1.0]}"#, Ok(()));
-        check(r#"{"shape":[1,0]}"#, Err((Code::InvalidField, "`/shape/1`: expected a whole number of at least 1")));
-        check(r#"{"shape":[]}"#, Err((Code::InvalidField, "`/shape`: expected a list of 1 to 2 items")));
+        check(
+            r#"{"shape":[1,0]}"#,
+            Err((Code::InvalidField, "`/shape/1`: expected a whole number of at least 1")),
+        );
+        check(
+            r#"{"shape":[]}"#,
+            Err((Code::InvalidField, "`/shape`: expected a list of 1 to 2 items")),
+        );
         check(r#"{"shape":[1,1,1]}"#, Err((Code::InvalidField, "`/shape`")));
-        check(r#"{"shape":[1],"way":"secret"}"#, Err((Code::InvalidField, r#"one of "up", "down""#)));
+        check(
+            r#"{"shape":[1],"way":"secret"}"#,
+            Err((Code::InvalidField, r#"one of "up", "down""#)),
+        );
         check(r#"{"shape":[1],"a/b":"éé"}"#, Ok(()));
         check(r#"{"shape":[1],"a/b":"ééé"}"#, Err((Code::InvalidField, "`/a~1b`")));
         check(r#"{"way":"up"}"#, Err((Code::InvalidField, "`/shape` is missing")));

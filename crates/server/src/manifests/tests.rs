@@ -1,0 +1,151 @@
+use mtor_types::{Amount, Code};
+use proptest::prelude::*;
+
+use super::*;
+use crate::admission::Ask;
+
+/// What a guest gets.
+const GRANT: u64 = 1_000_000;
+
+fn dir(name: &str) -> PathBuf {
+    let dir = std::env::temp_dir().join(format!("mtor-manifests-{}-{name}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
+fn message(error: &ManifestError) -> String {
+    use std::error::Error as _;
+    format!("{error} {}", error.source().map(ToString::to_string).unwrap_or_default())
+}
+
+#[test]
+fn the_built_in_ones_are_there() {
+    let all = Manifests::built_in().expect("the built-in manifests are valid");
+    let names: Vec<_> = all.iter().map(|entry| entry.manifest.name.as_str()).collect();
+    assert_eq!(names, ["chat", "echo", "embed", "fft"]);
+    assert!(all.get("nothing").is_none());
+    assert_eq!(all.get("echo").unwrap().wanted, Wanted::default());
+    assert!(all.get("chat").unwrap().wanted.max_completion_tokens);
+}
+
+#[test]
+fn a_grant_pays_what_is_promised() {
+    let all = Manifests::built_in().unwrap();
+    let holds = |name: &str, data: &str| {
+        let entry = all.get(name).unwrap();
+        let ask = Ask::read(entry, data.to_owned().into()).expect(data);
+        let hold = ask.terms(entry.manifest.price, None).unwrap().hold;
+        u128::from(GRANT) / hold.units()
+    };
+    assert_eq!(holds("echo", "\"hello\""), 1_000_000);
+    let words = "word ".repeat(190);
+    let chat = format!(r#"{{"messages":[{{"role":"user","content":"{words}"}}]}}"#);
+    assert!(holds("chat", &chat) > 1_000, "several hundred chats");
+    assert!(holds("embed", r#"{"input":"a sentence of some words"}"#) > 100_000);
+    assert!(holds("fft", r#"{"dtype":"c64","shape":[1048576],"data":""}"#) > 400);
+    let echo = all.get("echo").unwrap().manifest.price;
+    assert_eq!((echo.amount, echo.per), (Amount::from_u64(1), 1));
+}
+
+#[test]
+fn the_built_in_schemas_name_what_is_wrong() {
+    let all = Manifests::built_in().unwrap();
+    for (name, data, code, field) in [
+        ("chat", "{}", Code::InvalidField, "/messages"),
+        ("chat", r#"{"messages":[]}"#, Code::InvalidField, "/messages"),
+        ("chat", r#"{"messages":[{}],"max_tokens":0}"#, Code::InvalidField, "/max_tokens"),
+        ("chat", r#"{"messages":[{}],"stream":1}"#, Code::InvalidField, "/stream"),
+        ("embed", r#"{"input":7}"#, Code::InvalidField, "/input"),
+        ("fft", r#"{"dtype":"c32","shape":[4]}"#, Code::InvalidField, "/dtype"),
+        ("fft", r#"{"dtype":"c64","shape":[4,4,4]}"#, Code::InvalidField, "/shape"),
+        ("fft", r#"{"dtype":"c64","shape":[4],"x":1}"#, Code::UnknownField, "/x"),
+        ("fft", r#"{"dtype":"c64","shape":[1099511627776,2]}"#, Code::InvalidField, "/shape"),
+        ("echo", r#"{"chunks":0}"#, Code::InvalidField, "/chunks"),
+    ] {
+        let error = Ask::read(all.get(name).unwrap(), data.into()).expect_err(data);
+        assert_eq!((error.code, error.field.as_deref()), (code, Some(field)), "{data}");
+    }
+    for (name, data) in [
+        ("echo", "[1,2]"),
+        ("echo", r#"{"model":7,"stream":"river","shape":{}}"#),
+        ("chat", r#"{"messages":[{}],"tools":[],"user":"u","n":3,"stream":null}"#),
+        ("embed", r#"{"input":["a"],"encoding_format":"float"}"#),
+    ] {
+        assert!(Ask::read(all.get(name).unwrap(), data.into()).is_ok(), "{data}");
+    }
+}
+
+const OWN: &str = r#"
+name = "shout"
+version = 1
+summary = "Says it louder."
+pure = true
+bytes_max = 1000
+check = "none"
+meter = { unit = "intent", bound = "one" }
+price = { amount = "5", per = 1 }
+deadline = { default_ms = 1000, max_ms = 2000 }
+parameters = { type = "object" }
+"#;
+
+#[test]
+fn files_are_added_and_may_replace() {
+    let dir = dir("add");
+    std::fs::write(dir.join("shout.toml"), OWN).unwrap();
+    std::fs::write(dir.join("echo.toml"), OWN.replace("shout", "echo")).unwrap();
+    std::fs::write(dir.join("notes.txt"), "not a manifest").unwrap();
+    let all = Manifests::load(&dir).unwrap();
+    assert_eq!(all.get("shout").unwrap().manifest.price.amount, Amount::from_u64(5));
+    assert_eq!(all.get("echo").unwrap().manifest.price.amount, Amount::from_u64(5));
+    assert_eq!(all.iter().count(), 5);
+    std::fs::write(dir.join("z.toml"), OWN).unwrap();
+    let error = message(&Manifests::load(&dir).expect_err("the name is taken"));
+    assert!(error.contains("z.toml") && error.contains("shout.toml"), "{error}");
+    std::fs::remove_dir_all(&dir).unwrap();
+    assert_eq!(Manifests::load(&dir).unwrap().iter().count(), 4);
+}
+
+#[test]
+fn what_is_wrong_is_named_by_file_and_field() {
+    let dir = dir("wrong");
+    for (from, to, field) in [
+        ("\"shout\"", "\"Shout\"", "`name`"),
+        ("\"shout\"", "\"settled\"", "`name`"),
+        ("\"shout\"", "\"a23456789012345678901234567890123\"", "`name`"),
+        ("version = 1", "version = 0", "`version`"),
+        ("per = 1", "per = 0", "`price.per`"),
+        ("amount = \"5\"", "amount = \"-5\"", "amount"),
+        ("max_ms = 2000", "max_ms = 999", "`deadline.max_ms`"),
+        ("bytes_max = 1000", "bytes_max = 0", "`bytes_max`"),
+        ("bound = \"one\"", "bound = \"bytes_and_output\"", "`meter.output_default`"),
+        ("bound = \"one\"", "bound = \"points\"", "`shape`"),
+        ("{ type = \"object\" }", "{ type = \"thing\" }", "`parameters/type`"),
+        ("{ type = \"object\" }", "{ oneOf = [] }", "`parameters/oneOf`"),
+        ("pure = true", "pure = true\ncolour = 1", "colour"),
+    ] {
+        std::fs::write(dir.join("own.toml"), OWN.replacen(from, to, 1)).unwrap();
+        let error = message(&Manifests::load(&dir).expect_err(to));
+        assert!(error.contains("own.toml") && error.contains(field), "{to}: {error}");
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_text_is_refused_or_read(text in "\\PC{0,200}") {
+        let mut all = Manifests::default();
+        let _ = all.add(Path::new("x.toml"), &text);
+    }
+
+    /// Changing one line of a good manifest never panics.
+    #[test]
+    fn a_changed_manifest_is_refused_or_read(line in 0_usize..12, with in "[a-z_]{1,12} = ([0-9-]{1,20}|\"\\PC{0,8}\"|\\[\\]|\\{\\})") {
+        let mut lines: Vec<_> = OWN.lines().collect();
+        if let Some(place) = lines.get_mut(line) {
+            *place = &with;
+        }
+        let mut all = Manifests::default();
+        let _ = all.add(Path::new("x.toml"), &lines.join("\n"));
+    }
+}

@@ -47,7 +47,7 @@ pub(super) async fn open(socket: &mut WebSocket, edge: &Edge) -> Result<Opened, 
 }
 
 async fn exchange(socket: &mut WebSocket, edge: &Edge) -> Result<Opened, Refusal> {
-    let nonce = Digest(identity::random());
+    let nonce = Digest(identity::random().map_err(|_| Refusal::Silent)?);
     let hello = RealmHello {
         realm: edge.identity.realm(),
         nonce,
@@ -60,19 +60,9 @@ async fn exchange(socket: &mut WebSocket, edge: &Edge) -> Result<Opened, Refusal
     socket.send(Message::Text(text.into())).await.map_err(|_| Refusal::Silent)?;
     let text = next_text(socket).await?;
     let hello: WorkerHello = parse(&text, worker::HELLO)?;
-    let proof = worker::session_proof(edge.identity.realm(), nonce, hello.worker);
-    if !identity::verify(&hello.worker.0, &proof, &hello.signature) {
-        return Err(Refusal::Proof);
-    }
-    let leases = hello.leases.iter().take(limits::LEASES_PER_MESSAGE_MAX).filter(|lease| {
-        let token = edge.identity.lease_token(
-            lease.intent,
-            lease.attempt,
-            hello.worker,
-            lease.fence,
-        );
-        identity::same(&token.0, &lease.token.0)
-    });
+    identity::verify_session(edge.identity.realm(), nonce, &hello).map_err(|_| Refusal::Proof)?;
+    let leases = hello.leases.iter().take(limits::LEASES_PER_MESSAGE_MAX);
+    let leases = leases.filter(|lease| edge.identity.holds(hello.worker, lease));
     let claim = |lease: &worker::HeldLease| {
         LeaseClaim { intent: lease.intent, attempt: lease.attempt }
     };

@@ -61,7 +61,7 @@ impl Inbound {
             session: self.session.id,
             edge: self.edge.node_id,
             // The registry knows these three.
-            owner: self.edge.identity.owner(),
+            owner: self.edge.identity.account(),
             own: false,
             proven: false,
             draining: self.draining,

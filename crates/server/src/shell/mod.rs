@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 
 pub use clock::Clock;
 pub use node_thread::{Shell, start};
+pub use store_thread::OnSynced;
 
 /// Commands that wait for the node.
 const COMMANDS_MAX: usize = 65_536;
@@ -65,6 +66,14 @@ impl StoreState {
             0 => Self::Good,
             1 => Self::Full,
             _ => Self::Failing,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Full => "full",
+            Self::Failing => "failing",
         }
     }
 

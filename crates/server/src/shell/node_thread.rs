@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mtor_core::{Command, Effect, Node, When};
-use mtor_store::log::{Log, encode_batch};
+use mtor_store::{Log, encode_batch};
 
 use super::clock::Clock;
 use super::store_thread::{self, ToStore};
@@ -43,13 +43,15 @@ impl Shell {
     }
 }
 
-/// Starts both threads around a recovered node. `batches` is the projection's way to follow.
+/// Starts both threads around a recovered node. `connect` is given the handle before the node's
+/// first effect.
 pub fn start<L: Log + 'static>(
     node: Node,
     log: L,
     clock: Clock,
     sink: Arc<dyn Sink>,
     synced: store_thread::OnSynced,
+    connect: impl FnOnce(NodeHandle),
 ) -> std::io::Result<Shell> {
     let (requests, inbox) = sync_channel(COMMANDS_MAX);
     // Above the bound at which new work is refused, so that ends of open work still pass.
@@ -58,6 +60,7 @@ pub fn start<L: Log + 'static>(
     let shared = Arc::new(Shared::default());
     shared.synced.store(node.batch(), Ordering::Release);
     let handle = NodeHandle { requests: requests.clone(), shared: Arc::clone(&shared) };
+    connect(handle.clone());
     let store = std::thread::Builder::new().name("store".into()).spawn({
         let (shared, sink) = (Arc::clone(&shared), Arc::clone(&sink));
         let wake = requests.clone();

@@ -4,8 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Duration;
 
-use mtor_store::StoreError;
-use mtor_store::log::{Encoded, Log, Snapshot};
+use mtor_store::{Encoded, Log, Snapshot, StoreError};
 
 use super::{Request, Shared, Sink, StoreState};
 

@@ -60,6 +60,7 @@ pub struct Cursor {
 
 impl Cursor {
     pub(super) fn new(stream: Arc<IntentStream>, at: usize, seen: Option<LastEventId>) -> Self {
+        stream.reader_came();
         Self { stream, at, seen }
     }
 
@@ -132,5 +133,11 @@ impl Cursor {
             _ => self.at += 1,
         }
         Some(entry)
+    }
+}
+
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        self.stream.reader_went();
     }
 }

@@ -6,13 +6,18 @@
 
 use mtor_types::intent::Usage;
 
-/// The edge's upper bounds for one intent (see [`crate::admission::Ask::bound`]).
+/// The edge's upper bounds for one intent (see [`crate::admission::Ask::bounds`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     pub units_max: u64,
     pub input_units: u64,
     pub output_max: u64,
     pub may_be_cut: bool,
+}
+
+impl Bounds {
+    /// Of an intent that never ran here.
+    pub const NONE: Self = Self { units_max: 0, input_units: 0, output_max: 0, may_be_cut: false };
 }
 
 /// The state after a piece.

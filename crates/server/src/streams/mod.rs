@@ -113,7 +113,7 @@ impl Streams {
             return Ok(Arc::clone(stream));
         }
         self.make_room()?;
-        let stream = Arc::new(IntentStream::new(intent, bounds, Arc::clone(&self.shared)));
+        let stream = Arc::new(IntentStream::new(intent, bounds, Arc::clone(&self.shared), true));
         match map.try_insert(intent, stream) {
             Ok(stream) => {
                 self.shared.count.fetch_add(1, Ordering::Relaxed);
@@ -121,6 +121,11 @@ impl Streams {
             }
             Err(taken) => Ok(Arc::clone(taken.current)),
         }
+    }
+
+    /// A buffer that nobody can come back to: it lives as long as its holders.
+    pub fn detached(&self, intent: IntentId, bounds: Bounds) -> Arc<IntentStream> {
+        Arc::new(IntentStream::new(intent, bounds, Arc::clone(&self.shared), false))
     }
 
     pub fn get(&self, intent: IntentId) -> Option<Arc<IntentStream>> {

@@ -19,12 +19,27 @@ use super::{Cursor, LastEventId, STREAM_BYTES, Shared};
 /// One step of an intent's life, as its clients see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
-    Accepted { asset: Asset, hold: Amount },
-    Queued { position: u64, wait_ms: u64 },
-    Started { attempt: Attempt, worker: WorkerId },
-    Chunk { attempt: Attempt, seq: u64, piece: Bytes },
+    Accepted {
+        asset: Asset,
+        hold: Amount,
+    },
+    Queued {
+        position: u64,
+        wait_ms: u64,
+    },
+    Started {
+        attempt: Attempt,
+        worker: WorkerId,
+    },
+    Chunk {
+        attempt: Attempt,
+        seq: u64,
+        piece: Bytes,
+    },
     /// What came of that attempt counts no more; another one will begin.
-    Restarted { attempt: Attempt },
+    Restarted {
+        attempt: Attempt,
+    },
     End(Arc<Ended>),
     /// The receipt, as JSON.
     Settled(Bytes),
@@ -67,6 +82,8 @@ pub struct Closed {
 /// A bounded buffer with one writer and many readers.
 pub struct IntentStream {
     id: IntentId,
+    /// Kept for a while after its end, for those who come back.
+    kept: bool,
     shared: Arc<Shared>,
     state: Mutex<State>,
     changed: Notify,
@@ -76,6 +93,8 @@ struct State {
     slots: Vec<Slot>,
     meter: Meter,
     attempt: Option<Attempt>,
+    /// Up to here attempts were given up for good.
+    given_up: Option<Attempt>,
     /// The current attempt may send.
     open: bool,
     /// Its worker came back and sends again from the first piece.
@@ -92,6 +111,11 @@ struct State {
     spilled_to: usize,
     file: Option<Arc<File>>,
     file_bytes: u64,
+    readers: usize,
+    /// Out of the map: let go as soon as nobody reads. The map itself drops it some time later.
+    left: bool,
+    /// Let go, and taken off the accounts.
+    cleared: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -105,9 +129,16 @@ enum Phase {
 enum Slot {
     Here(Entry),
     /// A piece on disk.
-    Away { attempt: Attempt, seq: u64, place: Place },
+    Away {
+        attempt: Attempt,
+        seq: u64,
+        place: Place,
+    },
     /// The end, its result on disk.
-    EndAway { ended: Arc<Ended>, place: Place },
+    EndAway {
+        ended: Arc<Ended>,
+        place: Place,
+    },
     /// A piece of an attempt that was given up.
     Void,
 }
@@ -144,13 +175,14 @@ const RESULT_SEQ: u64 = u64::MAX;
 const SLOT_BYTES: u64 = size_of::<Slot>() as u64;
 
 impl IntentStream {
-    pub(super) fn new(id: IntentId, bounds: Bounds, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(id: IntentId, bounds: Bounds, shared: Arc<Shared>, kept: bool) -> Self {
         shared.memory.fetch_add(STREAM_BYTES, Ordering::Relaxed);
         let state = State {
             // An intent with one result has four entries: accepted, queued, started, end.
             slots: Vec::with_capacity(4),
             meter: Meter::new(bounds),
             attempt: None,
+            given_up: None,
             open: false,
             adopted: false,
             completed: false,
@@ -162,8 +194,11 @@ impl IntentStream {
             spilled_to: 0,
             file: None,
             file_bytes: 0,
+            readers: 0,
+            left: false,
+            cleared: false,
         };
-        Self { id, shared, state: Mutex::new(state), changed: Notify::new() }
+        Self { id, kept, shared, state: Mutex::new(state), changed: Notify::new() }
     }
 
     pub fn id(&self) -> IntentId {
@@ -205,7 +240,8 @@ impl IntentStream {
     /// than the one before, or the intent is over: then nothing changed.
     pub fn begin(&self, attempt: Attempt, worker: WorkerId, limit: u64) -> bool {
         let mut state = self.state();
-        if state.phase != Phase::Running || state.attempt.is_some_and(|before| before >= attempt) {
+        let before = state.attempt.max(state.given_up);
+        if state.phase != Phase::Running || before.is_some_and(|before| before >= attempt) {
             return false;
         }
         state.attempt = Some(attempt);
@@ -213,7 +249,7 @@ impl IntentStream {
         state.adopted = false;
         state.completed = false;
         state.next_seq = 0;
-        state.result = None;
+        self.drop_result(&mut state);
         state.meter.begin(limit);
         state.slots.push(Slot::Here(Entry::Started { attempt, worker }));
         self.tell(state);
@@ -226,7 +262,7 @@ impl IntentStream {
         {
             let mut state = self.state();
             if state.attempt == Some(attempt) {
-                let running = state.phase == Phase::Running;
+                let running = state.phase == Phase::Running && state.given_up < Some(attempt);
                 state.adopted = true;
                 state.open = running && !state.completed;
                 state.meter.set_limit(limit);
@@ -277,8 +313,7 @@ impl IntentStream {
         }
         if !state.completed {
             let bytes = result.as_ref().map_or(0, |result| result.len() as u64);
-            let body = result.map(|result| self.keep(&mut state, attempt, result)).transpose()?;
-            state.result = body;
+            state.result = result.map(|result| self.keep(&mut state, result)).transpose()?;
             state.meter.complete(bytes, claim);
             state.completed = true;
             state.open = false;
@@ -320,9 +355,11 @@ impl IntentStream {
                 Slot::Here(_) | Slot::Away { .. } | Slot::EndAway { .. } | Slot::Void => {}
             }
         }
-        if state.attempt == Some(attempt) {
+        state.given_up = state.given_up.max(Some(attempt));
+        if state.attempt <= Some(attempt) {
             state.open = false;
-            state.result = None;
+            state.completed = false;
+            self.drop_result(&mut state);
         }
         self.release(&mut state, freed);
         state.slots.push(Slot::Here(Entry::Restarted { attempt }));
@@ -337,8 +374,10 @@ impl IntentStream {
         }
         state.phase = Phase::Ended;
         state.open = false;
-        let good = matches!(end.outcome, Outcome::Completed(_));
-        let slot = match state.result.take().filter(|_| good) {
+        if !matches!(end.outcome, Outcome::Completed(_)) {
+            self.drop_result(&mut state);
+        }
+        let slot = match state.result.take() {
             Some(Body::Away(place)) => {
                 Slot::EndAway { ended: Arc::new(Ended { end, message, result: None }), place }
             }
@@ -350,7 +389,9 @@ impl IntentStream {
         };
         state.slots.push(slot);
         self.tell(state);
-        self.shared.ended().push_back((now, self.id));
+        if self.kept {
+            self.shared.ended().push_back((now, self.id));
+        }
     }
 
     /// The resolution is synced; `receipt` is JSON.
@@ -380,12 +421,28 @@ impl IntentStream {
         }
     }
 
-    /// Out of the map: cursors come to their end.
+    /// Out of the map: nothing more is taken, cursors read what is there and come to their end.
     pub(super) fn leave(&self) {
         let mut state = self.state();
         state.phase = Phase::Over;
         state.open = false;
+        state.left = true;
+        if state.readers == 0 {
+            state.clear(&self.shared);
+        }
         self.tell(state);
+    }
+
+    pub(super) fn reader_came(&self) {
+        self.state().readers += 1;
+    }
+
+    pub(super) fn reader_went(&self) {
+        let mut state = self.state();
+        state.readers -= 1;
+        if state.readers == 0 && state.left {
+            state.clear(&self.shared);
+        }
     }
 
     pub(super) fn changed(&self) -> tokio::sync::futures::Notified<'_> {
@@ -428,6 +485,12 @@ impl IntentStream {
         self.shared.memory.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    fn drop_result(&self, state: &mut State) {
+        if let Some(Body::Here(result)) = state.result.take() {
+            self.release(state, result.len() as u64 + SLOT_BYTES);
+        }
+    }
+
     fn reserve(&self, state: &mut State, bytes: u64) {
         state.memory += bytes;
         self.shared.memory.fetch_add(bytes, Ordering::Relaxed);
@@ -449,12 +512,7 @@ impl IntentStream {
     }
 
     /// A result too large for memory goes to disk at once.
-    fn keep(
-        &self,
-        state: &mut State,
-        attempt: Attempt,
-        result: Bytes,
-    ) -> Result<Body, ChunkError> {
+    fn keep(&self, state: &mut State, result: Bytes) -> Result<Body, ChunkError> {
         let bytes = result.len() as u64;
         if state.taken + bytes > self.shared.limits.bytes_each {
             return Err(ChunkError::Full);
@@ -463,10 +521,8 @@ impl IntentStream {
             self.make_room(state, bytes)?;
             return Ok(Body::Here(result));
         }
-        let _ = attempt;
+        let places = self.write(state, &[(Attempt(0), RESULT_SEQ, result)])?;
         state.taken += bytes;
-        let pieces = [(Attempt(0), RESULT_SEQ, result)];
-        let places = self.write(state, &pieces)?;
         places.first().map(|place| Body::Away(*place)).ok_or(ChunkError::Full)
     }
 
@@ -544,13 +600,23 @@ impl IntentStream {
 
 impl Drop for IntentStream {
     fn drop(&mut self) {
-        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        self.shared.memory.fetch_sub(state.memory + STREAM_BYTES, Ordering::Relaxed);
-        self.shared.disk.fetch_sub(state.file_bytes, Ordering::Relaxed);
+        self.state.get_mut().unwrap_or_else(PoisonError::into_inner).clear(&self.shared);
     }
 }
 
 impl State {
+    fn clear(&mut self, shared: &Shared) {
+        if self.cleared {
+            return;
+        }
+        self.cleared = true;
+        self.slots = Vec::new();
+        self.result = None;
+        self.file = None;
+        shared.memory.fetch_sub(self.memory + STREAM_BYTES, Ordering::Relaxed);
+        shared.disk.fetch_sub(self.file_bytes, Ordering::Relaxed);
+    }
+
     fn closed(&self) -> Closed {
         let delivered = self.next_seq > 0;
         Closed { attempt: self.attempt, usage: self.meter.usage(), delivered }

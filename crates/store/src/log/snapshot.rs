@@ -54,7 +54,7 @@ impl Snapshots {
         let aside = self.dir.join(ASIDE);
         let place = self.dir.join(format!("{PREFIX}{:020}", snapshot.batch));
         // Crash here or in the next line: the file aside is removed at the next start.
-        drop(files::write_synced(&aside, &[&header, &snapshot.bytes, &sum])?);
+        files::write_synced(&aside, &[&header, &snapshot.bytes, &sum])?;
         // Crash after this: the old or the new name, either whole.
         fs::rename(&aside, &place).map_err(|source| StoreError::io(&place, source))?;
         files::sync_dir(&self.dir)?;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use mtor_types::Time;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, TransactionBehavior, params};
 use sha2::{Digest as _, Sha256};
 
 use super::snapshot::{Snapshot, Snapshots};
@@ -56,17 +56,13 @@ impl SqliteLog {
     pub fn open_with(dir: &Path, tuning: &Tuning) -> Result<Self, StoreError> {
         let path = dir.join(FILE);
         // Before SQLite sees the file: its own recovery drops what it cannot read without a word.
-        let lost = wal::lost_commits(&path)?;
+        if wal::lost_commits(&path)? {
+            let batch = last_readable(&path).saturating_add(1);
+            return Err(StoreError::Damaged { path, batch, why: "log.db-wal has a damaged frame" });
+        }
         let connection = sqlite::open(&path, &SHAPE, tuning)?.ok_or_else(|| {
             StoreError::Damaged { path: path.clone(), batch: 0, why: "its format is unknown" }
         })?;
-        if lost {
-            // Closing must not tidy the evidence away: the next start must refuse as well.
-            let keep = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
-            keep.map_err(|source| StoreError::sqlite(&path, 0, source))?;
-            let batch = last_number(&connection, &path)?.saturating_add(1);
-            return Err(StoreError::Damaged { path, batch, why: "log.db-wal has a damaged frame" });
-        }
         let snapshots = Snapshots::open(dir)?;
         let mut log = Self { connection, path, last: 0, chain: [0; 32], snapshots };
         (log.last, log.chain) = log.head()?;
@@ -155,8 +151,10 @@ impl SqliteLog {
                 number = signed(batch.number);
                 insert.execute(params![number, signed(batch.at.0), chain, batch.bytes])?;
             }
-            tx.prepare_cached("INSERT OR REPLACE INTO head (one, number, chain) VALUES (1, ?1, ?2)")?
-                .execute(params![number, chain])?;
+            tx.prepare_cached(
+                "INSERT OR REPLACE INTO head (one, number, chain) VALUES (1, ?1, ?2)",
+            )?
+            .execute(params![number, chain])?;
         }
         // Crash before this: none of them. During: all or none, by SQLite's frame checksums.
         // After: all of them, synced.
@@ -187,28 +185,21 @@ impl Log for SqliteLog {
     fn read_after(&self, number: u64, limit: usize) -> Result<Vec<Encoded>, StoreError> {
         let mut chain = chain_of(&self.connection, &self.path, number)?;
         let mut next = number.saturating_add(1);
-        let mut read = || -> Result<Vec<Encoded>, StoreError> {
-            let fail = |source, next| StoreError::sqlite(&self.path, next, source);
-            let sql = "SELECT number, at, chain, bytes FROM batch WHERE number > ?1 ORDER BY number";
-            let mut select = self.connection.prepare_cached(sql).map_err(|e| fail(e, next))?;
-            let mut rows = select.query([signed(number)]).map_err(|e| fail(e, next))?;
-            let mut found = Vec::new();
-            let mut bytes = 0_usize;
-            while found.len() < limit && bytes < READ_BYTES_MAX {
-                let Some(row) = rows.next().map_err(|e| fail(e, next))? else { break };
-                let row = Stored::read(row).map_err(|e| fail(e, next))?;
-                row.check(next, &chain, &self.path)?;
-                chain = row.chain;
-                next = next.saturating_add(1);
-                bytes = bytes.saturating_add(row.encoded.bytes.len());
-                found.push(row.encoded);
-            }
-            Ok(found)
-        };
-        let found = read()?;
-        let cut = found.len() >= limit || next > self.last;
-        if !cut && found.iter().map(|row| row.bytes.len()).sum::<usize>() < READ_BYTES_MAX {
-            return Err(self.damaged(next, "it is missing"));
+        let fail = |next| move |source| StoreError::sqlite(&self.path, next, source);
+        let sql = "SELECT number, at, chain, bytes FROM batch WHERE number > ?1 ORDER BY number";
+        let mut select = self.connection.prepare_cached(sql).map_err(fail(next))?;
+        let mut rows = select.query([signed(number)]).map_err(fail(next))?;
+        let mut found = Vec::new();
+        let mut bytes = 0_usize;
+        while found.len() < limit && bytes < READ_BYTES_MAX && next <= self.last {
+            let row = rows.next().map_err(fail(next))?;
+            let row = row.ok_or_else(|| self.damaged(next, "it is missing"))?;
+            let row = Stored::read(row).map_err(fail(next))?;
+            row.check(next, &chain, &self.path)?;
+            chain = row.chain;
+            next = next.saturating_add(1);
+            bytes = bytes.saturating_add(row.encoded.bytes.len());
+            found.push(row.encoded);
         }
         Ok(found)
     }
@@ -277,6 +268,17 @@ fn last_number(connection: &Connection, path: &Path) -> Result<u64, StoreError> 
         .and_then(|mut select| select.query_row([], |row| unsigned(row, 0)).optional())
         .map(Option::unwrap_or_default)
         .map_err(|source| StoreError::sqlite(path, 0, source))
+}
+
+/// The last row that SQLite still finds, leaving everything as it is: the next start must refuse
+/// as well, so closing must not tidy the damaged file away.
+fn last_readable(path: &Path) -> u64 {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let Ok(connection) = Connection::open_with_flags(path, flags) else { return 0 };
+    if connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).is_err() {
+        return 0;
+    }
+    last_number(&connection, path).unwrap_or(0)
 }
 
 /// The chain value that row `number` + 1 goes on from.

@@ -4,7 +4,8 @@
 //! for the torn end of the last write. That is right after a power cut, where at most one
 //! transaction was under way. But if two or more commit marks of the same generation stand beyond
 //! the first bad frame, then at least one of them was synced and acknowledged, and the frame was
-//! damaged later. What cannot be told apart is a damaged frame of the very last commit.
+//! damaged later. What cannot be told apart is a damaged frame of the very last commit, and
+//! damaged salts (8 bytes) of the commit mark before it.
 //!
 //! Layout: <https://www.sqlite.org/fileformat2.html#the_write_ahead_log>.
 

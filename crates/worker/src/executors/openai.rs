@@ -294,6 +294,10 @@ fn error_text(text: &str) -> String {
         if let Ok(string) = serde_json::from_str::<String>(text) {
             return string;
         }
+        // serde would read an array as a struct's fields in order.
+        if !text.starts_with('{') {
+            break;
+        }
         let Ok(form) = serde_json::from_str::<Form<'_>>(text) else { break };
         let Some(inner) = form.error.or(form.message).or(form.detail) else { break };
         text = inner.get();

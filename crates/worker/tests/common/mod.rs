@@ -25,29 +25,29 @@ use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 
 /// Nothing in these tests takes near as long; a wait this long is a failure.
 const PATIENCE: Duration = Duration::from_secs(20);
-pub const REALM: RealmId = RealmId([9; 32]);
+pub(crate) const REALM: RealmId = RealmId([9; 32]);
 
-pub async fn soon<T>(what: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
     timeout(PATIENCE, what).await.expect("it takes too long")
 }
 
-pub fn unhex(text: &str) -> Vec<u8> {
+pub(crate) fn unhex(text: &str) -> Vec<u8> {
     (0..text.len())
         .step_by(2)
         .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
         .collect()
 }
 
-pub fn verify(worker: WorkerId, bytes: &[u8], signature: &str) {
+pub(crate) fn verify(worker: WorkerId, bytes: &[u8], signature: &str) {
     let key = VerifyingKey::from_bytes(&worker.0).unwrap();
     let signature = Signature::from_slice(&unhex(signature)).unwrap();
     key.verify_strict(bytes, &signature).expect("the proof does not verify");
 }
 
-pub struct Folder(pub PathBuf);
+pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let folder =
@@ -63,29 +63,29 @@ impl Drop for Folder {
     }
 }
 
-pub struct Realm {
+pub(crate) struct Realm {
     listener: TcpListener,
-    pub url: String,
-    pub credit: u64,
-    pub heartbeat_ms: u64,
+    pub(crate) url: String,
+    pub(crate) credit: u64,
+    pub(crate) heartbeat_ms: u64,
 }
 
-pub struct Session {
+pub(crate) struct Session {
     socket: WebSocketStream<TcpStream>,
-    pub hello: WorkerHello,
-    pub offers: OfferList,
+    pub(crate) hello: WorkerHello,
+    pub(crate) offers: OfferList,
     last_id: u64,
 }
 
 impl Realm {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         Self { listener, url, credit: 1 << 20, heartbeat_ms: 50 }
     }
 
     /// Takes one enrolment and answers it.
-    pub async fn enrol(&self, status: u16) -> Enrol {
+    pub(crate) async fn enrol(&self, status: u16) -> Enrol {
         let (mut stream, _) = soon(self.listener.accept()).await.unwrap();
         let mut text = Vec::new();
         let body = loop {
@@ -117,7 +117,7 @@ impl Realm {
     }
 
     /// A socket whose handshake is done; no hello yet.
-    pub async fn socket(&self) -> WebSocketStream<TcpStream> {
+    pub(crate) async fn socket(&self) -> WebSocketStream<TcpStream> {
         let (stream, _) = soon(self.listener.accept()).await.unwrap();
         stream.set_nodelay(true).unwrap();
         #[expect(clippy::result_large_err, reason = "tungstenite's own signature")]
@@ -132,7 +132,7 @@ impl Realm {
     }
 
     /// A whole session: hello, proof, offers.
-    pub async fn accept(&self) -> Session {
+    pub(crate) async fn accept(&self) -> Session {
         let socket = self.socket().await;
         let hello =
             WorkerHello { worker: WorkerId([0; 32]), signature: String::new(), leases: vec![] };
@@ -152,12 +152,12 @@ impl Realm {
     }
 }
 
-pub fn intent(number: u8) -> String {
+pub(crate) fn intent(number: u8) -> String {
     mtor_types::IntentId([number; 16]).to_string()
 }
 
 /// An assignment of attempt 1.
-pub fn assignment(number: u8, name: &str, data: Value) -> Value {
+pub(crate) fn assignment(number: u8, name: &str, data: Value) -> Value {
     json!({
         "intent": intent(number), "attempt": 1, "name": name, "stream": true,
         "deadline_ms": 60_000, "fence": 10 + u64::from(number),
@@ -165,45 +165,48 @@ pub fn assignment(number: u8, name: &str, data: Value) -> Value {
     })
 }
 
-pub fn claim(number: u8) -> Value {
+pub(crate) fn claim(number: u8) -> Value {
     json!({"intent": intent(number), "attempt": 1})
 }
 
 impl Session {
-    pub async fn say(&mut self, kind: &str, data: Value) {
+    pub(crate) async fn say(&mut self, kind: &str, data: Value) {
         let event = EventOut::new("r", "/realm", kind, data);
         self.send(Message::text(serde_json::to_string(&event).unwrap())).await;
     }
 
-    pub async fn send(&mut self, message: Message) {
+    pub(crate) async fn send(&mut self, message: Message) {
         soon(self.socket.send(message)).await.unwrap();
     }
 
-    pub async fn assign(&mut self, number: u8, name: &str, data: Value) {
+    pub(crate) async fn assign(&mut self, number: u8, name: &str, data: Value) {
         self.say(worker::ASSIGN, assignment(number, name, data)).await;
     }
 
-    /// The next event, as its type and data; `None` when the worker has closed.
-    pub async fn any(&mut self) -> Option<(String, Value)> {
+    /// The next event as it came; `None` when the worker has closed.
+    pub(crate) async fn text(&mut self) -> Option<String> {
         loop {
             match soon(self.socket.next()).await {
-                Some(Ok(Message::Text(text))) => {
-                    let event: Value = serde_json::from_str(&text).unwrap();
-                    assert_eq!(event["specversion"], "1.0");
-                    let id: u64 = event["id"].as_str().unwrap().parse().unwrap();
-                    assert!(id > self.last_id, "ids grow");
-                    self.last_id = id;
-                    let kind = event["type"].as_str().unwrap().to_owned();
-                    return Some((kind, event["data"].clone()));
-                }
+                Some(Ok(Message::Text(text))) => return Some(text.as_str().to_owned()),
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
                 Some(Ok(_)) => {}
             }
         }
     }
 
+    /// The next event, as its type and data.
+    pub(crate) async fn any(&mut self) -> Option<(String, Value)> {
+        let event: Value = serde_json::from_str(&self.text().await?).unwrap();
+        assert_eq!(event["specversion"], "1.0");
+        let id: u64 = event["id"].as_str().unwrap().parse().unwrap();
+        assert!(id > self.last_id, "ids grow");
+        self.last_id = id;
+        let kind = event["type"].as_str().unwrap().to_owned();
+        Some((kind, event["data"].clone()))
+    }
+
     /// The next event that is no heartbeat, which must be of this type.
-    pub async fn hear(&mut self, kind: &str) -> Value {
+    pub(crate) async fn hear(&mut self, kind: &str) -> Value {
         loop {
             let (got, data) = self.any().await.expect("the session ended");
             if got == kind {
@@ -214,7 +217,7 @@ impl Session {
     }
 
     /// Reads on until the first event of this type; gives it and all before it.
-    pub async fn until(&mut self, kind: &str) -> (Vec<(String, Value)>, Value) {
+    pub(crate) async fn until(&mut self, kind: &str) -> (Vec<(String, Value)>, Value) {
         let mut before = Vec::new();
         loop {
             let (got, data) = self.any().await.expect("the session ended");
@@ -225,36 +228,55 @@ impl Session {
         }
     }
 
-    pub async fn acknowledge(&mut self, number: u8) {
+    pub(crate) async fn acknowledge(&mut self, number: u8) {
         self.say(worker::ACKNOWLEDGE, claim(number)).await;
     }
 
     /// Ends the session as a realm that does not want this worker.
-    pub async fn refuse(mut self) {
+    pub(crate) async fn refuse(mut self) {
         let frame = CloseFrame { code: 1008.into(), reason: "no".into() };
         self.socket.close(Some(frame)).await.unwrap();
         while self.any().await.is_some() {}
     }
 
-    pub fn held(&self) -> &[HeldLease] {
+    /// Waits until the worker offers this; gives the slots.
+    pub(crate) async fn offered(&mut self, intent: &str) -> u64 {
+        let slots = |offers: &Value| {
+            let mut offers = offers["offers"].as_array().unwrap().iter();
+            offers.find(|offer| offer["intent"] == intent).map(|o| o["slots"].as_u64().unwrap())
+        };
+        let mut offers = json!(self.offers);
+        loop {
+            if let Some(slots) = slots(&offers) {
+                return slots;
+            }
+            offers = self.hear(worker::OFFER).await;
+        }
+    }
+
+    pub(crate) fn held(&self) -> &[HeldLease] {
         &self.hello.leases
     }
 }
 
 /// A worker in a task of this test.
-pub struct Worker {
-    pub stop: Option<oneshot::Sender<()>>,
-    pub end: JoinHandle<Result<(), WorkerError>>,
-    pub status: mpsc::Receiver<Status>,
-    pub folder: Folder,
+pub(crate) struct Worker {
+    pub(crate) stop: Option<oneshot::Sender<()>>,
+    pub(crate) end: JoinHandle<Result<(), WorkerError>>,
+    pub(crate) status: mpsc::Receiver<Status>,
+    pub(crate) folder: Folder,
 }
 
 impl Worker {
-    pub fn start(realm: &Realm, executors: Vec<ExecutorOptions>) -> Self {
+    pub(crate) fn start(realm: &Realm, executors: Vec<ExecutorOptions>) -> Self {
         Self::start_with(realm, Folder::new(), |options| options.executors = executors)
     }
 
-    pub fn start_with(realm: &Realm, folder: Folder, set: impl FnOnce(&mut WorkerOptions)) -> Self {
+    pub(crate) fn start_with(
+        realm: &Realm,
+        folder: Folder,
+        set: impl FnOnce(&mut WorkerOptions),
+    ) -> Self {
         let (tell, status) = mpsc::channel(4096);
         let mut options = WorkerOptions::new(&realm.url, folder.0.join("worker.key"));
         options.executors = vec![ExecutorOptions::Echo { slots: 8 }];
@@ -273,12 +295,12 @@ impl Worker {
         Self { stop: Some(stop), end, status, folder }
     }
 
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.stop.take().unwrap().send(()).unwrap();
     }
 
     /// Jobs begun so far.
-    pub fn started(&mut self) -> usize {
+    pub(crate) fn started(&mut self) -> usize {
         let mut started = 0;
         while let Ok(status) = self.status.try_recv() {
             started += usize::from(matches!(status, Status::Started { .. }));
@@ -286,7 +308,7 @@ impl Worker {
         started
     }
 
-    pub async fn until(&mut self, wanted: impl Fn(&Status) -> bool) -> Status {
+    pub(crate) async fn until(&mut self, wanted: impl Fn(&Status) -> bool) -> Status {
         loop {
             let status = soon(self.status.recv()).await.expect("the worker ended");
             if wanted(&status) {

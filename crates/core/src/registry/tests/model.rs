@@ -193,7 +193,7 @@ impl Model {
             return no(Rejection::WorkerBanned);
         }
         if slots > 1_024 {
-            return no(Rejection::LimitReached { what: Limited::Workers, limit: 1_024 });
+            return no(Rejection::LimitReached { what: Limited::Slots, limit: 1_024 });
         }
         let (_, mut messages, effects) = match current {
             Some(current) if current != session => self.lose(n, When::Now, CloseReason::Replaced),

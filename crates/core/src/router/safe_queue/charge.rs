@@ -76,6 +76,7 @@ impl Charges {
             for seat in seats_to_charge(tree, node, &from) {
                 let Some(mut part) = new_part(tree, seat, from.pools) else { continue };
                 tree.hold(seat);
+                tree.grow_up(seat);
                 replace(tree, &mut part, cost);
                 parts.push(part);
             }

@@ -11,7 +11,8 @@
 //!
 //! # How
 //! A node of weight w has a start tag S, a parent has a virtual time V: the largest S dispatched. An
-//! enqueue lifts an idle child to V, so idling earns no credit. A dispatch walks down the smallest
+//! enqueue lifts an idle child to V or a little later (`Tree::become_ready`), so idling earns no credit
+//! and a stream of newcomers starves nobody. A dispatch walks down the smallest
 //! (S, age), adds `estimate · 2³² / w` at each level, and `correct`/`finish` replace that estimate by
 //! the cost so far. An item's contribution is never negative.
 //!
@@ -164,7 +165,10 @@ pub enum Full {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Weighted {
     Realm(FlowKey),
-    Account { realm: FlowKey, account: FlowKey },
+    Account {
+        realm: FlowKey,
+        account: FlowKey,
+    },
     /// Orders the items of one leaf that wait in several pools; takes nothing from other flows.
     Pool(PoolId),
 }
@@ -271,14 +275,18 @@ impl SafeQueue {
     /// Takes a queued item out; nothing is charged. False: it is not queued.
     pub fn remove(&mut self, id: ItemId) -> bool {
         let Some(at) = self.items.index.get(&id).copied() else { return false };
-        let Some((_, leaf)) = self.take(at) else { return false };
+        let Some((item, leaf)) = self.take(at) else { return false };
         let mut path = Vec::new();
         let mut seat = leaf;
         while let Some(s) = self.tree.seats.get(seat) {
             path.push((s.node, s.domain));
             seat = s.up;
         }
-        self.tree.settle(leaf);
+        for (node, _) in &path {
+            if let Some(seat) = self.tree.seat_of(*node, item.pool) {
+                self.tree.settle(seat);
+            }
+        }
         self.end_busy_periods(&path);
         true
     }
@@ -331,6 +339,7 @@ impl SafeQueue {
         for step in &steps {
             for parent in &step.parents {
                 self.tree.raise_clock(*parent, step.start);
+                self.tree.creep(*parent, counted_cost(&item), step.waiting, step.known);
             }
         }
         self.limit_credit(&skipped, pools);
@@ -482,8 +491,8 @@ impl SafeQueue {
     fn admit(&self, item: &Item) -> Result<(), Full> {
         let limits = &self.limits;
         let held = self.pools.get(&item.pool).copied().unwrap_or_default();
-        let leaf = self.tree.leaf(&item.flow).map_or((0, 0), |n| (n.items, n.bytes));
-        let seats = self.tree.size().saturating_add(self.tree.missing(&item.flow, item.pool));
+        let leaf = self.tree.measure(&item.flow, item.pool);
+        let seats = self.tree.size().saturating_add(leaf.2);
         let refusals = [
             (self.contains(item.id), Full::Duplicate),
             (held.items >= u64::from(limits.pool_items), Full::PoolItems),
@@ -503,7 +512,7 @@ impl SafeQueue {
             class.weight(),
         ];
         let domain = self.domains.of(item.pool);
-        let leaf = self.tree.add(&item.flow, item.pool, domain, weights);
+        let leaf = self.tree.add(&item, domain, weights);
         self.items.link(&mut self.tree, leaf, item, end);
         self.pools.entry(item.pool).or_default().add(&item);
         if let Some(node) = self.leaf_node(leaf) {

@@ -13,8 +13,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::slab::{NIL, Slab};
-use super::virtual_time::Virtual;
-use super::{Class, FlowKey, FlowPath, PoolId};
+use super::virtual_time::{Virtual, scaled};
+use super::{Class, FlowKey, FlowPath, Item, PoolId, counted_cost};
 
 pub(super) const ROOT: usize = 0;
 /// Depth of a class node; realms have 1, accounts 2.
@@ -57,6 +57,8 @@ pub(super) struct Seat {
     pub(super) refs: u64,
     pub(super) kids: usize,
     pub(super) resting: bool,
+    /// Entered at its parent's clock and has not been charged since.
+    pub(super) newcomer: bool,
     /// Weight counted in the parent's `ready_weight` while this seat is ready.
     pub(super) counted: u32,
     /// Where this seat's children stand on the domain's time line: S + base is comparable between
@@ -64,6 +66,9 @@ pub(super) struct Seat {
     pub(super) base: Virtual,
     /// V for the children, relative to `base`.
     pub(super) clock: Virtual,
+    /// Where newcomers enter at the latest, relative to `base`: V plus what has been served since a
+    /// child that was no newcomer moved V, divided by the weight that was waiting.
+    pub(super) late: Virtual,
     pub(super) ready: BTreeSet<Rank>,
     pub(super) ready_weight: u64,
     /// Idle children whose start is ahead of `clock`.
@@ -87,9 +92,11 @@ impl Seat {
             refs: 0,
             kids: 0,
             resting: false,
+            newcomer: false,
             counted: 0,
             base: 0,
             clock: 0,
+            late: 0,
             ready: BTreeSet::new(),
             ready_weight: 0,
             rested: BTreeSet::new(),
@@ -152,27 +159,19 @@ impl Tree {
         seats.get(at).map(|s| s.1)
     }
 
-    pub(super) fn leaf(&self, flow: &FlowPath) -> Option<&Node> {
-        let mut node = ROOT;
-        for key in path_keys(flow) {
-            node = *self.index.get(&(node, key))?;
-        }
-        self.nodes.get(node)
-    }
-
-    /// How many seats below the root an item of this flow would add to this pool.
-    pub(super) fn missing(&self, flow: &FlowPath, pool: PoolId) -> usize {
+    /// Items and bytes of a flow's leaf over all pools, and how many seats below the root one more
+    /// item of it would add to this pool.
+    pub(super) fn measure(&self, flow: &FlowPath, pool: PoolId) -> (u32, u64, usize) {
         let mut node = ROOT;
         let mut missing: usize = 3;
         for key in path_keys(flow) {
-            let Some(child) = self.index.get(&(node, key)) else { return missing };
-            if self.seat_of(*child, pool).is_none() {
-                return missing;
+            let Some(child) = self.index.get(&(node, key)) else { return (0, 0, missing) };
+            if self.seat_of(*child, pool).is_some() {
+                missing = missing.saturating_sub(1);
             }
-            missing = missing.saturating_sub(1);
             node = *child;
         }
-        missing
+        self.nodes.get(node).map_or((0, 0, missing), |leaf| (leaf.items, leaf.bytes, missing))
     }
 
     /// Seats below the root.
@@ -181,22 +180,17 @@ impl Tree {
         self.seats.len().saturating_sub(roots)
     }
 
-    /// Counts one more item beneath every seat of the path, from the root down; makes nodes and
+    /// Counts one more item beneath every seat of its path, from the root down; makes nodes and
     /// seats that are missing and lifts those that were not backlogged. Returns the leaf's seat.
-    pub(super) fn add(
-        &mut self,
-        flow: &FlowPath,
-        pool: PoolId,
-        domain: PoolId,
-        weights: [u32; 3],
-    ) -> usize {
+    pub(super) fn add(&mut self, item: &Item, domain: PoolId, weights: [u32; 3]) -> usize {
+        let (pool, cost) = (item.pool, counted_cost(item));
         let mut node = ROOT;
         let mut seat = self.seat_or_new(ROOT, pool, domain, NIL);
-        self.count_one(seat);
-        for (key, weight) in path_keys(flow).into_iter().zip(weights) {
+        self.count_one(seat, cost);
+        for (key, weight) in path_keys(&item.flow).into_iter().zip(weights) {
             node = self.node_or_new(node, key, weight);
             seat = self.seat_or_new(node, pool, domain, seat);
-            self.count_one(seat);
+            self.count_one(seat, cost);
         }
         seat
     }
@@ -237,14 +231,14 @@ impl Tree {
         seat
     }
 
-    fn count_one(&mut self, seat: usize) {
+    fn count_one(&mut self, seat: usize, cost: u64) {
         let Some(s) = self.seats.get_mut(seat) else { return };
         // Counted first: a seat with something queued can't be removed by what follows.
         s.queued = s.queued.saturating_add(1);
         if s.queued == 1 {
             self.unrest(seat);
             self.catch_up(seat);
-            self.become_ready(seat);
+            self.become_ready(seat, cost);
         }
     }
 
@@ -261,21 +255,26 @@ impl Tree {
             return;
         }
         let domain = s.domain;
-        let latest = node
-            .seats
-            .iter()
-            .filter_map(|(_, other)| self.seats.get(*other))
-            .filter(|other| other.domain == domain)
-            .map(Seat::clock_on_line)
-            .max()
-            .unwrap_or(0);
-        self.raise_clock(seat, latest);
+        let (mut clock, mut late) = (0, 0);
+        for (_, other) in &node.seats {
+            if let Some(other) = self.seats.get(*other)
+                && other.domain == domain
+            {
+                clock = other.clock_on_line().max(clock);
+                late = other.base.saturating_add(other.late).max(late);
+            }
+        }
+        self.raise_clock(seat, clock);
+        if let Some(s) = self.seats.get_mut(seat) {
+            s.late = s.late.max(late.saturating_sub(s.base));
+        }
     }
 
     /// V := max(V, `to`), `to` on the domain's line; idle children it passes are forgotten.
     pub(super) fn raise_clock(&mut self, seat: usize, to: Virtual) {
         let Some(s) = self.seats.get_mut(seat) else { return };
         s.clock = s.clock.max(to.saturating_sub(s.base));
+        s.late = s.late.max(s.clock);
         while let Some(s) = self.seats.get_mut(seat)
             && let Some(first) = s.rested.first().copied()
             && first.0 <= s.clock
@@ -288,18 +287,36 @@ impl Tree {
         }
     }
 
-    fn become_ready(&mut self, seat: usize) {
+    /// `late` goes `back` to V if a child that is no newcomer was served there,
+    /// and moves on by what one dispatch of `cost` means to each of the waiting.
+    pub(super) fn creep(&mut self, seat: usize, cost: u64, waiting: u64, back: bool) {
+        if let Some(s) = self.seats.get_mut(seat) {
+            if back {
+                s.late = s.clock;
+            }
+            let waiting = u32::try_from(waiting).unwrap_or(u32::MAX);
+            s.late = s.late.saturating_add(scaled(cost, waiting));
+        }
+    }
+
+    /// SFQ lifts to V. But V is a start tag, and stands still as long as every dispatch is of a
+    /// newcomer: a stream of new flows would starve the old ones and leave a debtor each. So a
+    /// newcomer enters at `late`, yet no further from V than its own cost, which is where it would
+    /// stand had it just been served: no pair's bound changes.
+    fn become_ready(&mut self, seat: usize, cost: u64) {
         let Some(s) = self.seats.get(seat) else { return };
         let Some(up) = self.seats.get(s.up) else { return };
-        let (up_ix, clock) = (s.up, up.clock);
-        let forgotten = s.refs == 0 && s.start <= clock;
-        let start = if forgotten { self.entry(seat) } else { s.start.max(clock) };
         let weight = self.nodes.get(s.node).map_or(1, |n| n.weight);
+        let (up_ix, clock) = (s.up, up.clock);
+        let lift = up.late.min(clock.saturating_add(scaled(cost, weight)));
+        let forgotten = s.refs == 0 && s.start <= clock;
+        let start = if forgotten { self.entry(seat) } else { s.start }.max(lift);
         let Some(s) = self.seats.get_mut(seat) else { return };
         if start > s.start {
             // The lift swallows what earlier charges added, so those can't be refunded any more.
             s.epoch = s.epoch.saturating_add(1);
         }
+        s.newcomer = forgotten || start > s.start;
         s.start = start;
         s.counted = weight;
         self.insert_ready(seat, up_ix);
@@ -392,6 +409,13 @@ impl Tree {
         self.unrest(seat);
         if let Some(s) = self.seats.get_mut(seat) {
             s.refs = s.refs.saturating_add(1);
+        }
+    }
+
+    /// It has been charged: a newcomer no more.
+    pub(super) fn grow_up(&mut self, seat: usize) {
+        if let Some(s) = self.seats.get_mut(seat) {
+            s.newcomer = false;
         }
     }
 

@@ -4,7 +4,7 @@
 use super::ItemId;
 use super::PoolId;
 use super::items::Items;
-use super::tree::{LEAF_DEPTH, ROOT, Tree};
+use super::tree::{LEAF_DEPTH, ROOT, Seat, Tree};
 use super::virtual_time::Virtual;
 
 /// Most items one dispatch looks at before it gives the slot up.
@@ -19,6 +19,10 @@ pub(super) struct Step {
     pub(super) start: Virtual,
     /// The parent's seats in the slot's pools.
     pub(super) parents: Vec<usize>,
+    /// Weight of all that wait there; one that waits in several pools counts in each.
+    pub(super) waiting: u64,
+    /// The chosen child had been charged since it entered.
+    pub(super) known: bool,
 }
 
 pub(super) struct Walk<'a> {
@@ -47,9 +51,18 @@ impl Walk<'_> {
         let mut after = None;
         let mut seen: Vec<u64> = Vec::new();
         while self.budget > 0 {
-            let (start, serial, child) = next_child(tree, &seats, after, &seen)?;
+            let (start, serial, seat) = next_child(tree, &seats, after, &seen)?;
+            let Seat { node: child, newcomer, .. } = *tree.seats.get(seat)?;
             if let Some(item) = self.descend(tree, child) {
-                self.steps.push(Step { node: child, start, parents: seats });
+                let weight = |seat: &usize| tree.seats.get(*seat).map_or(0, |s| s.ready_weight);
+                let waiting = seats.iter().map(weight).fold(0, u64::saturating_add);
+                self.steps.push(Step {
+                    node: child,
+                    start,
+                    parents: seats,
+                    waiting,
+                    known: !newcomer,
+                });
                 return Some(item);
             }
             self.skipped.push(child);
@@ -72,8 +85,7 @@ impl Walk<'_> {
             let mut at = head;
             for _ in 0..LOOK_LEAF {
                 let Some(entry) = self.items.slab.get(at) else { break };
-                let Some(left) = self.budget.checked_sub(1) else { return None };
-                self.budget = left;
+                self.budget = self.budget.checked_sub(1)?;
                 if (self.eligible)(entry.item.id) {
                     return Some(at);
                 }
@@ -102,7 +114,7 @@ fn align(tree: &mut Tree, seats: &[usize]) {
     if seats.len() < 2 {
         return;
     }
-    let clock = |seat: &usize| tree.seats.get(*seat).map(super::tree::Seat::clock_on_line);
+    let clock = |seat: &usize| tree.seats.get(*seat).map(Seat::clock_on_line);
     let latest = seats.iter().filter_map(clock).max().unwrap_or(0);
     let least = latest.saturating_sub(tree.horizon);
     for seat in seats {
@@ -142,7 +154,7 @@ fn next_child(
         }
         let (start, serial, child) = best?;
         if !seen.contains(&serial) {
-            return Some((start, serial, tree.seats.get(child)?.node));
+            return Some((start, serial, child));
         }
         after = Some((start, serial));
     }

@@ -21,8 +21,7 @@ fn shape(dice: &mut Dice, pools: &[u32]) -> Shape {
             for class in [Class::Interactive, Class::Batch] {
                 let low = dice.range(1, 2_000);
                 let cost = (low, low * dice.range(1, 10));
-                let mut own: Vec<u32> =
-                    pools.iter().copied().filter(|_| dice.chance(60)).collect();
+                let mut own: Vec<u32> = pools.iter().copied().filter(|_| dice.chance(60)).collect();
                 if own.is_empty() {
                     own.push(pools[0]);
                 }
@@ -68,7 +67,15 @@ fn weighted(shape: &Shape, pools: &[u32], horizon: u64) -> SafeQueue {
 }
 
 /// One run with every flow backlogged in random pools, all slots serving all pools.
-fn bound_holds(seed: u64, slots: u64, pools: u32, wrong: u64, rounds: u64, horizon: u64, roam: bool) {
+fn bound_holds(
+    seed: u64,
+    slots: u64,
+    pools: u32,
+    wrong: u64,
+    rounds: u64,
+    horizon: u64,
+    roam: bool,
+) {
     let mut dice = Dice(seed);
     let pools: Vec<u32> = (0..pools).collect();
     let shape = shape(&mut dice, &pools);
@@ -78,7 +85,11 @@ fn bound_holds(seed: u64, slots: u64, pools: u32, wrong: u64, rounds: u64, horiz
     for _ in 0..rounds {
         while (sim.outstanding() as u64) < slots {
             // More than one dispatch can take, so that nobody goes idle in between.
-            if roam { sim.refill_somewhere(2) } else { sim.refill(2) }
+            if roam {
+                sim.refill_somewhere(2)
+            } else {
+                sim.refill(2)
+            }
             assert!(sim.dispatch(&pools).is_some(), "a slot idles while items wait");
             pairs.iter_mut().for_each(|p| p.look(&sim));
         }
@@ -213,4 +224,33 @@ fn nobody_starves() {
         before += 1;
         assert!(before <= 100, "a hundred items of weight 100 weigh what this one does");
     }
+}
+
+/// Ten accounts that have never been seen before always wait. The old one still gets a share of the
+/// order of an eleventh, and what the others leave behind is not kept.
+#[test]
+fn a_stream_of_newcomers_starves_nobody() {
+    let mut q = queue(ROOMY, &[0]);
+    let mut most = 0;
+    let mut ours = 0;
+    for n in 0..5_000u64 {
+        q.enqueue(item(n, 0, flow(0, 100 + n), 100)).unwrap();
+        if n < 10 {
+            q.enqueue(item(10_000 + n, 0, flow(0, 0), 100)).unwrap();
+            continue;
+        }
+        let got = q.dispatch(&[PoolId(0)], &mut all).unwrap();
+        q.finish(got.charge, 100);
+        if got.item.flow == flow(0, 0) {
+            ours += 1;
+            q.enqueue(item(20_000 + n, 0, flow(0, 0), 100)).unwrap();
+            // Keep ten strangers waiting, not ever more.
+            let more = q.dispatch(&[PoolId(0)], &mut all).unwrap();
+            q.finish(more.charge, 100);
+        }
+        most = most.max(q.flows());
+    }
+    assert!(ours >= 5_000 / 11 / 2, "{ours} of 5,000");
+    assert!(most <= 2 * 2 * 25, "{most} seats for some twenty items");
+    assert!(q.depth(PoolId(0)) < 40);
 }

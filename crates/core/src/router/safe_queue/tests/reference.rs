@@ -13,6 +13,8 @@ type Place = (Name, u32);
 struct Spot {
     start: u128,
     clock: u128,
+    late: u128,
+    newcomer: bool,
     epoch: u64,
     queued: u64,
     refs: u64,
@@ -126,8 +128,7 @@ impl Reference {
                     for place in own {
                         let kids = self.children(place);
                         let most = kids.iter().map(|k| self.spots[k].start).max().unwrap_or(0);
-                        let spot = self.spots.get_mut(place).unwrap();
-                        spot.clock = spot.clock.max(most);
+                        self.advance(place, most);
                     }
                 }
             }
@@ -146,7 +147,7 @@ impl Reference {
             let spot = self.spots.entry(place.clone()).or_default();
             spot.queued += 1;
             if spot.queued == 1 {
-                self.wake(&place);
+                self.wake(&place, item.cost_estimate.max(1));
             }
         }
         let leaf = (names(&item.flow).pop().unwrap(), pool);
@@ -154,20 +155,34 @@ impl Reference {
         if front { spot.fifo.push_front(item) } else { spot.fifo.push_back(item) }
     }
 
-    fn wake(&mut self, place: &Place) {
+    fn advance(&mut self, place: &Place, to: u128) {
+        let spot = self.spots.get_mut(place).unwrap();
+        spot.clock = spot.clock.max(to);
+        spot.late = spot.late.max(spot.clock);
+    }
+
+    fn wake(&mut self, place: &Place, cost: u64) {
         let mine = self.domain(place.1);
         let others: Vec<Place> = self
             .spots_of(&place.0)
             .into_iter()
             .filter(|p| p != place && self.domain(p.1) == mine)
             .collect();
-        let start = up(place).map(|_| self.start_of(place, &others));
+        let known = self.spots[place].refs > 0 || self.spots[place].start > self.clock_above(place);
+        let start = up(place).map(|up| {
+            let up = &self.spots[&up];
+            let own = virtual_cost(cost, self.weight(&place.0));
+            self.start_of(place, &others).max(up.late.min(up.clock + own))
+        });
         let latest = others.iter().map(|p| self.spots[p].clock).max().unwrap_or(0);
+        let late = others.iter().chain([place]).map(|p| self.spots[p].late).max().unwrap_or(0);
+        self.advance(place, latest);
         let turn_clock = self.ages.get(&place.0).map_or(0, |a| a.1);
         let spot = self.spots.get_mut(place).unwrap();
-        spot.clock = spot.clock.max(latest);
+        spot.late = spot.late.max(late);
         spot.turn = spot.turn.max(turn_clock);
         if let Some(start) = start {
+            spot.newcomer = !known || start > spot.start;
             if start > spot.start {
                 spot.epoch += 1;
             }
@@ -181,7 +196,7 @@ impl Reference {
         let spot = &self.spots[place];
         let clock = self.clock_above(place);
         if spot.refs > 0 || spot.start > clock {
-            return spot.start.max(clock);
+            return spot.start;
         }
         let indebted: Vec<(u128, u128)> = others
             .iter()
@@ -226,8 +241,7 @@ impl Reference {
     ) -> Option<(Item, usize)> {
         let mut budget = 16;
         let (mut steps, mut skipped) = (Vec::new(), Vec::new());
-        let item =
-            self.walk(&Vec::new(), pools, refused, &mut budget, &mut steps, &mut skipped)?;
+        let item = self.walk(&Vec::new(), pools, refused, &mut budget, &mut steps, &mut skipped)?;
         let home = (names(&item.flow).pop().unwrap(), item.pool.0);
         let turn = self.spots[&home].turn;
         let age = self.ages.get_mut(&home.0).unwrap();
@@ -239,7 +253,7 @@ impl Reference {
             turn: 0,
         };
         let domain = self.domain(item.pool.0);
-        for (name, _) in &steps {
+        for (name, ..) in &steps {
             for place in self.spots_of(name) {
                 if self.domain(place.1) != domain {
                     continue;
@@ -248,20 +262,33 @@ impl Reference {
                 spot.refs += 1;
                 let capped = !pools.contains(&place.1);
                 let epoch = spot.epoch;
+                spot.newcomer = false;
                 let weight = self.weight(name);
                 ticket.shares.push(Share {
-                    place, weight, capped, epoch, wanted: 0, absorbed: 0, added: 0,
+                    place,
+                    weight,
+                    capped,
+                    epoch,
+                    wanted: 0,
+                    absorbed: 0,
+                    added: 0,
                 });
             }
         }
         self.hold_roots(&ticket, 1);
         self.charge(&mut ticket, item.cost_estimate.max(1));
         self.take(&item);
-        for (name, start) in &steps {
+        for (name, start, waiting, known) in &steps {
             let above = name[..name.len() - 1].to_vec();
             for pool in pools {
-                if let Some(spot) = self.spots.get_mut(&(above.clone(), *pool)) {
-                    spot.clock = spot.clock.max(*start);
+                let place = (above.clone(), *pool);
+                if self.spots.contains_key(&place) {
+                    self.advance(&place, *start);
+                    let spot = self.spots.get_mut(&place).unwrap();
+                    if *known {
+                        spot.late = spot.clock;
+                    }
+                    spot.late += virtual_cost(item.cost_estimate.max(1), *waiting);
                 }
             }
             self.forget();
@@ -286,7 +313,7 @@ impl Reference {
         pools: &BTreeSet<u32>,
         refused: &BTreeSet<ItemId>,
         budget: &mut u32,
-        steps: &mut Vec<(Name, u128)>,
+        steps: &mut Vec<(Name, u128, u32, bool)>,
         skipped: &mut Vec<Name>,
     ) -> Option<Item> {
         let own: Vec<Place> =
@@ -300,23 +327,26 @@ impl Reference {
             let by = least.saturating_sub(self.spots[place].clock);
             self.shift(place, by);
         }
-        let mut ranks: BTreeMap<Name, u128> = BTreeMap::new();
+        let mut waiting = 0;
+        let mut ranks: BTreeMap<Name, (u128, u32)> = BTreeMap::new();
         for kid in own.iter().flat_map(|p| self.children(p)) {
             let spot = &self.spots[&kid];
             if spot.queued > 0 {
-                let rank = ranks.entry(kid.0).or_insert(u128::MAX);
-                *rank = (*rank).min(spot.start);
+                waiting += self.weight(&kid.0);
+                let rank = ranks.entry(kid.0).or_insert((u128::MAX, 0));
+                *rank = (*rank).min((spot.start, kid.1));
             }
         }
-        let mut order: Vec<(u128, u64, Name)> =
-            ranks.into_iter().map(|(n, s)| (s, self.ages[&n].0, n)).collect();
+        let mut order: Vec<(u128, u64, Name, u32)> =
+            ranks.into_iter().map(|(n, (s, pool))| (s, self.ages[&n].0, n, pool)).collect();
         order.sort();
-        for (start, _, kid) in order {
+        for (start, _, kid, pool) in order {
             if *budget == 0 {
                 return None;
             }
+            let known = !self.spots[&(kid.clone(), pool)].newcomer;
             if let Some(item) = self.walk(&kid, pools, refused, budget, steps, skipped) {
-                steps.push((kid, start));
+                steps.push((kid, start, waiting, known));
                 return Some(item);
             }
             skipped.push(kid);
@@ -324,12 +354,7 @@ impl Reference {
         None
     }
 
-    fn look(
-        &self,
-        own: &[Place],
-        refused: &BTreeSet<ItemId>,
-        budget: &mut u32,
-    ) -> Option<Item> {
+    fn look(&self, own: &[Place], refused: &BTreeSet<ItemId>, budget: &mut u32) -> Option<Item> {
         let mut turns: Vec<&Place> = own.iter().filter(|p| self.spots[p].queued > 0).collect();
         turns.sort_by_key(|p| (self.spots[*p].turn, p.1));
         for item in turns.into_iter().flat_map(|p| self.spots[p].fifo.iter().take(4)) {
@@ -345,7 +370,9 @@ impl Reference {
     }
 
     fn shift(&mut self, place: &Place, by: u128) {
-        self.spots.get_mut(place).unwrap().clock += by;
+        let spot = self.spots.get_mut(place).unwrap();
+        spot.clock += by;
+        spot.late += by;
         for kid in self.children(place) {
             self.spots.get_mut(&kid).unwrap().start += by;
         }

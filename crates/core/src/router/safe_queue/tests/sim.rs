@@ -72,8 +72,7 @@ impl Sim {
         let f = self.feeds[feed].clone();
         let actual = self.dice.range(f.cost.0, f.cost.1);
         let off = self.dice.range(1, self.wrong);
-        let estimate =
-            if self.dice.chance(50) { actual * off } else { (actual / off).max(1) };
+        let estimate = if self.dice.chance(50) { actual * off } else { (actual / off).max(1) };
         let path = FlowPath { realm: key(f.realm), account: key(f.account), class: f.class };
         self.next += 1;
         self.q.enqueue(item(self.next, pool, path, estimate)).unwrap();

@@ -214,10 +214,7 @@ fn an_item_in_flight_keeps_no_credit() {
 fn overlapping(seed: u64, slots: u64, kinds: &[Vec<u32>], horizon: u64) {
     let mut dice = Dice(seed);
     let mut q = SafeQueue::new(QueueLimits { horizon, ..ROOMY });
-    let kinds: Vec<Vec<u32>> = kinds
-        .iter()
-        .map(|k| [vec![0], k.clone()].concat())
-        .collect();
+    let kinds: Vec<Vec<u32>> = kinds.iter().map(|k| [vec![0], k.clone()].concat()).collect();
     for (n, kind) in (0u64..).zip(&kinds) {
         let pools: Vec<PoolId> = kind.iter().copied().map(PoolId).collect();
         q.set_slots(WorkerKey(n), &pools);

@@ -1,0 +1,129 @@
+//! `mtor account`: balance, keys and transfers of this user's account at a realm.
+
+use clap::{Args, Subcommand};
+use mtor_client::{Client, Transfer};
+use mtor_types::KeyHash;
+use serde_json::json;
+
+use super::realm::{RealmArgument, explain, open_guest};
+use super::{Context, block_on};
+use crate::failure::Failure;
+use crate::keyring::Keyring;
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    realm: RealmArgument,
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// What the account holds (if nothing is said)
+    Show,
+    /// Open a new guest account; the one before is kept as a former one
+    New,
+    /// The account's API keys, by hash
+    Keys {
+        /// Make another key; it is shown once
+        #[arg(long, conflicts_with = "revoke")]
+        add: bool,
+        /// Revoke the key of that hash
+        #[arg(long, value_name = "HASH")]
+        revoke: Option<KeyHash>,
+    },
+    /// The account's transfers, the oldest first
+    Transfers {
+        /// At most so many
+        #[arg(long, value_name = "N", default_value_t = 1_000)]
+        limit: usize,
+        /// Only those after that sequence number
+        #[arg(long, value_name = "SEQUENCE")]
+        after: Option<u64>,
+    },
+}
+
+pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure> {
+    let Arguments { realm, action } = arguments;
+    block_on(Box::pin(async {
+        match action.unwrap_or(Action::Show) {
+            Action::New => new(&realm, context).await,
+            Action::Show => show(&realm.required(context)?, context).await,
+            Action::Keys { add: true, .. } => add_key(&realm.required(context)?, context).await,
+            Action::Keys { revoke: Some(key), .. } => {
+                realm.required(context)?.revoke_key(key).await?;
+                context.out.show(&json!({"event": "key_revoked", "key": key}), "revoked");
+                Ok(())
+            }
+            Action::Keys { .. } => keys(&realm.required(context)?, context).await,
+            Action::Transfers { limit, after } => {
+                transfers(&realm.required(context)?, limit, after, context).await
+            }
+        }
+    }))
+    .map_err(explain)
+}
+
+async fn new(realm: &RealmArgument, context: &Context) -> Result<(), Failure> {
+    let client = realm.client(context)?;
+    let mut keyring = Keyring::open(context.environment.config_dir())?;
+    open_guest(&client, &mut keyring, context).await.map(drop)
+}
+
+async fn show(client: &Client, context: &Context) -> Result<(), Failure> {
+    let account = client.account().await?;
+    context.out.object(&account);
+    context.out.words(format_args!("account {} at {}", account.account, client.address()));
+    for row in &account.assets {
+        let (asset, balance, held) = (row.asset, row.balance, row.held);
+        context.out.words(format_args!("{asset:>8}  {balance} base units, {held} held"));
+    }
+    Ok(())
+}
+
+async fn keys(client: &Client, context: &Context) -> Result<(), Failure> {
+    for row in client.keys().await? {
+        context.out.show(&row, row.key);
+    }
+    Ok(())
+}
+
+async fn add_key(client: &Client, context: &Context) -> Result<(), Failure> {
+    let new = client.add_key().await?;
+    context.out.show(&new, format_args!("{}\n(shown once; its hash is {})", new.api_key, new.key));
+    Ok(())
+}
+
+async fn transfers(
+    client: &Client,
+    limit: usize,
+    after: Option<u64>,
+    context: &Context,
+) -> Result<(), Failure> {
+    const PAGE: usize = 1_000;
+    let mut after = after.map(|sequence| sequence.to_string());
+    let mut left = limit;
+    while left > 0 {
+        let page = client.transfers(left.min(PAGE), after.as_deref()).await?;
+        left = left.saturating_sub(page.items.len());
+        let is_last = page.next.is_none() || page.items.is_empty();
+        for row in &page.items {
+            context.out.show(row, words(row));
+        }
+        after = page.next;
+        if is_last {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn words(row: &Transfer) -> String {
+    let Transfer { sequence, kind, direction, amount, asset, .. } = row;
+    // Its one text form is JSON's.
+    let kind = serde_json::to_value(kind).unwrap_or_default();
+    let kind = kind.as_str().unwrap_or_default();
+    let intent = row.intent.map(|intent| format!("  {intent}")).unwrap_or_default();
+    format!("{sequence:>8}  {kind:<8} {direction:<4} {amount:>12} {asset:<5}{intent}")
+}

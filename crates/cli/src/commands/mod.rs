@@ -1,0 +1,252 @@
+//! The commands: one file each. This one knows their names, and what they share.
+
+mod account;
+mod doctor;
+mod models;
+mod realm;
+mod receipt;
+mod sim;
+mod submit;
+mod sysop;
+mod up;
+mod worker;
+
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::error::ErrorKind as ClapError;
+use clap::{Parser, Subcommand};
+use serde_json::value::RawValue;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::environment::Environment;
+use crate::failure::Failure;
+use crate::output::Out;
+
+/// The grid's one program: run a realm, work for one, or ask one for work.
+#[derive(Parser)]
+#[command(name = "mtor", version, arg_required_else_help = true)]
+struct Line {
+    /// One JSON object a line on standard output, for programs
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start a realm here, with a worker of its own
+    Up(up::Arguments),
+    /// Work for a realm and earn
+    Worker(worker::Arguments),
+    /// Send work to a realm and get the result
+    Submit(submit::Arguments),
+    /// Your account at a realm: balance, keys, transfers
+    Account(account::Arguments),
+    /// Get a receipt, or check one
+    Receipt(receipt::Arguments),
+    /// The small models that a realm can run by itself
+    Models(models::Arguments),
+    /// Look after a realm (needs its sysop secret)
+    Sysop(sysop::Arguments),
+    /// Play the realm under a seed, with faults, and check what must always hold
+    Sim(sim::Arguments),
+    /// See whether this machine is ready for `mtor up`
+    Doctor(doctor::Arguments),
+}
+
+/// What every command is given.
+pub(crate) struct Context {
+    pub(crate) environment: Environment,
+    pub(crate) out: Out,
+}
+
+pub(crate) fn main() -> ExitCode {
+    let Line { json, command } = match Line::try_parse() {
+        Ok(line) => line,
+        Err(error) => return misread(&error),
+    };
+    let context = Context { environment: Environment::read(), out: Out::new(json) };
+    let done = match command {
+        Command::Up(arguments) => up::run(arguments, &context),
+        Command::Worker(arguments) => worker::run(arguments, &context),
+        Command::Submit(arguments) => submit::run(arguments, &context),
+        Command::Account(arguments) => account::run(arguments, &context),
+        Command::Receipt(arguments) => receipt::run(arguments, &context),
+        Command::Models(arguments) => models::run(arguments, &context),
+        Command::Sysop(arguments) => sysop::run(arguments, &context),
+        Command::Sim(arguments) => sim::run(&arguments, &context),
+        Command::Doctor(arguments) => doctor::run(arguments, &context),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            context.out.failure(&failure);
+            failure.exit_code()
+        }
+    }
+}
+
+/// The help and the version that were asked for, or what is wrong with the command line.
+fn misread(error: &clap::Error) -> ExitCode {
+    let for_programs = std::env::args_os().any(|argument| argument == "--json");
+    let asked = matches!(error.kind(), ClapError::DisplayHelp | ClapError::DisplayVersion);
+    if asked || !for_programs {
+        // It goes to where clap says: nobody is left to be told of a failure.
+        let _ = error.print();
+    } else {
+        let message = error.to_string();
+        let message = message.lines().next().unwrap_or_default();
+        let message = message.strip_prefix("error: ").unwrap_or(message);
+        Out::new(true).failure(&Failure::usage(message).with_remedy("see mtor --help"));
+    }
+    if asked { ExitCode::SUCCESS } else { ExitCode::from(2) }
+}
+
+/// Runs a command's asynchronous part.
+fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::caused(&error))?;
+    let done = runtime.block_on(work);
+    // What still blocks, such as a read of standard input, must not keep the process.
+    runtime.shutdown_background();
+    done
+}
+
+/// SIGINT and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// From here on they do not end the process by themselves.
+    fn listen() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(|error| Failure::caused(&error));
+        let interrupt = listen(SignalKind::interrupt())?;
+        Ok(Self { interrupt, terminate: listen(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Resolves at the first SIGINT or SIGTERM; at the second one the process ends at once.
+fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
+    let mut signals = Signals::listen()?;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    tokio::spawn(async move {
+        signals.next().await;
+        drop(stop);
+        signals.next().await;
+        std::process::exit(1);
+    });
+    Ok(async move {
+        // Dropped is the signal.
+        let _ = stopped.await;
+    })
+}
+
+/// How the log is written, as in `json/info`. The log goes to standard error.
+#[derive(Clone, Debug)]
+pub(crate) struct Log {
+    json: bool,
+    level: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { json: false, level: "warn".into() }
+    }
+}
+
+impl std::fmt::Display for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", if self.json { "json" } else { "text" }, self.level)
+    }
+}
+
+impl std::str::FromStr for Log {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = "expected FORMAT/LEVEL: text or json, and error, warn, info, debug or trace";
+        let (format, level) = text.split_once('/').ok_or(expected)?;
+        let json = match format {
+            "text" => false,
+            "json" => true,
+            _ => return Err(expected.into()),
+        };
+        EnvFilter::builder().parse(level).map_err(|_| expected)?;
+        if level.is_empty() {
+            return Err(expected.into());
+        }
+        Ok(Self { json, level: level.to_owned() })
+    }
+}
+
+impl Log {
+    fn start(&self) {
+        let builder = tracing_subscriber::fmt()
+            .with_env_filter(EnvFilter::new(&self.level))
+            .with_writer(std::io::stderr)
+            .with_ansi(false);
+        if self.json { builder.json().init() } else { builder.init() }
+    }
+}
+
+/// A place for data: as given, else the user's.
+fn data_dir(given: Option<PathBuf>, context: &Context) -> Result<PathBuf, Failure> {
+    given.or_else(|| context.environment.data_dir()).ok_or_else(|| {
+        Failure::configuration("no place for data: neither HOME is set nor XDG_DATA_HOME")
+            .with_remedy("name one with --data DIR")
+    })
+}
+
+/// What `--data` may hold at most; the realm has its own bounds below it.
+const DATA_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// JSON as it stands in the argument, in the file after `@`, or on standard input for `-`.
+fn read_data(argument: &str) -> Result<Box<RawValue>, Failure> {
+    let (text, place) = match (argument, argument.strip_prefix('@')) {
+        ("-", _) => (read_bounded(&mut std::io::stdin().lock(), "--data: standard input")?, "standard input".to_owned()),
+        (_, Some(path)) => (read_file(Path::new(path), "--data")?, path.to_owned()),
+        (text, None) => (text.to_owned(), "--data".to_owned()),
+    };
+    serde_json::from_str(&text).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        Failure::usage(format!("{place} is not JSON: look at line {line}, column {column}"))
+            .with_remedy("give JSON, @FILE or - (standard input) to --data")
+    })
+}
+
+/// A file that `named` in the command line names.
+fn read_file(path: &Path, named: &str) -> Result<String, Failure> {
+    let place = path.display().to_string();
+    let mut file = std::fs::File::open(path).map_err(|error| {
+        let why = match error.kind() {
+            ErrorKind::NotFound => "there is no such file".to_owned(),
+            _ => error.to_string(),
+        };
+        Failure::usage(format!("{named}: {place}: {why}"))
+    })?;
+    read_bounded(&mut file, &format!("{named}: {place}"))
+}
+
+fn read_bounded(from: &mut dyn Read, place: &str) -> Result<String, Failure> {
+    let mut text = String::new();
+    let read = from.take(DATA_BYTES_MAX.saturating_add(1)).read_to_string(&mut text);
+    let bytes = read.map_err(|error| Failure::usage(format!("{place}: {error}")))?;
+    if u64::try_from(bytes).unwrap_or(u64::MAX) > DATA_BYTES_MAX {
+        let message = format!("{place} is longer than {DATA_BYTES_MAX} bytes");
+        return Err(Failure::usage(message));
+    }
+    Ok(text)
+}

@@ -1,0 +1,97 @@
+//! The realm that a command asks, and the account it asks with.
+
+use clap::Args;
+use mtor_client::Client;
+use mtor_types::Code;
+
+use super::Context;
+use crate::failure::Failure;
+use crate::keyring::{Entry, Keyring};
+
+const DEFAULT_REALM: &str = "http://127.0.0.1:9000";
+
+#[derive(Args)]
+pub(crate) struct RealmArgument {
+    /// The realm's address; MTOR_REALM if it is not given, else http://127.0.0.1:9000
+    #[arg(long, value_name = "URL")]
+    realm: Option<String>,
+}
+
+impl RealmArgument {
+    /// A client without a key.
+    pub(crate) fn client(&self, context: &Context) -> Result<Client, Failure> {
+        let from_environment = context.environment.realm.as_deref();
+        let address = self.realm.as_deref().or(from_environment).unwrap_or(DEFAULT_REALM);
+        let place = if self.realm.is_some() { "--realm" } else { "MTOR_REALM" };
+        Client::new(address).map_err(|error| {
+            let failure = Failure::usage(format!("{place}: {error}"));
+            match error.remedy() {
+                Some(remedy) => failure.with_remedy(remedy),
+                None => failure,
+            }
+        })
+    }
+
+    /// A client with the key of this user's account there, if there is one.
+    pub(crate) fn known(&self, context: &Context) -> Result<Option<Client>, Failure> {
+        let client = self.client(context)?;
+        if let Some(key) = &context.environment.api_key {
+            return Ok(Some(client.with_key(key)?));
+        }
+        let keyring = Keyring::open(context.environment.config_dir())?;
+        let entry = keyring.get(client.address());
+        Ok(entry.map(|entry| client.with_key(&entry.api_key)).transpose()?)
+    }
+
+    /// The same, but that there is no account is an error.
+    pub(crate) fn required(&self, context: &Context) -> Result<Client, Failure> {
+        let address = self.client(context)?.address().to_owned();
+        self.known(context)?.ok_or_else(|| {
+            Failure::failed(format!("you have no account at {address} yet"))
+                .with_remedy("`mtor account new` opens one; so does `mtor submit`")
+        })
+    }
+
+    /// A client with an account: a guest account is opened and remembered if there is none.
+    pub(crate) async fn ensured(&self, context: &Context) -> Result<Client, Failure> {
+        let client = self.client(context)?;
+        if let Some(key) = &context.environment.api_key {
+            return Ok(client.with_key(key)?);
+        }
+        // Held until the account is written: commands that start at once open one account.
+        let mut keyring = Keyring::open(context.environment.config_dir())?;
+        if let Some(entry) = keyring.get(client.address()) {
+            return Ok(client.with_key(&entry.api_key)?);
+        }
+        let entry = open_guest(&client, &mut keyring, context).await?;
+        Ok(client.with_key(&entry.api_key)?)
+    }
+}
+
+/// Opens a guest account and remembers it.
+pub(crate) async fn open_guest(
+    client: &Client,
+    keyring: &mut Keyring,
+    context: &Context,
+) -> Result<Entry, Failure> {
+    let guest = client.open_guest(None).await?;
+    let (account, balance) = (guest.account, guest.balance);
+    let entry = Entry::from(guest);
+    keyring.set(client.address(), entry.clone())?;
+    context.out.event(
+        "account_opened",
+        serde_json::json!({"realm": client.address(), "account": account, "balance": balance}),
+    );
+    context.out.note(format_args!("opened guest account {account} with {balance} base units"));
+    Ok(entry)
+}
+
+/// Says what to do when a realm does not know the key any more.
+pub(crate) fn explain(failure: Failure) -> Failure {
+    if failure.is_code(Code::Unauthenticated) {
+        return failure.with_remedy(
+            "the realm does not know this key (any more): `mtor account new` opens another account",
+        );
+    }
+    failure
+}

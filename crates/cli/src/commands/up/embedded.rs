@@ -1,0 +1,177 @@
+//! The embedded worker: a child process on the public worker protocol, so that what crashes in a
+//! model never touches the ledger.
+//!
+//! Its enrolment token goes over its standard input, never into its arguments. That pipe stays
+//! open while the realm runs: when it closes, however this process ended, the child ends. What it
+//! says on its standard output is passed on. In a process group of its own it does not get the
+//! terminal's Ctrl-C: the realm stops first, then its worker.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use mtor_client::Client;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::commands::Log;
+use crate::output::Out;
+
+const BACKOFF_MIN: Duration = Duration::from_millis(200);
+const BACKOFF_MAX: Duration = Duration::from_secs(15);
+/// A child that lived this long starts its back-off anew.
+const BACKOFF_RESET: Duration = Duration::from_secs(30);
+/// For a child to end once its standard input is closed.
+const END_PATIENCE: Duration = Duration::from_secs(5);
+/// How often, and for how long, the realm is asked whether it took the worker's offer.
+const READY_EVERY: Duration = Duration::from_millis(50);
+const READY_TRIES: u32 = 200;
+
+pub(super) struct Embedded {
+    pub(super) program: PathBuf,
+    pub(super) realm: String,
+    pub(super) data: PathBuf,
+    pub(super) token: Option<String>,
+    pub(super) threads: Option<u16>,
+    /// The models' program and folder.
+    pub(super) models: Option<(PathBuf, PathBuf)>,
+    pub(super) log: Log,
+}
+
+impl Embedded {
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(["--json", "worker", "--embedded", "--name", "embedded"]);
+        command.arg("--realm").arg(&self.realm).arg("--data").arg(&self.data);
+        command.arg("--log").arg(self.log.to_string());
+        let threads = self.threads.map(|threads| threads.to_string());
+        if let Some(threads) = &threads {
+            command.arg("--threads").arg(threads);
+        }
+        if let Some((program, dir)) = &self.models {
+            // Last: it takes what follows.
+            command.arg("--exec").arg(program).arg("--models").arg(dir);
+            if let Some(threads) = &threads {
+                command.arg("--threads").arg(threads);
+            }
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0).kill_on_drop(true);
+        command
+    }
+}
+
+/// How a child's life ended.
+enum Over {
+    Died(String),
+    /// The realm stops.
+    Stopped,
+}
+
+/// Keeps the worker running until `stop` is dropped, then ends it.
+pub(super) async fn keep(
+    embedded: Embedded,
+    client: Client,
+    out: Out,
+    mut stop: oneshot::Receiver<()>,
+) {
+    let mut pause = BACKOFF_MIN;
+    loop {
+        let born = Instant::now();
+        let reason = match live(&embedded, &client, out, &mut stop).await {
+            Ok(Over::Stopped) => return,
+            Ok(Over::Died(status)) => status,
+            Err(error) => error.to_string(),
+        };
+        if born.elapsed() >= BACKOFF_RESET {
+            pause = BACKOFF_MIN;
+        }
+        let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        tracing::warn!(%reason, pause_ms, "the embedded worker ended; it is started again");
+        out.event(
+            "worker",
+            json!({"status": "died", "reason": reason, "restart_after_ms": pause_ms}),
+        );
+        out.note(format_args!("the worker ended ({reason}); it is started again"));
+        tokio::select! {
+            () = sleep(pause) => {}
+            _ = &mut stop => return,
+        }
+        pause = pause.saturating_mul(2).min(BACKOFF_MAX);
+    }
+}
+
+/// One child's life.
+async fn live(
+    embedded: &Embedded,
+    client: &Client,
+    out: Out,
+    stop: &mut oneshot::Receiver<()>,
+) -> std::io::Result<Over> {
+    let mut child = embedded.command().spawn()?;
+    out.event("worker", json!({"status": "spawned", "pid": child.id()}));
+    let Some((mut stdin, mut lines)) = pipes(&mut child) else {
+        return Ok(Over::Died("it has no pipes".into()));
+    };
+    let token = format!("{}\n", embedded.token.as_deref().unwrap_or_default());
+    // A child that is dead already says so below.
+    let _ = stdin.write_all(token.as_bytes()).await;
+    let mut open = true;
+    let mut said = String::new();
+    loop {
+        tokio::select! {
+            line = lines.next_line(), if open => match line {
+                Ok(Some(line)) => relay(&line, &mut said, client, out),
+                Ok(None) | Err(_) => open = false,
+            },
+            status = child.wait() => return Ok(Over::Died(status?.to_string())),
+            _ = &mut *stop => break,
+        }
+    }
+    drop(stdin);
+    if timeout(END_PATIENCE, child.wait()).await.is_err() {
+        child.kill().await?;
+    }
+    Ok(Over::Stopped)
+}
+
+fn pipes(child: &mut Child) -> Option<(ChildStdin, Lines<BufReader<ChildStdout>>)> {
+    let lines = BufReader::new(child.stdout.take()?).lines();
+    Some((child.stdin.take()?, lines))
+}
+
+/// Passes on what the worker says of itself. People are told what it offers, once.
+fn relay(line: &str, said: &mut String, client: &Client, out: Out) {
+    let Ok(event) = serde_json::from_str::<Value>(line) else { return };
+    let full = event.get("full").and_then(Value::as_bool) == Some(true);
+    if full {
+        let offers = event.get("offers").and_then(Value::as_array);
+        let names: Vec<_> = offers.into_iter().flatten().filter_map(name_of).collect();
+        let names = names.join(", ");
+        if *said != names {
+            out.words(format_args!("The worker here serves {names}."));
+            *said = names;
+        }
+        tokio::spawn(tell_ready(client.clone(), out));
+    }
+    out.event("worker", event);
+}
+
+fn name_of(offer: &Value) -> Option<String> {
+    let intent = offer.get("intent")?.as_str()?;
+    let model = offer.get("model").and_then(Value::as_str);
+    Some(model.map_or_else(|| intent.to_owned(), |model| format!("{intent} ({model})")))
+}
+
+/// The worker has sent its offer; the realm knows when it has taken it.
+async fn tell_ready(client: Client, out: Out) {
+    for _ in 0..READY_TRIES {
+        if matches!(client.ready().await, Ok(Ok(()))) {
+            out.event("worker", json!({"status": "ready"}));
+            return;
+        }
+        sleep(READY_EVERY).await;
+    }
+}

@@ -1,0 +1,158 @@
+//! `mtor up`: a realm here, with a worker of its own.
+
+mod embedded;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use mtor_client::Client;
+use mtor_server::realm::{Realm, RealmOptions};
+use mtor_types::Code;
+use serde_json::json;
+use tokio::sync::oneshot;
+
+use super::{Context, Log, block_on, data_dir, stop_signal};
+use crate::environment::Environment;
+use crate::failure::Failure;
+use crate::models;
+use embedded::Embedded;
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Where the realm keeps everything; the user's data folder if it is not given
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The address to listen on; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9000", value_parser = listen)]
+    listen: SocketAddr,
+    /// Start no worker beside the realm
+    #[arg(long)]
+    no_worker: bool,
+    /// Threads that the worker may use for each kind of work
+    #[arg(long, value_name = "N", conflicts_with = "no_worker", value_parser = clap::value_parser!(u16).range(1..=256))]
+    worker_threads: Option<u16>,
+    /// The realm's share of what workers earn, in 1/100 per cent
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=10_000))]
+    fee_basis_points: Option<u16>,
+    /// The log on standard error, as FORMAT/LEVEL
+    #[arg(long, value_name = "FORMAT/LEVEL", default_value_t)]
+    log: Log,
+}
+
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "expected IP:PORT, such as 127.0.0.1:9000 or [::]:9000".into())
+}
+
+pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure> {
+    let data = data_dir(arguments.data.clone(), context)?;
+    arguments.log.start();
+    block_on(Box::pin(up(arguments, data, context)))
+}
+
+async fn up(arguments: Arguments, data: PathBuf, context: &Context) -> Result<(), Failure> {
+    let mut options = RealmOptions::new(data.clone(), arguments.listen);
+    options.embedded_worker = !arguments.no_worker;
+    options.fee_basis_points = arguments.fee_basis_points.unwrap_or(options.fee_basis_points);
+    // Before the realm opens: a signal that comes meanwhile stops it in order, too.
+    let stop = stop_signal()?;
+    let realm = Realm::open(options).await.map_err(|error| {
+        let failure = Failure::caused(&error);
+        let code = error.code();
+        let wrong = code == Code::BadConfiguration;
+        let failure =
+            if wrong { Failure::configuration(failure.message()) } else { failure };
+        failure.with_code(code.text())
+    })?;
+    let models = context.environment.models_dir().map(Models::look);
+    tell(&realm, &data, models.as_ref(), context);
+    let worker = if arguments.no_worker {
+        None
+    } else {
+        let program = std::env::current_exe().map_err(|error| Failure::caused(&error))?;
+        let url = realm.url().to_owned();
+        let models = models.filter(|models| !models.names.is_empty());
+        let models = models.and_then(|models| {
+            Some((find_models_program(&context.environment)?, models.dir))
+        });
+        let client = Client::new(&url)?;
+        let embedded = Embedded {
+            program,
+            realm: url,
+            data: data.join("worker"),
+            token: realm.embedded_worker_token().map(str::to_owned),
+            threads: arguments.worker_threads,
+            models,
+            log: arguments.log,
+        };
+        let (stop, stopped) = oneshot::channel();
+        Some((stop, tokio::spawn(embedded::keep(embedded, client, context.out, stopped))))
+    };
+    realm.run(stop).await;
+    if let Some((stop, worker)) = worker {
+        drop(stop);
+        // A supervisor that panicked took its child along.
+        let _ = worker.await;
+    }
+    context.out.show(&json!({"event": "stopped"}), "stopped");
+    Ok(())
+}
+
+/// Says that the realm is there. With `--json` this is the first line.
+fn tell(realm: &Realm, data: &Path, models: Option<&Models>, context: &Context) {
+    let (out, url, id) = (context.out, realm.url(), realm.realm());
+    let secret = realm.sysop_secret();
+    let mut ready = json!({
+        "url": url, "realm": id, "data": data.display().to_string(), "pid": std::process::id(),
+        "models": models.map(|models| &models.names),
+    });
+    if let (Some(secret), Some(fields)) = (secret, ready.as_object_mut()) {
+        fields.insert("sysop_secret".into(), secret.into());
+    }
+    out.event("ready", ready);
+    out.words(format_args!("The realm is running.\n  page    {url}\n  realm   {id}"));
+    out.words(format_args!("  data    {}", data.display()));
+    if let Some(secret) = secret {
+        out.words(format_args!("  sysop   {secret}   (the sysop's secret, shown only this once: keep it)"));
+    }
+    match models {
+        Some(models) if !models.names.is_empty() => {
+            let names = models.names.join(", ");
+            out.words(format_args!("  models  {names} in {}", models.dir.display()));
+        }
+        _ => out.words("  models  none here: `mtor models pull` fetches small ones (about 160 MB)"),
+    }
+    out.words("Stop it with Ctrl-C.");
+}
+
+/// The models that are here.
+struct Models {
+    dir: PathBuf,
+    names: Vec<String>,
+}
+
+impl Models {
+    /// By name and size only: `mtor doctor` reads them.
+    fn look(dir: PathBuf) -> Self {
+        let is_here = |file: &models::ModelFile| {
+            dir.join(&file.name).metadata().is_ok_and(|found| found.len() == file.bytes)
+        };
+        let known = models::catalogue().unwrap_or_default();
+        let here = known.into_iter().filter(|model| model.files.iter().all(is_here));
+        let names = here.map(|model| model.name).collect();
+        Self { dir, names }
+    }
+}
+
+/// The models' program: beside this one, else in `PATH`.
+pub(super) fn find_models_program(environment: &Environment) -> Option<PathBuf> {
+    const NAME: &str = "mtor-models";
+    let here = std::env::current_exe().ok();
+    let beside = here.as_deref().and_then(Path::parent).map(Path::to_owned);
+    let path = environment.path.as_ref().map(|path| std::env::split_paths(path).collect());
+    let folders = beside.into_iter().chain(path.unwrap_or_else(Vec::new));
+    let is_program = |path: &PathBuf| {
+        path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
+    };
+    folders.map(|folder| folder.join(NAME)).find(is_program)
+}

@@ -1,0 +1,234 @@
+//! `mtor worker`: serves a realm from this machine, over one outbound connection.
+
+use std::io::{BufRead, Read};
+use std::path::PathBuf;
+
+use clap::Args;
+use mtor_types::{Amount, Price};
+use mtor_worker::{ExecutorOptions, OpenAiOptions, Status, WorkerError, WorkerOptions};
+use serde_json::{Value, json};
+
+use super::realm::RealmArgument;
+use super::{Context, Log, block_on, data_dir, stop_signal};
+use crate::failure::Failure;
+use crate::keyring::read_secret;
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    realm: RealmArgument,
+    /// A file with the realm's enrolment token, mode 0600; - reads it from standard input.
+    /// Needed once
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// The enrolment token itself: every user of this machine can see it while this runs
+    #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
+    token: Option<String>,
+    /// What people call this worker; the machine's name if it is not given
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Where the worker's key is kept
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// An OpenAI-compatible server to serve with, such as openai=http://127.0.0.1:11434
+    #[arg(long, value_name = "openai=URL", value_parser = backend)]
+    backend: Vec<String>,
+    /// Requests at once for each model of a backend
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    slots: u32,
+    /// A price in place of the list price, such as chat=100/1000000 (base units / units)
+    #[arg(long, value_name = "INTENT=AMOUNT/PER", value_parser = price)]
+    price: Vec<(String, Price)>,
+    /// Do not serve fft
+    #[arg(long)]
+    no_fft: bool,
+    /// Do not serve echo
+    #[arg(long)]
+    no_echo: bool,
+    /// Threads for fft; all cores if it is not given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    threads: Option<u32>,
+    /// The log on standard error, as FORMAT/LEVEL
+    #[arg(long, value_name = "FORMAT/LEVEL", default_value_t)]
+    log: Log,
+    /// Started by `mtor up`: the token is the first line of standard input, low priority, ends
+    /// with its parent
+    #[arg(long, hide = true)]
+    embedded: bool,
+    /// A program of your own that speaks one event a line. It takes all that follows, so it
+    /// stands last
+    #[arg(long, value_name = "PROGRAM [ARGS]", num_args = 1.., allow_hyphen_values = true)]
+    exec: Vec<String>,
+}
+
+/// The embedded worker's niceness: the realm itself comes first.
+const NICENESS: i32 = 10;
+/// The file of the worker's key; the realm looks for its embedded worker's by this name.
+const IDENTITY: &str = "identity";
+/// An enrolment token.
+const TOKEN_BYTES_MAX: u64 = 4 * 1024;
+
+fn backend(text: &str) -> Result<String, String> {
+    let url = text.strip_prefix("openai=").filter(|url| !url.is_empty());
+    url.map(str::to_owned).ok_or_else(|| "expected openai=URL, such as openai=http://127.0.0.1:11434".into())
+}
+
+fn price(text: &str) -> Result<(String, Price), String> {
+    let parse = || {
+        let (intent, price) = text.split_once('=')?;
+        let (amount, per) = price.split_once('/').unwrap_or((price, "1"));
+        let amount: Amount = amount.parse().ok()?;
+        let per = per.parse().ok().filter(|per| *per > 0)?;
+        (!intent.is_empty()).then(|| (intent.to_owned(), Price { amount, per }))
+    };
+    parse().ok_or_else(|| "expected INTENT=AMOUNT/PER, such as chat=100/1000000".into())
+}
+
+pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure> {
+    if arguments.embedded {
+        // Before there is any other thread: a thread inherits it from the one that starts it.
+        // Without it everything works, only less politely.
+        let _ = rustix::process::nice(NICENESS);
+    }
+    arguments.log.start();
+    let options = options(arguments, context)?;
+    block_on(Box::pin(async {
+        let stop = stop_signal()?;
+        mtor_worker::run(options, stop).await.map_err(failure)
+    }))
+}
+
+fn options(arguments: Arguments, context: &Context) -> Result<WorkerOptions, Failure> {
+    let client = arguments.realm.client(context)?;
+    let token = token(&arguments, context)?;
+    let data = match arguments.data {
+        Some(data) => data,
+        None => data_dir(None, context)?.join("worker"),
+    };
+    let mut options = WorkerOptions::new(client.address(), data.join(IDENTITY));
+    options.token = token;
+    options.name = arguments.name.unwrap_or_else(machine_name);
+    options.prices = arguments.price.into_iter().collect();
+    options.stop_on_stdin_eof = arguments.embedded;
+    if !arguments.no_echo {
+        options.executors.push(ExecutorOptions::echo());
+    }
+    if !arguments.no_fft {
+        let slots = arguments.threads.map(|slots| ExecutorOptions::Fft { slots });
+        options.executors.push(slots.unwrap_or_else(ExecutorOptions::fft));
+    }
+    let slots = arguments.slots;
+    let backends = arguments.backend.into_iter().map(|url| {
+        ExecutorOptions::OpenAi(OpenAiOptions { url, models: Vec::new(), slots, key: None })
+    });
+    options.executors.extend(backends);
+    if let Some((program, args)) = arguments.exec.split_first() {
+        let (program, args) = (program.into(), args.to_vec());
+        options.executors.push(ExecutorOptions::Exec { program, args });
+    }
+    let out = context.out;
+    options.status = Some(Box::new(move |status| {
+        let (object, words) = told(status);
+        out.event("worker", object);
+        out.words(words);
+    }));
+    Ok(options)
+}
+
+fn token(arguments: &Arguments, context: &Context) -> Result<Option<String>, Failure> {
+    if arguments.embedded || arguments.token_file.as_deref() == Some("-".as_ref()) {
+        let mut line = String::new();
+        let read = std::io::stdin().lock().take(TOKEN_BYTES_MAX).read_line(&mut line);
+        read.map_err(|error| Failure::failed(format!("--token-file: standard input: {error}")))?;
+        let token = line.trim();
+        if token.is_empty() && !arguments.embedded {
+            return Err(Failure::usage("--token-file: standard input holds no token"));
+        }
+        return Ok(Some(token.to_owned()).filter(|token| !token.is_empty()));
+    }
+    if let Some(path) = &arguments.token_file {
+        return read_secret(path).map(Some);
+    }
+    if arguments.token.is_some() {
+        context.out.note("every user of this machine can see --token: prefer --token-file");
+    }
+    Ok(arguments.token.clone())
+}
+
+fn machine_name() -> String {
+    const NAME_BYTES_MAX: usize = 64;
+    let system = rustix::system::uname();
+    let name = system.nodename().to_string_lossy();
+    let name: String = name.chars().filter(|c| c.is_ascii_graphic()).take(NAME_BYTES_MAX).collect();
+    if name.is_empty() { "worker".into() } else { name }
+}
+
+fn failure(error: WorkerError) -> Failure {
+    let failure = Failure::caused(&error);
+    let message = failure.message().to_owned();
+    match error {
+        WorkerError::Realm { .. }
+        | WorkerError::NoExecutor
+        | WorkerError::Slots { .. }
+        | WorkerError::Backend { .. }
+        | WorkerError::Name => Failure::usage(message).with_remedy("see mtor worker --help"),
+        WorkerError::Identity { .. } | WorkerError::IdentityFormat { .. } => {
+            Failure::configuration(message)
+                .with_remedy("name another folder with --data DIR, or repair this one")
+        }
+        WorkerError::Enrol { .. } => failure.with_remedy(
+            "get a new token: `mtor sysop worker-token`, or POST /v1/workers/tokens with your key",
+        ),
+        WorkerError::Randomness(_) | WorkerError::Tls(_) => failure,
+    }
+}
+
+/// A status for programs and for people.
+fn told(status: Status) -> (Value, String) {
+    match status {
+        Status::Ready { worker } => {
+            (json!({"status": "started", "worker": worker}), format!("worker {worker}"))
+        }
+        Status::Enrolled { realm } => {
+            (json!({"status": "enrolled", "realm": realm}), format!("enrolled at realm {realm}"))
+        }
+        Status::Connected { realm } => {
+            (json!({"status": "connected", "realm": realm}), format!("connected to realm {realm}"))
+        }
+        Status::Offered { offers, full } => {
+            let names: Vec<_> = offers.iter().map(|offer| match &offer.model {
+                Some(model) => format!("{} ({model})", offer.intent),
+                None => offer.intent.clone(),
+            }).collect();
+            let names = names.join(", ");
+            (json!({"status": "offered", "full": full, "offers": offers}), format!("offers {names}"))
+        }
+        Status::Started { intent, name } => (
+            json!({"status": "working", "intent": intent, "name": name}),
+            format!("{intent} {name}: begun"),
+        ),
+        Status::Completed { intent, units } => (
+            json!({"status": "completed", "intent": intent, "units": units}),
+            format!("{intent}: completed, {units} units"),
+        ),
+        Status::Failed { intent, message } => (
+            json!({"status": "failed", "intent": intent, "message": message}),
+            format!("{intent}: failed: {message}"),
+        ),
+        Status::ExecutorDown { executor, reason } => (
+            json!({"status": "executor_down", "executor": executor, "reason": reason}),
+            format!("{executor} cannot work now: {reason}"),
+        ),
+        Status::Disconnected { reason, retry_after } => {
+            let retry_after_ms = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
+            (
+                json!({"status": "disconnected", "reason": reason, "retry_after_ms": retry_after_ms}),
+                format!("no connection: {reason}; next try in {retry_after_ms} ms"),
+            )
+        }
+        Status::Draining { leases } => (
+            json!({"status": "draining", "leases": leases}),
+            format!("stopping: {leases} intents may end first; again to stop at once"),
+        ),
+    }
+}

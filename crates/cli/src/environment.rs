@@ -1,0 +1,67 @@
+//! The environment, read once; everything else is told what stood there.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use crate::models::Places;
+
+/// What of the environment means something to us.
+#[derive(Debug, Default)]
+pub(crate) struct Environment {
+    home: Option<PathBuf>,
+    data_home: Option<PathBuf>,
+    config_home: Option<PathBuf>,
+    cache_home: Option<PathBuf>,
+    models: Option<PathBuf>,
+    pub(crate) path: Option<OsString>,
+    /// `MTOR_REALM`: the realm's address, if `--realm` is not given.
+    pub(crate) realm: Option<String>,
+    /// `MTOR_API_KEY`: in place of the remembered account's.
+    pub(crate) api_key: Option<String>,
+    /// `MTOR_SYSOP_SECRET`.
+    pub(crate) sysop_secret: Option<String>,
+}
+
+impl Environment {
+    pub(crate) fn read() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "this is the one place that reads it")]
+        let find = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let text = |name: &str| find(name).and_then(|value| value.into_string().ok());
+        let place = |name: &str| find(name).map(PathBuf::from);
+        // The XDG rules: a relative path there counts as none.
+        let xdg = |name: &str| place(name).filter(|path| path.is_absolute());
+        Self {
+            home: place("HOME"),
+            data_home: xdg("XDG_DATA_HOME"),
+            config_home: xdg("XDG_CONFIG_HOME"),
+            cache_home: xdg("XDG_CACHE_HOME"),
+            models: place("MTOR_MODELS"),
+            path: find("PATH"),
+            realm: text("MTOR_REALM"),
+            api_key: text("MTOR_API_KEY"),
+            sysop_secret: text("MTOR_SYSOP_SECRET"),
+        }
+    }
+
+    /// Where data stands if nobody says so.
+    pub(crate) fn data_dir(&self) -> Option<PathBuf> {
+        let home = || self.home.as_ref().map(|home| home.join(".local/share"));
+        Some(self.data_home.clone().or_else(home)?.join("mtor"))
+    }
+
+    /// Where accounts are remembered.
+    pub(crate) fn config_dir(&self) -> Option<PathBuf> {
+        let home = || self.home.as_ref().map(|home| home.join(".config"));
+        Some(self.config_home.clone().or_else(home)?.join("mtor"))
+    }
+
+    /// Where models are looked for.
+    pub(crate) fn models_dir(&self) -> Option<PathBuf> {
+        crate::models::default_dir(&Places {
+            mtor_models: self.models.clone(),
+            working: std::env::current_dir().unwrap_or_default(),
+            cache_home: self.cache_home.clone(),
+            home: self.home.clone(),
+        })
+    }
+}

@@ -1,0 +1,182 @@
+//! The accounts this user has, by realm: `accounts.json` in the configuration folder, for its
+//! owner's eyes only.
+//!
+//! Invariants: the file is written whole or not at all; a lock file beside it keeps two commands
+//! that start at once from opening two accounts; an account that is replaced is kept as a former
+//! one, for there may be money in it.
+
+use std::collections::BTreeMap;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use mtor_client::Guest;
+use mtor_types::AccountId;
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Failure;
+
+const FILE: &str = "accounts.json";
+const LOCK: &str = "accounts.lock";
+const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// A secret in a file of its own.
+const SECRET_BYTES_MAX: u64 = 4 * 1024;
+const VERSION: u32 = 1;
+
+/// An account and its keys.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Entry {
+    pub(crate) account: AccountId,
+    pub(crate) api_key: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    secret_key: Option<String>,
+}
+
+impl From<Guest> for Entry {
+    fn from(guest: Guest) -> Self {
+        Self { account: guest.account, api_key: guest.api_key, secret_key: guest.secret_key }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    version: u32,
+    /// By the realm's address.
+    realms: BTreeMap<String, Entry>,
+    /// Replaced ones, with their realm's address.
+    #[serde(default)]
+    former: Vec<(String, Entry)>,
+}
+
+/// The file, held by this process alone until it is dropped.
+pub(crate) struct Keyring {
+    path: PathBuf,
+    document: Document,
+    _lock: File,
+}
+
+impl Keyring {
+    /// Opens it, and waits for another process that has it.
+    pub(crate) fn open(dir: Option<PathBuf>) -> Result<Self, Failure> {
+        let dir = dir.ok_or_else(|| {
+            Failure::configuration("no place to remember accounts: neither HOME is set nor XDG_CONFIG_HOME")
+                .with_remedy("set one of them, or give a key in MTOR_API_KEY")
+        })?;
+        let failed = |error| unusable(&dir, &error);
+        DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(failed)?;
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).write(true).mode(0o600);
+        let lock = options.open(dir.join(LOCK)).map_err(failed)?;
+        lock.lock().map_err(failed)?;
+        let path = dir.join(FILE);
+        let document = match read_private(&path, FILE_BYTES_MAX) {
+            Ok(text) => parse(&path, &text)?,
+            Err(ReadError::Missing) => Document {
+                version: VERSION,
+                realms: BTreeMap::new(),
+                former: Vec::new(),
+            },
+            Err(error) => return Err(error.into_failure(&path)),
+        };
+        Ok(Self { path, document, _lock: lock })
+    }
+
+    pub(crate) fn get(&self, realm: &str) -> Option<&Entry> {
+        self.document.realms.get(realm)
+    }
+
+    /// Remembers an account; the one before becomes a former one.
+    pub(crate) fn set(&mut self, realm: &str, entry: Entry) -> Result<(), Failure> {
+        if let Some(former) = self.document.realms.insert(realm.to_owned(), entry) {
+            self.document.former.push((realm.to_owned(), former));
+        }
+        let text = serde_json::to_string_pretty(&self.document);
+        let text = text.map_err(|error| Failure::caused(&error))?;
+        write_private(&self.path, &text).map_err(|error| unusable(&self.path, &error))
+    }
+}
+
+fn unusable(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::configuration(format!("{}: {error}", path.display()))
+        .with_remedy("make it writable, or name another place in XDG_CONFIG_HOME")
+}
+
+fn parse(path: &Path, text: &str) -> Result<Document, Failure> {
+    let wrong = |why: String| {
+        Failure::configuration(format!("{} is not a list of accounts: {why}", path.display()))
+            .with_remedy("repair it, or move it away: a new account is opened then")
+    };
+    let document: Document = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
+    if document.version != VERSION {
+        return Err(wrong(format!("field `version`: expected {VERSION}")));
+    }
+    Ok(document)
+}
+
+/// Reads a secret of one line from a file that only its owner may read.
+pub(crate) fn read_secret(path: &Path) -> Result<String, Failure> {
+    let text = read_private(path, SECRET_BYTES_MAX).map_err(|error| error.into_failure(path))?;
+    let secret = text.trim();
+    if secret.is_empty() || secret.lines().count() > 1 {
+        let message = format!("{}: expected a secret in one line", path.display());
+        return Err(Failure::configuration(message));
+    }
+    Ok(secret.to_owned())
+}
+
+enum ReadError {
+    Missing,
+    Open { mode: u32 },
+    TooLong { bytes_max: u64 },
+    Io(std::io::Error),
+}
+
+impl ReadError {
+    fn into_failure(self, path: &Path) -> Failure {
+        let path = path.display();
+        match self {
+            Self::Missing => Failure::configuration(format!("{path}: there is no such file")),
+            Self::Open { mode } => {
+                let message = format!("{path} holds secrets, but its mode {mode:04o} lets others read it");
+                Failure::configuration(message).with_remedy(format!("run: chmod 600 {path}"))
+            }
+            Self::TooLong { bytes_max } => {
+                Failure::configuration(format!("{path} is longer than {bytes_max} bytes"))
+            }
+            Self::Io(error) => Failure::configuration(format!("{path}: {error}")),
+        }
+    }
+}
+
+fn read_private(path: &Path, bytes_max: u64) -> Result<String, ReadError> {
+    let file = File::open(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => ReadError::Missing,
+        _ => ReadError::Io(error),
+    })?;
+    let metadata = file.metadata().map_err(ReadError::Io)?;
+    // A pipe, as a shell's `<(…)` gives it, belongs to its reader alone.
+    let mode = metadata.permissions().mode() & 0o7777;
+    if metadata.is_file() && mode & 0o077 != 0 {
+        return Err(ReadError::Open { mode });
+    }
+    let mut text = String::new();
+    let read = file.take(bytes_max.saturating_add(1)).read_to_string(&mut text);
+    let bytes = read.map_err(ReadError::Io)?;
+    if u64::try_from(bytes).unwrap_or(u64::MAX) > bytes_max {
+        return Err(ReadError::TooLong { bytes_max });
+    }
+    Ok(text)
+}
+
+/// A crash before the rename leaves only a stray file; after it the new content is whole.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    let new = path.with_extension(format!("new.{}", std::process::id()));
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)
+}

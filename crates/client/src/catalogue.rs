@@ -1,0 +1,89 @@
+//! What a realm says of itself, to anybody.
+
+use http::StatusCode;
+use mtor_types::Amount;
+use mtor_types::manifest::Manifest;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::client::{Client, Page};
+use crate::error::ClientError;
+
+/// An amount per a number of units of a meter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitPrice {
+    pub amount: Amount,
+    pub per: u64,
+    pub unit: String,
+}
+
+/// What can be asked now, at which price and wait.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolRow {
+    pub intent: String,
+    #[serde(default)]
+    pub model: Option<String>,
+    pub price: UnitPrice,
+    /// The model's context in tokens.
+    #[serde(default)]
+    pub context: Option<u32>,
+    #[serde(default)]
+    pub slots: u64,
+    #[serde(default)]
+    pub busy: u64,
+    /// Intents that wait.
+    #[serde(default)]
+    pub depth: u64,
+    #[serde(default)]
+    pub eta_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Model {
+    pub id: String,
+    #[serde(default)]
+    pub owned_by: String,
+}
+
+/// OpenAI's list.
+#[derive(Deserialize)]
+struct ModelList {
+    data: Vec<Model>,
+}
+
+impl Client {
+    /// Whether the realm is ready for work; if not, what it still waits for.
+    pub async fn ready(&self) -> Result<Result<(), String>, ClientError> {
+        let (status, body) = self.probe("/readyz").await?;
+        Ok(match status {
+            StatusCode::OK => Ok(()),
+            _ => Err(String::from_utf8_lossy(&body).trim().to_owned()),
+        })
+    }
+
+    pub async fn pools(&self) -> Result<Vec<PoolRow>, ClientError> {
+        let page: Page<PoolRow> = self.get("/v1/pools", "a list of pools").await?;
+        Ok(page.items)
+    }
+
+    pub async fn models(&self) -> Result<Vec<Model>, ClientError> {
+        let list: ModelList = self.get("/v1/models", "a list of models").await?;
+        Ok(list.data)
+    }
+
+    pub async fn manifests(&self) -> Result<Vec<Manifest>, ClientError> {
+        let page: Page<Manifest> = self.get("/v1/manifests", "a list of manifests").await?;
+        Ok(page.items)
+    }
+
+    /// The signed realm document, as it stands.
+    pub async fn document(&self) -> Result<Box<RawValue>, ClientError> {
+        self.get("/.well-known/mtor.json", "a realm document").await
+    }
+
+    /// The metrics in Prometheus' text form.
+    pub async fn metrics(&self) -> Result<String, ClientError> {
+        let bytes = self.exchange(http::Method::GET, "/metrics", None, &[]).await?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}

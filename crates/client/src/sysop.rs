@@ -1,0 +1,135 @@
+//! What the sysop sees and does; the client's key is the sysop's secret.
+
+use http::Method;
+use mtor_types::fact::AccountKind;
+use mtor_types::worker::Offer;
+use mtor_types::{AccountId, Amount, IntentId, Time, WorkerId};
+use serde::{Deserialize, Serialize};
+
+use crate::accounts::{WorkerToken, paged};
+use crate::client::{Client, Page};
+use crate::error::ClientError;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Starts of the realm so far.
+    pub epoch: u32,
+    /// Batches of facts written so far.
+    pub batch: u64,
+    /// `good`, `full` or `failing`.
+    pub store: String,
+    pub accounts: u64,
+    pub workers: u64,
+    /// Workers connected now.
+    pub sessions: u64,
+    /// Open intents, and of these those that wait and those that run.
+    pub open: u64,
+    pub queued: u64,
+    pub running: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerRow {
+    pub worker: WorkerId,
+    pub name: String,
+    pub owner: AccountId,
+    /// Of the realm's own account.
+    pub own: bool,
+    /// Past probation.
+    pub proven: bool,
+    pub banned: bool,
+    pub connected: bool,
+    #[serde(default)]
+    pub heard: Option<Time>,
+    #[serde(default)]
+    pub offers: Vec<Offer>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountRow {
+    pub account: AccountId,
+    pub kind: AccountKind,
+    pub banned: bool,
+    pub keys: u8,
+    pub open_holds: u32,
+    pub grant: Amount,
+    #[serde(rename = "9000")]
+    pub token: Amount,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IntentRow {
+    pub intent: IntentId,
+    pub account: AccountId,
+    pub name: String,
+    #[serde(default)]
+    pub model: Option<String>,
+    pub durable: bool,
+    pub ceiling: Amount,
+    pub bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Ban {
+    banned: bool,
+}
+
+impl Client {
+    pub async fn sysop_health(&self) -> Result<Health, ClientError> {
+        self.get("/v1/sysop/health", "the realm's health").await
+    }
+
+    pub async fn sysop_workers(
+        &self,
+        limit: usize,
+        after: Option<&str>,
+    ) -> Result<Page<WorkerRow>, ClientError> {
+        self.get(&paged("/v1/sysop/workers", limit, after), "a page of workers").await
+    }
+
+    pub async fn sysop_accounts(
+        &self,
+        limit: usize,
+        after: Option<&str>,
+    ) -> Result<Page<AccountRow>, ClientError> {
+        self.get(&paged("/v1/sysop/accounts", limit, after), "a page of accounts").await
+    }
+
+    /// The open intents; never their payload.
+    pub async fn sysop_intents(
+        &self,
+        limit: usize,
+        after: Option<&str>,
+    ) -> Result<Page<IntentRow>, ClientError> {
+        self.get(&paged("/v1/sysop/intents", limit, after), "a page of intents").await
+    }
+
+    pub async fn sysop_cancel(&self, intent: IntentId) -> Result<(), ClientError> {
+        self.command(Method::DELETE, &format!("/v1/sysop/intents/{intent}"), None::<&()>).await
+    }
+
+    /// Bans a worker, or lifts its ban.
+    pub async fn sysop_ban_worker(&self, worker: WorkerId, banned: bool) -> Result<(), ClientError> {
+        let path = format!("/v1/sysop/workers/{worker}");
+        self.command(Method::PUT, &path, Some(&Ban { banned })).await
+    }
+
+    pub async fn sysop_remove_worker(&self, worker: WorkerId) -> Result<(), ClientError> {
+        self.command(Method::DELETE, &format!("/v1/sysop/workers/{worker}"), None::<&()>).await
+    }
+
+    /// Bans an account, or lifts its ban.
+    pub async fn sysop_ban_account(
+        &self,
+        account: AccountId,
+        banned: bool,
+    ) -> Result<(), ClientError> {
+        let path = format!("/v1/sysop/accounts/{account}");
+        self.command(Method::PUT, &path, Some(&Ban { banned })).await
+    }
+
+    /// A token for a worker of the realm's own account.
+    pub async fn sysop_worker_token(&self) -> Result<WorkerToken, ClientError> {
+        self.call(Method::POST, "/v1/sysop/workers/tokens", None::<&()>, "a worker token").await
+    }
+}

@@ -1,0 +1,107 @@
+//! The replay buffers: an intent with one result, and appends and reads of a long stream.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use divan::{Bencher, black_box};
+use mtor_server::streams::{Bounds, IntentStream, Next, StreamLimits, Streams};
+use mtor_types::fact::Asset;
+use mtor_types::intent::{End, Outcome, Reason, Usage};
+use mtor_types::{Amount, Attempt, IntentId, Time, WorkerId};
+
+#[global_allocator]
+static ALLOCATOR: divan::AllocProfiler<std::alloc::System> =
+    divan::AllocProfiler::new(std::alloc::System);
+
+fn main() {
+    divan::main();
+}
+
+const BOUNDS: Bounds =
+    Bounds { units_max: u64::MAX, input_units: 10, output_max: u64::MAX, may_be_cut: true };
+
+fn streams(limits: StreamLimits) -> Streams {
+    let dir = std::env::temp_dir().join("mtor-streams-bench");
+    Streams::new(limits, &dir).expect("a directory for temporary files")
+}
+
+fn intent(n: u64) -> IntentId {
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&n.to_be_bytes());
+    IntentId(id)
+}
+
+fn end(intent: IntentId) -> End {
+    End {
+        intent,
+        outcome: Outcome::Completed(Reason::Done),
+        usage: Usage::default(),
+        asset: Asset::Grant,
+        cost: Amount::ZERO,
+        refunded: Amount::ZERO,
+        sequence: 0,
+    }
+}
+
+/// Everything that an echo with one result does to its buffer, one reader included. The buffers
+/// stay, as they do for ten minutes.
+#[divan::bench(sample_count = 100, sample_size = 500)]
+fn echo(bencher: Bencher<'_, '_>) {
+    let streams = streams(StreamLimits { streams_max: 10_000_000, ..StreamLimits::default() });
+    let count = AtomicU64::new(0);
+    let result = Bytes::from_static(b"{\"hello\":\"world\"}");
+    let receipt = Bytes::from_static(b"{}");
+    bencher.bench(|| {
+        let id = intent(count.fetch_add(1, Ordering::Relaxed));
+        let stream = streams.open(id, BOUNDS).expect("room");
+        let mut cursor = stream.subscribe();
+        stream.accepted(Asset::Grant, Amount::ZERO, 0, 0);
+        stream.begin(Attempt(1), WorkerId([1; 32]), 1);
+        stream.complete(Attempt(1), Usage::default(), Some(result.clone())).expect("taken");
+        stream.finish(Time(1), end(id), None);
+        stream.settle(receipt.clone());
+        while let Ok(Next::Entry(entry)) = cursor.try_next() {
+            black_box(entry);
+        }
+    });
+}
+
+fn filled(pieces: u64, memory_each: u64) -> (Streams, Arc<IntentStream>) {
+    let streams = streams(StreamLimits { memory_each, ..StreamLimits::default() });
+    let stream = streams.open(intent(1), BOUNDS).expect("room");
+    stream.begin(Attempt(1), WorkerId([1; 32]), u64::MAX);
+    append(&stream, pieces);
+    (streams, stream)
+}
+
+fn append(stream: &IntentStream, pieces: u64) {
+    // A piece as OpenAI's chunks are: about 200 bytes.
+    let piece = Bytes::from(vec![b'x'; 200]);
+    for seq in 0..pieces {
+        stream.chunk(Attempt(1), seq, seq, piece.clone()).expect("taken");
+    }
+}
+
+const PIECES: u64 = 10_000;
+/// Everything stays in memory; most is spilled.
+const WINDOWS: [u64; 2] = [64 * 1024 * 1024, 256 * 1024];
+
+#[divan::bench(args = WINDOWS)]
+fn append_10000(bencher: Bencher<'_, '_>, memory_each: u64) {
+    bencher
+        .counter(PIECES)
+        .with_inputs(|| filled(0, memory_each))
+        .bench_refs(|(_, stream)| append(stream, PIECES));
+}
+
+#[divan::bench(args = WINDOWS)]
+fn read_10000(bencher: Bencher<'_, '_>, memory_each: u64) {
+    let (_streams, stream) = filled(PIECES, memory_each);
+    bencher.counter(PIECES).bench(|| {
+        let mut cursor = stream.subscribe();
+        while let Ok(Next::Entry(entry)) = cursor.try_next() {
+            black_box(entry);
+        }
+    });
+}

@@ -1,0 +1,255 @@
+//! Effects of the node, carried out. Runs on the node's own thread: nothing here waits.
+
+use std::sync::Arc;
+
+use mtor_core::effect::Assignment;
+use mtor_core::{Command, Effect};
+use mtor_store::BlobName;
+use mtor_types::intent::{End, EndRequest, Outcome, Usage, Why};
+use mtor_types::worker::{self, Assign, Revoke};
+use mtor_types::{Attempt, Code, IntentId, Rejection};
+use serde_json::value::RawValue;
+
+use super::Edge;
+use super::live::{Admission, Assigned, Live};
+use crate::admission::Ask;
+use crate::api_error::ApiError;
+use crate::shell::{Settlement, Sink, StoreState};
+use crate::streams::{Bounds, Closed};
+
+/// The node's way to the edge. A type of its own, because carrying out may need the edge to live
+/// on in a task.
+pub struct Carrier(pub Arc<Edge>);
+
+impl Sink for Carrier {
+    fn carry(&self, effect: Effect, follow: &mut Vec<Command>) {
+        let edge = &self.0;
+        match effect {
+            Effect::Admitted { intent, asset, hold, position, wait_ms } => {
+                if let Some(live) = edge.lives.get(intent) {
+                    edge.metrics.admitted();
+                    live.stream.accepted(asset, hold, position, wait_ms);
+                    live.admit(Admission::Admitted { asset, hold });
+                }
+            }
+            Effect::Joined { asked, intent } => edge.dismiss(asked, Admission::Joined(intent)),
+            Effect::Refused { intent, rejection } => {
+                let error = edge.explained(rejection);
+                edge.dismiss(intent, Admission::Refused(error));
+            }
+            Effect::Stop { intent, why } => {
+                follow.push(Command::End(edge.stop_work(intent, why)));
+            }
+            Effect::Ended { end, durable: _ } => self.ended(end),
+            Effect::Assign(assignment) => self.assign(assignment, Begin::Fresh),
+            Effect::Adopt(assignment) => self.assign(assignment, Begin::Adopted),
+            Effect::Revoke { edge: _, worker, session, intent, attempt } => {
+                if let Some(session) = edge.sessions.get(worker, session) {
+                    session.send(worker::REVOKE, Revoke { intent, attempt });
+                }
+            }
+            Effect::Lost { intent, attempt } => {
+                follow.push(Command::End(edge.lost(intent, attempt)));
+            }
+            Effect::Restarted { intent, attempt } => {
+                if let Some(live) = edge.lives.get(intent) {
+                    live.stream.restarted(attempt);
+                }
+            }
+            Effect::PoolsChanged => edge.offers_changed.notify_one(),
+            Effect::CloseSession { edge: _, worker, session, why } => {
+                tracing::info!(%worker, ?why, "worker session closed");
+                if let Some(session) = edge.sessions.get(worker, session) {
+                    session.close();
+                }
+            }
+            // Of nodes that are not alone, and of [`Sink::settled`].
+            Effect::Send { .. } | Effect::Acknowledge { .. } | Effect::Settled { .. } => {}
+        }
+    }
+
+    fn settled(&self, batch: u64, settlements: Vec<Settlement>) {
+        self.0.settle(batch, settlements);
+    }
+
+    fn store_changed(&self, state: StoreState) {
+        tracing::warn!(store = state.name(), "store state changed");
+    }
+}
+
+/// Whether a worker begins, or goes on with what it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begin {
+    Fresh,
+    Adopted,
+}
+
+impl Carrier {
+    fn assign(&self, assignment: Assignment, begin: Begin) {
+        let edge = &self.0;
+        match edge.lives.get(assignment.meta.id) {
+            Some(live) => edge.dispatch(&live, &assignment, begin),
+            None => {
+                // A durable intent after a restart: its payload is sealed on disk.
+                let edge = Arc::clone(edge);
+                edge.runtime.clone().spawn(async move {
+                    match edge.reopen(&assignment).await {
+                        Some(live) => edge.dispatch(&live, &assignment, begin),
+                        None => {
+                            let end = EndRequest {
+                                intent: assignment.meta.id,
+                                attempt: Some(assignment.attempt),
+                                why: Why::PayloadGone,
+                                usage: Usage::default(),
+                                delivered: false,
+                            };
+                            edge.node().tell(Command::End(end));
+                        }
+                    }
+                });
+            }
+        }
+    }
+
+    fn ended(&self, end: End) {
+        let edge = &self.0;
+        let intent = end.intent;
+        edge.metrics.ended(&end.outcome);
+        let live = edge.lives.get(intent);
+        let message = match (&end.outcome, &live) {
+            (Outcome::Failed(code), Some(live)) => {
+                Some(live.message().unwrap_or_else(|| failure(*code).to_owned()))
+            }
+            (Outcome::Failed(code), None) => Some(failure(*code).to_owned()),
+            (
+                Outcome::Completed(_) | Outcome::Cancelled | Outcome::Expired | Outcome::Refused,
+                _,
+            ) => None,
+        };
+        let stream = match &live {
+            Some(live) => {
+                // A client that still waits for admission hears how it ended instead.
+                live.admit(Admission::Refused(ApiError::new(
+                    end.outcome.code().unwrap_or(Code::Internal),
+                    "it ended before it was admitted",
+                )));
+                Arc::clone(&live.stream)
+            }
+            // Ended without ever running in this boot; its client may still come and ask.
+            None => match edge.streams.open(intent, Bounds::NONE) {
+                Ok(stream) => stream,
+                Err(_) => return,
+            },
+        };
+        stream.finish(edge.now(), end, message);
+        if live.is_none_or(|live| live.durable) {
+            let (edge, name) = (Arc::clone(edge), BlobName::payload(intent));
+            edge.runtime.clone().spawn_blocking(move || {
+                if let Err(error) = edge.blobs.delete(name) {
+                    tracing::warn!(%intent, error = &error as &dyn std::error::Error, "payload");
+                }
+            });
+        }
+    }
+}
+
+/// What a client is told of a failure that no worker explained.
+fn failure(code: Code) -> &'static str {
+    match code {
+        Code::WorkerFailed => "the worker was lost or could not do it; nothing was charged",
+        Code::NoWorker => "no worker came to serve it; nothing was charged",
+        Code::RealmRestarted => "the realm restarted; nothing was charged",
+        _ => "it failed; nothing was charged",
+    }
+}
+
+impl Edge {
+    /// A submission that opened nothing.
+    fn dismiss(&self, intent: IntentId, admission: Admission) {
+        if let Some(live) = self.lives.remove(intent) {
+            live.admit(admission);
+        }
+        self.streams.forget(intent);
+    }
+
+    /// A rejection, with what exists instead.
+    fn explained(&self, rejection: Rejection) -> ApiError {
+        self.metrics.refused();
+        rejection.into()
+    }
+
+    /// Stops forwarding and takes the metered figure. For an intent that is not here any more the
+    /// figure is nothing, but it is given: the node waits for it.
+    pub(super) fn stop_work(&self, intent: IntentId, why: Why) -> EndRequest {
+        let closed = self.lives.get(intent).and_then(|live| live.stream.close(None));
+        let Closed { attempt, usage, delivered } = closed.unwrap_or_default();
+        EndRequest { intent, attempt, why, usage, delivered }
+    }
+
+    fn lost(&self, intent: IntentId, attempt: Attempt) -> EndRequest {
+        let closed = self.lives.get(intent).and_then(|live| live.stream.close(Some(attempt)));
+        let Closed { attempt: _, usage, delivered } = closed.unwrap_or_default();
+        let why = Why::WorkerFailed { code: Code::WorkerFailed, retry: true };
+        EndRequest { intent, attempt: Some(attempt), why, usage, delivered }
+    }
+
+    /// Sends the payload to the session that the router chose.
+    fn dispatch(&self, live: &Live, assignment: &Assignment, begin: Begin) {
+        let Assignment { meta, attempt, fence, worker, session, limit, .. } = assignment;
+        let begun = match begin {
+            Begin::Fresh => live.stream.begin(*attempt, *worker, *limit),
+            Begin::Adopted => live.stream.adopt(*attempt, *worker, *limit),
+        };
+        if !begun {
+            // Over meanwhile; the revocation is on its way.
+            return;
+        }
+        live.assign(Assigned {
+            worker: *worker,
+            session: *session,
+            attempt: *attempt,
+            fence: *fence,
+        });
+        // A session that is gone has told the node so itself.
+        let Some(session) = self.sessions.get(*worker, *session) else { return };
+        // The bytes were checked to be JSON at admission, and are not parsed again.
+        let Ok(text) = std::str::from_utf8(&live.data) else { return };
+        let Ok(data) = serde_json::from_str::<&RawValue>(text) else { return };
+        session.send(worker::ASSIGN, Assign {
+            intent: meta.id,
+            attempt: *attempt,
+            name: live.name.clone(),
+            model: meta.model.clone(),
+            stream: live.pieces,
+            limit: Some(*limit),
+            deadline_ms: assignment.remaining_ms,
+            fence: *fence,
+            token: self.identity.lease_token(meta.id, *attempt, *worker, *fence),
+            data,
+        });
+    }
+
+    /// Brings a durable intent back from disk. `None` if its payload cannot be read.
+    async fn reopen(self: &Arc<Self>, assignment: &Assignment) -> Option<Arc<Live>> {
+        let meta = &assignment.meta;
+        let name = BlobName::payload(meta.id);
+        let blobs = Arc::clone(&self.blobs);
+        let payload = tokio::task::spawn_blocking(move || blobs.get(name)).await.ok()?;
+        let data = match payload {
+            Ok(payload) => bytes::Bytes::from(payload),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(intent = %meta.id, error, "payload cannot be read");
+                return None;
+            }
+        };
+        let manifests = self.manifests.load();
+        let ask = Ask::read(manifests.get(&meta.name)?, data).ok()?;
+        let stream = self.streams.open(meta.id, ask.bounds()).ok()?;
+        let pieces = ask.stream;
+        let kind = (meta.name.clone(), meta.durable, pieces);
+        let live = Arc::new(Live::new(meta.account, kind, ask.data, stream, None));
+        self.lives.insert(meta.id, Arc::clone(&live));
+        Some(live)
+    }
+}

@@ -1,0 +1,126 @@
+//! Intents that are not over, as the edge holds them: payload, buffer, and who works on it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use mtor_types::fact::Asset;
+use mtor_types::{AccountId, Amount, Attempt, Fence, IntentId, SessionId, WorkerId};
+use tokio::sync::oneshot;
+
+use crate::api_error::ApiError;
+use crate::streams::IntentStream;
+
+/// The answer to a submission.
+#[derive(Debug)]
+pub(super) enum Admission {
+    Admitted { asset: Asset, hold: Amount },
+    Joined(IntentId),
+    Refused(ApiError),
+}
+
+/// Who has the current attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Assigned {
+    pub(super) worker: WorkerId,
+    pub(super) session: SessionId,
+    pub(super) attempt: Attempt,
+    pub(super) fence: Fence,
+}
+
+pub(super) struct Live {
+    pub(super) account: AccountId,
+    pub(super) name: String,
+    pub(super) durable: bool,
+    /// The client wants pieces.
+    pub(super) pieces: bool,
+    pub(super) data: Bytes,
+    pub(super) stream: Arc<IntentStream>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    waiter: Option<oneshot::Sender<Admission>>,
+    assigned: Option<Assigned>,
+    /// Why the last attempt failed, in its worker's words, for the client only.
+    message: Option<String>,
+}
+
+impl Live {
+    pub(super) fn new(
+        account: AccountId,
+        (name, durable, pieces): (String, bool, bool),
+        data: Bytes,
+        stream: Arc<IntentStream>,
+        waiter: Option<oneshot::Sender<Admission>>,
+    ) -> Self {
+        let state = Mutex::new(State { waiter, ..State::default() });
+        Self { account, name, durable, pieces, data, stream, state }
+    }
+
+    /// Answers the submission, the first time.
+    pub(super) fn admit(&self, admission: Admission) {
+        if let Some(waiter) = self.state().waiter.take() {
+            // The client may have gone meanwhile.
+            let _ = waiter.send(admission);
+        }
+    }
+
+    pub(super) fn assign(&self, assigned: Assigned) {
+        let mut state = self.state();
+        state.assigned = Some(assigned);
+        state.message = None;
+    }
+
+    /// The assignment, if it is this worker's session and attempt.
+    pub(super) fn is_assigned(
+        &self,
+        worker: WorkerId,
+        session: SessionId,
+        attempt: Attempt,
+    ) -> bool {
+        self.state().assigned.is_some_and(|assigned| {
+            (assigned.worker, assigned.session, assigned.attempt) == (worker, session, attempt)
+        })
+    }
+
+    pub(super) fn assigned(&self) -> Option<Assigned> {
+        self.state().assigned
+    }
+
+    pub(super) fn explain(&self, message: String) {
+        self.state().message = Some(message);
+    }
+
+    pub(super) fn message(&self) -> Option<String> {
+        self.state().message.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All of them.
+#[derive(Default)]
+pub(super) struct Lives {
+    by_intent: papaya::HashMap<IntentId, Arc<Live>>,
+}
+
+impl Lives {
+    pub(super) fn get(&self, intent: IntentId) -> Option<Arc<Live>> {
+        self.by_intent.pin().get(&intent).map(Arc::clone)
+    }
+
+    pub(super) fn insert(&self, intent: IntentId, live: Arc<Live>) {
+        self.by_intent.pin().insert(intent, live);
+    }
+
+    pub(super) fn remove(&self, intent: IntentId) -> Option<Arc<Live>> {
+        self.by_intent.pin().remove(&intent).map(Arc::clone)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_intent.len()
+    }
+}

@@ -1,0 +1,89 @@
+//! What the realm counts, for Prometheus. Labels have few values and never a client's words.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use mtor_types::intent::Outcome;
+
+use super::Edge;
+use crate::api_error::ApiError;
+use crate::shell::StoreState;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Default)]
+pub struct Metrics {
+    admitted: Counter,
+    refused: Counter,
+    ended: Family<OutcomeLabel, Counter>,
+}
+
+impl Metrics {
+    pub(super) fn admitted(&self) {
+        self.admitted.inc();
+    }
+
+    pub(super) fn refused(&self) {
+        self.refused.inc();
+    }
+
+    pub(super) fn ended(&self, outcome: &Outcome) {
+        let outcome = match outcome {
+            Outcome::Completed(_) => "completed",
+            Outcome::Failed(_) => "failed",
+            Outcome::Cancelled => "cancelled",
+            Outcome::Expired => "expired",
+            Outcome::Refused => "refused",
+        };
+        self.ended.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+}
+
+impl Edge {
+    /// Everything that is counted, in the OpenMetrics text form.
+    pub async fn metrics_text(&self) -> Result<String, ApiError> {
+        let now = self
+            .node()
+            .ask(|node| {
+                [
+                    ("accounts", "Accounts of the realm", node.accountant().accounts_count()),
+                    ("workers_enrolled", "Enrolled workers", node.registry().workers_count()),
+                    ("worker_sessions", "Live worker sessions", node.registry().sessions_count()),
+                    ("intents_open", "Intents that are not over", node.events().open_count()),
+                    ("intents_queued", "Intents that wait for a slot", node.router().queued()),
+                    ("intents_running", "Intents on a slot", node.router().leased()),
+                ]
+            })
+            .await?;
+        let mut registry = Registry::with_prefix("mtor");
+        let metrics = &self.metrics;
+        registry.register("intents_admitted", "Intents admitted", metrics.admitted.clone());
+        registry.register("intents_refused", "Intents refused", metrics.refused.clone());
+        registry.register("intents_ended", "Intents ended, by outcome", metrics.ended.clone());
+        for (name, help, value) in now {
+            gauge(&mut registry, name, help, u64::try_from(value).unwrap_or(u64::MAX));
+        }
+        let buffers = self.streams.totals();
+        let streams = u64::try_from(buffers.streams).unwrap_or(u64::MAX);
+        gauge(&mut registry, "buffers", "Replay buffers", streams);
+        gauge(&mut registry, "buffers_memory_bytes", "Of them in memory", buffers.memory_bytes);
+        gauge(&mut registry, "buffers_disk_bytes", "Of them on disk, sealed", buffers.disk_bytes);
+        gauge(&mut registry, "blobs_bytes", "Sealed payloads and results", self.blobs.bytes());
+        let good = u64::from(self.node().store_state() == StoreState::Good);
+        gauge(&mut registry, "store_good", "1 while the log can be written", good);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry)
+            .map_err(|_| ApiError::internal())?;
+        Ok(text)
+    }
+}
+
+fn gauge(registry: &mut Registry, name: &str, help: &str, value: u64) {
+    registry.register(name, help, ConstGauge::new(value));
+}

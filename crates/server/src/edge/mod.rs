@@ -1,0 +1,276 @@
+//! The edge: where clients, workers and the node meet.
+//!
+//! It holds payloads and replay buffers, turns requests into commands and effects into frames and
+//! events, and meters what it forwards. Invariants: a payload is in memory here, sealed on disk,
+//! or on its way to the one worker that the router chose, and nowhere else; every effect that asks
+//! for a figure is answered, also for an intent that is not known any more; nothing here blocks
+//! the node's thread. Absent on purpose: any decision about money, order or placement.
+
+pub mod carry;
+mod keys;
+mod live;
+mod metrics;
+mod offered;
+mod receipts;
+pub mod render;
+mod submit;
+mod workers;
+
+use std::net::IpAddr;
+use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+use mtor_core::Command;
+use mtor_store::{BlobStore, Reader};
+use mtor_types::fact::{Asset, NetworkKey};
+use mtor_types::{AccountId, Amount, Code, KeyHash, NodeId, Time};
+use tokio::sync::{Notify, watch};
+
+pub use keys::Keys;
+use live::Lives;
+pub use metrics::Metrics;
+pub use offered::Offered;
+pub use submit::{Submission, Submitted};
+
+use crate::api_error::ApiError;
+use crate::identity::{self, DOCUMENT_LIFE_MS_MAX, DocumentPlan, Identity};
+use crate::manifests::Manifests;
+use crate::sessions::Sessions;
+use crate::shell::{CallError, Clock, NodeHandle, StoreState};
+use crate::streams::Streams;
+
+/// Of the realm's token.
+pub const DECIMALS: u8 = 6;
+
+/// Everything the connections of one process share.
+pub struct Edge {
+    pub node_id: NodeId,
+    pub identity: Identity,
+    /// The `source` of the realm's own events.
+    pub source: Arc<str>,
+    pub manifests: ArcSwap<Manifests>,
+    /// What workers offer now.
+    pub offered: ArcSwap<Offered>,
+    pub keys: Keys,
+    pub sessions: Sessions,
+    pub streams: Streams,
+    pub metrics: Metrics,
+    lives: Lives,
+    blobs: Arc<BlobStore>,
+    reader: Arc<Reader>,
+    clock: Clock,
+    /// Set once the node runs; nothing reaches the edge before.
+    node: OnceLock<NodeHandle>,
+    epoch: OnceLock<u32>,
+    sysop: KeyHash,
+    endpoint: OnceLock<String>,
+    runtime: tokio::runtime::Handle,
+    offers_changed: Notify,
+    /// Whether readiness waits for the embedded worker's first offer.
+    awaits_worker: bool,
+    offered_once: AtomicBool,
+    stop: watch::Sender<bool>,
+}
+
+/// What the edge is made of.
+pub struct Parts {
+    pub identity: Identity,
+    pub manifests: Manifests,
+    pub streams: Streams,
+    pub blobs: Arc<BlobStore>,
+    pub reader: Arc<Reader>,
+    pub clock: Clock,
+    pub sysop: KeyHash,
+    pub awaits_worker: bool,
+}
+
+impl Edge {
+    /// Must be called within a runtime: what an effect has to wait for runs there.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let source: Arc<str> = format!("/realms/{}", parts.identity.realm()).into();
+        Arc::new(Self {
+            node_id: NodeId::default(),
+            identity: parts.identity,
+            source,
+            manifests: ArcSwap::from_pointee(parts.manifests),
+            offered: ArcSwap::from_pointee(Offered::default()),
+            keys: Keys::default(),
+            sessions: Sessions::default(),
+            streams: parts.streams,
+            metrics: Metrics::default(),
+            lives: Lives::default(),
+            blobs: parts.blobs,
+            reader: parts.reader,
+            clock: parts.clock,
+            node: OnceLock::new(),
+            epoch: OnceLock::new(),
+            sysop: parts.sysop,
+            endpoint: OnceLock::new(),
+            runtime: tokio::runtime::Handle::current(),
+            offers_changed: Notify::new(),
+            awaits_worker: parts.awaits_worker,
+            offered_once: AtomicBool::new(false),
+            stop: watch::Sender::new(false),
+        })
+    }
+
+    /// Joins the edge to its running node.
+    pub fn connect(&self, node: NodeHandle, epoch: u32, endpoint: String) {
+        self.sessions.start(epoch);
+        // Once only: a second call would be a fault of the one caller there is.
+        let _ = self.epoch.set(epoch);
+        let _ = self.endpoint.set(endpoint);
+        let _ = self.node.set(node);
+    }
+
+    /// The node. Connections are accepted only after [`Edge::connect`].
+    #[expect(clippy::expect_used, reason = "no socket is open before the node runs")]
+    pub fn node(&self) -> &NodeHandle {
+        self.node.get().expect("the node runs before any connection")
+    }
+
+    pub fn epoch(&self) -> u32 {
+        self.epoch.get().copied().unwrap_or_default()
+    }
+
+    pub fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    pub fn is_sysop(&self, key: KeyHash) -> bool {
+        // Both are hashes of 256 random bits: what a comparison's time tells is of no use.
+        self.sysop == key
+    }
+
+    /// Resolves when the realm stops.
+    pub async fn stopping(&self) {
+        let mut stop = self.stop.subscribe();
+        // The sender lives as long as the edge.
+        let _ = stop.wait_for(|stop| *stop).await;
+    }
+
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    pub fn is_ready(&self) -> bool {
+        !self.awaits_worker || self.offered_once.load(Ordering::Acquire)
+    }
+
+    /// Follows what workers offer, and drops what is kept long enough, until the realm stops.
+    pub async fn keep_house(&self) {
+        let mut every = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            tokio::select! {
+                () = self.offers_changed.notified() => self.refresh_offered().await,
+                _ = every.tick() => {
+                    self.streams.expire(self.now());
+                }
+                () = self.stopping() => return,
+            }
+        }
+    }
+
+    async fn refresh_offered(&self) {
+        // A node that stops offers nothing any more.
+        let Ok(pools) = self.node().ask(|node| node.router().pools_view()).await else { return };
+        let any = !pools.is_empty();
+        self.offered.store(Arc::new(Offered::new(pools)));
+        if any {
+            self.offered_once.store(true, Ordering::Release);
+        }
+    }
+
+    /// Removes sealed blobs past their time, of intents that are over, until the realm stops.
+    pub async fn sweep_blobs(self: &Arc<Self>, kept_ms: u64) {
+        let mut every = tokio::time::interval(Duration::from_secs(600));
+        loop {
+            tokio::select! {
+                _ = every.tick() => {}
+                () = self.stopping() => return,
+            }
+            let edge = Arc::clone(self);
+            let before = Time(self.now().0.saturating_sub(kept_ms));
+            let swept = tokio::task::spawn_blocking(move || {
+                for name in edge.blobs.older_than(before, 1_000)? {
+                    if edge.lives.get(name.intent).is_none() {
+                        edge.blobs.delete(name)?;
+                    }
+                }
+                Ok::<(), mtor_store::StoreError>(())
+            });
+            if let Ok(Err(error)) = swept.await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "blobs not swept");
+            }
+        }
+    }
+
+    /// A client's network, for limits, without keeping an address: a /24 of IPv4 or a /56 of
+    /// IPv6, which is what one household or office has.
+    pub fn network_of(&self, client: IpAddr) -> NetworkKey {
+        let day = self.now().day();
+        match client.to_canonical() {
+            IpAddr::V4(address) => self.identity.network_key(&address.octets()[..3], day),
+            IpAddr::V6(address) => self.identity.network_key(&address.octets()[..7], day),
+        }
+    }
+
+    /// A one-time token for a worker of `owner`.
+    pub async fn new_worker_token(&self, owner: AccountId) -> Result<String, ApiError> {
+        let secret = identity::new_secret().map_err(|_| ApiError::internal())?;
+        let token = identity::hash_secret(&secret);
+        self.node().call(Command::IssueToken { token, owner }).await?;
+        Ok(secret)
+    }
+
+    /// What an account may spend of an asset.
+    pub async fn balance(&self, account: AccountId, asset: Asset) -> Result<Amount, ApiError> {
+        let balance = self.node().ask(move |node| {
+            node.accountant().balance(account).map(|balances| balances.get(asset).available)
+        });
+        balance.await?.ok_or_else(|| ApiError::not_found("this account"))
+    }
+
+    /// Asks the read tables, off the runtime's own threads.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Reader) -> Result<T, mtor_store::StoreError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let reader = Arc::clone(&self.reader);
+        let answer = tokio::task::spawn_blocking(move || question(&reader)).await;
+        answer.map_err(|_| ApiError::internal())?.map_err(|error| {
+            tracing::error!(error = &error as &dyn std::error::Error, "read table");
+            ApiError::new(Code::StoreUnavailable, "the read tables cannot be read just now")
+        })
+    }
+
+    /// The signed realm document. Its sequence is the time: later ones are greater.
+    pub fn document(&self) -> Result<String, ApiError> {
+        let now = self.now();
+        let endpoints = self.endpoint.get().cloned().into_iter().collect();
+        let (life_ms, decimals) = (DOCUMENT_LIFE_MS_MAX, DECIMALS);
+        let plan = DocumentPlan { now, life_ms, sequence: now.0, endpoints, decimals };
+        let document = self.identity.document(plan).map_err(|_| ApiError::internal())?;
+        serde_json::to_string(&document).map_err(|_| ApiError::internal())
+    }
+}
+
+impl From<CallError> for ApiError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Rejected(rejection) => rejection.into(),
+            CallError::Overloaded => Self::overloaded(),
+            CallError::Stopping => Self::stopping(),
+            CallError::Store(StoreState::Full) => Self::new(
+                Code::StoreUnavailable,
+                "the realm's disk is full; nothing is lost, and it goes on once there is room",
+            ),
+            CallError::Store(StoreState::Good | StoreState::Failing) => Self::new(
+                Code::StoreUnavailable,
+                "the realm cannot write its log just now; nothing is lost",
+            ),
+        }
+    }
+}

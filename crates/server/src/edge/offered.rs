@@ -1,0 +1,35 @@
+//! What workers offer now: a snapshot for the request path.
+
+use mtor_core::router::PoolView;
+
+#[derive(Debug, Default)]
+pub struct Offered {
+    pools: Vec<PoolView>,
+}
+
+impl Offered {
+    pub fn new(pools: Vec<PoolView>) -> Self {
+        Self { pools }
+    }
+
+    /// Every model, in order, once.
+    pub fn models(&self) -> impl Iterator<Item = String> {
+        let names: std::collections::BTreeSet<&String> =
+            self.pools.iter().filter_map(|pool| pool.model.as_ref()).collect();
+        names.into_iter().cloned().collect::<Vec<_>>().into_iter()
+    }
+
+    /// The models of one intent, in order.
+    pub fn models_of(&self, intent: &str) -> impl Iterator<Item = &str> {
+        let of_intent = self.pools.iter().filter(move |pool| pool.intent == intent);
+        of_intent.filter_map(|pool| pool.model.as_deref())
+    }
+
+    pub fn wait_ms(&self, intent: &str, model: Option<&str>) -> u64 {
+        let found = self
+            .pools
+            .iter()
+            .find(|pool| pool.intent == intent && (model.is_none() || pool.model.as_deref() == model));
+        found.map_or(0, |pool| pool.wait_ms)
+    }
+}

@@ -1,0 +1,184 @@
+//! The events of an intent as clients see them: CloudEvents, the same over SSE and WebSocket.
+
+use std::fmt::Write as _;
+
+use mtor_types::event::EventOut;
+use mtor_types::fact::Asset;
+use mtor_types::intent::{Outcome, Reason, Usage};
+use mtor_types::{Amount, Attempt, Code, IntentId, WorkerId};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::streams::{Ended, Entry, LastEventId};
+
+/// One event, ready to be sent.
+#[derive(Clone, Debug)]
+pub struct Rendered {
+    pub kind: &'static str,
+    /// What a client resumes after; only pieces have one.
+    pub id: Option<LastEventId>,
+    pub json: String,
+    /// Whether it is the intent's end.
+    pub is_end: bool,
+}
+
+#[derive(Serialize)]
+struct Money {
+    asset: Asset,
+    amount: Amount,
+}
+
+#[derive(Serialize)]
+struct Accepted {
+    intent: IntentId,
+    hold: Money,
+}
+
+#[derive(Serialize)]
+struct Queued {
+    intent: IntentId,
+    position: u64,
+    eta_ms: u64,
+}
+
+#[derive(Serialize)]
+struct Started<'a> {
+    intent: IntentId,
+    attempt: Attempt,
+    worker: Worker,
+    realm: &'a str,
+}
+
+#[derive(Serialize)]
+struct Worker {
+    id: WorkerId,
+}
+
+#[derive(Serialize)]
+struct Chunk<'a> {
+    intent: IntentId,
+    attempt: Attempt,
+    seq: u64,
+    piece: &'a RawValue,
+}
+
+#[derive(Serialize)]
+struct Restarted {
+    intent: IntentId,
+    attempt: Attempt,
+}
+
+#[derive(Serialize)]
+struct Completed<'a> {
+    intent: IntentId,
+    reason: Reason,
+    result: Option<&'a RawValue>,
+    usage: Usage,
+    cost: Money,
+    refunded: Money,
+}
+
+#[derive(Serialize)]
+struct Failed<'a> {
+    intent: IntentId,
+    code: Code,
+    reason: &'a str,
+    refunded: Money,
+}
+
+#[derive(Serialize)]
+struct Stopped {
+    intent: IntentId,
+    usage: Usage,
+    cost: Money,
+    refunded: Money,
+}
+
+#[derive(Serialize)]
+struct Settled<'a> {
+    intent: IntentId,
+    receipt: &'a RawValue,
+}
+
+/// Renders one entry. `number` is its place among what this client was sent, the event's id.
+pub fn render(source: &str, intent: IntentId, number: u64, entry: &Entry) -> Option<Rendered> {
+    let to = Envelope { source, intent, number };
+    Some(match entry {
+        Entry::Accepted { asset, hold } => {
+            let hold = Money { asset: *asset, amount: *hold };
+            to.event("mtor.intent.accepted.v1", &Accepted { intent, hold })?
+        }
+        Entry::Queued { position, wait_ms } => {
+            let queued = Queued { intent, position: *position, eta_ms: *wait_ms };
+            to.event("mtor.intent.queued.v1", &queued)?
+        }
+        Entry::Started { attempt, worker } => {
+            let (attempt, worker) = (*attempt, Worker { id: *worker });
+            to.event("mtor.intent.started.v1", &Started { intent, attempt, worker, realm: source })?
+        }
+        Entry::Chunk { attempt, seq, piece } => {
+            let (attempt, seq, piece) = (*attempt, *seq, raw(piece)?);
+            let id = Some(LastEventId { attempt, seq });
+            let data = Chunk { intent, attempt, seq, piece };
+            Rendered { id, ..to.event("mtor.intent.chunk.v1", &data)? }
+        }
+        Entry::Restarted { attempt } => {
+            let attempt = *attempt;
+            to.event("mtor.intent.restarted.v1", &Restarted { intent, attempt })?
+        }
+        Entry::End(ended) => {
+            Rendered { is_end: true, ..end(&to, ended)? }
+        }
+        Entry::Settled(receipt) => {
+            let receipt = raw(receipt)?;
+            to.event("mtor.intent.settled.v1", &Settled { intent, receipt })?
+        }
+    })
+}
+
+fn end(to: &Envelope<'_>, ended: &Ended) -> Option<Rendered> {
+    let Ended { end, message, result } = ended;
+    let (intent, asset, usage) = (to.intent, end.asset, end.usage);
+    let cost = Money { asset, amount: end.cost };
+    let refunded = Money { asset, amount: end.refunded };
+    match end.outcome {
+        Outcome::Completed(reason) => {
+            let result = result.as_ref().and_then(raw);
+            let data = Completed { intent, reason, result, usage, cost, refunded };
+            to.event("mtor.intent.completed.v1", &data)
+        }
+        Outcome::Failed(code) => {
+            let reason = message.as_deref().unwrap_or("it failed");
+            to.event("mtor.intent.failed.v1", &Failed { intent, code, reason, refunded })
+        }
+        Outcome::Cancelled => {
+            to.event("mtor.intent.cancelled.v1", &Stopped { intent, usage, cost, refunded })
+        }
+        Outcome::Expired => {
+            to.event("mtor.intent.expired.v1", &Stopped { intent, usage, cost, refunded })
+        }
+        // Told by the refusal itself; no end event is published for it.
+        Outcome::Refused => None,
+    }
+}
+
+/// What every event of one intent has in common.
+struct Envelope<'a> {
+    source: &'a str,
+    intent: IntentId,
+    number: u64,
+}
+
+impl Envelope<'_> {
+    fn event(&self, kind: &'static str, data: &impl Serialize) -> Option<Rendered> {
+        let mut id = String::with_capacity(48);
+        write!(id, "{}/{}", self.intent, self.number).ok()?;
+        let json = serde_json::to_string(&EventOut::new(id, self.source, kind, data)).ok()?;
+        Some(Rendered { kind, id: None, json, is_end: false })
+    }
+}
+
+/// JSON that was checked when it came in.
+fn raw(bytes: &bytes::Bytes) -> Option<&RawValue> {
+    serde_json::from_slice(bytes).ok()
+}

@@ -1,0 +1,215 @@
+//! Taking a client's work in.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mtor_core::Command;
+use mtor_core::command::Prior;
+use mtor_store::{BlobName, StoreError};
+use mtor_types::fact::Asset;
+use mtor_types::intent::{IntentMeta, Why};
+use mtor_types::{AccountId, Amount, Code, IntentId};
+use tokio::sync::oneshot;
+
+use super::Edge;
+use super::live::{Admission, Live};
+use crate::admission::{Ask, Options, Quote, Route, Stamp};
+use crate::api_error::ApiError;
+use crate::identity;
+use crate::manifests::{Entry, Manifests};
+use crate::shell::CallError;
+use crate::streams::IntentStream;
+
+/// One piece of work as a client asks for it.
+#[derive(Clone, Debug)]
+pub struct Submission {
+    pub account: AccountId,
+    /// The manifest's name.
+    pub name: String,
+    pub data: Bytes,
+    pub options: Options,
+    pub route: Route,
+}
+
+/// Work that is admitted.
+pub struct Submitted {
+    pub intent: IntentId,
+    pub hold: Option<(Asset, Amount)>,
+    pub durable: bool,
+    /// The client wants pieces.
+    pub pieces: bool,
+    /// `None` if it joined an intent whose buffer is no longer kept.
+    pub stream: Option<Arc<IntentStream>>,
+    /// It is the intent of an earlier, equal submission.
+    pub joined: bool,
+}
+
+impl Edge {
+    /// Price and bounds of work, before it is asked for.
+    pub fn quote(
+        &self,
+        name: &str,
+        data: Bytes,
+        options: &Options,
+    ) -> Result<(Quote, u64), ApiError> {
+        let manifests = self.manifests.load();
+        let entry = known(&manifests, name)?;
+        let mut ask = Ask::read(entry, data)?;
+        self.choose_model(entry, &mut ask)?;
+        let quote = ask.quote(entry, entry.manifest.price, options)?;
+        Ok((quote, self.offered.load().wait_ms(name, ask.model.as_deref())))
+    }
+
+    /// Admits work, or says why not. Nothing of it stays behind when it is refused.
+    pub async fn submit(&self, submission: Submission) -> Result<Submitted, ApiError> {
+        let Submission { account, name, data, options, route } = submission;
+        let (ask, meta) = {
+            let manifests = self.manifests.load();
+            let entry = known(&manifests, &name)?;
+            let mut ask = Ask::read(entry, data)?;
+            self.choose_model(entry, &mut ask)?;
+            let stamp = self.stamp(account)?;
+            let meta = ask.meta(stamp, entry, entry.manifest.price, &options, route)?;
+            (ask, meta)
+        };
+        let prior = self.prior(&meta).await?;
+        // Nobody resumes an ephemeral OpenAI request: its buffer lives as long as the request.
+        let stream = if route == Route::OpenAi && !meta.durable {
+            self.streams.detached(meta.id, ask.bounds())
+        } else {
+            self.streams.open(meta.id, ask.bounds())?
+        };
+        let (waiter, admission) = oneshot::channel();
+        let (intent, durable, pieces) = (meta.id, meta.durable, ask.stream);
+        let kind = (name, durable, pieces);
+        let live = Live::new(account, kind, ask.data.clone(), Arc::clone(&stream), Some(waiter));
+        self.lives.insert(intent, Arc::new(live));
+        let admitted = self.admit(meta, prior, ask.data, admission).await;
+        match admitted {
+            Ok(Admission::Admitted { asset, hold }) => {
+                let (hold, stream) = (Some((asset, hold)), Some(stream));
+                Ok(Submitted { intent, hold, durable, pieces, stream, joined: false })
+            }
+            Ok(Admission::Joined(intent)) => {
+                let stream = self.streams.get(intent);
+                Ok(Submitted { intent, hold: None, durable, pieces, stream, joined: true })
+            }
+            Ok(Admission::Refused(error)) | Err(error) => {
+                self.lives.remove(intent);
+                self.streams.forget(intent);
+                Err(error)
+            }
+        }
+    }
+
+    async fn admit(
+        &self,
+        meta: IntentMeta,
+        prior: Option<Prior>,
+        data: Bytes,
+        admission: oneshot::Receiver<Admission>,
+    ) -> Result<Admission, ApiError> {
+        if meta.durable {
+            // Sealed and synced before anything is promised. A crash here leaves a payload that
+            // nobody was told of; it is removed by its age.
+            let (blobs, name, at) = (Arc::clone(&self.blobs), BlobName::payload(meta.id), self.now());
+            let sealed = tokio::task::spawn_blocking(move || blobs.put(name, at, &data)).await;
+            sealed.map_err(|_| ApiError::internal())?.map_err(|error| {
+                tracing::error!(error = &error as &dyn std::error::Error, "payload not kept");
+                ApiError::new(Code::StoreUnavailable, "the realm cannot keep the payload just now")
+            })?;
+        }
+        let command = Command::Submit { meta: Box::new(meta), prior };
+        let decision = self.node().submit(command)?;
+        tokio::pin!(admission);
+        let decided = tokio::select! {
+            biased;
+            admission = &mut admission => return admission.map_err(|_| ApiError::stopping()),
+            decided = decision.decided() => decided,
+        };
+        match decided {
+            Ok(()) => admission.await.map_err(|_| ApiError::stopping()),
+            Err(error @ CallError::Rejected(_)) => {
+                self.metrics.refused();
+                Err(error.into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Stops an intent for its client. What was delivered is paid.
+    pub fn cancel(&self, intent: IntentId) {
+        self.node().tell(Command::End(self.stop_work(intent, Why::Cancelled)));
+    }
+
+    /// The sealed result of a durable intent, or the buffered one of any, while it is kept.
+    pub async fn result_of(&self, intent: IntentId) -> Result<Option<Bytes>, ApiError> {
+        if let Some(stream) = self.streams.get(intent)
+            && let Ok(Some(ended)) = stream.ended()
+            && let Some(result) = &ended.result
+        {
+            return Ok(Some(result.clone()));
+        }
+        let blobs = Arc::clone(&self.blobs);
+        let read = tokio::task::spawn_blocking(move || blobs.get(BlobName::result(intent))).await;
+        match read.map_err(|_| ApiError::internal())? {
+            Ok(bytes) if bytes.is_empty() => Ok(None),
+            Ok(bytes) => Ok(Some(bytes.into())),
+            Err(StoreError::NotFound) => Ok(None),
+            Err(error) => {
+                tracing::error!(%intent, error = &error as &dyn std::error::Error, "result");
+                Err(ApiError::internal())
+            }
+        }
+    }
+
+    /// The account of an intent that is not over.
+    pub fn owner_of(&self, intent: IntentId) -> Option<AccountId> {
+        self.lives.get(intent).map(|live| live.account)
+    }
+
+    /// A model that no worker offers is refused with those that exist; where none is named, the
+    /// first one stands.
+    fn choose_model(&self, entry: &Entry, ask: &mut Ask) -> Result<(), ApiError> {
+        if !entry.wanted.model {
+            return Ok(());
+        }
+        let offered = self.offered.load();
+        let mut models = offered.models_of(&ask.name);
+        match &ask.model {
+            None => ask.model = models.next().map(str::to_owned),
+            Some(model) if models.any(|known| known == model) => {}
+            Some(_) => {
+                let known: Vec<&str> = offered.models_of(&ask.name).collect();
+                return Err(ApiError::unknown_model(&known.join(", ")));
+            }
+        }
+        Ok(())
+    }
+
+    fn stamp(&self, account: AccountId) -> Result<Stamp, ApiError> {
+        let fresh: [u8; 26] = identity::random().map_err(|_| ApiError::internal())?;
+        let (mut random, mut salt) = ([0; 10], [0; 16]);
+        random.copy_from_slice(&fresh[..10]);
+        salt.copy_from_slice(&fresh[10..]);
+        let id = uuid::Builder::from_unix_timestamp_millis(self.now().0, &random).into_uuid();
+        let id = IntentId(*id.as_bytes());
+        let (edge, edge_epoch) = (self.node_id, self.epoch());
+        Ok(Stamp { id, account, edge, edge_epoch, salt })
+    }
+
+    /// What the read tables know of an idempotency key: the node itself knows the open ones.
+    async fn prior(&self, meta: &IntentMeta) -> Result<Option<Prior>, ApiError> {
+        let Some(asked) = meta.idempotency else { return Ok(None) };
+        let found = self.read(move |reader| reader.idempotency(asked.key)).await?;
+        Ok(found.map(|(intent, body)| Prior { intent, body }))
+    }
+}
+
+fn known<'a>(manifests: &'a Manifests, name: &str) -> Result<&'a Entry, ApiError> {
+    manifests.get(name).ok_or_else(|| {
+        let names: Vec<&str> =
+            manifests.iter().map(|entry| entry.manifest.name.as_str()).collect();
+        ApiError::unknown_intent(&names.join(", "))
+    })
+}

@@ -1,0 +1,142 @@
+//! What workers send, taken into the buffers and passed on to the node.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mtor_core::Command;
+use mtor_store::BlobName;
+use mtor_types::intent::{EndRequest, Reason, Why};
+use mtor_types::worker::{self, Chunk, Complete, Fail, FailCode, Offer, Revoke};
+use mtor_types::{Attempt, Code, IntentId};
+
+use super::Edge;
+use super::live::Live;
+use crate::sessions::Session;
+use crate::streams::{ChunkError, Closed};
+
+/// A worker's explanation, as far as a client sees it.
+const MESSAGE_BYTES_MAX: usize = 1_000;
+
+impl Edge {
+    /// Offers with the list price where the worker named none. One of an intent that has no
+    /// manifest here is dropped: nobody could ask for it.
+    pub fn priced(&self, offers: &[Offer]) -> Vec<Offer> {
+        let manifests = self.manifests.load();
+        let priced = offers.iter().filter_map(|offer| {
+            let list = manifests.get(&offer.intent)?.manifest.price;
+            // Prices of one intent are compared per the manifest's own number of units.
+            let price = offer.price.filter(|price| price.per == list.per).unwrap_or(list);
+            Some(Offer { price: Some(price), ..offer.clone() })
+        });
+        priced.collect()
+    }
+
+    pub(crate) fn worker_chunk(&self, session: &Session, chunk: &Chunk<'_>) {
+        let Chunk { intent, attempt, seq, count, piece } = *chunk;
+        let Some(live) = self.assigned_to(session, intent, attempt) else { return };
+        let piece = Bytes::copy_from_slice(piece.get().as_bytes());
+        match live.stream.chunk(attempt, seq, count, piece) {
+            Ok(metered) if metered.exhausted => {
+                self.finish_attempt(session, &live, attempt, Why::Completed(Reason::Ceiling));
+            }
+            Ok(_) | Err(ChunkError::Stale) => {}
+            Err(ChunkError::Sequence { .. }) => {
+                let why = Why::WorkerFailed { code: Code::WorkerFailed, retry: true };
+                self.finish_attempt(session, &live, attempt, why);
+            }
+            Err(ChunkError::Full) => {
+                live.explain("the answer is larger than this realm keeps".into());
+                let why = Why::WorkerFailed { code: Code::TooLarge, retry: false };
+                self.finish_attempt(session, &live, attempt, why);
+            }
+        }
+    }
+
+    pub(crate) async fn worker_completed(
+        self: &Arc<Self>,
+        session: &Session,
+        complete: &Complete<'_>,
+    ) {
+        let Complete { intent, attempt, usage, result } = *complete;
+        let Some(live) = self.assigned_to(session, intent, attempt) else {
+            // Over already, and synced or soon: the worker need not keep it.
+            session.send(worker::REVOKE, Revoke { intent, attempt });
+            return;
+        };
+        let result = result.map(|result| Bytes::copy_from_slice(result.get().as_bytes()));
+        let closed = match live.stream.complete(attempt, usage, result.clone()) {
+            Ok(closed) => closed,
+            Err(ChunkError::Full) => {
+                live.explain("the answer is larger than this realm keeps".into());
+                let why = Why::WorkerFailed { code: Code::TooLarge, retry: false };
+                self.finish_attempt(session, &live, attempt, why);
+                return;
+            }
+            Err(ChunkError::Stale | ChunkError::Sequence { .. }) => return,
+        };
+        let request = request(intent, attempt, closed, Why::Completed(Reason::Done));
+        if !live.durable {
+            self.node().tell(Command::End(request));
+            return;
+        }
+        // The result of durable work is synced before its end is.
+        let edge = Arc::clone(self);
+        tokio::spawn(async move { edge.seal_result(request, result).await });
+    }
+
+    pub(crate) fn worker_failed(&self, session: &Session, fail: &Fail) {
+        let Some(live) = self.assigned_to(session, fail.intent, fail.attempt) else { return };
+        let code = match fail.code {
+            FailCode::BadRequest => Code::InvalidField,
+            FailCode::ContextOverflow => Code::ContextOverflow,
+            FailCode::Unsupported => Code::Unsupported,
+            FailCode::Backend => Code::WorkerFailed,
+        };
+        live.explain(bounded(&fail.message));
+        let Some(closed) = live.stream.close(Some(fail.attempt)) else { return };
+        let why = Why::WorkerFailed { code, retry: fail.retry };
+        self.node().tell(Command::End(request(fail.intent, fail.attempt, closed, why)));
+    }
+
+    async fn seal_result(&self, mut end: EndRequest, result: Option<Bytes>) {
+        let (name, at) = (BlobName::result(end.intent), self.now());
+        let blobs = Arc::clone(&self.blobs);
+        let bytes = result.unwrap_or_default();
+        let sealed = tokio::task::spawn_blocking(move || blobs.put(name, at, &bytes)).await;
+        if !matches!(sealed, Ok(Ok(()))) {
+            tracing::error!(intent = %end.intent, "the result cannot be kept");
+            end.why = Why::WorkerFailed { code: Code::StoreUnavailable, retry: false };
+        }
+        self.node().tell(Command::End(end));
+    }
+
+    /// Takes nothing more of the attempt and tells both sides.
+    fn finish_attempt(&self, session: &Session, live: &Live, attempt: Attempt, why: Why) {
+        let intent = live.stream.id();
+        let Some(closed) = live.stream.close(Some(attempt)) else { return };
+        session.send(worker::REVOKE, Revoke { intent, attempt });
+        self.node().tell(Command::End(request(intent, attempt, closed, why)));
+    }
+
+    /// The intent, if this session has this attempt of it. A worker's word about any other is
+    /// nothing.
+    fn assigned_to(
+        &self,
+        session: &Session,
+        intent: IntentId,
+        attempt: Attempt,
+    ) -> Option<Arc<Live>> {
+        let live = self.lives.get(intent)?;
+        live.is_assigned(session.worker, session.id, attempt).then_some(live)
+    }
+}
+
+fn request(intent: IntentId, attempt: Attempt, closed: Closed, why: Why) -> EndRequest {
+    let Closed { attempt: _, usage, delivered } = closed;
+    EndRequest { intent, attempt: Some(attempt), why, usage, delivered }
+}
+
+fn bounded(message: &str) -> String {
+    let end = message.floor_char_boundary(MESSAGE_BYTES_MAX);
+    message.get(..end).unwrap_or_default().to_owned()
+}

@@ -1,0 +1,202 @@
+//! OpenAI's routes: the client's body goes to the worker untouched, and the worker's pieces come
+//! back untouched.
+//!
+//! The answer's head waits for the first piece, so that a failure before it has its own status.
+//! A client that goes away cancels its request.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::stream;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use mtor_core::authorize::{Action, Object};
+use mtor_types::intent::Outcome;
+use mtor_types::{Code, IntentId};
+
+use super::Answer;
+use super::auth::Caller;
+use crate::admission::{Options, Route};
+use crate::api_error::{ApiError, OpenAiError};
+use crate::edge::{Edge, Submission};
+use crate::streams::{Cursor, Ended, Entry, Next};
+
+/// Pieces sent in one write at most.
+const ROUND_BYTES: usize = 64 * 1024;
+
+/// `POST /v1/chat/completions`
+pub async fn chat(
+    State(edge): State<Arc<Edge>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, OpenAiError> {
+    Ok(run(edge, "chat", &headers, body).await?)
+}
+
+/// `POST /v1/embeddings`
+pub async fn embeddings(
+    State(edge): State<Arc<Edge>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, OpenAiError> {
+    Ok(run(edge, "embed", &headers, body).await?)
+}
+
+async fn run(
+    edge: Arc<Edge>,
+    name: &str,
+    headers: &HeaderMap,
+    data: Bytes,
+) -> Result<Response, ApiError> {
+    let caller = Caller::from_headers(&edge, headers)?;
+    let account = caller.account()?;
+    caller.may(Action::Submit, &Object::Account(account))?;
+    let options = Options::from_headers(headers)?;
+    let (name, route) = (name.to_owned(), Route::OpenAi);
+    let submission = Submission { account, name, data, options, route };
+    let submitted = edge.submit(submission).await?;
+    let intent = submitted.intent;
+    let stream = submitted.stream.ok_or_else(ApiError::gone)?;
+    let attended = Attended { edge, intent, over: submitted.joined };
+    let cursor = stream.subscribe();
+    let mut response = if submitted.pieces {
+        streamed(attended, cursor).await?
+    } else {
+        whole(attended, cursor).await?
+    };
+    if let Ok(intent) = HeaderValue::from_str(&intent.to_string()) {
+        response.headers_mut().insert("mtor-intent", intent);
+    }
+    Ok(response)
+}
+
+/// An intent that lives with its request.
+struct Attended {
+    edge: Arc<Edge>,
+    intent: IntentId,
+    over: bool,
+}
+
+impl Drop for Attended {
+    fn drop(&mut self) {
+        if !self.over {
+            self.edge.cancel(self.intent);
+        }
+    }
+}
+
+/// Waits for the whole result.
+async fn whole(mut attended: Attended, mut cursor: Cursor) -> Result<Response, ApiError> {
+    while let Some(entry) = cursor.next().await? {
+        let Entry::End(ended) = entry else { continue };
+        attended.over = true;
+        let result = completed(&ended)?.clone().ok_or_else(|| {
+            ApiError::new(Code::WorkerFailed, "the worker sent no result")
+        })?;
+        return Ok(Answer::raw(StatusCode::OK, result).into_response());
+    }
+    Err(ApiError::stopping())
+}
+
+/// The result of an intent that completed, or why it did not.
+fn completed(ended: &Ended) -> Result<&Option<Bytes>, ApiError> {
+    let reason = || ended.message.clone().unwrap_or_else(|| "it failed".to_owned());
+    match ended.end.outcome {
+        Outcome::Completed(_) => Ok(&ended.result),
+        Outcome::Failed(code) => Err(ApiError::new(code, reason())),
+        Outcome::Expired => Err(ApiError::new(Code::Expired, "the deadline has passed")),
+        Outcome::Cancelled | Outcome::Refused => {
+            Err(ApiError::new(Code::Cancelled, "the request was cancelled"))
+        }
+    }
+}
+
+/// What comes next in a stream of pieces.
+enum Step {
+    /// Bytes to send.
+    Pieces(Bytes),
+    /// The last bytes.
+    Last(Bytes),
+}
+
+async fn streamed(mut attended: Attended, mut cursor: Cursor) -> Result<Response, ApiError> {
+    let first = step(&mut attended, &mut cursor, true).await?;
+    let state = Some((attended, cursor, Some(first)));
+    let body = Body::from_stream(stream::unfold(state, |state| async move {
+        let (mut attended, mut cursor, ready) = state?;
+        let next = match ready {
+            Some(first) => first,
+            None => match step(&mut attended, &mut cursor, false).await {
+                Ok(next) => next,
+                Err(error) => Step::Last(line(error.to_openai_json().as_bytes())),
+            },
+        };
+        match next {
+            Step::Pieces(bytes) => {
+                Some((Ok::<_, Infallible>(bytes), Some((attended, cursor, None))))
+            }
+            Step::Last(bytes) => Some((Ok(bytes), None)),
+        }
+    }));
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+    ];
+    Ok((headers, body).into_response())
+}
+
+/// The pieces that are there, or the end. An error before the first piece is the request's.
+async fn step(
+    attended: &mut Attended,
+    cursor: &mut Cursor,
+    first: bool,
+) -> Result<Step, ApiError> {
+    let mut out = BytesMut::new();
+    loop {
+        let entry = if out.is_empty() {
+            cursor.next().await?.ok_or_else(ApiError::stopping)?
+        } else if out.len() < ROUND_BYTES
+            && let Next::Entry(entry) = cursor.try_next()?
+        {
+            entry
+        } else {
+            return Ok(Step::Pieces(out.freeze()));
+        };
+        match entry {
+            Entry::Chunk { piece, .. } => put(&mut out, &piece),
+            Entry::End(ended) => {
+                attended.over = true;
+                match completed(&ended) {
+                    Ok(_) => put(&mut out, b"[DONE]"),
+                    Err(error) if first && out.is_empty() => return Err(error),
+                    Err(error) => put(&mut out, error.to_openai_json().as_bytes()),
+                }
+                return Ok(Step::Last(out.freeze()));
+            }
+            Entry::Accepted { .. }
+            | Entry::Queued { .. }
+            | Entry::Started { .. }
+            | Entry::Restarted { .. }
+            | Entry::Settled(_) => {}
+        }
+    }
+}
+
+fn line(json: &[u8]) -> Bytes {
+    let mut out = BytesMut::new();
+    put(&mut out, json);
+    out.freeze()
+}
+
+/// One `data:` event; a raw piece may hold line breaks of its own.
+fn put(out: &mut BytesMut, json: &[u8]) {
+    for line in json.split(|byte| *byte == b'\n') {
+        out.put_slice(b"data: ");
+        out.put_slice(line.strip_suffix(b"\r").unwrap_or(line));
+        out.put_u8(b'\n');
+    }
+    out.put_u8(b'\n');
+}

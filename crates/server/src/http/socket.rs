@@ -1,0 +1,212 @@
+//! `GET /v1/events`: intents and their events over one WebSocket, both ways.
+//!
+//! A client that can send a header authenticates by it; a browser cannot, and sends
+//! `mtor.session.hello.v1` with its key first. Then it sends intents as events, and
+//! `mtor.intent.cancel.v1` with an intent's id; every event of its intents comes back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use http::HeaderMap;
+use mtor_core::authorize::{Action, Actor, Object};
+use mtor_types::event::{EventIn, EventOut};
+use mtor_types::{AccountId, Code, IntentId};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use super::BODY_BYTES_MAX;
+use super::auth::Caller;
+use crate::admission::{self, Document, Route};
+use crate::api_error::ApiError;
+use crate::edge::render::render;
+use crate::edge::{Edge, Submission};
+use crate::streams::Cursor;
+
+/// For the first event of a client that sent no header.
+const HELLO_PATIENCE: Duration = Duration::from_secs(5);
+/// Events that wait for one client's socket; its intents' cursors wait with them.
+const OUTBOUND_MAX: usize = 256;
+/// Intents of one socket at a time.
+const FOLLOWED_MAX: usize = 256;
+
+const HELLO: &str = "mtor.session.hello.v1";
+const READY: &str = "mtor.session.ready.v1";
+const ERROR: &str = "mtor.session.error.v1";
+const CANCEL: &str = "mtor.intent.cancel.v1";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Hello {
+    api_key: String,
+}
+
+#[derive(Serialize)]
+struct Ready {
+    account: AccountId,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Cancel {
+    intent: IntentId,
+}
+
+/// What is wrong with an event of the client.
+#[derive(Serialize)]
+struct Refusal<'a> {
+    /// The id of the client's event, if it could be read.
+    event: Option<&'a str>,
+    code: Code,
+    message: &'a str,
+    retry_after_ms: Option<u64>,
+}
+
+pub async fn open(
+    State(edge): State<Arc<Edge>>,
+    headers: HeaderMap,
+    upgrade: WebSocketUpgrade,
+) -> Result<Response, ApiError> {
+    let caller = Caller::from_headers(&edge, &headers)?;
+    Ok(upgrade
+        .protocols(["cloudevents.json"])
+        .max_message_size(BODY_BYTES_MAX)
+        .max_frame_size(BODY_BYTES_MAX)
+        .on_upgrade(move |socket| serve(socket, edge, caller)))
+}
+
+async fn serve(mut socket: WebSocket, edge: Arc<Edge>, caller: Caller) {
+    let caller = match caller.0 {
+        Actor::Nobody => match tokio::time::timeout(HELLO_PATIENCE, hello(&mut socket, &edge)).await {
+            Ok(Some(caller)) => caller,
+            Ok(None) | Err(_) => return,
+        },
+        Actor::Account(_) | Actor::Worker(_) | Actor::Sysop => caller,
+    };
+    let Ok(account) = caller.account() else { return };
+    let (mut sink, mut stream) = socket.split();
+    let (outbound, mut events) = mpsc::channel::<Utf8Bytes>(OUTBOUND_MAX);
+    let writer = tokio::spawn(async move {
+        while let Some(text) = events.recv().await {
+            if sink.send(Message::Text(text)).await.is_err() {
+                return;
+            }
+        }
+        let _ = sink.close().await;
+    });
+    let client = Client { edge, account, caller, outbound };
+    client.say(READY, Ready { account }).await;
+    let mut followed = tokio::task::JoinSet::new();
+    loop {
+        let frame = tokio::select! {
+            frame = stream.next() => frame,
+            () = client.edge.stopping() => None,
+        };
+        let Some(Ok(frame)) = frame else { break };
+        match frame {
+            Message::Text(text) => {
+                while followed.try_join_next().is_some() {}
+                match client.take(&text, followed.len()).await {
+                    Ok(Some(cursor)) => {
+                        let client = client.clone();
+                        followed.spawn(async move { client.follow(cursor).await });
+                    }
+                    Ok(None) => {}
+                    Err(error) => client.refuse(&text, &error).await,
+                }
+            }
+            Message::Ping(_) | Message::Pong(_) => {}
+            Message::Binary(_) | Message::Close(_) => break,
+        }
+    }
+    // Its intents go on: a client that comes back resumes them by their ids.
+    followed.abort_all();
+    drop(client);
+    writer.abort();
+}
+
+async fn hello(socket: &mut WebSocket, edge: &Edge) -> Option<Caller> {
+    loop {
+        match socket.recv().await?.ok()? {
+            Message::Text(text) => {
+                let event = EventIn::parse(&text).ok()?;
+                let hello: Hello = event.data().ok().filter(|_| event.kind == HELLO)?;
+                return Caller::from_secret(edge, &hello.api_key).ok();
+            }
+            Message::Ping(_) | Message::Pong(_) => {}
+            Message::Binary(_) | Message::Close(_) => return None,
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Client {
+    edge: Arc<Edge>,
+    account: AccountId,
+    caller: Caller,
+    outbound: mpsc::Sender<Utf8Bytes>,
+}
+
+impl Client {
+    /// One event of the client: an intent to follow, or a cancel.
+    async fn take(&self, text: &str, followed: usize) -> Result<Option<Cursor>, ApiError> {
+        let event = EventIn::parse(text).map_err(|error| {
+            ApiError::new(Code::InvalidField, format!("{error}: send one CloudEvent a frame"))
+        })?;
+        if event.kind == CANCEL {
+            let Cancel { intent } = event
+                .data()
+                .map_err(|_| ApiError::invalid_field("data", "{\"intent\":\"<id>\"}"))?;
+            let owner = self.edge.owner_of(intent);
+            let account = owner.ok_or_else(|| ApiError::not_found("an open intent of that id"))?;
+            self.caller.may(Action::CancelIntent, &Object::Intent { account })?;
+            self.edge.cancel(intent);
+            return Ok(None);
+        }
+        if followed >= FOLLOWED_MAX {
+            let message = "this socket follows as many intents as it may; open another";
+            return Err(ApiError::new(Code::LimitReached, message));
+        }
+        self.caller.may(Action::Submit, &Object::Account(self.account))?;
+        let body = Bytes::copy_from_slice(text.as_bytes());
+        let limit = u64::try_from(BODY_BYTES_MAX).unwrap_or(u64::MAX);
+        let Document { name, data, options } = admission::parse(&body, limit)?;
+        let (account, route) = (self.account, Route::Streamed);
+        let submitted =
+            self.edge.submit(Submission { account, name, data, options, route }).await?;
+        Ok(submitted.stream.map(|stream| stream.subscribe()))
+    }
+
+    /// Sends every event of one intent. A slow client holds its own cursors back, nothing else.
+    async fn follow(&self, mut cursor: Cursor) {
+        let intent = cursor.stream().id();
+        let mut number = 0;
+        while let Ok(Some(entry)) = cursor.next().await {
+            if let Some(event) = render(&self.edge.source, intent, number, &entry)
+                && self.outbound.send(event.json.into()).await.is_err()
+            {
+                return;
+            }
+            number += 1;
+        }
+    }
+
+    async fn refuse(&self, text: &str, error: &ApiError) {
+        let event = EventIn::parse(text).ok();
+        let event = event.as_ref().map(|event| event.id.as_ref());
+        let (code, message, retry_after_ms) = (error.code, &*error.message, error.retry_after_ms);
+        self.say(ERROR, Refusal { event, code, message, retry_after_ms }).await;
+    }
+
+    async fn say(&self, kind: &str, data: impl Serialize) {
+        let event = EventOut::new("session", &self.edge.source, kind, data);
+        if let Ok(text) = serde_json::to_string(&event) {
+            // A client that is gone needs no answer.
+            let _ = self.outbound.send(text.into()).await;
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! A whole realm in one process: opened from its data directory, served, and stopped.
+//!
+//! The order of opening matters: the directory's lock first, then keys, log, recovery, and only
+//! when the boot's epoch is synced the socket answers. Each step says what stands in its way and
+//! what to do about it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mtor_core::accountant::Policy;
+use mtor_core::command::GrantPolicy;
+use mtor_core::node::{NodeConfig, NodeState, RecoverError};
+use mtor_core::{Command, Node};
+use mtor_store::{
+    BlobStore, DataDir, Encoded, Log, ReadTables, Reader, SqliteLog, StoreError, decode_batch,
+};
+use mtor_types::fact::Asset;
+use mtor_types::{Amount, Code, KeyHash, Time};
+use tokio::net::TcpListener;
+
+use crate::edge::carry::Carrier;
+use crate::edge::{DECIMALS, Edge, Parts};
+use crate::http;
+use crate::identity::{self, Identity, IdentityError};
+use crate::manifests::{ManifestError, Manifests};
+use crate::shell::{self, CallError, Clock, Shell};
+use crate::streams::{StreamLimits, Streams};
+
+/// Sealed payloads and results together.
+const BLOBS_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
+/// Batches read from the log in one go.
+const REPLAY_BATCHES: usize = 256;
+/// How long sealed blobs are kept: results 24 h, payloads until their intent ends.
+const BLOBS_KEPT_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// What a sysop decides at start.
+#[derive(Clone, Debug)]
+pub struct RealmOptions {
+    pub data: PathBuf,
+    pub listen: SocketAddr,
+    /// Whether an embedded worker will come: readiness waits for its first offer.
+    pub embedded_worker: bool,
+    /// What a guest is given, in base units of the grant asset.
+    pub grant: u64,
+    /// Grants of one day, in base units.
+    pub grants_a_day: u64,
+    /// Guest accounts of one client network in one day.
+    pub guests_a_network: u32,
+    /// The realm's share of what workers earn.
+    pub fee_basis_points: u16,
+}
+
+impl RealmOptions {
+    pub fn new(data: PathBuf, listen: SocketAddr) -> Self {
+        Self {
+            data,
+            listen,
+            embedded_worker: true,
+            grant: 1_000_000,
+            grants_a_day: 10_000_000_000,
+            guests_a_network: 100,
+            fee_basis_points: 0,
+        }
+    }
+
+    fn policy(&self) -> Policy {
+        let grant = GrantPolicy {
+            asset: Asset::Grant,
+            amount: Amount::from_u64(self.grant),
+            daily_total: Amount::from_u64(self.grants_a_day),
+            daily_per_network: self.guests_a_network,
+        };
+        Policy { grant: Some(grant), fee_basis_points: self.fee_basis_points }
+    }
+}
+
+/// Why a realm cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("cannot listen on {address}; is another realm running there? choose another --listen")]
+    Listen { address: SocketAddr, source: std::io::Error },
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    #[error("the log cannot be recovered")]
+    Recover(#[from] RecoverError),
+    #[error("{}", path.display())]
+    File { path: PathBuf, source: std::io::Error },
+    #[error("fee_basis_points: at most 10000, which is all of it")]
+    Fee,
+    #[error("the node's threads cannot be started")]
+    Threads(#[source] std::io::Error),
+    #[error("the ledger cannot be opened")]
+    Ledger(#[from] CallError),
+}
+
+impl OpenError {
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Store(StoreError::InUse { .. }) => Code::DataDirectoryInUse,
+            Self::Listen { .. } => Code::AddressInUse,
+            Self::Store(_) | Self::Recover(_) | Self::Ledger(_) => Code::StoreUnavailable,
+            Self::Identity(_) | Self::Manifest(_) | Self::File { .. } | Self::Fee => {
+                Code::BadConfiguration
+            }
+            Self::Threads(_) => Code::Internal,
+        }
+    }
+}
+
+/// A realm that is open and about to serve.
+pub struct Realm {
+    edge: Arc<Edge>,
+    shell: Shell,
+    listener: TcpListener,
+    url: String,
+    sysop_secret: Option<String>,
+    worker_token: Option<String>,
+    // Held for life: nobody else writes here.
+    _directory: DataDir,
+}
+
+impl Realm {
+    /// Opens or makes the realm of a data directory. Must be called within a runtime.
+    pub async fn open(options: RealmOptions) -> Result<Self, OpenError> {
+        if options.fee_basis_points > 10_000 {
+            return Err(OpenError::Fee);
+        }
+        let data = options.data.clone();
+        let directory = DataDir::open(&data)?;
+        let listen = |source| OpenError::Listen { address: options.listen, source };
+        let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let identity = Identity::open(&data)?;
+        let (sysop, sysop_secret) = sysop_secret(&data)?;
+        let opened = open_store(&data, &identity, &options)?;
+        let clock = Clock::start(opened.recorded);
+        let blobs = BlobStore::open(&data.join("blobs"), *identity.blob_key(), BLOBS_BYTES_MAX)?;
+        let spill = data.join("spill");
+        let streams = Streams::new(StreamLimits::default(), &spill)
+            .map_err(|source| OpenError::File { path: spill.clone(), source })?;
+        let edge = Edge::new(Parts {
+            manifests: Manifests::load(&data.join("manifests"))?,
+            identity,
+            streams,
+            blobs: Arc::new(blobs),
+            reader: Arc::new(opened.reader),
+            clock,
+            sysop,
+            awaits_worker: options.embedded_worker,
+        });
+        let epoch = opened.node.epoch().saturating_add(1);
+        let url = format!("http://{address}");
+        let fresh = opened.node.accountant().realm().is_none();
+        for (key, account) in opened.node.accountant().keys() {
+            edge.keys.add(key, account);
+        }
+        let sink = Arc::new(Carrier(Arc::clone(&edge)));
+        let follow = follow(opened.tables);
+        let started = shell::start(opened.node, opened.log, clock, sink, follow, |handle| {
+            edge.connect(handle, epoch, url.clone());
+        });
+        let shell = started.map_err(OpenError::Threads)?;
+        if fresh {
+            open_ledger(&edge).await?;
+        }
+        let mut realm = Self {
+            edge,
+            shell,
+            listener,
+            url,
+            sysop_secret,
+            worker_token: None,
+            _directory: directory,
+        };
+        if options.embedded_worker {
+            realm.worker_token = realm.token_for_embedded_worker(&data).await?;
+        }
+        Ok(realm)
+    }
+
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub fn realm(&self) -> mtor_types::RealmId {
+        self.edge.identity.realm()
+    }
+
+    /// Only at the realm's very first start: its hash is kept, not it.
+    pub fn sysop_secret(&self) -> Option<&str> {
+        self.sysop_secret.as_deref()
+    }
+
+    /// A one-time token, until the embedded worker has enrolled.
+    pub fn embedded_worker_token(&self) -> Option<&str> {
+        self.worker_token.as_deref()
+    }
+
+    /// Serves until `stop`, then lets open requests end, syncs everything and lets go.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let Self { edge, shell, listener, _directory: directory, .. } = self;
+        let house = tokio::spawn({
+            let edge = Arc::clone(&edge);
+            async move { edge.keep_house().await }
+        });
+        let sweep = tokio::spawn({
+            let edge = Arc::clone(&edge);
+            async move { edge.sweep_blobs(BLOBS_KEPT_MS).await }
+        });
+        let server = tokio::spawn(http::serve(listener, Arc::clone(&edge)));
+        stop.await;
+        edge.stop();
+        for task in [house, sweep, server] {
+            // A task that panicked has told so itself; the store is still to be synced.
+            let _ = task.await;
+        }
+        let stopped = tokio::task::spawn_blocking(move || shell.stop()).await;
+        if stopped.is_err() {
+            tracing::error!("the node's threads did not end well");
+        }
+        drop(directory);
+    }
+
+    /// The embedded worker belongs to the realm's own account. Its key stays in the data
+    /// directory; as long as no worker of that account is enrolled, each start gives a token.
+    async fn token_for_embedded_worker(&self, data: &Path) -> Result<Option<String>, OpenError> {
+        let owner = self.edge.identity.account();
+        let enrolled = self
+            .edge
+            .node()
+            .ask(move |node| {
+                node.registry().workers(None, usize::MAX).any(|view| view.enrolled.owner == owner)
+            })
+            .await?;
+        if enrolled && data.join("worker").join("identity").exists() {
+            return Ok(None);
+        }
+        match self.edge.new_worker_token(owner).await {
+            Ok(token) => Ok(Some(token)),
+            // Sixteen starts in a day without an enrolment: the older tokens are still good.
+            Err(error) => {
+                tracing::warn!(%error, "no token for the embedded worker");
+                Ok(None)
+            }
+        }
+    }
+}
+
+struct OpenedStore {
+    log: SqliteLog,
+    tables: ReadTables,
+    reader: Reader,
+    node: Node,
+    recorded: Time,
+}
+
+/// Opens the log, folds it, and brings the read tables up to it.
+fn open_store(
+    data: &Path,
+    identity: &Identity,
+    options: &RealmOptions,
+) -> Result<OpenedStore, OpenError> {
+    let log = SqliteLog::open(data)?;
+    let state = match log.load_snapshot()? {
+        Some(snapshot) => NodeState::decode(&snapshot.bytes)?,
+        None => NodeState::default(),
+    };
+    let config = NodeConfig::whole(options.policy(), identity.account());
+    let mut node = Node::recover(config, state);
+    loop {
+        let batches = log.read_after(node.batch(), REPLAY_BATCHES)?;
+        if batches.is_empty() {
+            break;
+        }
+        for batch in &batches {
+            node.replay(&decode_batch(batch)?)?;
+        }
+    }
+    let mut tables = ReadTables::open(data)?;
+    tables.catch_up(&log)?;
+    let reader = Reader::open(data)?;
+    let recorded = node.now();
+    Ok(OpenedStore { log, tables, reader, node, recorded })
+}
+
+/// The read tables follow the log on the store's thread; when they cannot, they catch up later.
+fn follow(mut tables: ReadTables) -> shell::OnSynced {
+    Box::new(move |batches: Vec<Encoded>| {
+        if let Err(error) = tables.project(&batches) {
+            tracing::error!(error = &error as &dyn std::error::Error, "read tables lag behind");
+        }
+    })
+}
+
+async fn open_ledger(edge: &Edge) -> Result<(), OpenError> {
+    let name_secret = identity::random()?;
+    let (realm, owner) = (edge.identity.realm(), edge.identity.account());
+    let command = Command::OpenLedger { realm, decimals: DECIMALS, owner, name_secret };
+    Ok(edge.node().call(command).await?)
+}
+
+/// The hash of the sysop's secret; the secret itself only when it was made just now.
+fn sysop_secret(data: &Path) -> Result<(KeyHash, Option<String>), OpenError> {
+    let path = data.join("keys").join("sysop.hash");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => {
+            let wrong = || OpenError::File {
+                path: path.clone(),
+                source: std::io::Error::other("not a hash; remove the file to make a new secret"),
+            };
+            Ok((text.trim().parse().map_err(|_| wrong())?, None))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let secret = identity::new_secret()?;
+            let hash = identity::hash_secret(&secret);
+            identity::write_secret_file(&path, hash.to_string().as_bytes())
+                .map_err(|source| OpenError::File { path, source })?;
+            Ok((hash, Some(secret)))
+        }
+        Err(source) => Err(OpenError::File { path, source }),
+    }
+}

@@ -1,0 +1,303 @@
+//! How nodes take turns, sync, crash and come back, and where their effects go.
+
+use mtor_core::effect::{Effect, When};
+use mtor_core::{Command, Node};
+use mtor_types::NodeId;
+use mtor_types::fact::Fact;
+use mtor_types::intent::IntentMeta;
+use mtor_types::message::Service;
+
+use crate::edge::Edge;
+use crate::event::{Asker, Event};
+use crate::process::{Asked, Leaving};
+use crate::scenario::{START_MS, Topology};
+use crate::world::{Line, World, soon};
+
+impl World<'_> {
+    /// Starts a node from its disk; its edge opens when the start is synced.
+    pub(crate) fn boot(&mut self, id: NodeId) -> Result<(), String> {
+        let now = self.now;
+        let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
+        if process.node.is_some() {
+            return Ok(());
+        }
+        let pick = self.rng.schedule.index(crate::scenario::SNAPSHOTS_MAX.saturating_add(1));
+        let synced = process.disk.synced();
+        let mut node = process.disk.recover(process.config.clone(), pick, synced)?;
+        process.boot = process.boot.saturating_add(1);
+        node.start(process.clock(now));
+        node.check_invariants()?;
+        process.node = Some(node);
+        self.finish_turn(id, Vec::new())?;
+        let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
+        process.ready = Some(process.disk.last());
+        Ok(())
+    }
+
+    /// Something for a node arrives. A node that is down or starting hears nothing.
+    pub(crate) fn knock(&mut self, id: NodeId, command: Command, asker: Asker, edge_boot: u64) {
+        let delay = soon(&mut self.rng.schedule);
+        let Some(process) = self.processes.get_mut(&id).filter(|process| process.up) else {
+            return;
+        };
+        process.inbox.push_back(Asked { command, asker, edge_boot });
+        if !process.turn_planned {
+            process.turn_planned = true;
+            let boot = process.boot;
+            self.plan(delay, Event::Turn { node: id, boot });
+        }
+    }
+
+    /// A node handles what has arrived and what is due, then closes its batch.
+    pub(crate) fn turn(&mut self, id: NodeId, boot: u64) -> Result<(), String> {
+        let now = self.now;
+        let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
+        if process.boot != boot || !process.up {
+            return Ok(());
+        }
+        process.turn_planned = false;
+        let clock = process.clock(now);
+        let Some(node) = process.node.as_mut() else { return Ok(()) };
+        let mut answers = Vec::new();
+        while let Some(Asked { command, asker, edge_boot }) = process.inbox.pop_front() {
+            let renewal = match &command {
+                Command::Renew { worker, leases, .. } => Some((*worker, leases.clone())),
+                _ => None,
+            };
+            let words = self.narrator.is_some().then(|| format!("{command:?}"));
+            let result = node.handle(clock, command);
+            if let (Some(narrator), Some(words)) = (self.narrator.as_mut(), words) {
+                narrator(
+                    now.saturating_sub(START_MS),
+                    &format!("node {} {words}: {result:?}", id.0),
+                );
+            }
+            node.check_invariants()?;
+            if let (Some((worker, leases)), Ok(())) = (renewal, &result) {
+                for claim in leases {
+                    self.oracle.renewed(worker, claim.intent, claim.attempt, now);
+                }
+            }
+            if asker != Asker::Nobody {
+                answers.push(Leaving::Answer { edge_boot, asker, result });
+            }
+        }
+        if node.next_timeout().is_some_and(|due| due <= clock) {
+            node.tick(clock);
+            if let Some(due) = node.next_timeout().filter(|due| *due <= clock) {
+                return Err(format!("a tick at {clock} leaves something due at {due}"));
+            }
+            node.check_invariants()?;
+        }
+        self.finish_turn(id, answers)
+    }
+
+    /// Appends the batch, lets what may leave at once leave, and plans the next wake.
+    fn finish_turn(&mut self, id: NodeId, answers: Vec<Leaving>) -> Result<(), String> {
+        let now = self.now;
+        let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
+        let Some(node) = process.node.as_mut() else { return Ok(()) };
+        if let Some(batch) = node.close_batch() {
+            if let Some(narrator) = self.narrator.as_mut() {
+                narrator(now.saturating_sub(START_MS), &format!("node {} {batch:?}", id.0));
+            }
+            let digest = node.digest().map_err(|error| error.to_string())?;
+            let bytes = process.disk.append(&batch, digest)?;
+            self.trace.bytes(&bytes);
+            let rng = &mut self.rng.schedule;
+            let slow = if process.slow_disk { 3_000 } else { 12 };
+            let from = process.sync_at.max(now).max(process.failing_until);
+            process.sync_at = from.saturating_add(rng.between(1, slow));
+            let (at, boot, number) = (process.sync_at, process.boot, batch.number);
+            self.agenda.plan(at, Event::Synced { node: id, boot, number });
+            if rng.per_cent(3) {
+                let state = node.encode_state().map_err(|error| error.to_string())?;
+                process.disk.snapshot(batch.number, state);
+            }
+        }
+        let (last, synced) = (node.batch(), process.disk.synced());
+        let mut leaving = Vec::new();
+        while let Some((when, effect)) = node.poll_effect() {
+            if let Some(narrator) = self.narrator.as_mut() {
+                narrator(
+                    now.saturating_sub(START_MS),
+                    &format!("node {} {when:?} {effect:?}", id.0),
+                );
+            }
+            match &effect {
+                Effect::Assign(grant) => self.oracle.granted(grant, now, true)?,
+                Effect::Adopt(grant) => self.oracle.granted(grant, now, false)?,
+                other => self.oracle.emitted(other, now),
+            }
+            if when == When::Now || last <= synced {
+                leaving.push(Leaving::Effect(effect));
+            } else {
+                process.waiting.push_back((last, Leaving::Effect(effect)));
+            }
+        }
+        for answer in answers {
+            // A refusal changed nothing, so there is nothing to wait for.
+            let refusal = matches!(answer, Leaving::Answer { result: Err(_), .. });
+            if refusal || last <= synced {
+                leaving.push(answer);
+            } else {
+                process.waiting.push_back((last, answer));
+            }
+        }
+        let due = node.next_timeout().map(|due| due.0.saturating_sub(process.clock_ahead_ms));
+        let boot = process.boot;
+        if let Some(due) = due
+            && process.wake_planned.is_none_or(|planned| due < planned)
+        {
+            process.wake_planned = Some(due);
+            let at = due.max(now);
+            self.agenda.plan(at, Event::Wake { node: id, boot });
+        }
+        if self.scenario.topology == Topology::Whole {
+            self.oracle.check_leases(now)?;
+        }
+        leaving.into_iter().try_for_each(|leaving| self.leave(id, leaving))
+    }
+
+    /// The disk has synced up to a batch: what waited for it leaves.
+    pub(crate) fn synced(&mut self, id: NodeId, boot: u64, number: u64) -> Result<(), String> {
+        let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
+        if process.boot != boot {
+            return Ok(());
+        }
+        for batch in process.disk.sync(number)? {
+            self.oracle.synced(&batch)?;
+            project(&mut self.vault, &batch.facts);
+        }
+        let starting = !process.up && process.ready.is_some_and(|ready| ready <= number);
+        if starting {
+            process.up = true;
+            self.open_edge(id)?;
+        }
+        if self.rng.schedule.per_cent(2) {
+            self.rehearse(id)?;
+        }
+        let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
+        let mut free = process.waiting.iter().take_while(|(batch, _)| *batch <= number).count();
+        let crash = process.crash_after_sync.take();
+        if crash.is_some() {
+            free = self.rng.schedule.index(free.saturating_add(1));
+        }
+        let leaving: Vec<Leaving> =
+            process.waiting.drain(..free).map(|(_, leaving)| leaving).collect();
+        for leaving in leaving {
+            self.leave(id, leaving)?;
+        }
+        if let Some(down_ms) = crash {
+            self.crash(id, down_ms);
+        } else if starting {
+            // What arrived while it was starting, and what fell due.
+            self.turn(id, boot)?;
+        }
+        Ok(())
+    }
+
+    fn open_edge(&mut self, id: NodeId) -> Result<(), String> {
+        if id != self.place(Service::Events) {
+            return Ok(());
+        }
+        let Some(process) = self.processes.get(&id) else { return Ok(()) };
+        let Some(node) = process.node.as_ref() else { return Ok(()) };
+        // The read tables are rebuilt from the log before the edge answers anybody.
+        self.vault.keys.clear();
+        for batch in process.disk.batches()? {
+            project(&mut self.vault, &batch.facts);
+        }
+        let open: Vec<IntentMeta> = node
+            .events()
+            .list(None)
+            .filter(|meta| meta.durable)
+            .map(|meta| (**meta).clone())
+            .collect();
+        if let Some(lost) = open.iter().find(|meta| !self.vault.payloads.contains(&meta.id)) {
+            return Err(format!("the payload of {} is gone", lost.id));
+        }
+        let far = self.place(Service::Router) != id;
+        self.edge = Some(Edge::new(process.boot, (id, node.epoch(), far), open.into_iter()));
+        Ok(())
+    }
+
+    /// Recovers from some snapshot and prefix, without any crash.
+    fn rehearse(&mut self, id: NodeId) -> Result<(), String> {
+        let Some(process) = self.processes.get(&id) else { return Ok(()) };
+        let rng = &mut self.rng.schedule;
+        let upto = rng.between(0, process.disk.synced());
+        let pick = rng.index(crate::scenario::SNAPSHOTS_MAX.saturating_add(1));
+        let node: Node = process.disk.recover(process.config.clone(), pick, upto)?;
+        node.accountant().check_invariants()
+    }
+
+    /// The process ends; what was not synced never was.
+    pub(crate) fn crash(&mut self, id: NodeId, down_ms: u64) {
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        if process.node.is_none() {
+            return;
+        }
+        process.crash();
+        self.plan(down_ms, Event::Restart { node: id });
+        if self.scenario.topology == Topology::Whole {
+            self.oracle.forget_leases();
+        }
+        if id == self.place(Service::Events) {
+            self.edge = None;
+            self.edge_lost();
+        }
+    }
+
+    /// An effect or an answer is carried out.
+    fn leave(&mut self, id: NodeId, leaving: Leaving) -> Result<(), String> {
+        let edge_node = self.place(Service::Events);
+        let (edge_boot, event) = match leaving {
+            Leaving::Effect(Effect::Send { to, number, bytes }) => {
+                for delay in self.network.carry(id, to, &mut self.rng.network) {
+                    let bytes = std::sync::Arc::clone(&bytes);
+                    self.plan(delay, Event::Packet { from: id, to, number, bytes });
+                }
+                return Ok(());
+            }
+            Leaving::Effect(Effect::Acknowledge { to, number }) => {
+                for delay in self.network.carry(id, to, &mut self.rng.network) {
+                    self.plan(delay, Event::Acknowledged { by: id, to, number });
+                }
+                return Ok(());
+            }
+            Leaving::Effect(effect) => {
+                self.oracle.left(&effect)?;
+                // One from another node may reach an edge of a later boot than it was meant for.
+                let boot = self.edge.as_ref().map(|edge| edge.boot);
+                let Some(edge_boot) = boot else { return Ok(()) };
+                let effect = Box::new(effect);
+                (edge_boot, Event::Notice { edge_boot, effect })
+            }
+            Leaving::Answer { edge_boot, asker, result } => {
+                (edge_boot, Event::Answer { edge_boot, asker, result })
+            }
+        };
+        self.trace.word(edge_boot);
+        if id == edge_node {
+            let delay = soon(&mut self.rng.schedule);
+            self.plan_in_order(Line::Local, delay, event);
+        } else {
+            for delay in self.network.carry(id, edge_node, &mut self.rng.network) {
+                self.plan(delay, event.clone());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The read table of idempotency keys.
+fn project(vault: &mut crate::edge::Vault, facts: &[Fact]) {
+    for fact in facts {
+        if let Fact::IntentOpened { meta, .. } = fact
+            && let Some(key) = meta.idempotency
+        {
+            vault.keys.insert(key.key, (meta.id, key.body));
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! What must be true, checked against what was synced and what was told, by means of its own: its
+//! books are kept from facts and share nothing with the accountant's.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mtor_core::Effect;
+use mtor_core::effect::Assignment;
+use mtor_core::limits;
+use mtor_types::fact::{Batch, Fact, Purse, Transfer, TransferKind};
+use mtor_types::intent::{End, Outcome};
+use mtor_types::{AccountId, Attempt, Digest, Fence, IntentId, WorkerId};
+
+use crate::edge::News;
+use crate::scenario::LEASE_LATE_MS;
+
+/// How an intent stands in the synced log of the accountant.
+#[derive(Clone, Debug)]
+struct Hold {
+    amount: u128,
+    account: AccountId,
+    resolved: Option<Outcome>,
+    cost: u128,
+}
+
+/// How a submission stands with its client.
+#[derive(Clone, Debug)]
+pub(crate) struct Submission {
+    pub(crate) durable: bool,
+    pub(crate) edge_boot: u64,
+    pub(crate) admitted: bool,
+    /// Refused, joined or ended: nothing more is owed to the client.
+    pub(crate) over: bool,
+    pub(crate) ended: Option<Outcome>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Oracle {
+    holds: BTreeMap<IntentId, Hold>,
+    balances: BTreeMap<Purse, i128>,
+    sequence: u64,
+    opened: BTreeSet<IntentId>,
+    intent_ended: BTreeSet<IntentId>,
+    keys: BTreeMap<Digest, IntentId>,
+    pub(crate) submissions: BTreeMap<IntentId, Submission>,
+    attempts: BTreeSet<Attempt>,
+    fences: BTreeSet<Fence>,
+    served: BTreeSet<(IntentId, WorkerId)>,
+    /// Leases given out, by when they were last renewed; kept only where one node does it all.
+    leases: BTreeMap<(IntentId, Attempt), (WorkerId, u64)>,
+    pub(crate) ends: BTreeMap<&'static str, u64>,
+    /// Holds that only their own expiry resolved.
+    pub(crate) backstops: Vec<IntentId>,
+    /// Slot-milliseconds given to each account: (from, until, account).
+    pub(crate) service: Vec<(u64, u64, AccountId)>,
+    serving: BTreeMap<(IntentId, Attempt), (u64, AccountId)>,
+    /// The attempt a client reads, and the piece it expects next.
+    streams: BTreeMap<IntentId, (Attempt, u64)>,
+}
+
+impl Oracle {
+    /// A batch was synced.
+    pub(crate) fn synced(&mut self, batch: &Batch) -> Result<(), String> {
+        batch.facts.iter().try_for_each(|fact| self.fact(fact))
+    }
+
+    fn fact(&mut self, fact: &Fact) -> Result<(), String> {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "only money and ends are judged here")]
+        match fact {
+            Fact::GrantPaid { transfer, .. } => self.transfer(transfer),
+            Fact::HoldPlaced { intent, account, amount, transfer, .. } => {
+                let amount = amount.units();
+                let hold = Hold { amount, account: *account, resolved: None, cost: 0 };
+                if self.holds.insert(*intent, hold).is_some() {
+                    return Err(format!("{intent} has two holds"));
+                }
+                transfer.as_ref().map_or(Ok(()), |transfer| self.transfer(transfer))
+            }
+            Fact::HoldResolved { intent, outcome, worker, transfers, .. } => {
+                self.resolved(*intent, *outcome, *worker, transfers)
+            }
+            Fact::IntentOpened { meta, .. } => {
+                if !self.opened.insert(meta.id) {
+                    return Err(format!("{} was opened twice", meta.id));
+                }
+                if let Some(key) = meta.idempotency
+                    && let Some(other) = self.keys.insert(key.key, meta.id)
+                {
+                    return Err(format!("{other} and {} were both opened for one key", meta.id));
+                }
+                Ok(())
+            }
+            Fact::IntentEnded { intent } => {
+                if !self.opened.contains(intent) || !self.intent_ended.insert(*intent) {
+                    return Err(format!("{intent} ended twice or without being opened"));
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn resolved(
+        &mut self,
+        intent: IntentId,
+        outcome: Outcome,
+        worker: Option<WorkerId>,
+        transfers: &[Transfer],
+    ) -> Result<(), String> {
+        let Some(hold) = self.holds.get_mut(&intent) else {
+            return Err(format!("{intent} is resolved without a hold"));
+        };
+        if let Some(before) = hold.resolved.replace(outcome) {
+            return Err(format!("{intent} is resolved twice: {before:?}, then {outcome:?}"));
+        }
+        let (mut cost, mut back) = (0_u128, 0_u128);
+        for transfer in transfers {
+            let part = match transfer.kind {
+                TransferKind::Capture | TransferKind::Fee => &mut cost,
+                TransferKind::Void => &mut back,
+                TransferKind::Expire => {
+                    self.backstops.push(intent);
+                    &mut back
+                }
+                TransferKind::Grant
+                | TransferKind::Hold
+                | TransferKind::Deposit
+                | TransferKind::Withdraw => return Err(format!("{intent}: {transfer:?}")),
+            };
+            *part = part.saturating_add(transfer.amount.units());
+        }
+        hold.cost = cost;
+        if cost.checked_add(back) != Some(hold.amount) {
+            return Err(format!("{intent}: {cost} and {back} of a hold of {}", hold.amount));
+        }
+        let pays = matches!(outcome, Outcome::Completed(_) | Outcome::Cancelled | Outcome::Expired);
+        if cost > 0
+            && !(pays && worker.is_some_and(|worker| self.served.contains(&(intent, worker))))
+        {
+            return Err(format!("{intent}: {outcome:?} pays {worker:?}, which did not serve"));
+        }
+        transfers.iter().try_for_each(|transfer| self.transfer(transfer))
+    }
+
+    fn transfer(&mut self, transfer: &Transfer) -> Result<(), String> {
+        if transfer.sequence != self.sequence.saturating_add(1) {
+            return Err(format!("{transfer:?} follows {}", self.sequence));
+        }
+        self.sequence = transfer.sequence;
+        let amount = i128::try_from(transfer.amount.units()).map_err(|error| error.to_string())?;
+        for (purse, change) in [(transfer.from, -amount), (transfer.to, amount)] {
+            let stands = self.balances.entry(purse).or_default();
+            *stands = stands.saturating_add(change);
+            let liability = !matches!(purse, Purse::GrantIssue | Purse::ChainBridge);
+            if liability && *stands < 0 {
+                return Err(format!("{purse:?} stands at {stands} after {transfer:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A node gave out a lease.
+    pub(crate) fn granted(
+        &mut self,
+        grant: &Assignment,
+        now: u64,
+        fresh: bool,
+    ) -> Result<(), String> {
+        let intent = grant.meta.id;
+        if fresh && !self.attempts.insert(grant.attempt) {
+            return Err(format!("attempt {} is given out twice", grant.attempt));
+        }
+        if !self.fences.insert(grant.fence) {
+            return Err(format!("fence {} is given out twice", grant.fence));
+        }
+        self.served.insert((intent, grant.worker));
+        self.leases.insert((intent, grant.attempt), (grant.worker, now));
+        self.serving.insert((intent, grant.attempt), (now, grant.meta.account));
+        Ok(())
+    }
+
+    /// An effect as its node decided it.
+    pub(crate) fn emitted(&mut self, effect: &Effect, now: u64) {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "only these end a lease")]
+        match effect {
+            Effect::Revoke { intent, attempt, .. } | Effect::Lost { intent, attempt } => {
+                self.leases.remove(&(*intent, *attempt));
+                self.serving.remove(&(*intent, *attempt));
+            }
+            Effect::Ended { end, .. } => {
+                self.leases.retain(|(intent, _), _| *intent != end.intent);
+                let serving = self.serving.extract_if(.., |(intent, _), _| *intent == end.intent);
+                let served = serving.map(|(_, (from, account))| (from, now, account));
+                self.service.extend(served);
+            }
+            _ => {}
+        }
+    }
+
+    /// An effect as it leaves its node.
+    pub(crate) fn left(&self, effect: &Effect) -> Result<(), String> {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "only these speak of money")]
+        match effect {
+            Effect::Ended { end, durable: true } | Effect::Settled { end, .. } => self.durably(end),
+            _ => Ok(()),
+        }
+    }
+
+    /// Nothing of this may be said before the resolution is synced, and it says the same.
+    fn durably(&self, end: &End) -> Result<(), String> {
+        let hold = self.holds.get(&end.intent);
+        let Some((hold, outcome)) = hold.and_then(|hold| Some((hold, hold.resolved?))) else {
+            return Err(format!("the end of {} left before its resolution was synced", end.intent));
+        };
+        let same = outcome == end.outcome || outcome == Outcome::Refused;
+        if !same || end.cost.units() != hold.cost {
+            return Err(format!("{}: {end:?} was told, {outcome:?} was resolved", end.intent));
+        }
+        Ok(())
+    }
+
+    /// A worker renewed these.
+    pub(crate) fn renewed(
+        &mut self,
+        worker: WorkerId,
+        intent: IntentId,
+        attempt: Attempt,
+        now: u64,
+    ) {
+        if let Some((holder, at)) = self.leases.get_mut(&(intent, attempt))
+            && *holder == worker
+        {
+            *at = now;
+        }
+    }
+
+    /// No lease outlives its last renewal by more than a lease time.
+    pub(crate) fn check_leases(&self, now: u64) -> Result<(), String> {
+        let latest = limits::LEASE_MS.saturating_add(LEASE_LATE_MS);
+        let late = self.leases.iter().find(|(_, (_, at))| now > at.saturating_add(latest));
+        match late {
+            Some(((intent, attempt), (worker, at))) => Err(format!(
+                "{intent} attempt {attempt} still leased to {worker}, silent since {at}"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn submitted(&mut self, intent: IntentId, durable: bool, edge_boot: u64) {
+        let submission =
+            Submission { durable, edge_boot, admitted: false, over: false, ended: None };
+        self.submissions.insert(intent, submission);
+    }
+
+    /// Streams begin anew at an edge that restarted.
+    pub(crate) fn edge_lost(&mut self) {
+        self.streams.clear();
+    }
+
+    pub(crate) fn forget_leases(&mut self) {
+        self.leases.clear();
+        self.serving.clear();
+    }
+
+    /// A client hears of its submission.
+    pub(crate) fn told(&mut self, news: &News) -> Result<(), String> {
+        let (intent, last) = match news {
+            News::Admitted(intent) => (*intent, false),
+            News::Refused { intent, .. } | News::Joined { asked: intent, .. } => (*intent, true),
+            News::Ended(end) => (end.intent, true),
+            News::Chunk { intent, attempt, seq } => return self.chunk(*intent, *attempt, *seq),
+            News::Restarted(intent) => {
+                self.streams.remove(intent);
+                return Ok(());
+            }
+            News::Settled(_) => return Ok(()),
+        };
+        let opened = self.opened.contains(&intent);
+        let Some(submission) = self.submissions.get_mut(&intent) else {
+            return Err(format!("{intent} was never submitted"));
+        };
+        if submission.over {
+            return Err(format!("{intent} was over before {news:?}"));
+        }
+        submission.over = last;
+        match news {
+            News::Admitted(_) if submission.admitted => {
+                return Err(format!("{intent} was admitted twice"));
+            }
+            News::Admitted(_) if submission.durable && !opened => {
+                return Err(format!("{intent} was promised before it was synced"));
+            }
+            News::Admitted(_) => submission.admitted = true,
+            News::Ended(end) => {
+                submission.ended = Some(end.outcome);
+                let count = self.ends.entry(outcome_name(end.outcome)).or_default();
+                *count = count.saturating_add(1);
+            }
+            News::Refused { rejection, .. } => {
+                if submission.admitted {
+                    return Err(format!("{intent} was admitted, then refused: {rejection}"));
+                }
+                let count = self.ends.entry("refused").or_default();
+                *count = count.saturating_add(1);
+            }
+            News::Joined { .. } => {
+                let count = self.ends.entry("joined").or_default();
+                *count = count.saturating_add(1);
+            }
+            News::Chunk { .. } | News::Restarted(_) | News::Settled(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Pieces come in order, and none of two attempts without a word between.
+    fn chunk(&mut self, intent: IntentId, attempt: Attempt, seq: u64) -> Result<(), String> {
+        let (of, next) = self.streams.entry(intent).or_insert((attempt, 0));
+        if *of != attempt || *next != seq {
+            return Err(format!("{intent}: piece {attempt}.{seq} where {of}.{next} was expected"));
+        }
+        *next = next.saturating_add(1);
+        Ok(())
+    }
+
+    /// Nothing is open any more: what was promised must have been kept.
+    pub(crate) fn finish(&self, edge_boot: u64) -> Result<(), String> {
+        if let Some((intent, hold)) = self.holds.iter().find(|(_, hold)| hold.resolved.is_none()) {
+            return Err(format!("the hold of {intent} ({}) is never resolved", hold.account));
+        }
+        for intent in &self.opened {
+            if !self.intent_ended.contains(intent) {
+                return Err(format!("durable {intent} never ended"));
+            }
+        }
+        for (intent, submission) in &self.submissions {
+            if submission.edge_boot == edge_boot && !submission.over {
+                return Err(format!("the client of {intent} was never told its end"));
+            }
+            if submission.durable && submission.admitted && !self.intent_ended.contains(intent) {
+                return Err(format!("{intent} was promised and never ended"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Completed(_) => "completed",
+        Outcome::Failed(_) => "failed",
+        Outcome::Cancelled => "cancelled",
+        Outcome::Expired => "expired",
+        Outcome::Refused => "refused",
+    }
+}

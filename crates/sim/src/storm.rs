@@ -1,0 +1,138 @@
+//! What breaks, and how it heals.
+
+use mtor_core::Command;
+use mtor_types::NodeId;
+use mtor_types::message::Service;
+
+use crate::event::{Asker, Event, Heal};
+use crate::scenario::Fault;
+use crate::world::World;
+
+impl World<'_> {
+    pub(crate) fn fault(&mut self, fault: Fault) -> Result<(), String> {
+        self.trace.bytes(format!("{fault:?}").as_bytes());
+        match fault {
+            Fault::Crash { node, down_ms } => self.crash(node, down_ms),
+            Fault::CrashAfterSync { node, down_ms } => {
+                if let Some(process) = self.processes.get_mut(&node) {
+                    process.crash_after_sync = Some(down_ms);
+                }
+            }
+            Fault::SlowDisk { node, for_ms } => {
+                if let Some(process) = self.processes.get_mut(&node) {
+                    process.slow_disk = true;
+                }
+                self.plan(for_ms, Event::Heal(Heal::Disk { node }));
+            }
+            Fault::FailingDisk { node, for_ms } => {
+                if let Some(process) = self.processes.get_mut(&node) {
+                    process.failing_until = self.now.saturating_add(for_ms);
+                }
+            }
+            Fault::Partition { from, to, one_way, for_ms } => {
+                self.network.cut(from, to);
+                self.plan(for_ms, Event::Heal(Heal::Link { from, to }));
+                if !one_way {
+                    self.network.cut(to, from);
+                    self.plan(for_ms, Event::Heal(Heal::Link { from: to, to: from }));
+                }
+            }
+            Fault::Lossy { for_ms } => {
+                self.network.lose_half();
+                self.plan(for_ms, Event::Heal(Heal::Lossy));
+            }
+            Fault::Kill { worker, down_ms } => self.stop_worker(worker, down_ms, true),
+            Fault::Freeze { worker, for_ms } => self.stop_worker(worker, for_ms, false),
+            Fault::Break { worker, for_ms } => {
+                // Now and then the edge does not see it for a while.
+                if self.rng.network.per_cent(60) {
+                    self.hang_up(worker);
+                }
+                if self.workers.get(worker).is_some_and(|worker| worker.session.is_some()) {
+                    self.disconnect(worker, for_ms);
+                }
+            }
+            Fault::Drain { worker, for_ms } => {
+                self.drain(worker, true);
+                self.plan(for_ms, Event::Heal(Heal::Drain { worker }));
+            }
+            Fault::Ban { worker, for_ms } => {
+                self.ban(worker, true);
+                self.plan(for_ms, Event::Heal(Heal::Ban { worker }));
+            }
+        }
+        Ok(())
+    }
+
+    /// `gone`: its process ended and forgot everything; else it hangs.
+    fn stop_worker(&mut self, index: usize, for_ms: u64, gone: bool) {
+        // The connection of a process that ended is closed by its machine, most of the time.
+        if gone && self.rng.network.per_cent(70) {
+            self.hang_up(index);
+        }
+        let Some(worker) = self.workers.get_mut(index) else { return };
+        worker.life = worker.life.saturating_add(1);
+        worker.running = false;
+        worker.session = None;
+        worker.tasks.values_mut().for_each(|task| task.live = false);
+        if gone {
+            worker.tasks.clear();
+        }
+        let life = worker.life;
+        self.plan(for_ms, Event::Heal(Heal::Worker { worker: index, life }));
+    }
+
+    fn ban(&mut self, index: usize, banned: bool) {
+        let Some(worker) = self.workers.get(index).map(|worker| worker.id) else { return };
+        let registry = self.place(Service::Registry);
+        self.knock(registry, Command::BanWorker { worker, banned }, Asker::Nobody, 0);
+    }
+
+    pub(crate) fn heal(&mut self, heal: Heal) -> Result<(), String> {
+        match heal {
+            Heal::Disk { node } => {
+                if let Some(process) = self.processes.get_mut(&node) {
+                    process.slow_disk = false;
+                }
+            }
+            Heal::Link { from, to } => self.network.mend(from, to),
+            Heal::Lossy => self.network.lose_less(),
+            Heal::Worker { worker, life } => self.revive(worker, life),
+            Heal::Drain { worker } => self.drain(worker, false),
+            Heal::Ban { worker } => self.ban(worker, false),
+        }
+        Ok(())
+    }
+
+    fn revive(&mut self, index: usize, life: u64) {
+        let Some(worker) = self.workers.get_mut(index) else { return };
+        if worker.life != life || worker.running {
+            return;
+        }
+        worker.running = true;
+        self.plan(1, Event::Connect { worker: index, life });
+        self.plan(2, Event::Beat { worker: index, life });
+    }
+
+    /// The storm is over: everything is mended and stays so.
+    pub(crate) fn calm_down(&mut self) -> Result<(), String> {
+        self.calm = true;
+        self.network.calm();
+        let nodes: Vec<NodeId> = self.processes.keys().copied().collect();
+        for node in nodes {
+            if let Some(process) = self.processes.get_mut(&node) {
+                process.slow_disk = false;
+                process.failing_until = 0;
+                process.crash_after_sync = None;
+            }
+            self.boot(node)?;
+        }
+        for index in 0..self.workers.len() {
+            let life = self.workers.get(index).map_or(0, |worker| worker.life);
+            self.revive(index, life);
+            self.plan(3_000, Event::Heal(Heal::Drain { worker: index }));
+            self.plan(3_000, Event::Heal(Heal::Ban { worker: index }));
+        }
+        Ok(())
+    }
+}
