@@ -62,8 +62,10 @@ impl Keyring {
     /// Opens it, and waits for another process that has it.
     pub(crate) fn open(dir: Option<PathBuf>) -> Result<Self, Failure> {
         let dir = dir.ok_or_else(|| {
-            Failure::configuration("no place to remember accounts: neither HOME is set nor XDG_CONFIG_HOME")
-                .with_remedy("set one of them, or give a key in MTOR_API_KEY")
+            Failure::configuration(
+                "no place to remember accounts: neither HOME is set nor XDG_CONFIG_HOME",
+            )
+            .with_remedy("set one of them, or give a key in MTOR_API_KEY")
         })?;
         let failed = |error| unusable(&dir, &error);
         DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(failed)?;
@@ -74,11 +76,9 @@ impl Keyring {
         let path = dir.join(FILE);
         let document = match read_private(&path, FILE_BYTES_MAX) {
             Ok(text) => parse(&path, &text)?,
-            Err(ReadError::Missing) => Document {
-                version: VERSION,
-                realms: BTreeMap::new(),
-                former: Vec::new(),
-            },
+            Err(ReadError::Missing) => {
+                Document { version: VERSION, realms: BTreeMap::new(), former: Vec::new() }
+            }
             Err(error) => return Err(error.into_failure(&path)),
         };
         Ok(Self { path, document, _lock: lock })
@@ -109,7 +109,8 @@ fn parse(path: &Path, text: &str) -> Result<Document, Failure> {
         Failure::configuration(format!("{} is not a list of accounts: {why}", path.display()))
             .with_remedy("repair it, or move it away: a new account is opened then")
     };
-    let document: Document = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
+    let document: Document =
+        serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
     if document.version != VERSION {
         return Err(wrong(format!("field `version`: expected {VERSION}")));
     }
@@ -140,7 +141,8 @@ impl ReadError {
         match self {
             Self::Missing => Failure::configuration(format!("{path}: there is no such file")),
             Self::Open { mode } => {
-                let message = format!("{path} holds secrets, but its mode {mode:04o} lets others read it");
+                let message =
+                    format!("{path} holds secrets, but its mode {mode:04o} lets others read it");
                 Failure::configuration(message).with_remedy(format!("run: chmod 600 {path}"))
             }
             Self::TooLong { bytes_max } => {

@@ -65,8 +65,17 @@ mod tests {
             assert_eq!(base(text).unwrap(), whole);
         }
         for text in [
-            "", "realm.example", "localhost:9000", "ftp://a", "http://", "http://u:p@a",
-            "http://a/path", "http://a?key=1", "http://a:99999", "http://a:", "http:// a",
+            "",
+            "realm.example",
+            "localhost:9000",
+            "ftp://a",
+            "http://",
+            "http://u:p@a",
+            "http://a/path",
+            "http://a?key=1",
+            "http://a:99999",
+            "http://a:",
+            "http:// a",
         ] {
             let error = base(text).expect_err(text).to_string();
             assert!(error.contains("http://host:port"), "{error}");

@@ -218,7 +218,11 @@ impl Client {
         })
     }
 
-    pub(crate) async fn collect(&self, body: Incoming, bytes_max: usize) -> Result<Bytes, ClientError> {
+    pub(crate) async fn collect(
+        &self,
+        body: Incoming,
+        bytes_max: usize,
+    ) -> Result<Bytes, ClientError> {
         match Limited::new(body, bytes_max).collect().await {
             Ok(body) => Ok(body.to_bytes()),
             Err(error) if error.is::<LengthLimitError>() => {

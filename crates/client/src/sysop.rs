@@ -109,7 +109,11 @@ impl Client {
     }
 
     /// Bans a worker, or lifts its ban.
-    pub async fn sysop_ban_worker(&self, worker: WorkerId, banned: bool) -> Result<(), ClientError> {
+    pub async fn sysop_ban_worker(
+        &self,
+        worker: WorkerId,
+        banned: bool,
+    ) -> Result<(), ClientError> {
         let path = format!("/v1/sysop/workers/{worker}");
         self.command(Method::PUT, &path, Some(&Ban { banned })).await
     }

@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use mtor_core::accountant::Policy;
 use mtor_core::command::GrantPolicy;
@@ -32,7 +33,7 @@ const BLOBS_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
 /// Batches read from the log in one go.
 const REPLAY_BATCHES: usize = 256;
 /// How long sealed blobs are kept: results 24 h, payloads until their intent ends.
-const BLOBS_KEPT_MS: u64 = 24 * 60 * 60 * 1000;
+const BLOBS_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What a sysop decides at start.
 #[derive(Clone, Debug)]
@@ -210,7 +211,7 @@ impl Realm {
         });
         let sweep = tokio::spawn({
             let edge = Arc::clone(&edge);
-            async move { edge.sweep_blobs(BLOBS_KEPT_MS).await }
+            async move { edge.sweep_blobs(BLOBS_KEPT).await }
         });
         let server = tokio::spawn(http::serve(listener, Arc::clone(&edge)));
         stop.await;

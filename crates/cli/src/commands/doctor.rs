@@ -83,7 +83,11 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
             format_args!("{word:<8} {what}: {found}{}", advice.unwrap_or_default()),
         );
     }
-    if bad.is_empty() { Ok(()) } else { Err(Failure::failed(format!("not ready: {}", bad.join(", ")))) }
+    if bad.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::failed(format!("not ready: {}", bad.join(", "))))
+    }
 }
 
 /// The folder itself, or the nearest one above it that is there.

@@ -216,7 +216,10 @@ const DATA_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// JSON as it stands in the argument, in the file after `@`, or on standard input for `-`.
 fn read_data(argument: &str) -> Result<Box<RawValue>, Failure> {
     let (text, place) = match (argument, argument.strip_prefix('@')) {
-        ("-", _) => (read_bounded(&mut std::io::stdin().lock(), "--data: standard input")?, "standard input".to_owned()),
+        ("-", _) => (
+            read_bounded(&mut std::io::stdin().lock(), "--data: standard input")?,
+            "standard input".to_owned(),
+        ),
         (_, Some(path)) => (read_file(Path::new(path), "--data")?, path.to_owned()),
         (text, None) => (text.to_owned(), "--data".to_owned()),
     };
@@ -249,4 +252,35 @@ fn read_bounded(from: &mut dyn Read, place: &str) -> Result<String, Failure> {
         return Err(Failure::usage(message));
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Line::command().debug_assert();
+    }
+
+    #[test]
+    fn a_program_of_ones_own_gets_all_that_follows() {
+        let words = "mtor worker --threads 2 --exec mtor-models --models d --threads 4 --json";
+        let line = Line::try_parse_from(words.split(' ')).unwrap();
+        assert!(!line.json);
+        let Command::Worker(arguments) = line.command else { panic!("not a worker") };
+        assert_eq!(arguments.exec, ["mtor-models", "--models", "d", "--threads", "4", "--json"]);
+    }
+
+    #[test]
+    fn a_log_has_a_format_and_a_level() {
+        for good in ["text/warn", "json/info,mtor_worker=debug"] {
+            assert_eq!(good.parse::<Log>().unwrap().to_string(), good);
+        }
+        for wrong in ["", "info", "xml/info", "text/", "text/=="] {
+            assert!(wrong.parse::<Log>().is_err(), "{wrong}");
+        }
+    }
 }

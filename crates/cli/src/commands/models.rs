@@ -80,7 +80,8 @@ fn status(dir: &std::path::Path, context: &Context) -> Result<(), Failure> {
             "model": model.name, "intent": model.intent, "licence": model.licence,
             "bytes": model.bytes, "ready": ready, "missing": missing,
         });
-        let state = if ready { "here".to_owned() } else { format!("missing {}", missing.join(", ")) };
+        let state =
+            if ready { "here".to_owned() } else { format!("missing {}", missing.join(", ")) };
         context.out.show(&object, format_args!("{:<24} {:<6} {state}", model.name, model.intent));
     }
     if !complete {

@@ -67,16 +67,18 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
 
 fn read<T: DeserializeOwned>(path: &Path, what: &str) -> Result<T, Failure> {
     let text = read_file(path, "FILE")?;
-    serde_json::from_str(&text).map_err(|error| {
-        Failure::usage(format!("{} is not {what}: {error}", path.display()))
-    })
+    serde_json::from_str(&text)
+        .map_err(|error| Failure::usage(format!("{} is not {what}: {error}", path.display())))
 }
 
 fn fetch(realm: &RealmArgument, context: &Context) -> Result<RealmDocument, Failure> {
     let client = realm.client(context)?;
     let text = block_on(async { Ok(client.document().await?) })?;
     serde_json::from_str(text.get()).map_err(|error| {
-        Failure::failed(format!("{} sent something else than a realm document: {error}", client.address()))
+        Failure::failed(format!(
+            "{} sent something else than a realm document: {error}",
+            client.address()
+        ))
     })
 }
 
@@ -88,7 +90,8 @@ fn verify(receipt: &Receipt, document: &RealmDocument) -> Result<(), Failure> {
     if document.statement.realm != receipt.statement.realm {
         let (other, stated) = (document.statement.realm, receipt.statement.realm);
         let failure = bad(format!("it is of realm {stated}, the document of realm {other}"));
-        return Err(failure.with_remedy("name its realm with --realm URL, or its document with --document FILE"));
+        return Err(failure
+            .with_remedy("name its realm with --realm URL, or its document with --document FILE"));
     }
     let key = document.signing_key(receipt.kid);
     let key = key.ok_or_else(|| bad("the realm's document does not name its key".into()))?;

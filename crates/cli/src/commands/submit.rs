@@ -62,8 +62,13 @@ enum Whose {
 }
 
 fn key(text: &str) -> Result<String, String> {
-    let good = (1..=128).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-    if good { Ok(text.to_owned()) } else { Err("expected 1 to 128 printable ASCII characters".into()) }
+    let good =
+        (1..=128).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    if good {
+        Ok(text.to_owned())
+    } else {
+        Err("expected 1 to 128 printable ASCII characters".into())
+    }
 }
 
 pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure> {
@@ -232,7 +237,8 @@ impl Shown {
         match &event.kind {
             EventKind::Queued(waits) if waits.position > 0 => {
                 let seconds = waits.eta_ms.div_ceil(1_000);
-                self.out.note(format_args!("place {} in the queue, about {seconds} s", waits.position));
+                self.out
+                    .note(format_args!("place {} in the queue, about {seconds} s", waits.position));
             }
             EventKind::Chunk(chunk) => self.piece(&chunk.piece),
             EventKind::Restarted(_) => {
@@ -240,7 +246,9 @@ impl Shown {
                 self.out.note("the worker was lost; another one begins again");
             }
             EventKind::Completed(done) => self.completed(done),
-            EventKind::Failed(_) | EventKind::Cancelled(_) | EventKind::Expired(_) => self.end_line(),
+            EventKind::Failed(_) | EventKind::Cancelled(_) | EventKind::Expired(_) => {
+                self.end_line()
+            }
             EventKind::Accepted(_)
             | EventKind::Queued(_)
             | EventKind::Started(_)

@@ -95,17 +95,30 @@ async fn health(client: &Client, context: &Context) -> Result<(), Failure> {
     let words = format!(
         "{}\nstore {}, start {}, batch {}\n{} accounts\n{} workers, {} connected\n{} open intents: {} wait, {} run",
         ready.err().map_or("ready".to_owned(), |missing| format!("not ready: {missing}")),
-        health.store, health.epoch, health.batch, health.accounts, health.workers,
-        health.sessions, health.open, health.queued, health.running,
+        health.store,
+        health.epoch,
+        health.batch,
+        health.accounts,
+        health.workers,
+        health.sessions,
+        health.open,
+        health.queued,
+        health.running,
     );
     context.out.show(&object, words);
     Ok(())
 }
 
 async fn workers(client: &Client, context: &Context) -> Result<(), Failure> {
-    let page = |after: Option<String>| async move { client.sysop_workers(PAGE, after.as_deref()).await };
+    let page =
+        |after: Option<String>| async move { client.sysop_workers(PAGE, after.as_deref()).await };
     pages(page, context, |row| {
-        let marks = [(row.connected, "connected"), (row.own, "own"), (row.proven, "proven"), (row.banned, "BANNED")];
+        let marks = [
+            (row.connected, "connected"),
+            (row.own, "own"),
+            (row.proven, "proven"),
+            (row.banned, "BANNED"),
+        ];
         let marks: Vec<_> = marks.iter().filter(|(is, _)| *is).map(|(_, mark)| *mark).collect();
         let offers = row.offers.iter().map(|offer| match &offer.model {
             Some(model) => format!("{} ({model}) x{}", offer.intent, offer.slots),
@@ -118,21 +131,29 @@ async fn workers(client: &Client, context: &Context) -> Result<(), Failure> {
 }
 
 async fn accounts(client: &Client, context: &Context) -> Result<(), Failure> {
-    let page = |after: Option<String>| async move { client.sysop_accounts(PAGE, after.as_deref()).await };
+    let page =
+        |after: Option<String>| async move { client.sysop_accounts(PAGE, after.as_deref()).await };
     pages(page, context, |row| {
         let banned = if row.banned { "  BANNED" } else { "" };
         let (account, kind, grant, token) = (row.account, row.kind, row.grant, row.token);
-        format!("{account}  {kind:?}  grant {grant}  9000 {token}  {} holds{banned}", row.open_holds)
+        format!(
+            "{account}  {kind:?}  grant {grant}  9000 {token}  {} holds{banned}",
+            row.open_holds
+        )
     })
     .await
 }
 
 async fn intents(client: &Client, context: &Context) -> Result<(), Failure> {
-    let page = |after: Option<String>| async move { client.sysop_intents(PAGE, after.as_deref()).await };
+    let page =
+        |after: Option<String>| async move { client.sysop_intents(PAGE, after.as_deref()).await };
     pages(page, context, |row| {
         let model = row.model.as_deref().map(|model| format!(" ({model})")).unwrap_or_default();
         let durable = if row.durable { ", durable" } else { "" };
-        format!("{}  {}{model}  ceiling {}{durable}  {}", row.intent, row.name, row.ceiling, row.account)
+        format!(
+            "{}  {}{model}  ceiling {}{durable}  {}",
+            row.intent, row.name, row.ceiling, row.account
+        )
     })
     .await
 }

@@ -58,7 +58,7 @@ pub(crate) struct Arguments {
     /// A program of your own that speaks one event a line. It takes all that follows, so it
     /// stands last
     #[arg(long, value_name = "PROGRAM [ARGS]", num_args = 1.., allow_hyphen_values = true)]
-    exec: Vec<String>,
+    pub(super) exec: Vec<String>,
 }
 
 /// The embedded worker's niceness: the realm itself comes first.
@@ -70,7 +70,8 @@ const TOKEN_BYTES_MAX: u64 = 4 * 1024;
 
 fn backend(text: &str) -> Result<String, String> {
     let url = text.strip_prefix("openai=").filter(|url| !url.is_empty());
-    url.map(str::to_owned).ok_or_else(|| "expected openai=URL, such as openai=http://127.0.0.1:11434".into())
+    url.map(str::to_owned)
+        .ok_or_else(|| "expected openai=URL, such as openai=http://127.0.0.1:11434".into())
 }
 
 fn price(text: &str) -> Result<(String, Price), String> {
@@ -196,12 +197,18 @@ fn told(status: Status) -> (Value, String) {
             (json!({"status": "connected", "realm": realm}), format!("connected to realm {realm}"))
         }
         Status::Offered { offers, full } => {
-            let names: Vec<_> = offers.iter().map(|offer| match &offer.model {
-                Some(model) => format!("{} ({model})", offer.intent),
-                None => offer.intent.clone(),
-            }).collect();
+            let names: Vec<_> = offers
+                .iter()
+                .map(|offer| match &offer.model {
+                    Some(model) => format!("{} ({model})", offer.intent),
+                    None => offer.intent.clone(),
+                })
+                .collect();
             let names = names.join(", ");
-            (json!({"status": "offered", "full": full, "offers": offers}), format!("offers {names}"))
+            (
+                json!({"status": "offered", "full": full, "offers": offers}),
+                format!("offers {names}"),
+            )
         }
         Status::Started { intent, name } => (
             json!({"status": "working", "intent": intent, "name": name}),

@@ -11,6 +11,7 @@ mod state;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use mtor_types::fact::{Batch, Fact};
 use mtor_types::message::{Envelope, Message, Service};
@@ -66,6 +67,8 @@ pub struct Node {
     outboxes: BTreeMap<NodeId, Outbox>,
     /// Per sender, the last message taken.
     marks: BTreeMap<NodeId, u64>,
+    /// Soft, per sender: messages that came before their turn.
+    early: BTreeMap<NodeId, BTreeMap<u64, Arc<[u8]>>>,
 }
 
 impl Node {

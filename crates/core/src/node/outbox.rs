@@ -68,26 +68,67 @@ impl Node {
         self.turn.durable(Effect::Send { to: to_node, number, bytes: shared });
     }
 
-    /// Takes message `number` of another node if it is the next; anything older was taken before
-    /// and is acknowledged again.
+    /// Takes message `number` of another node if it is the next, and with it what came early;
+    /// anything older was taken before and is acknowledged again.
     pub(super) fn take(&mut self, from: NodeId, number: u64, bytes: &[u8]) -> Result<(), Rejection> {
-        let mark = self.marks.get(&from).copied().unwrap_or_default();
-        let expected = mark.saturating_add(1);
+        let expected = self.expected(from);
         if number > expected {
+            self.keep_early(from, number, bytes);
             return Err(Rejection::MessageGap { expected });
         }
         if number == expected {
-            if bytes.len() > limits::MESSAGE_BYTES_MAX {
-                return Err(Rejection::MessageUnreadable);
+            self.take_next(from, bytes)?;
+            while let Some(bytes) = self.early_of(from) {
+                // What cannot be read is refused when it comes again by itself.
+                if self.take_next(from, &bytes).is_err() {
+                    break;
+                }
             }
-            let envelope: Envelope =
-                postcard::from_bytes(bytes).map_err(|_| Rejection::MessageUnreadable)?;
-            self.record(Fact::MessageTaken { from, number });
-            self.turn.messages.push_back(envelope);
         }
-        let number = number.max(mark);
+        let number = self.expected(from).saturating_sub(1);
         self.turn.durable(Effect::Acknowledge { to: from, number });
         Ok(())
+    }
+
+    fn take_next(&mut self, from: NodeId, bytes: &[u8]) -> Result<(), Rejection> {
+        if bytes.len() > limits::MESSAGE_BYTES_MAX {
+            return Err(Rejection::MessageUnreadable);
+        }
+        let envelope: Envelope =
+            postcard::from_bytes(bytes).map_err(|_| Rejection::MessageUnreadable)?;
+        let number = self.expected(from);
+        self.record(Fact::MessageTaken { from, number });
+        self.turn.messages.push_back(envelope);
+        Ok(())
+    }
+
+    fn expected(&self, from: NodeId) -> u64 {
+        self.marks.get(&from).copied().unwrap_or_default().saturating_add(1)
+    }
+
+    /// Remembers what overtook its predecessors, so that a fabric which reorders costs no
+    /// repetition: without this every overtaking message waits for [`limits::OUTBOX_REPEAT_MS`].
+    fn keep_early(&mut self, from: NodeId, number: u64, bytes: &[u8]) {
+        let near = number.saturating_sub(self.expected(from)) < EARLY_MAX;
+        if near && bytes.len() <= EARLY_BYTES_MAX {
+            self.early.entry(from).or_default().entry(number).or_insert_with(|| bytes.into());
+        }
+    }
+
+    /// The next message of a sender, if it came early. What was taken since is forgotten.
+    fn early_of(&mut self, from: NodeId) -> Option<Arc<[u8]>> {
+        let expected = self.expected(from);
+        let early = self.early.get_mut(&from)?;
+        while let Some(first) = early.first_entry() {
+            if *first.key() > expected {
+                return None;
+            }
+            let (number, bytes) = first.remove_entry();
+            if number == expected {
+                return Some(bytes);
+            }
+        }
+        None
     }
 
     pub(super) fn acknowledged(&mut self, by: NodeId, number: u64) {
@@ -138,3 +179,7 @@ impl Node {
 
 /// Messages sent again in one go: the receiver takes them in order, so a long tail is useless.
 const RESENT_MAX: usize = 256;
+/// How far ahead of its turn a message is kept: as far as the sender sends again in one go.
+const EARLY_MAX: u64 = 256;
+/// A larger one is not kept; it comes again.
+const EARLY_BYTES_MAX: usize = 16 * 1024;

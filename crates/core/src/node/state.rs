@@ -73,6 +73,7 @@ impl Node {
             batch_at: state.at,
             outboxes: state.outboxes,
             marks: state.marks,
+            early: BTreeMap::new(),
             config,
         }
     }

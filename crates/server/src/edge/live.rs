@@ -120,7 +120,4 @@ impl Lives {
         self.by_intent.pin().remove(&intent).map(Arc::clone)
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.by_intent.len()
-    }
 }

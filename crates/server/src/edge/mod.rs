@@ -17,7 +17,7 @@ mod submit;
 mod workers;
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -184,7 +184,7 @@ impl Edge {
     }
 
     /// Removes sealed blobs past their time, of intents that are over, until the realm stops.
-    pub async fn sweep_blobs(self: &Arc<Self>, kept_ms: u64) {
+    pub async fn sweep_blobs(self: &Arc<Self>, kept: Duration) {
         let mut every = tokio::time::interval(Duration::from_secs(600));
         loop {
             tokio::select! {
@@ -192,7 +192,7 @@ impl Edge {
                 () = self.stopping() => return,
             }
             let edge = Arc::clone(self);
-            let before = Time(self.now().0.saturating_sub(kept_ms));
+            let Some(before) = SystemTime::now().checked_sub(kept) else { continue };
             let swept = tokio::task::spawn_blocking(move || {
                 for name in edge.blobs.older_than(before, 1_000)? {
                     if edge.lives.get(name.intent).is_none() {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use mtor_store::{IntentRow, Reader};
+use mtor_store::Reader;
+use mtor_store::read::IntentRow;
 use mtor_types::intent::{End, Outcome};
 use mtor_types::worker::{self, Acknowledge};
 use mtor_types::{AccountId, IntentId};

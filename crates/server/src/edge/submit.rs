@@ -112,8 +112,8 @@ impl Edge {
         if meta.durable {
             // Sealed and synced before anything is promised. A crash here leaves a payload that
             // nobody was told of; it is removed by its age.
-            let (blobs, name, at) = (Arc::clone(&self.blobs), BlobName::payload(meta.id), self.now());
-            let sealed = tokio::task::spawn_blocking(move || blobs.put(name, at, &data)).await;
+            let (blobs, name) = (Arc::clone(&self.blobs), BlobName::payload(meta.id));
+            let sealed = tokio::task::spawn_blocking(move || blobs.put(name, &data)).await;
             sealed.map_err(|_| ApiError::internal())?.map_err(|error| {
                 tracing::error!(error = &error as &dyn std::error::Error, "payload not kept");
                 ApiError::new(Code::StoreUnavailable, "the realm cannot keep the payload just now")

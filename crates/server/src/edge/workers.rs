@@ -99,10 +99,10 @@ impl Edge {
     }
 
     async fn seal_result(&self, mut end: EndRequest, result: Option<Bytes>) {
-        let (name, at) = (BlobName::result(end.intent), self.now());
+        let name = BlobName::result(end.intent);
         let blobs = Arc::clone(&self.blobs);
         let bytes = result.unwrap_or_default();
-        let sealed = tokio::task::spawn_blocking(move || blobs.put(name, at, &bytes)).await;
+        let sealed = tokio::task::spawn_blocking(move || blobs.put(name, &bytes)).await;
         if !matches!(sealed, Ok(Ok(()))) {
             tracing::error!(intent = %end.intent, "the result cannot be kept");
             end.why = Why::WorkerFailed { code: Code::StoreUnavailable, retry: false };

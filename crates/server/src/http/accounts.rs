@@ -193,12 +193,12 @@ struct TransferView {
     time: mtor_types::Time,
 }
 
-fn direction(direction: mtor_store::Direction) -> &'static str {
+fn direction(direction: mtor_store::read::Direction) -> &'static str {
     match direction {
-        mtor_store::Direction::In => "in",
-        mtor_store::Direction::Out => "out",
-        mtor_store::Direction::Held => "held",
-        mtor_store::Direction::Released => "released",
+        mtor_store::read::Direction::In => "in",
+        mtor_store::read::Direction::Out => "out",
+        mtor_store::read::Direction::Held => "held",
+        mtor_store::read::Direction::Released => "released",
     }
 }
 
@@ -213,7 +213,7 @@ pub async fn transfers(
     let (limit, after) = (page.limit()?, page.after::<u64>()?.unwrap_or_default());
     let rows = edge.read(move |reader| reader.transfers(account, after, limit)).await?;
     let next = rows.last().filter(|_| rows.len() == limit).map(|row| row.sequence.to_string());
-    let view = |row: mtor_store::TransferRow| TransferView {
+    let view = |row: mtor_store::read::TransferRow| TransferView {
         id: row.id,
         sequence: row.sequence,
         kind: row.kind,

@@ -274,7 +274,7 @@ pub async fn read(
 
 struct Seen {
     intent: IntentId,
-    row: Option<mtor_store::IntentRow>,
+    row: Option<mtor_store::read::IntentRow>,
 }
 
 /// The intent, if the caller may know of it; else it does not exist.

@@ -34,8 +34,6 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
-pub use auth::Caller;
-
 use crate::api_error::ApiError;
 use crate::edge::Edge;
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use mtor_core::authorize::{Action, Object};
 use mtor_core::{Command, limits};
-use mtor_types::worker::{self, Enrol, Enrolled};
+use mtor_types::worker::{Enrol, Enrolled};
 use mtor_types::{AccountId, Code, KeyHash};
 use serde::Serialize;
 

@@ -85,7 +85,7 @@ impl Inbound {
             worker::FAIL => {
                 let fail: Fail = event.data()?;
                 self.used.remove(&(fail.intent, fail.attempt));
-                self.edge.worker_failed(&fail);
+                self.edge.worker_failed(&self.session, &fail);
             }
             worker::RENEW => self.renew(event.data()?)?,
             worker::PING => {}

@@ -44,6 +44,8 @@ pub(super) struct Embedded {
 impl Embedded {
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
+        // Not its business, nor that of the programs that it starts.
+        command.env_remove("MTOR_SYSOP_SECRET").env_remove("MTOR_API_KEY");
         command.args(["--json", "worker", "--embedded", "--name", "embedded"]);
         command.arg("--realm").arg(&self.realm).arg("--data").arg(&self.data);
         command.arg("--log").arg(self.log.to_string());

@@ -60,8 +60,7 @@ async fn up(arguments: Arguments, data: PathBuf, context: &Context) -> Result<()
         let failure = Failure::caused(&error);
         let code = error.code();
         let wrong = code == Code::BadConfiguration;
-        let failure =
-            if wrong { Failure::configuration(failure.message()) } else { failure };
+        let failure = if wrong { Failure::configuration(failure.message()) } else { failure };
         failure.with_code(code.text())
     })?;
     let models = context.environment.models_dir().map(Models::look);
@@ -72,9 +71,8 @@ async fn up(arguments: Arguments, data: PathBuf, context: &Context) -> Result<()
         let program = std::env::current_exe().map_err(|error| Failure::caused(&error))?;
         let url = realm.url().to_owned();
         let models = models.filter(|models| !models.names.is_empty());
-        let models = models.and_then(|models| {
-            Some((find_models_program(&context.environment)?, models.dir))
-        });
+        let models = models
+            .and_then(|models| Some((find_models_program(&context.environment)?, models.dir)));
         let client = Client::new(&url)?;
         let embedded = Embedded {
             program,
@@ -113,7 +111,9 @@ fn tell(realm: &Realm, data: &Path, models: Option<&Models>, context: &Context) 
     out.words(format_args!("The realm is running.\n  page    {url}\n  realm   {id}"));
     out.words(format_args!("  data    {}", data.display()));
     if let Some(secret) = secret {
-        out.words(format_args!("  sysop   {secret}   (the sysop's secret, shown only this once: keep it)"));
+        out.words(format_args!(
+            "  sysop   {secret}   (the sysop's secret, shown only this once: keep it)"
+        ));
     }
     match models {
         Some(models) if !models.names.is_empty() => {

@@ -36,6 +36,7 @@
 //!   slots out at most and l the largest of estimate and actual of one item,
 //!   `|W_f/w_f − W_g/w_g| ≤ (D+1)(l_f/w_f + l_g/w_g)`, if since both became busy every slot of the
 //!   domain served both of them; else up to four horizons more.
+//! * A stream of flows never seen before starves nobody, and leaves no debtors behind for ever.
 //! * A slot is given out whenever an item that it may take is among those the bounded look reaches.
 //! * Refused calls change nothing; the same calls give the same answers.
 //! * Debt outlives idleness: an idle flow is forgotten only when V has passed its S in that pool, or
@@ -227,7 +228,7 @@ pub struct SafeQueue {
     pools: BTreeMap<PoolId, Backlog>,
     /// Weights other than 1, whether or not their node exists at the moment.
     weights: BTreeMap<Weighted, u32>,
-    /// How far retries have pushed the number of seats beyond its bound at most.
+    /// How far items admitted before have pushed the number of seats beyond its bound at most.
     over_flows: usize,
 }
 
@@ -263,10 +264,22 @@ impl SafeQueue {
     /// # Errors
     /// [`Full::Duplicate`] only.
     pub fn requeue(&mut self, item: Item) -> Result<(), Full> {
+        self.insert_admitted(item, End::Head)
+    }
+
+    /// Queues at the tail an item that was admitted before a restart; bounds don't refuse it either.
+    ///
+    /// # Errors
+    /// [`Full::Duplicate`] only.
+    pub fn restore(&mut self, item: Item) -> Result<(), Full> {
+        self.insert_admitted(item, End::Tail)
+    }
+
+    fn insert_admitted(&mut self, item: Item, end: End) -> Result<(), Full> {
         if self.contains(item.id) {
             return Err(Full::Duplicate);
         }
-        self.insert(item, End::Head);
+        self.insert(item, end);
         let limit = usize::try_from(self.limits.flows).unwrap_or(usize::MAX);
         self.over_flows = self.over_flows.max(self.tree.size().saturating_sub(limit));
         Ok(())

@@ -90,7 +90,7 @@ fn starts(q: &SafeQueue) -> Vec<u128> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     /// Corrections of items in flight compose: any order, up and down, any number of times, and what
     /// counts in the end is each item's last figure, once. To zero takes back exactly what was charged.
@@ -155,6 +155,9 @@ fn a_retry_comes_first_and_is_charged_anew() {
     let again = take(&mut q);
     assert_eq!(again.item.id, id(1));
     assert_eq!(starts(&q)[0] >> 32, 160);
+    q.restore(item(7, 0, flow(0, 0), 100)).unwrap();
+    assert_eq!(q.position(id(7)), Some(3), "at the tail, beyond the bound");
+    assert_eq!(q.restore(item(7, 0, flow(0, 0), 100)), Err(Full::Duplicate));
     // The worker that failed it must not have it: the next of the leaf goes there instead.
     q.finish(again.charge, 0);
     q.requeue(again.item).unwrap();

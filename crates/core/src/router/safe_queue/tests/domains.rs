@@ -49,7 +49,7 @@ fn two_domains(seed: u64) -> Sim {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(50))]
 
     /// Merging, and splitting again, carries every lag over exactly, and brings the most advanced
     /// clocks of both together.

@@ -107,7 +107,7 @@ fn bound_holds(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn the_bound_holds_at_every_level(
@@ -118,7 +118,7 @@ proptest! {
         horizon in prop_oneof![Just(0u64), Just(100), Just(600_000)],
         roam: bool,
     ) {
-        bound_holds(seed, slots, pools, wrong, 120, horizon, roam);
+        bound_holds(seed, slots, pools, wrong, 80, horizon, roam);
     }
 }
 
@@ -163,7 +163,7 @@ fn interactive_gets_four_fifths_of_its_account() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(40))]
 
     /// Whatever was enqueued is dispatched by as many slots of the right kind: nothing is lost and no
     /// slot idles while something it serves waits.

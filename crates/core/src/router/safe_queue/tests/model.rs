@@ -151,7 +151,7 @@ fn agree(calls: &[Call], horizon: u64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn the_queue_agrees_with_the_reference(

@@ -1,0 +1,192 @@
+//! What the black-box tests share: a folder, the binary, and a realm that runs.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// No single wait of a test is longer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A folder that goes with the test; it is the whole environment of the commands run in it.
+pub struct Place(PathBuf);
+
+impl Place {
+    pub fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("mtor-cli-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn write(&self, name: &str, content: &str, mode: u32) -> PathBuf {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.0.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    /// The binary, with nothing of the tester's own environment but `PATH`.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mtor"));
+        command.env_clear().env("HOME", &self.0).current_dir(&self.0);
+        #[expect(clippy::disallowed_methods, reason = "a test hands its own search path on")]
+        if let Some(path) = std::env::var_os("PATH") {
+            command.env("PATH", path);
+        }
+        command.args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Done {
+        Done::of(self.command(arguments).output().unwrap())
+    }
+
+    pub fn run_with_input(&self, arguments: &[&str], input: &str) -> Done {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        Done::of(child.wait_with_output().unwrap())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// What a command came to.
+#[derive(Debug)]
+pub struct Done {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Done {
+    fn of(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    #[track_caller]
+    pub fn good(self) -> Self {
+        assert_eq!(self.code, Some(0), "{self:#?}");
+        self
+    }
+
+    /// Every line of standard output as JSON.
+    #[track_caller]
+    pub fn lines(&self) -> Vec<Value> {
+        let parse = |line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
+        self.stdout.lines().map(parse).collect()
+    }
+
+    /// The event of that name.
+    #[track_caller]
+    pub fn event(&self, name: &str) -> Value {
+        let found = self.lines().into_iter().find(|line| line["event"] == name);
+        found.unwrap_or_else(|| panic!("no {name} in {self:#?}"))
+    }
+}
+
+/// `mtor up`, ended with its test by its own pid.
+pub struct Realm {
+    child: Child,
+    events: std::sync::mpsc::Receiver<Value>,
+    pub ready: Value,
+    pub url: String,
+}
+
+impl Realm {
+    pub fn start(place: &Place, more: &[&str]) -> Self {
+        let data = place.path().join("data");
+        let mut arguments =
+            vec!["up", "--json", "--listen", "127.0.0.1:0", "--data", data.to_str().unwrap()];
+        arguments.extend(more);
+        let mut command = place.command(&arguments);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let events = read_lines(child.stdout.take().unwrap());
+        let ready = events.recv_timeout(PATIENCE).expect("the ready line");
+        assert_eq!(ready["event"], "ready", "{ready}");
+        let url = ready["url"].as_str().unwrap().to_owned();
+        Self { child, events, ready, url }
+    }
+
+    /// A realm whose worker can be used.
+    pub fn serving(place: &Place) -> Self {
+        let realm = Self::start(place, &[]);
+        realm.wait_worker("ready");
+        realm
+    }
+
+    /// The next word of the embedded worker of that status.
+    #[track_caller]
+    pub fn wait_worker(&self, status: &str) -> Value {
+        loop {
+            let event =
+                self.events.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no {status}"));
+            if event["event"] == "worker" && event["status"] == status {
+                return event;
+            }
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGKILL.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and the exit code.
+    pub fn stop(mut self) -> Option<i32> {
+        signal(self.child.id(), rustix::process::Signal::TERM);
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Realm {
+    fn drop(&mut self) {
+        // Already ended is fine.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn signal(pid: u32, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(pid.try_into().unwrap()).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+}
+
+fn read_lines(stdout: ChildStdout) -> std::sync::mpsc::Receiver<Value> {
+    let (tx, rx) = std::sync::mpsc::sync_channel(10_000);
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            let Ok(event) = serde_json::from_str(&line) else { panic!("not JSON: {line}") };
+            if tx.send(event).is_err() {
+                return;
+            }
+        }
+    });
+    rx
+}

@@ -1,0 +1,135 @@
+//! Wrong input, without a realm: every failure names what is wrong and what to do, with its code.
+
+mod common;
+
+use common::{Done, Place};
+
+const USAGE: i32 = 2;
+const FAILED: i32 = 1;
+const CONFIGURATION: i32 = 78;
+
+#[track_caller]
+fn check(place: &Place, arguments: &[&str], code: i32, words: &[&str]) -> Done {
+    let done = place.run(arguments);
+    assert_eq!(done.code, Some(code), "{arguments:?}: {done:#?}");
+    for word in words {
+        assert!(done.stderr.contains(word), "{word:?} of {arguments:?}: {done:#?}");
+    }
+    done
+}
+
+#[test]
+fn the_command_line_is_checked_before_anything_is_done() {
+    let place = Place::new();
+    check(&place, &["frobnicate"], USAGE, &["frobnicate"]);
+    check(&place, &[], USAGE, &["Usage"]);
+    check(&place, &["up", "--listen", "nowhere"], USAGE, &["--listen", "127.0.0.1:9000"]);
+    check(&place, &["up", "--fee-basis-points", "10001"], USAGE, &["--fee-basis-points"]);
+    check(&place, &["up", "--log", "loud"], USAGE, &["--log", "FORMAT/LEVEL"]);
+    check(&place, &["worker", "--price", "chat"], USAGE, &["--price", "chat=100/1000000"]);
+    check(&place, &["worker", "--backend", "x"], USAGE, &["--backend", "openai=http"]);
+    check(&place, &["worker", "--no-fft", "--no-echo"], USAGE, &["no executor"]);
+    check(&place, &["submit", "echo"], USAGE, &["--data"]);
+    check(&place, &["submit", "echo", "--data", "1", "--ceiling", "1.5"], USAGE, &["--ceiling"]);
+    check(&place, &["submit", "echo", "--data", "1", "--key", "\n"], USAGE, &["--key"]);
+    check(&place, &["sysop", "cancel", "x"], USAGE, &["INTENT", "UUID"]);
+    let shown = place.run(&["--version"]).good();
+    assert!(shown.stdout.starts_with("mtor "), "{shown:#?}");
+}
+
+#[test]
+fn data_that_is_no_json_is_refused_with_line_and_column() {
+    let place = Place::new();
+    let line = "line 2, column 3";
+    check(&place, &["submit", "echo", "--data", "{\n  x}"], USAGE, &["--data", line]);
+    place.write("d.json", "[1,\n  }", 0o644);
+    check(&place, &["submit", "echo", "--data", "@d.json"], USAGE, &["d.json", line]);
+    check(&place, &["submit", "echo", "--data", "@none"], USAGE, &["none", "no such file"]);
+    let done = place.run_with_input(&["submit", "echo", "--data", "-"], "nul");
+    assert_eq!(done.code, Some(USAGE), "{done:#?}");
+    assert!(done.stderr.contains("standard input is not JSON"), "{done:#?}");
+}
+
+#[test]
+fn a_wrong_address_is_usage_and_a_silent_one_a_failure() {
+    let place = Place::new();
+    for url in ["realm", "ftp://a", "http://a/b", "http://k:s@a"] {
+        let words = ["--realm", "http://127.0.0.1:9000"];
+        check(&place, &["submit", "echo", "--data", "1", "--realm", url], USAGE, &words);
+    }
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("http://{free}");
+    let submit = ["submit", "echo", "--data", "1", "--realm", &url];
+    check(&place, &submit, FAILED, &[&url, "mtor up"]);
+    check(&place, &["account", "--realm", &url], FAILED, &[&url, "mtor account new"]);
+}
+
+#[test]
+fn errors_are_json_for_programs() {
+    let place = Place::new();
+    for arguments in
+        [["--json", "submit", "echo", "--data", "{"].as_slice(), &["frobnicate", "--json"]]
+    {
+        let done = check(&place, arguments, USAGE, &[]);
+        let error: serde_json::Value = serde_json::from_str(&done.stderr).unwrap();
+        assert_eq!(error["event"], "error", "{done:#?}");
+        assert!(error["message"].is_string() && error["remedy"].is_string(), "{done:#?}");
+        assert_eq!(done.stdout, "");
+    }
+}
+
+#[test]
+fn secrets_that_others_can_read_are_refused() {
+    let place = Place::new();
+    place.write("secret", "abc\n", 0o644);
+    let words = ["secret", "0644", "chmod 600"];
+    check(&place, &["sysop", "--secret-file", "secret", "health"], CONFIGURATION, &words);
+    check(&place, &["worker", "--token-file", "secret"], CONFIGURATION, &words);
+    check(&place, &["sysop", "--secret-file", "none", "health"], CONFIGURATION, &["none"]);
+    check(&place, &["sysop", "health"], CONFIGURATION, &["--secret-file", "MTOR_SYSOP_SECRET"]);
+    place.write(".config/mtor/accounts.json", "{}", 0o640);
+    let submit = ["submit", "echo", "--data", "1"];
+    check(&place, &submit, CONFIGURATION, &["accounts.json", "0640", "chmod 600"]);
+    place.write(".config/mtor/accounts.json", "{}", 0o600);
+    check(&place, &submit, CONFIGURATION, &["accounts.json", "version"]);
+}
+
+#[test]
+fn the_doctor_says_what_is_missing_and_how_to_get_it() {
+    let place = Place::new();
+    let done = place.run(&["--json", "doctor", "--listen", "127.0.0.1:0", "--data", "d"]).good();
+    let checks = done.lines();
+    assert_eq!(checks.len(), 6, "{done:#?}");
+    let of = |name: &str| checks.iter().find(|line| line["check"] == name).unwrap().clone();
+    assert_eq!(of("data folder")["verdict"], "ok");
+    assert_eq!(of("models")["verdict"], "missing");
+    assert!(of("models")["remedy"].as_str().unwrap().contains("mtor models pull"));
+    assert!(!place.path().join("d").exists(), "it changes nothing");
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    check(&place, &["doctor", "--listen", &address], FAILED, &["address"]);
+}
+
+#[test]
+fn models_that_are_missing_are_named_with_the_command_that_fetches_them() {
+    let place = Place::new();
+    let done = place.run(&["models"]).good();
+    assert!(
+        done.stdout.contains("missing") && done.stdout.contains("mtor models pull"),
+        "{done:#?}"
+    );
+    let done = place.run(&["models", "status", "--json"]).good();
+    assert!(done.lines().iter().all(|line| line["ready"] == false), "{done:#?}");
+}
+
+#[test]
+fn the_simulator_gives_the_same_trace_for_the_same_seed() {
+    let place = Place::new();
+    let play = |seed: &str| {
+        let done = place.run(&["sim", "--seed", seed, "--topology", "whole", "--json"]).good();
+        done.lines().last().unwrap()["trace_hash"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(play("7"), play("7"));
+    assert_ne!(play("7"), play("8"));
+}

@@ -1,0 +1,566 @@
+//! Golden vectors: what stands in a log or crosses a process today must be readable for ever.
+//!
+//! One file for each variant and each struct, the bytes in hexadecimal. Encoding the value must
+//! give the file, decoding the file must give the value. A file that is missing is written when
+//! `MTOR_GOLDEN=write` is set; one that is there is never changed: what differs is a new variant
+//! at the end of its enum. The matches below are exhaustive, so a new variant asks for its vector.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::as_conversions,
+    clippy::arithmetic_side_effects,
+    reason = "a test that reads golden files"
+)]
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mtor_types::fact::{
+    AccountKind, Asset, Batch, Fact, NetworkKey, Purse, Transfer, TransferKind,
+};
+use mtor_types::intent::{
+    Class, End, EndRequest, Idempotency, IntentMeta, Outcome, Reason, Trust, Usage, Why,
+};
+use mtor_types::message::{Envelope, Message, Resolution, ServedBy, Service, Slots};
+use mtor_types::rejection::{Limited, Rejection};
+use mtor_types::worker::{
+    Acknowledge, Assign, Chunk, Complete, Credit, Drain, Enrol, Enrolled, Fail, FailCode,
+    HeldLease, LeaseClaim, Offer, OfferList, Ping, RealmHello, Renew, Revoke, WorkerHello,
+};
+use mtor_types::{
+    AccountId, Amount, Attempt, Code, Digest, Fence, IntentId, KeyHash, NodeId, Price, RealmId,
+    SessionId, Time, TransferId, WorkerId,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.hex"))
+}
+
+/// The vector of that name, or the bytes themselves if it is missing and may be written.
+fn golden(name: &str, bytes: &[u8]) -> Vec<u8> {
+    let path = path(name);
+    if !path.exists() {
+        let write = std::env::var("MTOR_GOLDEN").is_ok_and(|wish| wish == "write");
+        assert!(write, "{} is missing: MTOR_GOLDEN=write writes it", path.display());
+        let mut text = String::new();
+        for line in bytes.chunks(48) {
+            line.iter().for_each(|byte| write!(text, "{byte:02x}").unwrap());
+            text.push('\n');
+        }
+        std::fs::write(&path, text).unwrap();
+    }
+    let text: String = std::fs::read_to_string(&path).unwrap().split_whitespace().collect();
+    let digits = text.as_bytes().chunks(2);
+    digits.map(|two| u8::from_str_radix(str::from_utf8(two).unwrap(), 16).unwrap()).collect()
+}
+
+/// Of what stands in the log or crosses nodes.
+fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, value: &T) {
+    let bytes = postcard::to_stdvec(value).unwrap();
+    let golden = golden(name, &bytes);
+    assert_eq!(bytes, golden, "{name}: the encoding changed; what is logged could not be read");
+    let (read, rest) = postcard::take_from_bytes::<T>(&golden).unwrap();
+    assert_eq!(&read, value, "{name}");
+    assert!(rest.is_empty(), "{name}: bytes are left over");
+}
+
+/// Of what realm and worker say to each other. Compared as text, since raw JSON has no equality.
+fn check_json<'a, T: Serialize + Deserialize<'a>>(name: &str, value: &T) {
+    let name = format!("worker-{name}");
+    let bytes = serde_json::to_vec(value).unwrap();
+    let golden = golden(&name, &bytes);
+    assert_eq!(
+        String::from_utf8(bytes).unwrap(),
+        String::from_utf8(golden.clone()).unwrap(),
+        "{name}: the encoding changed; workers of another version could not be understood"
+    );
+    // A test may leak: the value borrows from its text.
+    let read: T = serde_json::from_slice(golden.clone().leak()).unwrap();
+    assert_eq!(serde_json::to_vec(&read).unwrap(), golden, "{name}");
+}
+
+const ACCOUNT: AccountId = AccountId([0xa1; 32]);
+const OWNER: AccountId = AccountId([0xa2; 32]);
+const WORKER: WorkerId = WorkerId([0xb1; 32]);
+const REALM: RealmId = RealmId([0xc1; 32]);
+const KEY: KeyHash = KeyHash([0xd1; 32]);
+const INTENT: IntentId =
+    IntentId(*b"\x01\x99\x00\x11\x22\x33\x7a\xbc\x8d\xef\x01\x02\x03\x04\x05\x06");
+const TIME: Time = Time(1_760_000_000_123);
+const SALT: [u8; 16] = [0x5a; 16];
+const ATTEMPT: Attempt = Attempt(0x0000_0003_0000_0007);
+const FENCE: Fence = Fence(0x0000_0003_0000_0009);
+const NODE: NodeId = NodeId(300);
+
+fn price() -> Price {
+    Price { amount: Amount::from_u64(250), per: 1_000_000 }
+}
+
+fn transfer(kind: TransferKind, from: Purse, to: Purse) -> Transfer {
+    Transfer {
+        sequence: 70_000,
+        id: TransferId([0xe1; 16]),
+        kind,
+        from,
+        to,
+        asset: Asset::Token,
+        amount: Amount::MAX,
+        hold: Some(TransferId(INTENT.0)),
+    }
+}
+
+fn idempotency() -> Idempotency {
+    Idempotency { key: Digest([0xf1; 32]), body: Digest([0xf2; 32]) }
+}
+
+fn usage() -> Usage {
+    Usage { units: 300, input: 100, output: 200 }
+}
+
+fn meta() -> IntentMeta {
+    IntentMeta {
+        id: INTENT,
+        account: ACCOUNT,
+        name: "chat".into(),
+        model: Some("smollm2".into()),
+        trust: Trust::Certified,
+        class: Class::Batch,
+        durable: true,
+        restart: true,
+        edge: NODE,
+        edge_epoch: 3,
+        ceiling: Amount::from_u64(1000),
+        price_max: price(),
+        units_max: 4096,
+        bytes: 512,
+        remaining_ms: 60_000,
+        idempotency: Some(idempotency()),
+        salt: SALT,
+    }
+}
+
+/// Every kind of transfer and of purse, one each.
+fn transfers() -> Vec<Transfer> {
+    let (available, held) = (Purse::Available(ACCOUNT), Purse::Held(ACCOUNT));
+    vec![
+        transfer(TransferKind::Grant, Purse::GrantIssue, available),
+        transfer(TransferKind::Hold, available, held),
+        transfer(TransferKind::Capture, held, Purse::Available(OWNER)),
+        transfer(TransferKind::Fee, held, Purse::RealmFee),
+        transfer(TransferKind::Void, held, available),
+        transfer(TransferKind::Expire, held, available),
+        transfer(TransferKind::Deposit, Purse::ChainBridge, available),
+        transfer(TransferKind::Withdraw, available, Purse::ChainBridge),
+    ]
+}
+
+fn fact_name(fact: &Fact) -> &'static str {
+    match fact {
+        Fact::NodeStarted { .. } => "node-started",
+        Fact::MessageSent { .. } => "message-sent",
+        Fact::MessageAcknowledged { .. } => "message-acknowledged",
+        Fact::MessageTaken { .. } => "message-taken",
+        Fact::LedgerOpened { .. } => "ledger-opened",
+        Fact::AccountOpened { .. } => "account-opened",
+        Fact::KeyAdded { .. } => "key-added",
+        Fact::KeyRevoked { .. } => "key-revoked",
+        Fact::AccountBanned { .. } => "account-banned",
+        Fact::GrantPaid { .. } => "grant-paid",
+        Fact::HoldPlaced { .. } => "hold-placed",
+        Fact::HoldResolved { .. } => "hold-resolved",
+        Fact::IntentOpened { .. } => "intent-opened",
+        Fact::IntentEnded { .. } => "intent-ended",
+        Fact::TokenIssued { .. } => "token-issued",
+        Fact::WorkerEnrolled { .. } => "worker-enrolled",
+        Fact::WorkerBanned { .. } => "worker-banned",
+        Fact::WorkerRemoved { .. } => "worker-removed",
+        Fact::WorkerServed { .. } => "worker-served",
+        Fact::TokensExpired { .. } => "tokens-expired",
+    }
+}
+const FACTS: usize = 20;
+
+fn ledger_facts() -> Vec<Fact> {
+    let grant = transfer(TransferKind::Grant, Purse::GrantIssue, Purse::Available(ACCOUNT));
+    let hold = transfer(TransferKind::Hold, Purse::Available(ACCOUNT), Purse::Held(ACCOUNT));
+    vec![
+        Fact::LedgerOpened {
+            realm: REALM,
+            assets: vec![(Asset::Grant, 0), (Asset::Token, 6)],
+            owner: OWNER,
+        },
+        Fact::AccountOpened { account: ACCOUNT, kind: AccountKind::Guest, name_secret: [0x77; 32] },
+        Fact::KeyAdded { account: ACCOUNT, key: KEY },
+        Fact::KeyRevoked { key: KEY },
+        Fact::AccountBanned { account: ACCOUNT, banned: true },
+        Fact::GrantPaid {
+            transfer: Transfer { hold: None, ..grant },
+            network: NetworkKey([0x99; 16]),
+            day: 20_370,
+            salt: SALT,
+        },
+        Fact::HoldPlaced {
+            intent: INTENT,
+            account: ACCOUNT,
+            asset: Asset::Grant,
+            amount: Amount::from_u64(1000),
+            edge: Some((NODE, 3)),
+            expires: TIME,
+            transfer: Some(Transfer { hold: None, ..hold }),
+            idempotency: Some(idempotency()),
+            salt: SALT,
+        },
+        Fact::HoldResolved {
+            intent: INTENT,
+            outcome: Outcome::Completed(Reason::Ceiling),
+            usage: usage(),
+            worker: Some(WORKER),
+            transfers: transfers(),
+            salt: SALT,
+        },
+    ]
+}
+
+fn facts() -> Vec<Fact> {
+    let mut facts = vec![
+        Fact::NodeStarted { epoch: 300 },
+        Fact::MessageSent { to: NODE, number: 300, bytes: vec![1, 2, 3] },
+        Fact::MessageAcknowledged { by: NODE, number: 300 },
+        Fact::MessageTaken { from: NODE, number: 300 },
+    ];
+    facts.extend(ledger_facts());
+    facts.extend([
+        Fact::IntentOpened { meta: Box::new(meta()), asset: Asset::Token, deadline: TIME },
+        Fact::IntentEnded { intent: INTENT },
+        Fact::TokenIssued { token: KEY, owner: OWNER, expires: TIME },
+        Fact::WorkerEnrolled {
+            worker: WORKER,
+            owner: OWNER,
+            name: "näo".into(),
+            token: KEY,
+            own: true,
+        },
+        Fact::WorkerBanned { worker: WORKER, banned: true },
+        Fact::WorkerRemoved { worker: WORKER },
+        Fact::WorkerServed { worker: WORKER, passed: true },
+        Fact::TokensExpired { tokens: vec![KEY, KeyHash([0xd2; 32])] },
+    ]);
+    facts
+}
+
+#[test]
+fn facts_can_be_read_for_ever() {
+    let facts = facts();
+    let names: BTreeSet<&str> = facts.iter().map(fact_name).collect();
+    assert_eq!(names.len(), FACTS, "a variant has no vector");
+    for fact in &facts {
+        check(&format!("fact-{}", fact_name(fact)), fact);
+    }
+    check("batch", &Batch { number: 300, at: TIME, facts });
+    let nothing = Batch { number: 1, at: Time(0), facts: Vec::new() };
+    check("batch-empty", &nothing);
+}
+
+fn rejection_name(rejection: &Rejection) -> &'static str {
+    match rejection {
+        Rejection::UnknownAccount => "unknown-account",
+        Rejection::UnknownIntent => "unknown-intent",
+        Rejection::UnknownWorker => "unknown-worker",
+        Rejection::IdTaken => "id-taken",
+        Rejection::Conflict => "conflict",
+        Rejection::AccountBanned => "account-banned",
+        Rejection::WorkerBanned => "worker-banned",
+        Rejection::CeilingTooLow { .. } => "ceiling-too-low",
+        Rejection::BalanceTooLow { .. } => "balance-too-low",
+        Rejection::QueueFull { .. } => "queue-full",
+        Rejection::DeadlineHopeless { .. } => "deadline-hopeless",
+        Rejection::NoWorker => "no-worker",
+        Rejection::GrantsExhausted { .. } => "grants-exhausted",
+        Rejection::NetworkLimit { .. } => "network-limit",
+        Rejection::LimitReached { .. } => "limit-reached",
+        Rejection::TokenInvalid => "token-invalid",
+        Rejection::RealmRestarted => "realm-restarted",
+        Rejection::Expired => "expired",
+        Rejection::MessageGap { .. } => "message-gap",
+        Rejection::MessageUnreadable => "message-unreadable",
+    }
+}
+const REJECTIONS: usize = 20;
+
+fn rejections() -> Vec<Rejection> {
+    vec![
+        Rejection::UnknownAccount,
+        Rejection::UnknownIntent,
+        Rejection::UnknownWorker,
+        Rejection::IdTaken,
+        Rejection::Conflict,
+        Rejection::AccountBanned,
+        Rejection::WorkerBanned,
+        Rejection::CeilingTooLow { needed: Amount::from_u64(5000), price: price() },
+        Rejection::BalanceTooLow { asset: Asset::Token, missing: Amount::from_u64(5000) },
+        Rejection::QueueFull { retry_after_ms: 300 },
+        Rejection::DeadlineHopeless { wait_ms: 300 },
+        Rejection::NoWorker,
+        Rejection::GrantsExhausted { retry_after_ms: 300 },
+        Rejection::NetworkLimit { retry_after_ms: 300 },
+        Rejection::LimitReached { what: Limited::Messages, limit: 300 },
+        Rejection::TokenInvalid,
+        Rejection::RealmRestarted,
+        Rejection::Expired,
+        Rejection::MessageGap { expected: 300 },
+        Rejection::MessageUnreadable,
+    ]
+}
+
+fn message_name(message: &Message) -> &'static str {
+    match message {
+        Message::PlaceHold(_) => "place-hold",
+        Message::Enqueue { .. } => "enqueue",
+        Message::Resume(_) => "resume",
+        Message::Refused { .. } => "refused",
+        Message::Taken { .. } => "taken",
+        Message::End(_) => "end",
+        Message::Resolve(_) => "resolve",
+        Message::Resolved { .. } => "resolved",
+        Message::EdgeStarted { .. } => "edge-started",
+        Message::Slots(_) => "slots",
+        Message::SessionLost { .. } => "session-lost",
+        Message::RegistryStarted => "registry-started",
+        Message::Renew { .. } => "renew",
+        Message::Served { .. } => "served",
+    }
+}
+const MESSAGES: usize = 14;
+
+fn offer() -> Offer {
+    Offer {
+        intent: "chat".into(),
+        model: Some("smollm2".into()),
+        slots: 4,
+        price: Some(price()),
+        context: Some(8192),
+    }
+}
+
+fn worker_messages() -> Vec<Message> {
+    let leases = vec![LeaseClaim { intent: INTENT, attempt: ATTEMPT }];
+    let session = SessionId(0x0000_0003_0000_0001);
+    vec![
+        Message::EdgeStarted { edge: NODE, epoch: 3 },
+        Message::Slots(Slots {
+            worker: WORKER,
+            session,
+            edge: NODE,
+            owner: OWNER,
+            own: true,
+            proven: true,
+            draining: true,
+            offers: vec![offer()],
+            leases: leases.clone(),
+        }),
+        Message::SessionLost { worker: WORKER, session },
+        Message::RegistryStarted,
+        Message::Renew { worker: WORKER, session, leases },
+        Message::Served { worker: WORKER, intent: INTENT, attempt: ATTEMPT, good: true },
+    ]
+}
+
+fn messages() -> Vec<Message> {
+    let served =
+        ServedBy { worker: WORKER, owner: OWNER, price: price(), attempt: ATTEMPT, fence: FENCE };
+    let mut messages = vec![
+        Message::PlaceHold(Arc::new(meta())),
+        Message::Enqueue { meta: Arc::new(meta()), asset: Asset::Token, recovered: true },
+        Message::Resume(Arc::new(meta())),
+        Message::Refused { intent: INTENT, rejection: Rejection::NoWorker },
+        Message::Taken {
+            intent: INTENT,
+            asset: Asset::Token,
+            hold: Amount::from_u64(1000),
+            position: 300,
+            wait_ms: 1500,
+        },
+        Message::End(EndRequest {
+            intent: INTENT,
+            attempt: Some(ATTEMPT),
+            why: Why::WorkerFailed { code: Code::WorkerFailed, retry: true },
+            usage: usage(),
+            delivered: true,
+        }),
+        Message::Resolve(Resolution {
+            intent: INTENT,
+            outcome: Outcome::Failed(Code::Internal),
+            usage: usage(),
+            served: Some(served),
+            rejection: Some(Rejection::QueueFull { retry_after_ms: 300 }),
+        }),
+        Message::Resolved {
+            end: End {
+                intent: INTENT,
+                outcome: Outcome::Completed(Reason::Done),
+                usage: usage(),
+                asset: Asset::Token,
+                cost: Amount::from_u64(300),
+                refunded: Amount::from_u64(700),
+                sequence: 70_000,
+            },
+            rejection: Some(Rejection::Expired),
+        },
+    ];
+    messages.extend(worker_messages());
+    messages
+}
+
+#[test]
+fn messages_can_be_read_by_another_version() {
+    let messages = messages();
+    let names: BTreeSet<&str> = messages.iter().map(message_name).collect();
+    assert_eq!(names.len(), MESSAGES, "a variant has no vector");
+    for message in messages {
+        check(&format!("message-{}", message_name(&message)), &message);
+    }
+    let names: BTreeSet<&str> = rejections().iter().map(rejection_name).collect();
+    assert_eq!(names.len(), REJECTIONS, "a variant has no vector");
+    for rejection in rejections() {
+        check(&format!("rejection-{}", rejection_name(&rejection)), &rejection);
+    }
+    check("envelope", &Envelope { to: Service::Registry, message: Message::RegistryStarted });
+}
+
+/// The enums inside facts and messages: all their variants in one vector each.
+#[test]
+fn parts_keep_their_numbers() {
+    check("part-service", &Service::ALL);
+    check("part-asset", &Asset::ALL);
+    check("part-account-kind", &[AccountKind::Guest, AccountKind::Realm]);
+    check("part-transfer", &transfers());
+    check("part-trust", &[Trust::Own, Trust::Certified, Trust::Any]);
+    check("part-class", &[Class::Interactive, Class::Batch]);
+    check("part-code", &Code::ALL[..40].to_vec());
+    check(
+        "part-outcome",
+        &[
+            Outcome::Completed(Reason::Done),
+            Outcome::Completed(Reason::Ceiling),
+            Outcome::Failed(Code::MalformedJson),
+            Outcome::Cancelled,
+            Outcome::Expired,
+            Outcome::Refused,
+        ],
+    );
+    check(
+        "part-why",
+        &[
+            Why::Completed(Reason::Done),
+            Why::WorkerFailed { code: Code::WorkerFailed, retry: false },
+            Why::Cancelled,
+            Why::Expired,
+            Why::PayloadGone,
+        ],
+    );
+    check(
+        "part-limited",
+        &[
+            Limited::Accounts,
+            Limited::Keys,
+            Limited::Intents,
+            Limited::Workers,
+            Limited::Tokens,
+            Limited::Messages,
+            Limited::Offers,
+            Limited::Slots,
+            Limited::Leases,
+        ],
+    );
+}
+
+fn raw(json: &str) -> &RawValue {
+    serde_json::from_str(json).unwrap()
+}
+
+#[test]
+fn workers_of_another_version_are_understood() {
+    let lease =
+        HeldLease { intent: INTENT, attempt: ATTEMPT, fence: FENCE, token: Digest([0x33; 32]) };
+    check_json(
+        "realm-hello",
+        &RealmHello {
+            realm: REALM,
+            nonce: Digest([0x44; 32]),
+            lease_ms: 3000,
+            heartbeat_ms: 900,
+            credit: 262_144,
+        },
+    );
+    check_json(
+        "worker-hello",
+        &WorkerHello { worker: WORKER, signature: "ab".repeat(64), leases: vec![lease.clone()] },
+    );
+    check_json("held-lease", &lease);
+    check_json("lease-claim", &LeaseClaim { intent: INTENT, attempt: ATTEMPT });
+    let bare = Offer { intent: "echo".into(), model: None, slots: 1, price: None, context: None };
+    check_json("offer", &OfferList { offers: vec![offer(), bare] });
+    check_json("renew", &Renew { leases: vec![LeaseClaim { intent: INTENT, attempt: ATTEMPT }] });
+    check_json("acknowledge", &Acknowledge { intent: INTENT, attempt: ATTEMPT });
+    check_json("credit", &Credit { intent: INTENT, attempt: ATTEMPT, bytes: 65_536 });
+    check_json("revoke", &Revoke { intent: INTENT, attempt: ATTEMPT });
+    check_json("drain", &Drain {});
+    check_json("ping", &Ping {});
+    check_json(
+        "enrol",
+        &Enrol {
+            token: "mtor-token".into(),
+            worker: WORKER,
+            signature: "cd".repeat(64),
+            name: "näo".into(),
+        },
+    );
+    check_json("enrolled", &Enrolled { worker: WORKER, owner: OWNER, realm: REALM });
+}
+
+#[test]
+fn work_and_its_results_are_understood() {
+    check_json(
+        "assign",
+        &Assign {
+            intent: INTENT,
+            attempt: ATTEMPT,
+            name: "chat".into(),
+            model: Some("smollm2".into()),
+            stream: true,
+            limit: Some(300),
+            deadline_ms: 60_000,
+            fence: FENCE,
+            token: Digest([0x33; 32]),
+            data: raw(r#"{"messages":[],  "user":"ü"}"#).to_owned(),
+        },
+    );
+    check_json(
+        "chunk",
+        &Chunk {
+            intent: INTENT,
+            attempt: ATTEMPT,
+            seq: 2,
+            count: 3,
+            piece: raw(r#"{"b":1,  "a":[2,3]}"#),
+        },
+    );
+    for (name, result) in [("complete", Some(raw(r#"{"y": 1}"#))), ("complete-bare", None)] {
+        check_json(name, &Complete { intent: INTENT, attempt: ATTEMPT, usage: usage(), result });
+    }
+    for (name, code) in [
+        ("fail-bad-request", FailCode::BadRequest),
+        ("fail-context-overflow", FailCode::ContextOverflow),
+        ("fail-unsupported", FailCode::Unsupported),
+        ("fail-backend", FailCode::Backend),
+    ] {
+        let message = "field `n`: 1 is the most".to_owned();
+        check_json(name, &Fail { intent: INTENT, attempt: ATTEMPT, code, message, retry: true });
+    }
+}
