@@ -15,14 +15,14 @@ const READ_BYTES: usize = 64 * 1024;
 const CALL_PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 /// One exchange, with the times a client sees.
 #[derive(Debug)]
-pub struct Exchange {
+pub(crate) struct Exchange {
     pub seen: Seen,
     /// When the first server-sent event was whole; without events, the end.
     pub first: Instant,
@@ -32,7 +32,7 @@ pub struct Exchange {
 }
 
 impl Connection {
-    pub async fn open(address: SocketAddr) -> Result<Self> {
+    pub(crate) async fn open(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address).await.context("connect")?;
         Self::of(stream)
     }
@@ -49,7 +49,7 @@ impl Connection {
         Ok(Self { stream, buffer: vec![0; READ_BYTES] })
     }
 
-    pub async fn exchange(&mut self, request: &[u8], keep: bool) -> Result<Exchange> {
+    pub(crate) async fn exchange(&mut self, request: &[u8], keep: bool) -> Result<Exchange> {
         self.stream.write_all(request).await.context("write")?;
         let mut reader = Reader::new(keep);
         let mut first = None;
@@ -78,11 +78,17 @@ impl Connection {
 }
 
 /// A ready-made `POST` with a JSON body.
-pub fn post(path: &str, key: Option<&str>, headers: &str, body: &str) -> Vec<u8> {
+pub(crate) fn post(path: &str, key: Option<&str>, headers: &str, body: &str) -> Vec<u8> {
     request("POST", path, key, headers, body)
 }
 
-pub fn request(method: &str, path: &str, key: Option<&str>, headers: &str, body: &str) -> Vec<u8> {
+pub(crate) fn request(
+    method: &str,
+    path: &str,
+    key: Option<&str>,
+    headers: &str,
+    body: &str,
+) -> Vec<u8> {
     let key = key.map(|key| format!("authorization: Bearer {key}\r\n")).unwrap_or_default();
     let length = body.len();
     format!(
@@ -93,12 +99,12 @@ pub fn request(method: &str, path: &str, key: Option<&str>, headers: &str, body:
 }
 
 /// One call of the set-up on a connection of its own; the answer must be 2xx and JSON.
-pub async fn call<T: DeserializeOwned>(address: SocketAddr, request: &[u8]) -> Result<T> {
+pub(crate) async fn call<T: DeserializeOwned>(address: SocketAddr, request: &[u8]) -> Result<T> {
     let connection = Connection::open(address).await?;
     answer(connection, request).await
 }
 
-pub async fn call_from<T: DeserializeOwned>(
+pub(crate) async fn call_from<T: DeserializeOwned>(
     source: IpAddr,
     address: SocketAddr,
     request: &[u8],

@@ -17,14 +17,14 @@ use tokio::net::TcpListener;
 use crate::answers::{BURST, COMPLETION, MODEL_BURST, PIECE, PIECES};
 
 /// Serves until the process ends; prints its address first.
-pub async fn main(listen: SocketAddr) -> Result<()> {
+pub(crate) async fn main(listen: SocketAddr) -> Result<()> {
     use std::io::Write;
     let listener = TcpListener::bind(listen).await?;
     writeln!(std::io::stdout(), "{}", listener.local_addr()?)?;
     serve(listener).await
 }
 
-pub async fn serve(listener: TcpListener) -> Result<()> {
+pub(crate) async fn serve(listener: TcpListener) -> Result<()> {
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;

@@ -9,7 +9,7 @@ const FINE_BITS: u32 = FINE.trailing_zeros();
 const BUCKETS: usize = (64 - FINE_BITS as usize + 1) * FINE as usize;
 
 #[derive(Clone, Debug)]
-pub struct Histogram {
+pub(crate) struct Histogram {
     counts: Vec<u64>,
     total: u64,
     max: u64,
@@ -22,7 +22,7 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    pub fn record(&mut self, duration: Duration) {
+    pub(crate) fn record(&mut self, duration: Duration) {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         if let Some(count) = self.counts.get_mut(bucket(nanos)) {
             *count += 1;
@@ -31,7 +31,7 @@ impl Histogram {
         self.max = self.max.max(nanos);
     }
 
-    pub fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         for (count, more) in self.counts.iter_mut().zip(&other.counts) {
             *count += more;
         }
@@ -40,7 +40,7 @@ impl Histogram {
     }
 
     /// Microseconds below which this share of the values lies; 0 without any value.
-    pub fn micros(&self, share: f64) -> f64 {
+    pub(crate) fn micros(&self, share: f64) -> f64 {
         let rank = ((self.total as f64) * share).ceil().max(1.0) as u64;
         let mut seen = 0;
         for (index, count) in self.counts.iter().enumerate() {

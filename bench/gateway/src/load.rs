@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const AFTER_ERROR: Duration = Duration::from_millis(20);
 
 #[derive(Clone, Copy, Debug)]
-pub enum Rate {
+pub(crate) enum Rate {
     /// Each connection sends its next request when it has its answer.
     Closed { duration: Duration },
     /// So many requests, each after the answer to the one before.
@@ -32,7 +32,7 @@ pub enum Rate {
 }
 
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub(crate) struct Plan {
     pub address: SocketAddr,
     /// One connection each, which repeats it.
     pub requests: Vec<Bytes>,
@@ -45,7 +45,7 @@ pub struct Plan {
 
 /// What came of a plan.
 #[derive(Clone, Debug, Default)]
-pub struct Sample {
+pub(crate) struct Sample {
     pub answered: u64,
     pub errors: u64,
     pub first_error: Option<String>,
@@ -59,7 +59,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    pub fn per_second(&self) -> f64 {
+    pub(crate) fn per_second(&self) -> f64 {
         if self.seconds > 0.0 { self.answered as f64 / self.seconds } else { 0.0 }
     }
 
@@ -93,7 +93,7 @@ impl Sample {
     }
 }
 
-pub async fn run(plan: Plan) -> Result<Sample> {
+pub(crate) async fn run(plan: Plan) -> Result<Sample> {
     let mut connections = Vec::new();
     for _ in &plan.requests {
         connections.push(Connection::open(plan.address).await?);

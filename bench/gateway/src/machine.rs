@@ -6,7 +6,7 @@ use std::process::Command;
 use serde::Serialize;
 
 #[derive(Clone, Debug, Serialize)]
-pub struct Machine {
+pub(crate) struct Machine {
     pub cpu: String,
     pub cores: usize,
     pub kernel: String,
@@ -20,7 +20,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    pub fn here(data: &Path) -> Self {
+    pub(crate) fn here(data: &Path) -> Self {
         let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpus.lines().find_map(|line| line.strip_prefix("model name"));
         let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
@@ -42,7 +42,7 @@ impl Machine {
         }
     }
 
-    pub fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         let Self { cpu, cores, kernel, rustc, commit, date, filesystem, load } = self;
         format!(
             "{cpu}, {cores} cores, {kernel}, {filesystem}; {rustc}; commit {commit}; {date}; \

@@ -130,7 +130,6 @@ impl Common {
             program,
             folder: folder.0.clone(),
             realm_core: self.realm_core,
-            load_core: self.load_core,
             smoke: self.smoke,
         };
         Ok((settings, folder))

@@ -25,17 +25,16 @@ const KIB: usize = 1024;
 const SETTLE: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     pub program: PathBuf,
     /// Where data directories are made; on a disk, or syncs cost nothing.
     pub folder: PathBuf,
     pub realm_core: usize,
-    pub load_core: usize,
     pub smoke: bool,
 }
 
 impl Settings {
-    pub fn rounds(&self) -> usize {
+    pub(crate) fn rounds(&self) -> usize {
         if self.smoke { 1 } else { 3 }
     }
 
@@ -64,7 +63,7 @@ struct Case {
     events: usize,
 }
 
-pub async fn run(settings: &Settings) -> Result<Report> {
+pub(crate) async fn run(settings: &Settings) -> Result<Report> {
     let machine = Machine::here(&settings.folder);
     let data = settings.folder.join("realm");
     let realm = Realm::start(settings.realm_core, &settings.program, &data).await?;
@@ -166,11 +165,11 @@ impl Bench {
         let mut rows: Vec<Vec<Throughput>> = vec![Vec::new(); targets.len()];
         for _ in 0..self.settings.rounds() {
             for ((target, id, address), rows) in targets.iter().zip(&mut rows) {
-                let before = (process::cpu_seconds(*id)?, process::cpu_seconds(std::process::id())?);
+                let before =
+                    (process::cpu_seconds(*id)?, process::cpu_seconds(std::process::id())?);
                 let sample = self.run(&case, *address).await?;
-                let micros = |now: f64, before: f64| {
-                    (now - before) * 1e6 / sample.answered.max(1) as f64
-                };
+                let micros =
+                    |now: f64, before: f64| (now - before) * 1e6 / sample.answered.max(1) as f64;
                 rows.push(Throughput {
                     target,
                     per_second: sample.per_second(),
@@ -301,10 +300,10 @@ fn body(model: &str, stream: bool, bytes: usize) -> String {
 }
 
 /// A new folder for one run, removed by [`Folder`]'s drop.
-pub struct Folder(pub PathBuf);
+pub(crate) struct Folder(pub PathBuf);
 
 impl Folder {
-    pub fn new(within: &Path) -> Result<Self> {
+    pub(crate) fn new(within: &Path) -> Result<Self> {
         let place = within.join(format!("mtor-bench-{}", std::process::id()));
         std::fs::create_dir_all(&place).with_context(|| place.display().to_string())?;
         Ok(Self(place.canonicalize()?))

@@ -11,14 +11,14 @@ use crate::process::Process;
 
 const START_PATIENCE: Duration = Duration::from_secs(5);
 
-pub struct Nginx {
+pub(crate) struct Nginx {
     pub process: Process,
     pub address: SocketAddr,
 }
 
 impl Nginx {
     /// `None` where there is no nginx.
-    pub fn start(core: usize, upstream: SocketAddr, folder: &Path) -> Result<Option<Self>> {
+    pub(crate) fn start(core: usize, upstream: SocketAddr, folder: &Path) -> Result<Option<Self>> {
         let places = ["/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/sbin/nginx"];
         let Some(program) = places.iter().map(PathBuf::from).find(|place| place.exists()) else {
             return Ok(None);

@@ -13,13 +13,18 @@ const EXIT_PATIENCE: Duration = Duration::from_secs(120);
 
 /// Runs `program` on one core. Killed when dropped.
 #[derive(Debug)]
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
     pub spawned: Instant,
 }
 
 impl Process {
-    pub fn spawn(core: usize, program: &Path, arguments: &[&str], errors: Stdio) -> Result<Self> {
+    pub(crate) fn spawn(
+        core: usize,
+        program: &Path,
+        arguments: &[&str],
+        errors: Stdio,
+    ) -> Result<Self> {
         let spawned = Instant::now();
         let child = Command::new("taskset")
             .args(["-c", &core.to_string()])
@@ -34,7 +39,7 @@ impl Process {
     }
 
     /// The first line of its output; the rest is read and dropped.
-    pub fn first_line(&mut self) -> Result<String> {
+    pub(crate) fn first_line(&mut self) -> Result<String> {
         let mut output = BufReader::new(self.child.stdout.take().context("no output")?);
         let mut line = String::new();
         output.read_line(&mut line)?;
@@ -47,16 +52,16 @@ impl Process {
     }
 
     /// `taskset` becomes the program it starts, so this is the program's own id.
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    pub fn has_ended(&mut self) -> Result<bool> {
+    pub(crate) fn has_ended(&mut self) -> Result<bool> {
         Ok(self.child.try_wait()?.is_some())
     }
 
     /// Sends a signal and waits for the end; says how long that took.
-    pub fn end(mut self, signal: &str) -> Result<Duration> {
+    pub(crate) fn end(mut self, signal: &str) -> Result<Duration> {
         let begun = Instant::now();
         let id = self.id().to_string();
         let sent = Command::new("kill").args(["-s", signal, &id]).status()?;
@@ -80,7 +85,7 @@ impl Drop for Process {
 }
 
 /// Binds this process, and all it starts later, to one core, and lets its threads sleep exactly.
-pub fn settle(core: usize) -> Result<()> {
+pub(crate) fn settle(core: usize) -> Result<()> {
     let id = std::process::id().to_string();
     let bound = Command::new("taskset")
         .args(["-a", "-c", "-p", &core.to_string(), &id])
@@ -94,7 +99,7 @@ pub fn settle(core: usize) -> Result<()> {
 }
 
 /// Seconds of processor time that a process has used.
-pub fn cpu_seconds(id: u32) -> Result<f64> {
+pub(crate) fn cpu_seconds(id: u32) -> Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
     // The name stands in brackets and may hold anything.
     let (_, fields) = stat.rsplit_once(") ").context("no name")?;
@@ -105,12 +110,12 @@ pub fn cpu_seconds(id: u32) -> Result<f64> {
 }
 
 /// Resident memory in KiB.
-pub fn resident_kib(id: u32) -> Result<u64> {
+pub(crate) fn resident_kib(id: u32) -> Result<u64> {
     field(&format!("/proc/{id}/status"), "VmRSS:")
 }
 
 /// Bytes a process has caused to be written to storage.
-pub fn written_bytes(id: u32) -> Result<u64> {
+pub(crate) fn written_bytes(id: u32) -> Result<u64> {
     field(&format!("/proc/{id}/io"), "write_bytes:")
 }
 

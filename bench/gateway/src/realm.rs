@@ -21,7 +21,7 @@ const GUESTS: u8 = 32;
 const OFFER_PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
-pub struct Realm {
+pub(crate) struct Realm {
     pub process: Process,
     pub address: SocketAddr,
     pub sysop: String,
@@ -50,7 +50,7 @@ struct Guest {
 
 /// Accounts that pay for the load.
 #[derive(Clone, Debug)]
-pub struct Guests {
+pub(crate) struct Guests {
     pub keys: Vec<String>,
     /// Of one, in base units.
     pub grant: u64,
@@ -67,12 +67,12 @@ struct Model {
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
-pub struct Health {
+pub(crate) struct Health {
     pub open: u64,
 }
 
 impl Realm {
-    pub async fn start(core: usize, program: &Path, data: &Path) -> Result<Self> {
+    pub(crate) async fn start(core: usize, program: &Path, data: &Path) -> Result<Self> {
         // Known beforehand, so that the first 200 can be waited for.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         std::fs::create_dir_all(data)?;
@@ -91,7 +91,7 @@ impl Realm {
         Ok(Self { process, address, sysop, data, healthy_after, ready_after })
     }
 
-    pub async fn worker(&self) -> Result<(Enrolment, Worker)> {
+    pub(crate) async fn worker(&self) -> Result<(Enrolment, Worker)> {
         let path = "/v1/sysop/workers/tokens";
         let request = client::post(path, Some(&self.sysop), "", "");
         let token: Token = client::call(self.address, &request).await.context("token")?;
@@ -116,7 +116,7 @@ impl Realm {
     }
 
     /// Realms count guests by network: each is opened from another loopback address.
-    pub async fn guests(&self) -> Result<Guests> {
+    pub(crate) async fn guests(&self) -> Result<Guests> {
         let mut guests = Guests { keys: Vec::new(), grant: 0 };
         let request = client::post("/v1/accounts/guest", None, "", "{}");
         for number in 0..GUESTS {
@@ -134,13 +134,13 @@ impl Realm {
         Ok(guests)
     }
 
-    pub async fn health(&self) -> Result<Health> {
+    pub(crate) async fn health(&self) -> Result<Health> {
         let request = client::request("GET", "/v1/sysop/health", Some(&self.sysop), "", "");
         client::call(self.address, &request).await
     }
 
     /// Waits until no intent is open any more.
-    pub async fn until_idle(&self, patience: Duration) -> Result<()> {
+    pub(crate) async fn until_idle(&self, patience: Duration) -> Result<()> {
         let begun = Instant::now();
         loop {
             let open = self.health().await?.open;
@@ -152,12 +152,12 @@ impl Realm {
         }
     }
 
-    pub fn resident_kib(&self) -> Result<u64> {
+    pub(crate) fn resident_kib(&self) -> Result<u64> {
         process::resident_kib(self.process.id())
     }
 
     /// The log's own files.
-    pub fn log_bytes(&self) -> u64 {
+    pub(crate) fn log_bytes(&self) -> u64 {
         let length = |name: &str| std::fs::metadata(self.data.join(name)).map_or(0, |at| at.len());
         length("log.db") + length("log.db-wal")
     }
@@ -165,7 +165,7 @@ impl Realm {
 
 impl Guests {
     /// The same request for each connection, in turn with every guest's key.
-    pub fn spread(&self, connections: usize, path: &str, body: &str) -> Vec<Bytes> {
+    pub(crate) fn spread(&self, connections: usize, path: &str, body: &str) -> Vec<Bytes> {
         let keys = self.keys.iter().cycle().take(connections);
         keys.map(|key| Bytes::from(client::post(path, Some(key), "", body))).collect()
     }

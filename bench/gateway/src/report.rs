@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::machine::Machine;
 
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     pub machine: Machine,
     pub smoke: bool,
     /// Rounds whose medians the figures are.
@@ -26,7 +26,7 @@ pub struct Report {
 
 /// As many requests as 64 connections take.
 #[derive(Clone, Debug, Serialize)]
-pub struct Throughput {
+pub(crate) struct Throughput {
     pub target: &'static str,
     pub per_second: f64,
     /// Processor time of the target's process for one request.
@@ -38,7 +38,7 @@ pub struct Throughput {
 
 /// One kind of request at one rate; microseconds.
 #[derive(Clone, Debug, Serialize)]
-pub struct Latency {
+pub(crate) struct Latency {
     pub what: String,
     pub direct_p50: f64,
     pub direct_p99: f64,
@@ -50,14 +50,14 @@ pub struct Latency {
 
 /// The largest gap between two of the 64 chunks that a client saw; milliseconds.
 #[derive(Clone, Debug, Serialize)]
-pub struct Bursts {
+pub(crate) struct Bursts {
     pub in_a_round: u64,
     pub median_of_3: f64,
     pub max: f64,
 }
 
 #[derive(Clone, Debug, Serialize)]
-pub struct Footprint {
+pub(crate) struct Footprint {
     pub start_to_200_ms: f64,
     pub start_to_ready_ms: f64,
     pub idle_mib: f64,
@@ -70,7 +70,7 @@ pub struct Footprint {
 }
 
 impl Report {
-    pub fn table(&self) -> String {
+    pub(crate) fn table(&self) -> String {
         let mut out = String::new();
         // Writing into a string cannot fail.
         let _ = self.write(&mut out);
@@ -145,7 +145,7 @@ impl Report {
     }
 }
 
-pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;

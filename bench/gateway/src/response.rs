@@ -9,7 +9,7 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// What a whole response was.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
+pub(crate) struct Seen {
     pub status: u16,
     pub body_bytes: usize,
     /// Complete server-sent events, comments aside.
@@ -21,7 +21,7 @@ pub struct Seen {
 }
 
 #[derive(Debug)]
-pub struct Reader {
+pub(crate) struct Reader {
     state: State,
     /// Bytes of a line or a head that is not complete yet.
     partial: Vec<u8>,
@@ -49,7 +49,7 @@ struct Event {
 }
 
 impl Reader {
-    pub fn new(keep: bool) -> Self {
+    pub(crate) fn new(keep: bool) -> Self {
         Self {
             state: State::Head,
             partial: Vec::new(),
@@ -59,17 +59,17 @@ impl Reader {
         }
     }
 
-    pub fn events(&self) -> usize {
+    pub(crate) fn events(&self) -> usize {
         self.seen.events
     }
 
-    pub fn into_seen(self) -> Seen {
+    pub(crate) fn into_seen(self) -> Seen {
         self.seen
     }
 
     /// Takes what came; true once the response is whole. Bytes beyond it are a fault: nobody asked
     /// for them.
-    pub fn take(&mut self, mut bytes: &[u8]) -> Result<bool> {
+    pub(crate) fn take(&mut self, mut bytes: &[u8]) -> Result<bool> {
         while !bytes.is_empty() {
             bytes = match self.state {
                 State::Head => self.head(bytes)?,

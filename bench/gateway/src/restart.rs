@@ -18,7 +18,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 const END_PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     pub machine: Machine,
     pub intents: u64,
     pub errors: u64,
@@ -36,7 +36,7 @@ pub struct Report {
 }
 
 #[derive(Clone, Debug, Serialize)]
-pub struct Start {
+pub(crate) struct Start {
     pub ready_ms: f64,
     pub resident_mib: f64,
 }
@@ -51,7 +51,7 @@ impl Start {
     }
 }
 
-pub async fn run(settings: &Settings, intents: u64, signal: &str) -> Result<Report> {
+pub(crate) async fn run(settings: &Settings, intents: u64, signal: &str) -> Result<Report> {
     let machine = Machine::here(&settings.folder);
     let data = settings.folder.join("realm");
     let realm = Realm::start(settings.realm_core, &settings.program, &data).await?;
@@ -103,7 +103,7 @@ pub async fn run(settings: &Settings, intents: u64, signal: &str) -> Result<Repo
 }
 
 impl Report {
-    pub fn table(&self) -> String {
+    pub(crate) fn table(&self) -> String {
         let mut out = String::new();
         // Writing into a string cannot fail.
         let _ = self.write(&mut out);
@@ -115,11 +115,7 @@ impl Report {
         writeln!(out, "# A realm's restart after {intents} echo intents ({signal})\n")?;
         writeln!(out, "{}\n", self.machine.line())?;
         writeln!(out, "| | fresh | again |\n|---|---|---|")?;
-        writeln!(
-            out,
-            "| start to ready | {:.0} ms | {:.0} ms |",
-            fresh.ready_ms, again.ready_ms
-        )?;
+        writeln!(out, "| start to ready | {:.0} ms | {:.0} ms |", fresh.ready_ms, again.ready_ms)?;
         writeln!(
             out,
             "| resident | {:.1} MiB | {:.1} MiB |",

@@ -49,8 +49,8 @@ fn main() -> ExitCode {
 
 /// llama.cpp's threads spin at a barrier hundreds of times a token. When one of them has lost its
 /// core to another program, the others burn whole time slices waiting: on two busy cores two
-/// threads fell from 80 tokens/s to below 1, one thread to 12. Idle, the second thread gains a
-/// quarter. So half of the cores, and no more than so small a model can use.
+/// threads fell from 80 tokens/s to below 1, one thread to 12. On idle ones the second adds
+/// 45 %. So half of the cores, and no more than so small a model can use.
 const DEFAULT_THREADS_MAX: usize = 4;
 
 fn default_threads() -> usize {

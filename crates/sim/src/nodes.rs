@@ -104,17 +104,16 @@ impl World<'_> {
             let digest = node.digest().map_err(|error| error.to_string())?;
             let bytes = process.disk.append(&batch, digest)?;
             self.trace.bytes(&bytes);
-            let rng = &mut self.rng.schedule;
-            let slow = if process.slow_disk { 3_000 } else { 12 };
-            let from = process.sync_at.max(now).max(process.failing_until);
-            process.sync_at = from.saturating_add(rng.between(1, slow));
-            let (at, boot, number) = (process.sync_at, process.boot, batch.number);
-            self.agenda.plan(at, Event::Synced { node: id, boot, number });
-            if rng.per_cent(3) {
+            if self.rng.schedule.per_cent(3) {
                 let state = node.encode_state().map_err(|error| error.to_string())?;
                 process.disk.snapshot(batch.number, state);
             }
+            if !process.syncing {
+                self.plan_sync(id);
+            }
         }
+        let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
+        let Some(node) = process.node.as_mut() else { return Ok(()) };
         let (last, synced) = (node.batch(), process.disk.synced());
         let mut leaving = Vec::new();
         while let Some((when, effect)) = node.poll_effect() {
@@ -159,6 +158,22 @@ impl World<'_> {
         leaving.into_iter().try_for_each(|leaving| self.leave(id, leaving))
     }
 
+    /// One sync at a time; it covers everything appended before it began.
+    fn plan_sync(&mut self, id: NodeId) {
+        let now = self.now;
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        let number = process.disk.last();
+        process.syncing = number > process.disk.synced();
+        if !process.syncing {
+            return;
+        }
+        let slow = if process.slow_disk { 2_000 } else { 12 };
+        let from = process.failing_until.max(now);
+        let at = from.saturating_add(self.rng.schedule.between(1, slow));
+        let boot = process.boot;
+        self.agenda.plan(at, Event::Synced { node: id, boot, number });
+    }
+
     /// The disk has synced up to a batch: what waited for it leaves.
     pub(crate) fn synced(&mut self, id: NodeId, boot: u64, number: u64) -> Result<(), String> {
         let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
@@ -169,6 +184,8 @@ impl World<'_> {
             self.oracle.synced(&batch)?;
             project(&mut self.vault, &batch.facts);
         }
+        self.plan_sync(id);
+        let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
         let starting = !process.up && process.ready.is_some_and(|ready| ready <= number);
         if starting {
             process.up = true;

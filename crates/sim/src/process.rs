@@ -39,8 +39,8 @@ pub(crate) struct Process {
     pub(crate) waiting: VecDeque<(u64, Leaving)>,
     pub(crate) turn_planned: bool,
     pub(crate) wake_planned: Option<u64>,
-    /// Syncs end in order.
-    pub(crate) sync_at: u64,
+    /// A sync is under way.
+    pub(crate) syncing: bool,
     /// This machine's clock stands so far ahead of virtual time.
     pub(crate) clock_ahead_ms: u64,
     pub(crate) slow_disk: bool,
@@ -61,7 +61,7 @@ impl Process {
             waiting: VecDeque::new(),
             turn_planned: false,
             wake_planned: None,
-            sync_at: 0,
+            syncing: false,
             clock_ahead_ms,
             slow_disk: false,
             failing_until: 0,
@@ -83,7 +83,7 @@ impl Process {
         self.waiting.clear();
         self.turn_planned = false;
         self.wake_planned = None;
-        self.sync_at = 0;
+        self.syncing = false;
         self.crash_after_sync = None;
         self.disk.crash();
     }

@@ -3,8 +3,8 @@
 //! `cargo bench -p mtor-store` runs the table; `-- tune` compares sizes of pages, caches and
 //! checkpoints. An intent is two facts: its hold placed, and, one batch later, resolved with three
 //! transfers. Files go to `$TMPDIR`: point it at the disk in question.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark prints and may fail")]
 
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 use mtor_store::{Encoded, Log, ReadTables, SqliteLog, Tuning, encode_batch};
@@ -41,7 +41,7 @@ fn main() {
 }
 
 fn say(text: &str) {
-    writeln!(std::io::stdout(), "{text}").unwrap();
+    println!("{text}");
 }
 
 fn machine() {

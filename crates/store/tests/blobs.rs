@@ -1,4 +1,5 @@
 //! Blobs are sealed, bounded, and whole or not there.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as the tests do")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

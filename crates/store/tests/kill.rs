@@ -1,5 +1,6 @@
 //! Kill -9 at any moment: what was acknowledged is there. The page cache survives a kill, so this
 //! proves the order of steps, not the sync; the sync is SQLite's (`synchronous = FULL`).
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as the tests do")]
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};

@@ -1,4 +1,5 @@
 //! The read tables answer as a naive reading of the whole log does, however they came about.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as the tests do")]
 
 use std::collections::BTreeMap;
 

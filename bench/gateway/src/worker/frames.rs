@@ -11,7 +11,7 @@ const PING: u8 = 9;
 const PONG: u8 = 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Frame<'a> {
+pub(crate) enum Frame<'a> {
     Text(&'a [u8]),
     Ping(&'a [u8]),
     Close(&'a [u8]),
@@ -19,7 +19,7 @@ pub enum Frame<'a> {
 }
 
 /// The first frame and its length, or `None` if it has not all come.
-pub fn first(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>> {
+pub(crate) fn first(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>> {
     let &[start, length, ..] = bytes else { return Ok(None) };
     ensure!(start & FINAL != 0 && length & MASKED == 0, "a frame in parts, or masked");
     let (header, length) = match length {
@@ -46,12 +46,12 @@ pub fn first(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>> {
 }
 
 /// Adds a text frame.
-pub fn text(out: &mut Vec<u8>, parts: &[&[u8]]) {
+pub(crate) fn text(out: &mut Vec<u8>, parts: &[&[u8]]) {
     frame(out, TEXT, parts);
 }
 
 /// Adds the answer to a ping.
-pub fn pong(out: &mut Vec<u8>, data: &[u8]) {
+pub(crate) fn pong(out: &mut Vec<u8>, data: &[u8]) {
     frame(out, PONG, &[data]);
 }
 
@@ -76,11 +76,11 @@ fn frame(out: &mut Vec<u8>, kind: u8, parts: &[&[u8]]) {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// As a realm sends it.
-    pub fn unmasked(payload: &[u8]) -> Vec<u8> {
+    pub(crate) fn unmasked(payload: &[u8]) -> Vec<u8> {
         let mut masked = Vec::new();
         text(&mut masked, &[payload]);
         let header = masked.len() - payload.len() - 4;

@@ -34,16 +34,17 @@ const WRITE_BYTES: usize = 256 * 1024;
 /// How often it says that it lives; well below the realm's own measure.
 const BEAT: Duration = Duration::from_millis(500);
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
-const PING: &str = r#"{"specversion":"1.0","id":"1","source":"/bench","type":"mtor.worker.ping.v1","data":{}}"#;
+const PING: &str =
+    r#"{"specversion":"1.0","id":"1","source":"/bench","type":"mtor.worker.ping.v1","data":{}}"#;
 
 /// A key and the realm it is enrolled at.
-pub struct Enrolment {
+pub(crate) struct Enrolment {
     key: SigningKey,
 }
 
 impl Enrolment {
     /// Uses up a token of the sysop's.
-    pub async fn new(realm: SocketAddr, token: String) -> Result<Self> {
+    pub(crate) async fn new(realm: SocketAddr, token: String) -> Result<Self> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|error| anyhow!("no randomness: {error}"))?;
         let enrolment = Self { key: SigningKey::from_bytes(&seed) };
@@ -67,7 +68,7 @@ impl Enrolment {
 }
 
 /// A session in a thread of its own. Dropping it ends the session.
-pub struct Worker {
+pub(crate) struct Worker {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<Result<()>>>,
 }
@@ -79,7 +80,7 @@ struct Shared {
 }
 
 impl Worker {
-    pub fn start(realm: SocketAddr, enrolment: &Enrolment) -> Result<Self> {
+    pub(crate) fn start(realm: SocketAddr, enrolment: &Enrolment) -> Result<Self> {
         let mut session = Session::open(realm, enrolment)?;
         let shared = Arc::new(Shared::default());
         session.shared = Arc::clone(&shared);
@@ -88,12 +89,12 @@ impl Worker {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    pub fn answered(&self) -> u64 {
+    pub(crate) fn answered(&self) -> u64 {
         self.shared.answered.load(Ordering::Relaxed)
     }
 
     /// Ends it; the error is why it ended before.
-    pub fn stop(mut self) -> Result<()> {
+    pub(crate) fn stop(mut self) -> Result<()> {
         self.shared.stop.store(true, Ordering::Relaxed);
         match self.thread.take().map(JoinHandle::join) {
             Some(Ok(ended)) => ended.context("worker"),
@@ -288,15 +289,18 @@ fn answer(out: &mut Vec<u8>, assignment: &Assignment<'_>) {
     for seq in 0..pieces {
         let numbers = format!(",\"seq\":{seq},\"count\":{},\"piece\":", seq + 1);
         let head = br#"{"specversion":"1.0","id":"1","source":"/bench","type":"mtor.worker.chunk.v1","data":{"intent":""#;
-        frames::text(out, &[
-            head,
-            intent,
-            b"\",\"attempt\":",
-            attempt,
-            numbers.as_bytes(),
-            PIECE.as_bytes(),
-            b"}}",
-        ]);
+        frames::text(
+            out,
+            &[
+                head,
+                intent,
+                b"\",\"attempt\":",
+                attempt,
+                numbers.as_bytes(),
+                PIECE.as_bytes(),
+                b"}}",
+            ],
+        );
     }
     let usage = format!(r#","usage":{{"units":{},"input":1,"output":{pieces}}}"#, pieces + 1);
     complete(out, intent, attempt, &[usage.as_bytes(), b""]);

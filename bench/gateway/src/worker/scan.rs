@@ -8,7 +8,7 @@ const HEAD_BYTES: usize = 2_048;
 const ID_BYTES: usize = 36;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Assignment<'a> {
+pub(crate) struct Assignment<'a> {
     pub intent: &'a [u8],
     /// Digits.
     pub attempt: &'a [u8],
@@ -20,7 +20,7 @@ pub struct Assignment<'a> {
 }
 
 /// `None` for any other message.
-pub fn assignment(text: &[u8]) -> Option<Assignment<'_>> {
+pub(crate) fn assignment(text: &[u8]) -> Option<Assignment<'_>> {
     let head = text.get(..text.len().min(HEAD_BYTES))?;
     let at = after(head, 0, b"\"type\":\"mtor.worker.assign.v1\"")?;
     let at = after(head, at, b"\"intent\":\"")?;

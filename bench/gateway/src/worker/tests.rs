@@ -53,18 +53,21 @@ impl Fake {
     }
 
     fn assign(&mut self, name: &str, model: Option<&str>, stream: bool, data: &str) {
-        self.send(ASSIGN, Assign {
-            intent: INTENT,
-            attempt: Attempt(7),
-            name: name.into(),
-            model: model.map(str::to_owned),
-            stream,
-            limit: None,
-            deadline_ms: 1_000,
-            fence: Fence(1),
-            token: Digest([0; 32]),
-            data: serde_json::from_str::<&RawValue>(data).unwrap(),
-        });
+        self.send(
+            ASSIGN,
+            Assign {
+                intent: INTENT,
+                attempt: Attempt(7),
+                name: name.into(),
+                model: model.map(str::to_owned),
+                stream,
+                limit: None,
+                deadline_ms: 1_000,
+                fence: Fence(1),
+                token: Digest([0; 32]),
+                data: serde_json::from_str::<&RawValue>(data).unwrap(),
+            },
+        );
     }
 
     fn complete(&mut self) -> Option<String> {
@@ -84,13 +87,16 @@ fn every_kind_of_assignment_is_answered() {
     let enrolment = Enrolment { key: SigningKey::from_bytes(&[3; 32]) };
     let worker = std::thread::spawn(move || Worker::start(realm, &enrolment).unwrap());
     let mut fake = Fake::accept(&listener);
-    fake.send(worker::HELLO, RealmHello {
-        realm: RealmId([1; 32]),
-        nonce: Digest([2; 32]),
-        lease_ms: 3_000,
-        heartbeat_ms: 900,
-        credit: 1,
-    });
+    fake.send(
+        worker::HELLO,
+        RealmHello {
+            realm: RealmId([1; 32]),
+            nonce: Digest([2; 32]),
+            lease_ms: 3_000,
+            heartbeat_ms: 900,
+            credit: 1,
+        },
+    );
     let hello = fake.receive();
     EventIn::parse(&hello).unwrap().data::<WorkerHello>().unwrap();
     let offer = fake.receive();

@@ -152,7 +152,7 @@ impl EventProcessor {
     /// A client or the sysop wants it stopped: the edge is asked for its metered figure.
     pub fn stop(&mut self, turn: &mut Turn, intent: IntentId, why: Why) -> Result<(), Rejection> {
         let open = self.open.get_mut(&intent).ok_or(Rejection::UnknownIntent)?;
-        if !matches!(open.phase, Phase::Ending(_) | Phase::Stopping(_)) {
+        if open.may_be_stopped() {
             open.phase = Phase::Stopping(why);
             open.heard = turn.now;
             turn.now(Effect::Stop { intent, why });
@@ -225,8 +225,7 @@ impl EventProcessor {
     fn wake(&mut self, turn: &mut Turn, intent: IntentId) {
         let Some(open) = self.open.get_mut(&intent) else { return };
         open.timer = None;
-        let running = matches!(open.phase, Phase::Opening | Phase::Admitted);
-        if running && open.deadline <= turn.now {
+        if open.may_be_stopped() && open.deadline <= turn.now {
             open.phase = Phase::Stopping(Why::Expired);
             open.heard = turn.now;
             turn.now(Effect::Stop { intent, why: Why::Expired });

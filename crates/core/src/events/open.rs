@@ -54,11 +54,19 @@ impl Open {
         })
     }
 
+    /// Whether its deadline or a cancellation can still end it. Also after a completion: the router
+    /// may have given up the attempt that it speaks of, and then it ends nothing.
+    pub(super) fn may_be_stopped(&self) -> bool {
+        match &self.phase {
+            Phase::Opening | Phase::Admitted => true,
+            Phase::Stopping(_) => false,
+            Phase::Ending(request) => matches!(request.why, Why::Completed(_)),
+        }
+    }
+
     /// When anything is due.
     pub(super) fn wake_at(&self) -> Time {
-        match self.phase {
-            Phase::Opening | Phase::Admitted => self.repeat_at().min(self.deadline),
-            Phase::Stopping(_) | Phase::Ending(_) => self.repeat_at(),
-        }
+        let repeat_at = self.repeat_at();
+        if self.may_be_stopped() { repeat_at.min(self.deadline) } else { repeat_at }
     }
 }

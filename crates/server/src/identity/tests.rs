@@ -111,6 +111,8 @@ fn a_document_proves_itself_for_a_week() {
     assert_eq!(document.signing_key(Digest([0; 32])), None);
 }
 
+type Change<'a> = &'a dyn Fn(&mut RealmDocument);
+
 #[test]
 fn a_changed_document_is_refused() {
     let data = Data::new("forged");
@@ -118,7 +120,7 @@ fn a_changed_document_is_refused() {
     let identity = Identity::open(&data.0).unwrap();
     let good = identity.document(plan(Time(5))).unwrap();
     let foreign = other.document(plan(Time(5))).unwrap();
-    let changes: [(&str, &dyn Fn(&mut RealmDocument)); 9] = [
+    let changes: [(&str, Change<'_>); 9] = [
         ("kind", &|document| document.statement.kind.push('x')),
         ("sequence", &|document| document.statement.sequence += 1),
         ("endpoint", &|document| document.statement.endpoints[0].push('x')),

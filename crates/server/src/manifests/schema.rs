@@ -115,11 +115,10 @@ static FREE: Node = Node {
 impl Node {
     fn compile(schema: &Value, path: &mut Vec<String>) -> Result<Self, SchemaError> {
         let mut node = FREE.clone();
-        let map = match schema {
-            Value::Bool(true) => return Ok(node),
-            Value::Object(map) => map,
-            _ => return Err(wrong(path, "expected an object (or true)")),
-        };
+        if schema == &Value::Bool(true) {
+            return Ok(node);
+        }
+        let map = schema.as_object().ok_or_else(|| wrong(path, "expected an object (or true)"))?;
         if path.len() >= 2 * LEVELS_MAX {
             return Err(wrong(path, "nested too deep"));
         }
@@ -165,9 +164,10 @@ impl Node {
             "properties" => self.properties = properties(value, path)?,
             "required" if value.is_array() => {}
             "additionalProperties" => {
-                self.additional = match value {
-                    Value::Bool(false) => Additional::Refused,
-                    other => Additional::Checked(Box::new(Self::compile(other, path)?)),
+                self.additional = match value.as_bool() {
+                    Some(false) => Additional::Refused,
+                    Some(true) => Additional::Allowed,
+                    None => Additional::Checked(Box::new(Self::compile(value, path)?)),
                 }
             }
             "description" => self.description = value.as_str().map(str::to_owned),
@@ -240,11 +240,10 @@ fn kinds(value: &Value) -> Option<u8> {
         let name = value.as_str()?;
         KINDS.iter().find(|(kind, _, _)| *kind == name).map(|(_, bits, _)| *bits)
     };
-    match value {
-        Value::Array(list) if !list.is_empty() => {
-            list.iter().try_fold(0, |bits, kind| Some(bits | one(kind)?))
-        }
-        other => one(other),
+    match value.as_array() {
+        Some(list) if list.is_empty() => None,
+        Some(list) => list.iter().try_fold(0, |bits, kind| Some(bits | one(kind)?)),
+        None => one(value),
     }
 }
 

@@ -47,17 +47,23 @@ impl Vault {
         Ok(file)
     }
 
+    /// Fresh nonces for so many records, from one call to the system.
+    pub(super) fn nonces(&self, count: usize) -> io::Result<Vec<[u8; NONCE_BYTES]>> {
+        let mut nonces = vec![[0; NONCE_BYTES]; count];
+        fill(nonces.as_flattened_mut())?;
+        Ok(nonces)
+    }
+
     /// Seals `piece` into `buffer`, which will be written at `start`. `name` binds the record to
     /// its place in its stream.
     pub(super) fn seal(
         &self,
         buffer: &mut Vec<u8>,
         start: u64,
+        nonce: [u8; NONCE_BYTES],
         name: &[u8],
         piece: &[u8],
     ) -> io::Result<Place> {
-        let mut nonce = [0; NONCE_BYTES];
-        fill(&mut nonce)?;
         let payload = Payload { msg: piece, aad: name };
         let sealed = self.cipher.encrypt(XNonce::from_slice(&nonce), payload);
         let sealed = sealed.map_err(|_| io::Error::other("cannot seal a record"))?;
@@ -100,8 +106,10 @@ mod tests {
         let file = vault.file().unwrap();
         assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0, "the file has no name");
         let mut buffer = Vec::new();
-        let first = vault.seal(&mut buffer, 0, b"1", b"canary-one").unwrap();
-        let second = vault.seal(&mut buffer, 0, b"2", b"canary-two").unwrap();
+        let [one, two]: [_; 2] = vault.nonces(2).unwrap().try_into().unwrap();
+        assert_ne!(one, two);
+        let first = vault.seal(&mut buffer, 0, one, b"1", b"canary-one").unwrap();
+        let second = vault.seal(&mut buffer, 0, two, b"2", b"canary-two").unwrap();
         assert_eq!(u64::from(first.bytes), sealed_bytes(10));
         assert!(!buffer.windows(6).any(|window| window == b"canary"), "sealed");
         file.write_all_at(&buffer, 0).unwrap();

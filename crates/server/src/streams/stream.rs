@@ -178,8 +178,8 @@ impl IntentStream {
     pub(super) fn new(id: IntentId, bounds: Bounds, shared: Arc<Shared>, kept: bool) -> Self {
         shared.memory.fetch_add(STREAM_BYTES, Ordering::Relaxed);
         let state = State {
-            // An intent with one result has four entries: accepted, queued, started, end.
-            slots: Vec::with_capacity(4),
+            // Of an intent with one result: accepted, queued, started, end, settled.
+            slots: Vec::with_capacity(5),
             meter: Meter::new(bounds),
             attempt: None,
             given_up: None,
@@ -411,14 +411,12 @@ impl IntentStream {
             let at = state.slots.iter().rposition(Slot::is_end);
             at.map(|at| state.find(at))
         };
-        match found {
-            Some(Found::Entry(Entry::End(ended))) => Ok(Some(ended)),
-            Some(Found::Away(away)) => match self.fetch(away)? {
-                Entry::End(ended) => Ok(Some(ended)),
-                _ => Ok(None),
-            },
-            _ => Ok(None),
-        }
+        let entry = match found {
+            Some(Found::Entry(entry)) => entry,
+            Some(Found::Away(away)) => self.fetch(away)?,
+            Some(Found::Void | Found::NothingYet | Found::Over) | None => return Ok(None),
+        };
+        Ok(if let Entry::End(ended) = entry { Some(ended) } else { None })
     }
 
     /// Out of the map: nothing more is taken, cursors read what is there and come to their end.
@@ -588,9 +586,10 @@ impl IntentStream {
         };
         let mut buffer = Vec::new();
         let start = state.file_bytes;
-        let places = pieces.iter().map(|(attempt, seq, piece)| {
+        let nonces = self.shared.vault.nonces(pieces.len())?;
+        let places = pieces.iter().zip(nonces).map(|((attempt, seq, piece), nonce)| {
             let name = record_name(self.id, *attempt, *seq);
-            self.shared.vault.seal(&mut buffer, start, &name, piece)
+            self.shared.vault.seal(&mut buffer, start, nonce, &name, piece)
         });
         let places = places.collect::<io::Result<Vec<_>>>()?;
         file.write_all_at(&buffer, start)?;

@@ -353,7 +353,12 @@ impl Client {
                 self.pieces += 1;
             }
             Entry::Restarted { attempt } if attempt.0 >= self.attempt => self.pieces = 0,
-            _ => {}
+            Entry::Accepted { .. }
+            | Entry::Queued { .. }
+            | Entry::Started { .. }
+            | Entry::Restarted { .. }
+            | Entry::End(_)
+            | Entry::Settled(_) => {}
         }
     }
 }

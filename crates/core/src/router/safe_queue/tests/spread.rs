@@ -163,6 +163,51 @@ fn using_a_fast_pool_is_remembered_for_a_horizon() {
     assert!(g - f <= horizon / 100 + 2, "but not for ever: {f} against {g}");
 }
 
+/// Pools that drifted apart while each had slots of its own: when they meet in one slot, the slower one
+/// goes first for a horizon, not until it has made up for everything.
+#[test]
+fn pools_that_meet_remember_a_horizon() {
+    let mut q = queue(QueueLimits { horizon: 1_000, ..ROOMY }, &[0, 1]);
+    q.set_slots(WorkerKey(2), &[PoolId(0)]);
+    q.set_slots(WorkerKey(3), &[PoolId(1)]);
+    let feeds = vec![feed(0, 0, &[0], (100, 100)), feed(0, 1, &[1], (100, 100))];
+    let mut sim = Sim::new(q, feeds, 1, 9);
+    sim.refill(2);
+    sim.dispatch(&[1]);
+    for _ in 0..500 {
+        sim.refill(2);
+        sim.dispatch(&[0]);
+        sim.complete();
+    }
+    let mut first = 0;
+    sim.refill(50);
+    while sim.dispatch(&[0, 1]) == Some(1) {
+        first += 1;
+    }
+    assert!((9..=12).contains(&first), "{first} of 100 in a row");
+}
+
+/// A charge from elsewhere stops at the horizon; corrections of it take back no more than it added.
+#[test]
+fn what_the_horizon_kept_off_is_not_refunded() {
+    let mut q = queue(QueueLimits { horizon: 10, ..ROOMY }, &[0, 1]);
+    for n in 0..3 {
+        q.enqueue(item(n, 0, flow(0, 0), 100)).unwrap();
+        q.enqueue(item(10 + n, 1, flow(0, 0), 100)).unwrap();
+    }
+    let start = |q: &SafeQueue| {
+        let realm = q.tree.index[&(tree::ROOT, key(0))];
+        q.tree.seats.get(q.tree.seat_of(realm, PoolId(1)).unwrap()).unwrap().start >> 32
+    };
+    q.dispatch(&[PoolId(0)], &mut all).unwrap();
+    let second = q.dispatch(&[PoolId(0)], &mut all).unwrap();
+    assert_eq!(start(&q), 10);
+    for so_far in [50, 20, 0, 70] {
+        q.correct(second.charge, so_far);
+        assert_eq!(start(&q), 10, "at {so_far}");
+    }
+}
+
 #[test]
 fn idling_earns_no_credit() {
     let q = queue(ROOMY, &[0]);
