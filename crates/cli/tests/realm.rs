@@ -1,4 +1,5 @@
 //! A whole realm from the outside: the binary, its worker, its ledger.
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
 
 mod common;
 

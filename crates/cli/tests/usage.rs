@@ -1,4 +1,5 @@
 //! Wrong input, without a realm: every failure names what is wrong and what to do, with its code.
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
 
 mod common;
 

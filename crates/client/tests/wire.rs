@@ -1,5 +1,7 @@
 //! The client against a scripted server: a TEST TOOL that answers each connection from a list.
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
 
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
 use mtor_client::{Client, ClientError, EventKind, Intent};
@@ -76,7 +78,7 @@ fn events(events: &[(&str, &str, &str)], whole: bool) -> String {
         let event = format!(
             "{id}event: {kind}\ndata: {{\"specversion\":\"1.0\",\"id\":\"x\",\"source\":\"/\",\"type\":\"{kind}\",\"data\":{data}}}\n\n"
         );
-        text.push_str(&format!("{:x}\r\n{event}\r\n", event.len()));
+        write!(text, "{:x}\r\n{event}\r\n", event.len()).unwrap();
     }
     if whole {
         text.push_str("0\r\n\r\n");

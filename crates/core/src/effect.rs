@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use mtor_types::amount::{Amount, Price};
 use mtor_types::fact::Asset;
+use mtor_types::Time;
 use mtor_types::id::{AccountId, Attempt, Fence, IntentId, NodeId, SessionId, WorkerId};
 use mtor_types::intent::{End, IntentMeta, Why};
 use mtor_types::rejection::Rejection;
@@ -31,7 +32,7 @@ pub enum Effect {
     Ended { end: End, durable: bool },
     /// Event Processor, always durable: the resolution is synced. Sign a receipt, acknowledge the
     /// worker's completion.
-    Settled { end: End, account: AccountId },
+    Settled { end: End, account: AccountId, at: Time },
 
     /// Router: send the payload and this to the worker's session.
     Assign(Assignment),

@@ -107,7 +107,7 @@ impl Scenario {
 
     /// Backlogged accounts and steady workers.
     pub const fn steady(topology: Topology) -> Self {
-        Self { topology, accounts: 4, workers: 3, intents: 600, faults: 0, steady: true }
+        Self { topology, accounts: 4, workers: 3, intents: 200, faults: 0, steady: true }
     }
 }
 

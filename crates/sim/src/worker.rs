@@ -153,7 +153,7 @@ impl Worker {
             price: Some(Price { amount: Amount::from_u64(price), per: 1 }),
             context: None,
         };
-        let mut offers = vec![offer("chat", if steady { 2 } else { wide.saturating_add(1) })];
+        let mut offers = vec![offer("chat", if steady { 1 } else { wide.saturating_add(1) })];
         if !steady && number % 2 == 0 {
             offers.push(offer("fft", 1));
         }

@@ -234,7 +234,7 @@ impl Session {
             match frame {
                 Frame::Text(text) => {
                     if let Some(assignment) = scan::assignment(text) {
-                        answer(&mut self.out, &assignment);
+                        answer(&mut self.out, &mut self.stream, &assignment)?;
                         answered += 1;
                     }
                 }
@@ -273,16 +273,22 @@ fn offers() -> Vec<Offer> {
     vec![offer("chat", Some(MODEL)), offer("chat", Some(MODEL_BURST)), offer("echo", None)]
 }
 
-fn answer(out: &mut Vec<u8>, assignment: &Assignment<'_>) {
+fn answer(
+    out: &mut Vec<u8>,
+    realm: &mut TcpStream,
+    assignment: &Assignment<'_>,
+) -> std::io::Result<()> {
     let Assignment { intent, attempt, name, model, stream, data } = *assignment;
     if name == b"echo" {
         let usage = br#","usage":{"units":1},"result":"#;
-        return complete(out, intent, attempt, &[usage, data]);
+        complete(out, intent, attempt, &[usage, data]);
+        return Ok(());
     }
     if !stream {
         // Two tokens cost one base unit: money moves, and a guest's grant lasts.
         let usage = br#","usage":{"units":2,"input":1,"output":1},"result":"#;
-        return complete(out, intent, attempt, &[usage, COMPLETION.as_bytes()]);
+        complete(out, intent, attempt, &[usage, COMPLETION.as_bytes()]);
+        return Ok(());
     }
     let burst = model.get(1..model.len() - 1) == Some(MODEL_BURST.as_bytes());
     let pieces = if burst { BURST } else { PIECES };
@@ -304,6 +310,7 @@ fn answer(out: &mut Vec<u8>, assignment: &Assignment<'_>) {
     }
     let usage = format!(r#","usage":{{"units":{},"input":1,"output":{pieces}}}"#, pieces + 1);
     complete(out, intent, attempt, &[usage.as_bytes(), b""]);
+    Ok(())
 }
 
 fn complete(out: &mut Vec<u8>, intent: &[u8], attempt: &[u8], rest: &[&[u8]; 2]) {

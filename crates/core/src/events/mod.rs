@@ -330,7 +330,7 @@ impl EventProcessor {
         let durable = open.meta.durable;
         let ended = Effect::Ended { end: end.clone(), durable };
         if durable { turn.durable(ended) } else { turn.now(ended) }
-        turn.durable(Effect::Settled { end, account: open.meta.account });
+        turn.durable(Effect::Settled { end, account: open.meta.account, at: turn.now });
     }
 
     /// Whether the submission joins an intent that is already there.

@@ -1,0 +1,91 @@
+//! What the simulator found, each as small as it gets.
+
+use mtor_types::intent::{Class, Reason, Trust};
+use mtor_types::{AccountId, Attempt, Price};
+
+use super::*;
+use crate::effect::When;
+
+const INTENT: IntentId = IntentId([1; 16]);
+
+fn meta() -> IntentMeta {
+    IntentMeta {
+        id: INTENT,
+        account: AccountId([2; 32]),
+        name: "echo".into(),
+        model: None,
+        trust: Trust::Any,
+        class: Class::Interactive,
+        durable: false,
+        restart: false,
+        edge: NodeId(0),
+        edge_epoch: 1,
+        ceiling: Amount::from_u64(1),
+        price_max: Price { amount: Amount::from_u64(1), per: 1 },
+        units_max: 1,
+        bytes: 10,
+        remaining_ms: 10_000,
+        idempotency: None,
+        salt: [0; 16],
+    }
+}
+
+fn request(why: Why) -> EndRequest {
+    let attempt = Some(Attempt(1));
+    EndRequest { intent: INTENT, attempt, why, usage: Usage::default(), delivered: true }
+}
+
+/// An Event Processor with one admitted intent, and a turn with nothing in it.
+fn admitted() -> (EventProcessor, Turn) {
+    let mut events = EventProcessor::restore(NodeId(0), OpenDurables::default());
+    let mut turn = Turn { now: Time(1_000), epoch: 1, ..Turn::default() };
+    events.submit(&mut turn, Box::new(meta()), None).unwrap();
+    let (asset, hold) = (Asset::Grant, Amount::from_u64(1));
+    let taken = Message::Taken { intent: INTENT, asset, hold, position: 0, wait_ms: 0 };
+    events.receive(&mut turn, taken);
+    let turn = Turn { now: turn.now, epoch: 1, ..Turn::default() };
+    (events, turn)
+}
+
+/// A repeated `Resume` can cross the resolution and be queued again by the router; when that second
+/// run asks for its end, only a word from here can stop it.
+#[test]
+fn whoever_works_on_what_is_not_open_is_told_to_stop() {
+    let mut events = EventProcessor::restore(NodeId(0), OpenDurables::default());
+    let mut turn = Turn::default();
+    events.end(&mut turn, request(Why::Completed(Reason::Done))).unwrap();
+    let sent = turn.messages.pop_front().unwrap();
+    assert_eq!(sent.to, Service::Router);
+    let Message::End(EndRequest { intent: INTENT, why, attempt, .. }) = sent.message else {
+        panic!("{sent:?}");
+    };
+    assert_eq!((why, attempt), (Why::PayloadGone, None), "whatever attempt runs by now");
+    assert!(turn.facts.is_empty() && turn.effects.is_empty());
+}
+
+/// The router had lost the attempt that completed and gave the intent to another worker, which
+/// hangs: nobody would end it but the hold's own expiry.
+#[test]
+fn a_completion_that_nobody_took_does_not_outlive_the_deadline() {
+    let (mut events, mut turn) = admitted();
+    events.end(&mut turn, request(Why::Completed(Reason::Done))).unwrap();
+    turn.now = turn.now.after_ms(10_000);
+    assert!(events.next_timeout().is_some_and(|due| due <= turn.now));
+    events.tick(&mut turn);
+    let stop = (When::Now, Effect::Stop { intent: INTENT, why: Why::Expired });
+    assert_eq!(turn.effects.back(), Some(&stop));
+    events.check_invariants().unwrap();
+}
+
+#[test]
+fn what_is_said_to_be_completed_can_still_be_cancelled() {
+    let (mut events, mut turn) = admitted();
+    events.end(&mut turn, request(Why::Completed(Reason::Done))).unwrap();
+    events.stop(&mut turn, INTENT, Why::Cancelled).unwrap();
+    let stop = (When::Now, Effect::Stop { intent: INTENT, why: Why::Cancelled });
+    assert_eq!(turn.effects.pop_front(), Some(stop));
+    // But not one that is being stopped already.
+    events.end(&mut turn, request(Why::Cancelled)).unwrap();
+    events.stop(&mut turn, INTENT, Why::Expired).unwrap();
+    assert!(turn.effects.is_empty());
+}

@@ -47,9 +47,8 @@ impl Edge {
 
     fn issue(&self, batch: u64, settlements: &[Settlement]) -> Vec<Receipt> {
         let realm = self.identity.realm();
-        let at = self.now();
-        let statements = settlements.iter().map(|settlement| {
-            Statement::new(realm, settlement.account, &settlement.end, at)
+        let statements = settlements.iter().map(|settled| {
+            Statement::new(realm, settled.account, &settled.end, settled.at)
         });
         let issued = issue(self.identity.signing_key(), realm, batch, statements.collect());
         issued.unwrap_or_else(|error| {

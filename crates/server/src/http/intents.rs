@@ -297,7 +297,12 @@ async fn visible(
 fn check_kind(headers: &HeaderMap) -> Result<(), ApiError> {
     let Some(kind) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
     let kind = kind.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    let known = ["application/json", "application/cloudevents+json"];
+    // The last is what curl says of any `-d` when it is told nothing.
+    let known = [
+        "application/json",
+        "application/cloudevents+json",
+        "application/x-www-form-urlencoded",
+    ];
     if known.iter().any(|known| kind.eq_ignore_ascii_case(known)) {
         return Ok(());
     }

@@ -48,6 +48,8 @@ pub trait Sink: Send + Sync + 'static {
 pub struct Settlement {
     pub end: mtor_types::intent::End,
     pub account: mtor_types::AccountId,
+    /// The batch's time.
+    pub at: mtor_types::Time,
 }
 
 /// How the store is.

@@ -274,8 +274,8 @@ impl NodeThread {
             }
             settling = batch;
             match waiting {
-                Waiting::Effect(Effect::Settled { end, account }) => {
-                    settlements.push(Settlement { end, account });
+                Waiting::Effect(Effect::Settled { end, account, at }) => {
+                    settlements.push(Settlement { end, account, at });
                 }
                 Waiting::Effect(effect) => self.sink.carry(effect, &mut self.follow),
                 Waiting::Answer(answer) => {

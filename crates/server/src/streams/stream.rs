@@ -230,8 +230,11 @@ impl IntentStream {
     pub fn accepted(&self, asset: Asset, hold: Amount, position: u64, wait_ms: u64) {
         let mut state = self.state();
         if state.phase == Phase::Running {
-            state.slots.push(Slot::Here(Entry::Accepted { asset, hold }));
-            state.slots.push(Slot::Here(Entry::Queued { position, wait_ms }));
+            // A free slot may have begun already: its effect leaves before that of admission. No
+            // client knows the intent before this, so nobody has read past the front.
+            let first = [Entry::Accepted { asset, hold }, Entry::Queued { position, wait_ms }];
+            state.slots.splice(0..0, first.map(Slot::Here));
+            state.spilled_to += 2;
             self.tell(state);
         }
     }
