@@ -94,11 +94,14 @@ impl Failure {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let remedy = error.remedy();
-        let failure = match &error {
-            ClientError::Address { .. } => Self::usage(chain(&error)),
-            ClientError::Key => Self::configuration(chain(&error)),
-            _ => Self::failed(chain(&error)),
+        let exit = if matches!(error, ClientError::Address { .. }) {
+            Exit::Usage
+        } else if matches!(error, ClientError::Key) {
+            Exit::Configuration
+        } else {
+            Exit::Failed
         };
+        let failure = Self { exit, ..Self::caused(&error) };
         let ClientError::Refused { code, retry_after_ms, .. } = error else {
             return Self { remedy, ..failure };
         };

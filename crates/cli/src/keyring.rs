@@ -154,9 +154,9 @@ impl ReadError {
 }
 
 fn read_private(path: &Path, bytes_max: u64) -> Result<String, ReadError> {
-    let file = File::open(path).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => ReadError::Missing,
-        _ => ReadError::Io(error),
+    let file = File::open(path).map_err(|error| {
+        let is_missing = error.kind() == ErrorKind::NotFound;
+        if is_missing { ReadError::Missing } else { ReadError::Io(error) }
     })?;
     let metadata = file.metadata().map_err(ReadError::Io)?;
     // A pipe, as a shell's `<(…)` gives it, belongs to its reader alone.

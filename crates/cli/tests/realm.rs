@@ -10,7 +10,11 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 fn submit(place: &Place, realm: &Realm, more: &[&str]) -> Done {
-    let mut arguments = vec!["--json", "submit", "echo", "--realm", &realm.url];
+    submit_at(place, &realm.url, more)
+}
+
+fn submit_at(place: &Place, url: &str, more: &[&str]) -> Done {
+    let mut arguments = vec!["--json", "submit", "echo", "--realm", url];
     arguments.extend(more);
     place.run(&arguments)
 }
@@ -106,9 +110,9 @@ fn sixty_four_at_once_are_all_served_and_the_sums_hold() {
     let place = Place::new();
     let realm = Realm::serving(&place);
     std::thread::scope(|scope| {
-        let (place, realm) = (&place, &realm);
+        let (place, url) = (&place, realm.url.as_str());
         let racers: Vec<_> = (0..64)
-            .map(|n| scope.spawn(move || submit(place, realm, &["--data", &n.to_string()]).good()))
+            .map(|n| scope.spawn(move || submit_at(place, url, &["--data", &n.to_string()]).good()))
             .collect();
         for (n, racer) in racers.into_iter().enumerate() {
             assert_eq!(racer.join().unwrap().event("completed")["result"], n);

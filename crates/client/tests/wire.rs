@@ -104,10 +104,8 @@ async fn follow(client: &Client, intent: &Intent) -> Result<Vec<String>, ClientE
     let mut stream = client.submit_streaming(intent).unwrap();
     let mut seen = Vec::new();
     while let Some(event) = stream.next().await? {
-        seen.push(match event.kind {
-            EventKind::Chunk(chunk) => chunk.piece.get().to_owned(),
-            _ => event.name,
-        });
+        let piece = if let EventKind::Chunk(chunk) = &event.kind { Some(chunk) } else { None };
+        seen.push(piece.map_or(event.name, |chunk| chunk.piece.get().to_owned()));
     }
     Ok(seen)
 }

@@ -160,6 +160,9 @@ impl Realm {
         for (key, account) in opened.node.accountant().keys() {
             edge.keys.add(key, account);
         }
+        for view in opened.node.registry().workers(None, usize::MAX) {
+            edge.names.set(view.worker, &view.enrolled.name);
+        }
         let sink = Arc::new(Carrier(Arc::clone(&edge)));
         let follow = follow(opened.tables);
         let started = shell::start(opened.node, opened.log, clock, sink, follow, |handle| {

@@ -102,6 +102,8 @@ struct Agent {
     reports: mpsc::Receiver<Report>,
     report_to: mpsc::Sender<Report>,
     updates: mpsc::Receiver<OfferUpdate>,
+    /// Not every executor has said what it can do, and the realm was not dialled yet.
+    gathering: bool,
     drain_grace: Duration,
     drain_until: Option<Instant>,
     status: Option<StatusSink>,
@@ -131,8 +133,11 @@ impl Agent {
             executors.push(executor);
         }
         let dialer = Arc::new(dialer);
-        let agent = Self {
-            link: Link::dial(Arc::clone(&dialer)),
+        let mut agent = Self {
+            // The first offer is to be a full one: dialled when every executor has said what it
+            // can do, and at the latest after this.
+            link: Link::wait(Duration::from_millis(limits::FIRST_OFFER_MS)),
+            gathering: true,
             identity,
             dialer,
             leases: Leases::default(),
@@ -146,7 +151,15 @@ impl Agent {
             status: options.status,
         };
         agent.tell(|| Status::Ready { worker: agent.identity.worker() });
+        agent.dial_when_full();
         Ok(agent)
+    }
+
+    fn dial_when_full(&mut self) {
+        if self.gathering && self.offers.is_full() {
+            self.gathering = false;
+            self.link.redial(Arc::clone(&self.dialer));
+        }
     }
 
     fn tell(&self, status: impl FnOnce() -> Status) {
@@ -219,7 +232,10 @@ impl Agent {
         match event {
             LinkEvent::Dialled(dialled) => self.on_dialled(*dialled),
             LinkEvent::Failed(error) => return self.on_lost(error.reason, error.refused),
-            LinkEvent::RetryNow => self.link.redial(Arc::clone(&self.dialer)),
+            LinkEvent::RetryNow => {
+                self.gathering = false;
+                self.link.redial(Arc::clone(&self.dialer));
+            }
             LinkEvent::Session(Event::Frames(frames)) => {
                 frames.iter().for_each(|frame| self.on_frame(frame));
             }
@@ -306,6 +322,7 @@ impl Agent {
         if self.offers.set(update.executor, update.offers) {
             self.send_offers();
         }
+        self.dial_when_full();
     }
 
     /// One event of the realm. What is not understood is logged without its content, and skipped.

@@ -94,3 +94,7 @@ pub(crate) const MODELS_BYTES_MAX: usize = 1024 * 1024;
 pub(crate) const BACKEND_MESSAGE_BYTES_MAX: usize = 500;
 /// `openai`: what is read of a backend's error.
 pub(crate) const BACKEND_ERROR_BYTES_MAX: usize = 64 * 1024;
+
+/// The first offer waits this long for executors that have not said what they can do: a model
+/// takes seconds to load.
+pub(crate) const FIRST_OFFER_MS: u64 = 20_000;

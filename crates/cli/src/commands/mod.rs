@@ -234,10 +234,8 @@ fn read_data(argument: &str) -> Result<Box<RawValue>, Failure> {
 fn read_file(path: &Path, named: &str) -> Result<String, Failure> {
     let place = path.display().to_string();
     let mut file = std::fs::File::open(path).map_err(|error| {
-        let why = match error.kind() {
-            ErrorKind::NotFound => "there is no such file".to_owned(),
-            _ => error.to_string(),
-        };
+        let is_missing = error.kind() == ErrorKind::NotFound;
+        let why = if is_missing { "there is no such file".into() } else { error.to_string() };
         Failure::usage(format!("{named}: {place}: {why}"))
     })?;
     read_bounded(&mut file, &format!("{named}: {place}"))

@@ -10,6 +10,7 @@ pub mod carry;
 mod keys;
 mod live;
 mod metrics;
+mod names;
 mod offered;
 mod receipts;
 pub mod render;
@@ -31,6 +32,7 @@ use tokio::sync::{Notify, watch};
 pub use keys::Keys;
 use live::Lives;
 pub use metrics::Metrics;
+pub use names::Names;
 pub use offered::Offered;
 pub use submit::{Submission, Submitted};
 
@@ -54,6 +56,7 @@ pub struct Edge {
     /// What workers offer now.
     pub offered: ArcSwap<Offered>,
     pub keys: Keys,
+    pub names: Names,
     pub sessions: Sessions,
     pub streams: Streams,
     pub metrics: Metrics,
@@ -97,6 +100,7 @@ impl Edge {
             manifests: ArcSwap::from_pointee(parts.manifests),
             offered: ArcSwap::from_pointee(Offered::default()),
             keys: Keys::default(),
+            names: Names::default(),
             sessions: Sessions::default(),
             streams: parts.streams,
             metrics: Metrics::default(),

@@ -20,13 +20,11 @@ impl Edge {
         let mut wanted = false;
         for settlement in &settlements {
             let intent = settlement.end.intent;
-            if let Some(live) = self.lives.remove(intent) {
-                if let Some(assigned) = live.assigned()
-                    && let Some(session) = self.sessions.get(assigned.worker, assigned.session)
-                {
-                    let attempt = assigned.attempt;
-                    session.send(worker::ACKNOWLEDGE, Acknowledge { intent, attempt });
-                }
+            if let Some(assigned) = self.lives.remove(intent).and_then(|live| live.assigned())
+                && let Some(session) = self.sessions.get(assigned.worker, assigned.session)
+            {
+                let attempt = assigned.attempt;
+                session.send(worker::ACKNOWLEDGE, Acknowledge { intent, attempt });
             }
             wanted |= self.streams.get(intent).is_some();
         }

@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use mtor_types::event::EventOut;
 use mtor_types::fact::Asset;
 use mtor_types::intent::{Outcome, Reason, Usage};
-use mtor_types::{Amount, Attempt, Code, IntentId, WorkerId};
+use mtor_types::{Amount, Attempt, Code, IntentId, RealmId, WorkerId};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::Edge;
 use crate::streams::{Ended, Entry, LastEventId};
 
 /// One event, ready to be sent.
@@ -45,13 +46,15 @@ struct Queued {
 struct Started<'a> {
     intent: IntentId,
     attempt: Attempt,
-    worker: Worker,
-    realm: &'a str,
+    worker: Worker<'a>,
+    realm: RealmId,
 }
 
 #[derive(Serialize)]
-struct Worker {
+struct Worker<'a> {
     id: WorkerId,
+    /// As its owner calls it.
+    name: &'a str,
 }
 
 #[derive(Serialize)]
@@ -101,8 +104,8 @@ struct Settled<'a> {
 }
 
 /// Renders one entry. `number` is its place among what this client was sent, the event's id.
-pub fn render(source: &str, intent: IntentId, number: u64, entry: &Entry) -> Option<Rendered> {
-    let to = Envelope { source, intent, number };
+pub fn render(edge: &Edge, intent: IntentId, number: u64, entry: &Entry) -> Option<Rendered> {
+    let to = Envelope { source: &edge.source, intent, number };
     Some(match entry {
         Entry::Accepted { asset, hold } => {
             let hold = Money { asset: *asset, amount: *hold };
@@ -113,8 +116,10 @@ pub fn render(source: &str, intent: IntentId, number: u64, entry: &Entry) -> Opt
             to.event("mtor.intent.queued.v1", &queued)?
         }
         Entry::Started { attempt, worker } => {
-            let (attempt, worker) = (*attempt, Worker { id: *worker });
-            to.event("mtor.intent.started.v1", &Started { intent, attempt, worker, realm: source })?
+            let name = edge.names.of(*worker);
+            let worker = Worker { id: *worker, name: &name };
+            let (attempt, realm) = (*attempt, edge.identity.realm());
+            to.event("mtor.intent.started.v1", &Started { intent, attempt, worker, realm })?
         }
         Entry::Chunk { attempt, seq, piece } => {
             let (attempt, seq, piece) = (*attempt, *seq, raw(piece)?);

@@ -52,7 +52,7 @@ impl Edge {
         }
     }
 
-    pub(crate) async fn worker_completed(
+    pub(crate) fn worker_completed(
         self: &Arc<Self>,
         session: &Session,
         complete: &Complete<'_>,

@@ -186,7 +186,7 @@ impl Client {
         let intent = cursor.stream().id();
         let mut number = 0;
         while let Ok(Some(entry)) = cursor.next().await {
-            if let Some(event) = render(&self.edge.source, intent, number, &entry)
+            if let Some(event) = render(&self.edge, intent, number, &entry)
                 && self.outbound.send(event.json.into()).await.is_err()
             {
                 return;

@@ -38,7 +38,7 @@ pub fn respond(status: StatusCode, edge: Arc<Edge>, cursor: Cursor) -> Response 
         let mut text = String::new();
         let mut entry = Some(first);
         while let Some(current) = entry.take() {
-            if let Some(event) = render(&edge.source, intent, number, &current) {
+            if let Some(event) = render(&edge, intent, number, &current) {
                 push(&mut text, &event);
             }
             number += 1;

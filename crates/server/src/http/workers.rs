@@ -57,7 +57,8 @@ pub async fn enrol(
         return Err(ApiError::invalid_field("name", "1 to 64 bytes without control characters"));
     }
     let token: KeyHash = identity::hash_secret(&token);
-    edge.node().call(Command::Enrol { token, worker, name }).await?;
+    edge.node().call(Command::Enrol { token, worker, name: name.clone() }).await?;
+    edge.names.set(worker, &name);
     let owner = edge
         .node()
         .ask(move |node| node.registry().worker(worker).map(|view| view.enrolled.owner))

@@ -80,7 +80,7 @@ impl Inbound {
             worker::COMPLETE => {
                 let complete: Complete<'_> = event.data()?;
                 self.used.remove(&(complete.intent, complete.attempt));
-                self.edge.worker_completed(&self.session, &complete).await;
+                self.edge.worker_completed(&self.session, &complete);
             }
             worker::FAIL => {
                 let fail: Fail = event.data()?;

@@ -85,12 +85,11 @@ fn append<L: Log>(log: &mut L, group: &[Encoded], shared: &Shared, sink: &dyn Si
         change(shared, sink, state);
         tries += 1;
         let stopping = shared.stopping.load(Ordering::Acquire);
-        if !full || stopping {
-            if tries >= if stopping { STOP_TRIES_MAX } else { TRIES_MAX } {
-                // Nothing after the last synced batch was promised to anybody; the log is the truth.
-                tracing::error!("the store cannot be written; ending to recover from the log");
-                std::process::exit(1);
-            }
+        let tries_max = if stopping { STOP_TRIES_MAX } else { TRIES_MAX };
+        if (!full || stopping) && tries >= tries_max {
+            // Nothing after the last synced batch was promised to anybody; the log is the truth.
+            tracing::error!("the store cannot be written; ending to recover from the log");
+            std::process::exit(1);
         }
         std::thread::sleep(RETRY);
     }

@@ -32,8 +32,10 @@ pub(super) enum LinkEvent {
 }
 
 impl Link {
-    pub(super) fn dial(dialer: Arc<Dialer>) -> Self {
-        Self { state: State::dialling(dialer), backoff: Backoff::default(), up_since: None }
+    /// Dials after `pause`, or at [`Link::redial`].
+    pub(super) fn wait(pause: Duration) -> Self {
+        let state = State::Waiting(Box::pin(sleep(pause)));
+        Self { state, backoff: Backoff::default(), up_since: None }
     }
 
     pub(super) fn redial(&mut self, dialer: Arc<Dialer>) {
