@@ -3,8 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, Path, Query, State};
-use bytes::Bytes;
+use axum::extract::{ConnectInfo, Path, State};
 use http::StatusCode;
 use mtor_core::Command;
 use mtor_core::authorize::{Action, Object};
@@ -15,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Answer;
 use super::auth::Caller;
-use super::json::{self, Page};
+use super::json::{self, Body, Page, Params};
 use crate::api_error::ApiError;
 use crate::edge::Edge;
 use crate::identity;
@@ -49,7 +48,7 @@ pub async fn guest(
     State(edge): State<Arc<Edge>>,
     ConnectInfo(client): ConnectInfo<SocketAddr>,
     caller: Caller,
-    body: Bytes,
+    Body(body): Body,
 ) -> Result<Answer, ApiError> {
     caller.may(Action::OpenGuest, &Object::Realm)?;
     let request: GuestRequest = json::read(&body)?;
@@ -206,7 +205,7 @@ fn direction(direction: mtor_store::read::Direction) -> &'static str {
 pub async fn transfers(
     State(edge): State<Arc<Edge>>,
     caller: Caller,
-    Query(page): Query<PageQuery>,
+    Params(page): Params<PageQuery>,
 ) -> Result<Answer, ApiError> {
     let account = caller.account()?;
     caller.may(Action::ReadTransfers, &Object::Account(account))?;
@@ -237,7 +236,7 @@ pub struct ReceiptQuery {
 pub async fn receipts(
     State(edge): State<Arc<Edge>>,
     caller: Caller,
-    Query(query): Query<ReceiptQuery>,
+    Params(query): Params<ReceiptQuery>,
 ) -> Result<Answer, ApiError> {
     let account = caller.account()?;
     caller.may(Action::ReadReceipts, &Object::Account(account))?;

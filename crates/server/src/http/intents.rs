@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use mtor_core::authorize::{Action, Object};
 use mtor_types::fact::Asset;
@@ -15,7 +14,7 @@ use serde_json::value::RawValue;
 use super::Answer;
 use super::auth::Caller;
 use super::catalogue::PriceRow;
-use super::json::Page;
+use super::json::{Body, Page};
 use super::{BODY_BYTES_MAX, sse};
 use crate::admission::{self, Document, Options, Route};
 use crate::api_error::ApiError;
@@ -43,7 +42,7 @@ pub async fn quote(
     State(edge): State<Arc<Edge>>,
     caller: Caller,
     headers: HeaderMap,
-    body: Bytes,
+    Body(body): Body,
 ) -> Result<Answer, ApiError> {
     let account = caller.account()?;
     caller.may(Action::Quote, &Object::Account(account))?;
@@ -100,7 +99,7 @@ pub async fn submit(
     State(edge): State<Arc<Edge>>,
     caller: Caller,
     headers: HeaderMap,
-    body: Bytes,
+    Body(body): Body,
 ) -> Result<Response, ApiError> {
     let account = caller.account()?;
     caller.may(Action::Submit, &Object::Account(account))?;
@@ -139,7 +138,7 @@ pub async fn batch(
     State(edge): State<Arc<Edge>>,
     caller: Caller,
     headers: HeaderMap,
-    body: Bytes,
+    Body(body): Body,
 ) -> Result<Answer, ApiError> {
     let account = caller.account()?;
     caller.may(Action::Submit, &Object::Account(account))?;

@@ -1,14 +1,56 @@
 //! JSON bodies of the realm's own documents: bounded, strict, and refused by field.
 
+use std::time::Duration;
+
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use bytes::Bytes;
+use http::request::Parts;
+use mtor_types::Code;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use super::BODY_BYTES_MAX;
 
 use crate::admission::json;
 use crate::api_error::ApiError;
 
 /// A small document of our own.
 pub const SMALL_BYTES_MAX: u64 = 64 * 1024;
+
+/// For a request's body to arrive.
+const BODY_PATIENCE: Duration = Duration::from_secs(60);
+
+/// A request's bytes, refused as everything is refused here.
+pub struct Body(pub Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Body {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let read = tokio::time::timeout(BODY_PATIENCE, Bytes::from_request(request, state));
+        let read = read.await.map_err(|_| {
+            ApiError::new(Code::RequestTimeout, "the body did not arrive within a minute")
+        })?;
+        let limit = u64::try_from(BODY_BYTES_MAX).unwrap_or(u64::MAX);
+        // Anything else is a connection that broke: nobody reads the answer.
+        read.map(Self).map_err(|_| ApiError::too_large("the body", limit))
+    }
+}
+
+/// A request's query, refused by field.
+pub struct Params<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let query = Query::<T>::try_from_uri(&parts.uri);
+        query.map(|Query(params)| Self(params)).map_err(|_| {
+            let expected = "only the parameters of this path, each of its own type";
+            ApiError::invalid_field("query", expected)
+        })
+    }
+}
 
 /// Reads a document whose type refuses unknown fields. Nothing at all reads as `{}`.
 pub fn read<D: DeserializeOwned>(body: &Bytes) -> Result<D, ApiError> {

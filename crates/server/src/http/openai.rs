@@ -7,7 +7,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -19,6 +19,7 @@ use mtor_types::{Code, IntentId};
 
 use super::Answer;
 use super::auth::Caller;
+use super::json::Body;
 use crate::admission::{Options, Route};
 use crate::api_error::{ApiError, OpenAiError};
 use crate::edge::{Edge, Submission};
@@ -31,18 +32,18 @@ const ROUND_BYTES: usize = 64 * 1024;
 pub async fn chat(
     State(edge): State<Arc<Edge>>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Result<Body, ApiError>,
 ) -> Result<Response, OpenAiError> {
-    Ok(run(edge, "chat", &headers, body).await?)
+    Ok(run(edge, "chat", &headers, body?.0).await?)
 }
 
 /// `POST /v1/embeddings`
 pub async fn embeddings(
     State(edge): State<Arc<Edge>>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Result<Body, ApiError>,
 ) -> Result<Response, OpenAiError> {
-    Ok(run(edge, "embed", &headers, body).await?)
+    Ok(run(edge, "embed", &headers, body?.0).await?)
 }
 
 async fn run(
@@ -125,7 +126,7 @@ enum Step {
 async fn streamed(mut attended: Attended, mut cursor: Cursor) -> Result<Response, ApiError> {
     let first = step(&mut attended, &mut cursor, true).await?;
     let state = Some((attended, cursor, Some(first)));
-    let body = Body::from_stream(stream::unfold(state, |state| async move {
+    let body = body::Body::from_stream(stream::unfold(state, |state| async move {
         let (mut attended, mut cursor, ready) = state?;
         let next = match ready {
             Some(first) => first,

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
-use bytes::Bytes;
+use axum::extract::{Path, State};
 use http::StatusCode;
 use mtor_core::authorize::{Action, Object};
 use mtor_core::{Command, Node};
@@ -15,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::Answer;
 use super::accounts::PageQuery;
 use super::auth::Caller;
-use super::json::{self, Page};
+use super::json::{self, Body, Page, Params};
 use crate::api_error::ApiError;
 use crate::edge::Edge;
 
@@ -37,7 +36,7 @@ struct WorkerRow {
 pub async fn workers(
     State(edge): State<Arc<Edge>>,
     caller: Caller,
-    Query(page): Query<PageQuery>,
+    Params(page): Params<PageQuery>,
 ) -> Result<Answer, ApiError> {
     caller.may(Action::ReadRealm, &Object::Realm)?;
     let (limit, after) = (page.limit()?, page.after::<WorkerId>()?);
@@ -76,7 +75,7 @@ struct AccountRow {
 pub async fn accounts(
     State(edge): State<Arc<Edge>>,
     caller: Caller,
-    Query(page): Query<PageQuery>,
+    Params(page): Params<PageQuery>,
 ) -> Result<Answer, ApiError> {
     caller.may(Action::ReadRealm, &Object::Realm)?;
     let (limit, after) = (page.limit()?, page.after::<AccountId>()?);
@@ -112,7 +111,7 @@ struct IntentRow {
 pub async fn intents(
     State(edge): State<Arc<Edge>>,
     caller: Caller,
-    Query(page): Query<PageQuery>,
+    Params(page): Params<PageQuery>,
 ) -> Result<Answer, ApiError> {
     caller.may(Action::ReadRealm, &Object::Realm)?;
     let (limit, after) = (page.limit()?, page.after::<IntentId>()?);
@@ -157,7 +156,7 @@ pub async fn ban_worker(
     State(edge): State<Arc<Edge>>,
     caller: Caller,
     Path(worker): Path<String>,
-    body: Bytes,
+    Body(body): Body,
 ) -> Result<Answer, ApiError> {
     let worker: WorkerId = worker.parse().map_err(|_| ApiError::not_found("a worker of that id"))?;
     caller.may(Action::BanWorker, &Object::Worker(worker))?;
@@ -183,7 +182,7 @@ pub async fn ban_account(
     State(edge): State<Arc<Edge>>,
     caller: Caller,
     Path(account): Path<String>,
-    body: Bytes,
+    Body(body): Body,
 ) -> Result<Answer, ApiError> {
     let account: AccountId =
         account.parse().map_err(|_| ApiError::not_found("an account of that id"))?;

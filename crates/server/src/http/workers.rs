@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::response::Response;
-use bytes::Bytes;
 use http::StatusCode;
 use mtor_core::authorize::{Action, Object};
 use mtor_core::{Command, limits};
@@ -15,7 +14,7 @@ use serde::Serialize;
 
 use super::Answer;
 use super::auth::Caller;
-use super::json;
+use super::json::{self, Body};
 use crate::api_error::ApiError;
 use crate::edge::Edge;
 use crate::{identity, sessions};
@@ -47,7 +46,7 @@ pub async fn issue_token(
 pub async fn enrol(
     State(edge): State<Arc<Edge>>,
     caller: Caller,
-    body: Bytes,
+    Body(body): Body,
 ) -> Result<Answer, ApiError> {
     caller.may(Action::Enrol, &Object::Realm)?;
     let request: Enrol = json::read(&body)?;

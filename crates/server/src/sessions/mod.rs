@@ -116,36 +116,33 @@ impl Session {
 pub async fn serve(mut socket: WebSocket, edge: Arc<Edge>) {
     let opened = match handshake::open(&mut socket, &edge).await {
         Ok(opened) => opened,
-        Err(refusal) => {
-            let reason = Utf8Bytes::from(refusal.to_string());
-            let frame = CloseFrame { code: close_code::POLICY, reason };
-            // It may be gone already.
-            let _ = socket.send(Message::Close(Some(frame))).await;
-            return;
-        }
+        Err(refusal) => return refuse(&mut socket, &refusal.to_string()).await,
     };
     let handshake::Opened { session, frames, offers, leases } = opened;
+    let mut inbound = inbound::Inbound::new(Arc::clone(&session), Arc::clone(&edge));
+    if let Err(error) = inbound.attach(offers, leases).await {
+        edge.sessions.shut(&session);
+        refuse(&mut socket, &error.to_string()).await;
+        return;
+    }
     let (sink, mut stream) = socket.split();
     let writer = tokio::spawn(write(sink, frames));
-    let mut inbound = inbound::Inbound::new(Arc::clone(&session), Arc::clone(&edge));
-    if inbound.attach(offers, leases).await.is_ok() {
-        loop {
-            let frame = tokio::select! {
-                frame = stream.next() => frame,
-                () = session.close.notified() => None,
-                () = edge.stopping() => None,
-            };
-            let Some(Ok(frame)) = frame else { break };
-            match frame {
-                Message::Text(text) => {
-                    if let Err(error) = inbound.take(&text).await {
-                        tracing::warn!(worker = %session.worker, %error, "worker session closed");
-                        break;
-                    }
+    loop {
+        let frame = tokio::select! {
+            frame = stream.next() => frame,
+            () = session.close.notified() => None,
+            () = edge.stopping() => None,
+        };
+        let Some(Ok(frame)) = frame else { break };
+        match frame {
+            Message::Text(text) => {
+                if let Err(error) = inbound.take(&text).await {
+                    tracing::warn!(worker = %session.worker, %error, "worker session closed");
+                    break;
                 }
-                Message::Ping(_) | Message::Pong(_) => inbound.heard(),
-                Message::Binary(_) | Message::Close(_) => break,
             }
+            Message::Ping(_) | Message::Pong(_) => inbound.heard(),
+            Message::Binary(_) | Message::Close(_) => break,
         }
     }
     edge.sessions.shut(&session);
@@ -154,6 +151,15 @@ pub async fn serve(mut socket: WebSocket, edge: Arc<Edge>) {
     drop(inbound);
     // The last sender is gone or soon is; the writer ends by itself, or with the socket.
     writer.abort();
+}
+
+/// Closes a connection that is no session, with the reason.
+async fn refuse(socket: &mut WebSocket, why: &str) {
+    // A close frame has room for 123 bytes.
+    let reason = Utf8Bytes::from(&why[..why.floor_char_boundary(123)]);
+    let frame = CloseFrame { code: close_code::POLICY, reason };
+    // It may be gone already.
+    let _ = socket.send(Message::Close(Some(frame))).await;
 }
 
 /// Writes what is queued, as much as there is in one flush.

@@ -55,7 +55,7 @@ impl Default for StreamLimits {
             streams_max: 200_000,
             memory_each: 256 * 1024,
             bytes_each: 64 * 1024 * 1024,
-            memory_total: 512 * 1024 * 1024,
+            memory_total: 64 * 1024 * 1024,
             disk_total: 8 * 1024 * 1024 * 1024,
             kept_ms: 10 * 60 * 1000,
         }
