@@ -17,7 +17,7 @@ ARGS ?=
 PAGE_SOURCES := $(shell find web -mindepth 1 \( -name node_modules -o -name dist -o -name '.*' \) \
 	-prune -o -print 2>/dev/null)
 
-.PHONY: help run prerequisites page build models test bench clean
+.PHONY: help run prerequisites page build models python test bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -44,6 +44,13 @@ build: page ## build the binary and the small models' program
 models: build ## fetch the small models, once, into .models/ or $MTOR_MODELS
 	@MTOR_MODELS="$${MTOR_MODELS:-$(CURDIR)/.models}" $(MTOR) models pull
 
+.venv/.stamp: scripts/python/requirements.txt
+	python3 -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+python: .venv/.stamp ## the Python clients that tests use, in .venv/
+
 test: ## all that CI runs: style, page, lints, build, tests, documentation, browser
 	@scripts/test.sh
 
@@ -52,4 +59,4 @@ bench: build ## benchmarks beside other systems; results with machine notes go t
 
 clean: ## remove what was built; the fetched models stay
 	cargo clean
-	rm -rf web/dist web/node_modules
+	rm -rf web/dist web/node_modules .venv

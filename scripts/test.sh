@@ -26,6 +26,7 @@ page() {
 
 clippy() { cargo clippy --release --workspace --all-targets --locked -- -D warnings; }
 build() { cargo build --release --workspace --locked; }
+python() { make --no-print-directory python; }
 models() { "$target/release/mtor" models pull; }
 nextest() { cargo nextest run --release --workspace --locked; }
 doctests() { cargo test --release --workspace --doc --locked; }
@@ -39,6 +40,7 @@ stage page vitest page
 stage clippy none clippy
 stage build none build
 stage models none models
+stage python none python
 stage nextest nextest nextest
 stage doctests libtest doctests
 stage browser plain browser

@@ -14,7 +14,7 @@ use mtor_core::command::GrantPolicy;
 use mtor_core::node::{NodeConfig, NodeState, RecoverError};
 use mtor_core::{Command, Node};
 use mtor_store::{
-    BlobStore, DataDir, Encoded, Log, ReadTables, Reader, SqliteLog, StoreError, decode_batch,
+    BlobStore, DataDir, Log, ReadTables, Reader, SqliteLog, StoreError, decode_batch,
 };
 use mtor_types::fact::Asset;
 use mtor_types::{Amount, Code, KeyHash, Time};
@@ -144,12 +144,14 @@ impl Realm {
         let spill = data.join("spill");
         let streams = Streams::new(StreamLimits::default(), &spill)
             .map_err(|source| OpenError::File { path: spill.clone(), source })?;
+        let (projection, on_synced) = shell::follow(opened.tables).map_err(OpenError::Threads)?;
         let edge = Edge::new(Parts {
             manifests: Manifests::load(&data.join("manifests"))?,
             identity,
             streams,
             blobs: Arc::new(blobs),
             reader: Arc::new(opened.reader),
+            projection,
             clock,
             sysop,
             awaits_worker: options.embedded_worker,
@@ -164,8 +166,7 @@ impl Realm {
             edge.names.set(view.worker, &view.enrolled.name);
         }
         let sink = Arc::new(Carrier(Arc::clone(&edge)));
-        let follow = follow(opened.tables);
-        let started = shell::start(opened.node, opened.log, clock, sink, follow, |handle| {
+        let started = shell::start(opened.node, opened.log, clock, sink, on_synced, |handle| {
             edge.connect(handle, epoch, url.clone());
         });
         let shell = started.map_err(OpenError::Threads)?;
@@ -290,15 +291,6 @@ fn open_store(
     let reader = Reader::open(data)?;
     let recorded = node.now();
     Ok(OpenedStore { log, tables, reader, node, recorded })
-}
-
-/// The read tables follow the log on the store's thread; when they cannot, they catch up later.
-fn follow(mut tables: ReadTables) -> shell::OnSynced {
-    Box::new(move |batches: Vec<Encoded>| {
-        if let Err(error) = tables.project(&batches) {
-            tracing::error!(error = &error as &dyn std::error::Error, "read tables lag behind");
-        }
-    })
 }
 
 async fn open_ledger(edge: &Edge) -> Result<(), OpenError> {

@@ -60,11 +60,8 @@ impl World<'_> {
         let Some(node) = process.node.as_mut() else { return Ok(()) };
         let mut answers = Vec::new();
         while let Some(Asked { command, asker, edge_boot }) = process.inbox.pop_front() {
-            let renewal = match &command {
-                Command::Renew { worker, leases, .. } => Some((*worker, leases.clone())),
-                _ => None,
-            };
             let words = self.narrator.is_some().then(|| format!("{command:?}"));
+            let judged = self.oracle.before(&command);
             let result = node.handle(clock, command);
             if let (Some(narrator), Some(words)) = (self.narrator.as_mut(), words) {
                 narrator(
@@ -73,10 +70,8 @@ impl World<'_> {
                 );
             }
             node.check_invariants()?;
-            if let (Some((worker, leases)), Ok(())) = (renewal, &result) {
-                for claim in leases {
-                    self.oracle.renewed(worker, claim.intent, claim.attempt, now);
-                }
+            if let (Some(judged), Ok(())) = (judged, &result) {
+                self.oracle.handled(judged, now);
             }
             if asker != Asker::Nobody {
                 answers.push(Leaving::Answer { edge_boot, asker, result });

@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mtor_core::Effect;
+use mtor_core::{Command, Effect};
 use mtor_core::effect::Assignment;
 use mtor_core::limits;
 use mtor_types::fact::{Batch, Fact, Purse, Transfer, TransferKind};
-use mtor_types::intent::{End, Outcome};
+use mtor_types::intent::{End, EndRequest, Outcome};
+use mtor_types::worker::LeaseClaim;
 use mtor_types::{AccountId, Attempt, Digest, Fence, IntentId, WorkerId};
 
 use crate::edge::News;
@@ -31,6 +32,12 @@ pub(crate) struct Submission {
     /// Refused, joined or ended: nothing more is owed to the client.
     pub(crate) over: bool,
     pub(crate) ended: Option<Outcome>,
+}
+
+/// A command that speaks of leases.
+pub(crate) enum Judged {
+    Renewed(WorkerId, Vec<LeaseClaim>),
+    Stopped(IntentId, Attempt),
 }
 
 #[derive(Debug, Default)]
@@ -218,18 +225,34 @@ impl Oracle {
         Ok(())
     }
 
-    /// A worker renewed these.
-    pub(crate) fn renewed(
-        &mut self,
-        worker: WorkerId,
-        intent: IntentId,
-        attempt: Attempt,
-        now: u64,
-    ) {
-        if let Some((holder, at)) = self.leases.get_mut(&(intent, attempt))
-            && *holder == worker
-        {
-            *at = now;
+    /// What a command that is about to be handled does to leases, if it is taken.
+    pub(crate) fn before(&self, command: &Command) -> Option<Judged> {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "only these two speak of leases")]
+        match command {
+            Command::Renew { worker, leases, .. } => {
+                Some(Judged::Renewed(*worker, leases.clone()))
+            }
+            Command::End(EndRequest { intent, attempt: Some(attempt), .. }) => {
+                Some(Judged::Stopped(*intent, *attempt))
+            }
+            _ => None,
+        }
+    }
+
+    pub(crate) fn handled(&mut self, judged: Judged, now: u64) {
+        match judged {
+            Judged::Renewed(worker, leases) => {
+                for claim in leases {
+                    if let Some((holder, at)) = self.leases.get_mut(&(claim.intent, claim.attempt))
+                        && *holder == worker
+                    {
+                        *at = now;
+                    }
+                }
+            }
+            Judged::Stopped(intent, attempt) => {
+                self.leases.remove(&(intent, attempt));
+            }
         }
     }
 

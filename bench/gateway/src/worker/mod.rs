@@ -294,19 +294,23 @@ fn answer(
     let pieces = if burst { BURST } else { PIECES };
     for seq in 0..pieces {
         let numbers = format!(",\"seq\":{seq},\"count\":{},\"piece\":", seq + 1);
-        let head = br#"{"specversion":"1.0","id":"1","source":"/bench","type":"mtor.worker.chunk.v1","data":{"intent":""#;
-        frames::text(
-            out,
-            &[
-                head,
-                intent,
-                b"\",\"attempt\":",
-                attempt,
-                numbers.as_bytes(),
-                PIECE.as_bytes(),
-                b"}}",
-            ],
-        );
+        let head: &[u8] = br#"{"specversion":"1.0","id":"1","source":"/bench","type":"mtor.worker.chunk.v1","data":{"intent":""#;
+        let parts = [
+            head,
+            intent,
+            b"\",\"attempt\":",
+            attempt,
+            numbers.as_bytes(),
+            PIECE.as_bytes(),
+            b"}}",
+        ];
+        frames::text(out, &parts);
+        if burst {
+            // As a model would: one write a piece, so that the realm has several to pass on, and a
+            // socket of its that delays small writes is found.
+            realm.write_all(out)?;
+            out.clear();
+        }
     }
     let usage = format!(r#","usage":{{"units":{},"input":1,"output":{pieces}}}"#, pieces + 1);
     complete(out, intent, attempt, &[usage.as_bytes(), b""]);

@@ -1,6 +1,8 @@
 //! What the black-box tests share: a folder, the binary, and a realm that runs.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod http;
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
@@ -116,17 +118,30 @@ pub struct Realm {
 
 impl Realm {
     pub fn start(place: &Place, more: &[&str]) -> Self {
+        Self::start_with(place, more, &[])
+    }
+
+    fn start_with(place: &Place, more: &[&str], environment: &[(&str, &str)]) -> Self {
         let data = place.path().join("data");
         let mut arguments =
             vec!["up", "--json", "--listen", "127.0.0.1:0", "--data", data.to_str().unwrap()];
         arguments.extend(more);
         let mut command = place.command(&arguments);
+        command.envs(environment.iter().copied());
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let events = read_lines(child.stdout.take().unwrap());
         let ready = events.recv_timeout(PATIENCE).expect("the ready line");
         assert_eq!(ready["event"], "ready", "{ready}");
         let url = ready["url"].as_str().unwrap().to_owned();
         Self { child, events, ready, url }
+    }
+
+    /// A realm with the real models in that folder.
+    pub fn with_models(place: &Place, models: &Path) -> Self {
+        let folder = models.to_str().unwrap();
+        let realm = Self::start_with(place, &[], &[("MTOR_MODELS", folder)]);
+        realm.wait_worker("ready");
+        realm
     }
 
     /// A realm whose worker can be used.

@@ -40,7 +40,7 @@ use crate::api_error::ApiError;
 use crate::identity::{self, DOCUMENT_LIFE_MS_MAX, DocumentPlan, Identity};
 use crate::manifests::Manifests;
 use crate::sessions::Sessions;
-use crate::shell::{CallError, Clock, NodeHandle, StoreState};
+use crate::shell::{CallError, Clock, NodeHandle, Projection, StoreState};
 use crate::streams::Streams;
 
 /// Of the realm's token.
@@ -63,6 +63,7 @@ pub struct Edge {
     lives: Lives,
     blobs: Arc<BlobStore>,
     reader: Arc<Reader>,
+    projection: Projection,
     clock: Clock,
     /// Set once the node runs; nothing reaches the edge before.
     node: OnceLock<NodeHandle>,
@@ -84,6 +85,7 @@ pub struct Parts {
     pub streams: Streams,
     pub blobs: Arc<BlobStore>,
     pub reader: Arc<Reader>,
+    pub projection: Projection,
     pub clock: Clock,
     pub sysop: KeyHash,
     pub awaits_worker: bool,
@@ -107,6 +109,7 @@ impl Edge {
             lives: Lives::default(),
             blobs: parts.blobs,
             reader: parts.reader,
+            projection: parts.projection,
             clock: parts.clock,
             node: OnceLock::new(),
             epoch: OnceLock::new(),
@@ -237,11 +240,13 @@ impl Edge {
         balance.await?.ok_or_else(|| ApiError::not_found("this account"))
     }
 
-    /// Asks the read tables, off the runtime's own threads.
+    /// Asks the read tables, off the runtime's own threads. They are brought up to what was synced
+    /// when this was called, so that a client sees its own writes.
     pub async fn read<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Reader) -> Result<T, mtor_store::StoreError> + Send + 'static,
     ) -> Result<T, ApiError> {
+        self.projection.reach(self.node().synced()).await;
         let reader = Arc::clone(&self.reader);
         let answer = tokio::task::spawn_blocking(move || question(&reader)).await;
         answer.map_err(|_| ApiError::internal())?.map_err(|error| {

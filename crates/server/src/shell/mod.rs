@@ -8,6 +8,7 @@
 
 mod clock;
 mod node_thread;
+mod projection;
 mod store_thread;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use tokio::sync::oneshot;
 
 pub use clock::Clock;
 pub use node_thread::{Shell, start};
+pub use projection::{Projection, follow};
 pub use store_thread::OnSynced;
 
 /// Commands that wait for the node.
@@ -168,6 +170,11 @@ impl NodeHandle {
         });
         self.send(Request::Question(question))?;
         answered.await.map_err(|_| CallError::Stopping)
+    }
+
+    /// The last batch that is synced.
+    pub fn synced(&self) -> u64 {
+        self.shared.synced.load(Ordering::Acquire)
     }
 
     pub fn store_state(&self) -> StoreState {

@@ -149,7 +149,8 @@ pub(super) fn find_models_program(environment: &Environment) -> Option<PathBuf> 
     const NAME: &str = "mtor-models";
     let here = std::env::current_exe().ok();
     let beside = here.as_deref().and_then(Path::parent).map(Path::to_owned);
-    let path = environment.path.as_ref().map(|path| std::env::split_paths(path).collect::<Vec<_>>());
+    let path =
+        environment.path.as_ref().map(|path| std::env::split_paths(path).collect::<Vec<_>>());
     let folders = beside.into_iter().chain(path.unwrap_or_default());
     let is_program = |path: &PathBuf| {
         path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()

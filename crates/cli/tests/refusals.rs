@@ -1,0 +1,114 @@
+//! Bad input over HTTP: every refusal has its status, its stable code and its page, names what to
+//! do, and changes nothing.
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
+
+mod common;
+
+use common::http::{Guest, send};
+use common::{Place, Realm};
+
+const EVENTS: &str = "/v1/intents";
+
+#[test]
+fn every_refusal_has_its_code_and_changes_nothing() {
+    let place = Place::new();
+    let realm = Realm::serving(&place);
+    let guest = Guest::new(&realm.url);
+    let deep = format!(r#"{{"intent":"echo","data":{}1{}}}"#, "[".repeat(100), "]".repeat(100));
+    let cases: &[(&str, &str, u16, &str, &str)] = &[
+        ("POST", EVENTS, 400, "MT0001", "{"),
+        ("POST", EVENTS, 400, "MT0001", "\u{0}"),
+        ("POST", EVENTS, 400, "MT0002", r#"{"intent":"echo"}"#),
+        ("POST", EVENTS, 400, "MT0002", r#"{"intent":"echo","data":1,"ceiling":"-1"}"#),
+        ("POST", EVENTS, 400, "MT0002", r#"{"intent":"fft","data":{"dtype":"c64"}}"#),
+        ("POST", EVENTS, 400, "MT0003", r#"{"intent":"echo","data":1,"cieling":"1"}"#),
+        ("POST", EVENTS, 400, "MT0005", &deep),
+        ("POST", EVENTS, 404, "MT0006", r#"{"intent":"dream","data":1}"#),
+        ("POST", EVENTS, 402, "MT0013", r#"{"intent":"echo","data":1,"ceiling":"0"}"#),
+        ("POST", EVENTS, 402, "MT0014", r#"{"intent":"echo","data":1,"ceiling":"1000001"}"#),
+        ("POST", "/v1/chat/completions", 400, "MT0002", r#"{"messages":"hi"}"#),
+        ("POST", "/v1/chat/completions", 404, "MT0007", r#"{"model":"x","messages":[{}]}"#),
+        ("GET", "/v1/intents/not-an-id", 404, "MT0010", ""),
+        ("GET", "/v1/intents/01a2056b-5dfa-74b9-91db-8ba3b66e94f9", 404, "MT0010", ""),
+        ("DELETE", EVENTS, 405, "MT0031", ""),
+        ("GET", "/v1/nowhere", 404, "MT0010", ""),
+        ("GET", "/v1/account/transfers?limit=0", 400, "MT0002", ""),
+        ("GET", "/v1/account/transfers?limt=1", 400, "MT0002", ""),
+        ("GET", "/v1/sysop/health", 403, "MT0009", ""),
+        ("POST", "/v1/workers/enrol", 400, "MT0002", "{}"),
+    ];
+    for (method, path, status, code, body) in cases {
+        let reply = guest.ask(method, path, body);
+        assert_eq!(reply.refusal(), (*status, (*code).to_owned()), "{method} {path} {body}: {reply:?}");
+        let message = reply.json()["error"]["message"].as_str().unwrap().to_owned();
+        assert!(message.len() > 10, "{message}");
+    }
+    assert_eq!(guest.grant(), (1_000_000, 0));
+}
+
+#[test]
+fn what_exists_and_what_it_costs_is_named() {
+    let place = Place::new();
+    let realm = Realm::serving(&place);
+    let guest = Guest::new(&realm.url);
+    let says = |body: &str| {
+        guest.ask("POST", EVENTS, body).json()["error"]["message"].as_str().unwrap().to_owned()
+    };
+    let unknown = says(r#"{"intent":"dream","data":1}"#);
+    assert!(["chat", "echo", "embed", "fft"].iter().all(|name| unknown.contains(name)), "{unknown}");
+    let ceiling = says(r#"{"intent":"echo","data":1,"ceiling":"0"}"#);
+    assert!(ceiling.contains("1 per 1"), "{ceiling}");
+    let balance = says(r#"{"intent":"echo","data":1,"ceiling":"1000001"}"#);
+    assert!(balance.contains("1 base units of grant"), "{balance}");
+}
+
+#[test]
+fn sizes_types_and_keys_are_checked_at_the_door() {
+    let place = Place::new();
+    let realm = Realm::serving(&place);
+    let guest = Guest::new(&realm.url);
+    let large = format!(r#"{{"intent":"echo","data":"{}"}}"#, "x".repeat(2 * 1024 * 1024));
+    assert_eq!(guest.ask("POST", EVENTS, &large).refusal(), (413, "MT0004".to_owned()));
+    let kind = [("content-type", "text/csv")];
+    let reply = guest.ask_with("POST", EVENTS, &kind, br#"{"intent":"echo","data":1}"#);
+    assert_eq!(reply.refusal(), (415, "MT0032".to_owned()));
+    for headers in [
+        vec![],
+        vec![("authorization", "Bearer mtor_wrong")],
+        vec![("authorization", "Basic abc")],
+    ] {
+        let reply = send(&realm.url, "GET", "/v1/account", &headers, b"");
+        assert_eq!(reply.refusal(), (401, "MT0008".to_owned()), "{headers:?}");
+    }
+    let reply = guest.ask_with("POST", EVENTS, &[], b"\xff\xfe");
+    assert_eq!(reply.refusal(), (400, "MT0001".to_owned()));
+}
+
+#[test]
+fn an_account_sees_only_its_own() {
+    let place = Place::new();
+    let realm = Realm::serving(&place);
+    let (one, other) = (Guest::new(&realm.url), Guest::new(&realm.url));
+    let submitted = one.ask("POST", EVENTS, r#"{"intent":"echo","data":"mine"}"#).json();
+    let path = format!("/v1/intents/{}", submitted["intent"].as_str().unwrap());
+    for (method, path) in
+        [("GET", path.clone()), ("DELETE", path.clone()), ("GET", format!("{path}/events"))]
+    {
+        let refusal = other.ask(method, &path, "").refusal();
+        assert_eq!(refusal, (404, "MT0010".to_owned()), "{method} {path}");
+    }
+    let transfers = other.ask("GET", "/v1/account/transfers", "").json();
+    assert_eq!(transfers["items"].as_array().unwrap().len(), 1, "only its grant: {transfers}");
+}
+
+#[test]
+fn the_secret_of_the_sysop_opens_what_nothing_else_does() {
+    let place = Place::new();
+    let realm = Realm::serving(&place);
+    let secret = realm.ready["sysop_secret"].as_str().unwrap();
+    let bearer = format!("Bearer {secret}");
+    let reply = send(&realm.url, "GET", "/v1/sysop/health", &[("authorization", &bearer)], b"");
+    assert_eq!((reply.status, &reply.json()["store"]), (200, &"good".into()), "{reply:?}");
+    let reply = send(&realm.url, "GET", "/v1/sysop/health", &[], b"");
+    assert_eq!(reply.refusal(), (401, "MT0008".to_owned()));
+}
