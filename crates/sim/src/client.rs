@@ -4,7 +4,7 @@ use mtor_types::intent::{Class, Idempotency, IntentMeta, Trust};
 use mtor_types::{AccountId, Amount, Digest, IntentId, NodeId, Price};
 
 use crate::rng::Rng;
-use crate::scenario::{DEADLINE_MS, STORM_MS, Scenario};
+use crate::scenario::{DEADLINE_MS, Scenario};
 
 /// One client's wish. It may take several submissions.
 #[derive(Clone, Debug)]
@@ -70,11 +70,11 @@ pub(crate) fn plans(scenario: &Scenario, seed: u64) -> Vec<Plan> {
         let mut plan = if scenario.steady {
             Plan { at: 100, account: number.checked_rem(accounts).unwrap_or_default(), ..steady() }
         } else {
-            draw(&mut rng, accounts)
+            draw(&mut rng, accounts, scenario.storm_ms)
         };
         // Racing submissions on a small balance.
         if rng.per_cent(8) && !scenario.steady {
-            burst = rng.between(500, STORM_MS);
+            burst = rng.between(500, scenario.storm_ms);
         }
         if burst > 0 && rng.per_cent(30) {
             (plan.at, plan.account) = (burst, 0);
@@ -122,14 +122,14 @@ fn steady() -> Plan {
     }
 }
 
-fn draw(rng: &mut Rng, accounts: usize) -> Plan {
+fn draw(rng: &mut Rng, accounts: usize, storm_ms: u64) -> Plan {
     let deadline_ms = match rng.between(0, 9) {
         0 => rng.between(0, 300),
         1..=3 => rng.between(300, 5_000),
         _ => rng.between(5_000, DEADLINE_MS),
     };
     Plan {
-        at: rng.between(200, STORM_MS),
+        at: rng.between(200, storm_ms),
         account: rng.index(accounts),
         durable: rng.per_cent(50),
         restart: rng.per_cent(30),

@@ -89,10 +89,13 @@ fn play(mut world: World<'_>, seed: u64) -> Result<Report, Violation> {
 
 /// What plays that run again.
 pub fn replay_command(scenario: &Scenario, seed: u64) -> String {
+    let Scenario { topology, accounts, workers, intents, faults, storm_ms, fault_ms, steady } =
+        *scenario;
+    let steady = if steady { " --steady" } else { "" };
     format!(
-        "mtor sim --topology {} --faults {} --seed {seed}",
-        scenario.topology.name(),
-        scenario.faults
+        "mtor sim --topology {} --accounts {accounts} --workers {workers} --intents {intents} \
+         --faults {faults} --storm-ms {storm_ms} --fault-ms {fault_ms}{steady} --seed {seed}",
+        topology.name()
     )
 }
 

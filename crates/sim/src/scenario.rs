@@ -10,8 +10,6 @@ use crate::rng::Rng;
 
 /// Virtual time at which a run begins: 2026-01-01, so that days and wall clocks look real.
 pub(crate) const START_MS: u64 = 1_767_225_600_000;
-/// Faults and new work happen within this long.
-pub(crate) const STORM_MS: u64 = 30_000;
 /// After the storm everything must have ended within this long: the longest deadline, a lease, the
 /// hold's grace, and room.
 pub(crate) const CALM_MS: u64 = 120_000;
@@ -90,6 +88,10 @@ pub struct Scenario {
     pub intents: u32,
     /// Only this many of the seed's faults happen; fewer shrink a failure.
     pub faults: u32,
+    /// Faults and new work happen within this long; then all is mended.
+    pub storm_ms: u64,
+    /// The longest a fault lasts: most are shorter.
+    pub fault_ms: u64,
     /// Everybody is well behaved, and all work comes at once: to measure fairness.
     pub steady: bool,
 }
@@ -97,7 +99,9 @@ pub struct Scenario {
 impl Scenario {
     /// Everything that can go wrong.
     pub const fn stormy(topology: Topology) -> Self {
-        Self { topology, accounts: 5, workers: 4, intents: 70, faults: 14, steady: false }
+        let (storm_ms, fault_ms, steady) = (30_000, 12_000, false);
+        let (accounts, workers, intents, faults) = (5, 4, 70, 14);
+        Self { topology, accounts, workers, intents, faults, storm_ms, fault_ms, steady }
     }
 
     /// Bad workers and impatient clients, but nothing breaks.
@@ -105,9 +109,17 @@ impl Scenario {
         Self { faults: 0, ..Self::stormy(topology) }
     }
 
+    /// Faults that outlast every memory, such as the accountant's of how an intent ended.
+    pub const fn long(topology: Topology) -> Self {
+        let (storm_ms, fault_ms) = (200_000, 100_000);
+        Self { storm_ms, fault_ms, intents: 150, ..Self::stormy(topology) }
+    }
+
     /// Backlogged accounts and steady workers.
     pub const fn steady(topology: Topology) -> Self {
-        Self { topology, accounts: 4, workers: 3, intents: 200, faults: 0, steady: true }
+        let (accounts, workers, intents, faults) = (4, 3, 200, 0);
+        let steady = true;
+        Self { accounts, workers, intents, faults, steady, ..Self::stormy(topology) }
     }
 }
 
@@ -174,10 +186,10 @@ pub(crate) enum Fault {
 /// The faults of a seed, in order of time.
 pub(crate) fn faults(scenario: &Scenario, seed: u64) -> Vec<(u64, Fault)> {
     // Long waits are rare but real: they outlast memories such as the accountant's of ends.
-    fn long(rng: &mut Rng) -> u64 {
-        let most = if rng.per_cent(10) { 12_000 } else { 3_000 };
+    let long = |rng: &mut Rng| {
+        let most = if rng.per_cent(15) { scenario.fault_ms } else { 3_000 };
         rng.between(50, most)
-    }
+    };
     let mut faults = Vec::new();
     for number in 0..scenario.faults {
         // A stream of its own each, so that leaving one out does not change the others.
@@ -189,7 +201,7 @@ pub(crate) fn faults(scenario: &Scenario, seed: u64) -> Vec<(u64, Fault)> {
             u16::try_from(rng.between(0, 99)).unwrap_or_default() % scenario.topology.nodes(),
         );
         let worker = rng.index(usize::try_from(scenario.workers).unwrap_or(usize::MAX));
-        let at = rng.between(500, STORM_MS);
+        let at = rng.between(500, scenario.storm_ms);
         let for_ms = long(&mut rng);
         let fault = match rng.between(0, 13) {
             0 | 1 => Fault::Crash { node, down_ms: for_ms },

@@ -17,7 +17,7 @@ use crate::oracle::Oracle;
 use crate::process::{Asked, Process};
 use crate::rng::{Rng, Streams, Trace};
 use crate::scenario::{
-    self, CALM_MS, CHECK_MS, HEALED_MS, QUIET_MS, START_MS, STEPS_MAX, STORM_MS, Scenario,
+    self, CALM_MS, CHECK_MS, HEALED_MS, QUIET_MS, START_MS, STEPS_MAX, Scenario,
 };
 use crate::worker::Worker;
 
@@ -172,7 +172,7 @@ impl<'a> World<'a> {
         for (at, fault) in scenario::faults(&self.scenario, seed) {
             self.plan(at, Event::Fault(fault));
         }
-        self.plan(STORM_MS, Event::Calm);
+        self.plan(self.scenario.storm_ms, Event::Calm);
         self.plan(CHECK_MS, Event::Check);
         Ok(())
     }
@@ -280,7 +280,7 @@ impl<'a> World<'a> {
 
     /// Whether the realm has come to rest, and whether it should have by now.
     fn check(&mut self) -> Result<(), String> {
-        let since_calm = self.now.saturating_sub(START_MS.saturating_add(STORM_MS));
+        let since_calm = self.now.saturating_sub(START_MS.saturating_add(self.scenario.storm_ms));
         if since_calm > HEALED_MS
             && let Some(intent) = self.oracle.backstops.first()
         {

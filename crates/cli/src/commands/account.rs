@@ -42,6 +42,8 @@ enum Action {
         #[arg(long, value_name = "SEQUENCE")]
         after: Option<u64>,
     },
+    /// A token for a worker that earns for this account; it is shown once
+    WorkerToken,
 }
 
 pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure> {
@@ -57,6 +59,7 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
                 Ok(())
             }
             Action::Keys { .. } => keys(&realm.required(context)?, context).await,
+            Action::WorkerToken => worker_token(&realm.required(context)?, context).await,
             Action::Transfers { limit, after } => {
                 transfers(&realm.required(context)?, limit, after, context).await
             }
@@ -76,7 +79,7 @@ async fn show(client: &Client, context: &Context) -> Result<(), Failure> {
     context.out.object(&account);
     context.out.words(format_args!("account {} at {}", account.account, client.address()));
     for row in &account.assets {
-        let (asset, balance, held) = (row.asset, row.balance, row.held);
+        let (asset, balance, held) = (row.asset.symbol(), row.balance, row.held);
         context.out.words(format_args!("{asset:>8}  {balance} base units, {held} held"));
     }
     Ok(())
@@ -92,6 +95,17 @@ async fn keys(client: &Client, context: &Context) -> Result<(), Failure> {
 async fn add_key(client: &Client, context: &Context) -> Result<(), Failure> {
     let new = client.add_key().await?;
     context.out.show(&new, format_args!("{}\n(shown once; its hash is {})", new.api_key, new.key));
+    Ok(())
+}
+
+async fn worker_token(client: &Client, context: &Context) -> Result<(), Failure> {
+    let token = client.worker_token().await?;
+    let words = format!(
+        "{}\n(shown once, for one worker: mtor worker --realm {} --token-file FILE)",
+        token.token,
+        client.address()
+    );
+    context.out.show(&token, words);
     Ok(())
 }
 
@@ -120,7 +134,8 @@ async fn transfers(
 }
 
 fn words(row: &Transfer) -> String {
-    let Transfer { sequence, kind, direction, amount, asset, .. } = row;
+    let Transfer { sequence, kind, direction, amount, .. } = row;
+    let (amount, asset) = (amount.to_string(), row.asset.symbol());
     // Its one text form is JSON's.
     let kind = serde_json::to_value(kind).unwrap_or_default();
     let kind = kind.as_str().unwrap_or_default();

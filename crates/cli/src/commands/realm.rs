@@ -13,7 +13,7 @@ const DEFAULT_REALM: &str = "http://127.0.0.1:9000";
 #[derive(Args)]
 pub(crate) struct RealmArgument {
     /// The realm's address; MTOR_REALM if it is not given, else http://127.0.0.1:9000
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", global = true)]
     realm: Option<String>,
 }
 

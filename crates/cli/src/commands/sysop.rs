@@ -18,7 +18,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     realm: RealmArgument,
     /// A file with the sysop's secret, mode 0600; else it is taken from MTOR_SYSOP_SECRET
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     secret_file: Option<PathBuf>,
     #[command(subcommand)]
     action: Action,

@@ -178,7 +178,7 @@ fn failure(error: WorkerError) -> Failure {
                 .with_remedy("name another folder with --data DIR, or repair this one")
         }
         WorkerError::Enrol { .. } => failure.with_remedy(
-            "get a new token: `mtor sysop worker-token`, or POST /v1/workers/tokens with your key",
+            "get a new token: `mtor account worker-token`, or the sysop's `mtor sysop worker-token`",
         ),
         WorkerError::Randomness(_) | WorkerError::Tls(_) => failure,
     }

@@ -99,7 +99,7 @@ impl Router {
         {
             turn.now(Effect::Restarted { intent, attempt });
         }
-        self.put_back(turn, intent);
+        self.put_back(turn, intent, PutBack::Retry);
     }
 
     /// Whether any worker could serve it that has not failed it yet.
@@ -110,8 +110,8 @@ impl Router {
         serving.any(|(worker, _, slots)| slots > 0 && !job.tried.contains(&worker))
     }
 
-    /// Back to the head of its queue: it was admitted once, so no bound refuses it.
-    pub(super) fn put_back(&mut self, turn: &mut Turn, intent: IntentId) {
+    /// Back into its queue: it was admitted once, so no bound refuses it.
+    pub(super) fn put_back(&mut self, turn: &mut Turn, intent: IntentId, how: PutBack) {
         let Some(job) = self.jobs.get_mut(&intent) else { return };
         job.place = Place::Queued;
         if let Some(at) = job.timer.take() {
@@ -119,8 +119,12 @@ impl Router {
         }
         let Some(job) = self.jobs.get(&intent) else { return };
         let (item, pool) = (self.item(job), job.pool);
-        if self.queue.requeue(item).is_err() {
-            // Only if it were queued twice, or the flow tree full beyond its bound.
+        let queued = match how {
+            PutBack::Retry => self.queue.requeue(item),
+            PutBack::Restored => self.queue.restore(item),
+        };
+        if queued.is_err() {
+            // Only if it were queued twice.
             let outcome = Outcome::Failed(Code::QueueFull);
             self.resolve(turn, intent, outcome, Usage::default(), None);
             return;
@@ -242,6 +246,15 @@ impl Router {
     fn edge_of(&self, worker: WorkerId) -> NodeId {
         self.workers.get(worker).map(|worker| worker.edge).unwrap_or_default()
     }
+}
+
+/// Where in its queue an intent goes back to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum PutBack {
+    /// To the head: it had its turn, and its worker failed it.
+    Retry,
+    /// To the tail: after a restart the others come back in their order too.
+    Restored,
 }
 
 /// What an attempt says of its worker.

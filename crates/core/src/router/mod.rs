@@ -33,7 +33,8 @@ use crate::turn::Turn;
 use estimates::Estimates;
 use job::{Job, Place};
 pub use pools::PoolView;
-use pools::{Pools, PoolKey};
+use ends::PutBack;
+use pools::{PoolKey, Pools};
 use retries::Retries;
 use safe_queue::{Full, Item, ItemId, QueueLimits, SafeQueue};
 use workers::Workers;
@@ -142,7 +143,7 @@ impl Router {
             self.schedule(intent, until);
         } else {
             let item = self.item(&job);
-            let queued = if recovered { self.queue.requeue(item) } else { self.queue.enqueue(item) };
+            let queued = if recovered { self.queue.restore(item) } else { self.queue.enqueue(item) };
             if let Err(full) = queued {
                 return Self::refuse(turn, intent, refusal(full, wait_ms));
             }
@@ -257,7 +258,7 @@ impl Router {
             Place::Adoptable { until } => {
                 let until = *until;
                 if until <= turn.now {
-                    self.put_back(turn, intent);
+                    self.put_back(turn, intent, PutBack::Restored);
                 } else {
                     self.schedule(intent, until);
                 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use mtor_client::Client;
-use mtor_server::realm::{Realm, RealmOptions};
+use mtor_server::{OpenError, Realm, RealmOptions};
 use mtor_types::Code;
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -56,13 +56,7 @@ async fn up(arguments: Arguments, data: PathBuf, context: &Context) -> Result<()
     options.fee_basis_points = arguments.fee_basis_points.unwrap_or(options.fee_basis_points);
     // Before the realm opens: a signal that comes meanwhile stops it in order, too.
     let stop = stop_signal()?;
-    let realm = Realm::open(options).await.map_err(|error| {
-        let failure = Failure::caused(&error);
-        let code = error.code();
-        let wrong = code == Code::BadConfiguration;
-        let failure = if wrong { Failure::configuration(failure.message()) } else { failure };
-        failure.with_code(code.text())
-    })?;
+    let realm = Realm::open(options).await.map_err(|error| refused(&error))?;
     let models = context.environment.models_dir().map(Models::look);
     tell(&realm, &data, models.as_ref(), context);
     let worker = if arguments.no_worker {
@@ -94,6 +88,20 @@ async fn up(arguments: Arguments, data: PathBuf, context: &Context) -> Result<()
     }
     context.out.show(&json!({"event": "stopped"}), "stopped");
     Ok(())
+}
+
+fn refused(error: &OpenError) -> Failure {
+    let (code, failure) = (error.code(), Failure::caused(error));
+    let failure = if code == Code::BadConfiguration {
+        Failure::configuration(failure.message())
+    } else if code == Code::DataDirectoryInUse {
+        failure.with_remedy("stop that realm first, or name another folder with --data DIR")
+    } else if code == Code::AddressInUse {
+        failure.with_remedy("--listen 127.0.0.1:0 takes a free port")
+    } else {
+        failure
+    };
+    failure.with_code(code.text())
 }
 
 /// Says that the realm is there. With `--json` this is the first line.
