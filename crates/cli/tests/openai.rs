@@ -19,8 +19,7 @@ fn the_official_client_needs_no_change() {
     let realm = Realm::with_models(&place, &models);
     let guest = Guest::new(&realm.url);
     let script = root.join("scripts/python/openai_client.py");
-    let output =
-        Command::new(python).arg(script).args([&realm.url, &guest.key]).output().unwrap();
+    let output = Command::new(python).arg(script).args([&realm.url, &guest.key]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.trim() == "ok", "{said}{errors}");

@@ -39,7 +39,11 @@ fn every_refusal_has_its_code_and_changes_nothing() {
     ];
     for (method, path, status, code, body) in cases {
         let reply = guest.ask(method, path, body);
-        assert_eq!(reply.refusal(), (*status, (*code).to_owned()), "{method} {path} {body}: {reply:?}");
+        assert_eq!(
+            reply.refusal(),
+            (*status, (*code).to_owned()),
+            "{method} {path} {body}: {reply:?}"
+        );
         let message = reply.json()["error"]["message"].as_str().unwrap().to_owned();
         assert!(message.len() > 10, "{message}");
     }
@@ -55,7 +59,10 @@ fn what_exists_and_what_it_costs_is_named() {
         guest.ask("POST", EVENTS, body).json()["error"]["message"].as_str().unwrap().to_owned()
     };
     let unknown = says(r#"{"intent":"dream","data":1}"#);
-    assert!(["chat", "echo", "embed", "fft"].iter().all(|name| unknown.contains(name)), "{unknown}");
+    assert!(
+        ["chat", "echo", "embed", "fft"].iter().all(|name| unknown.contains(name)),
+        "{unknown}"
+    );
     let ceiling = says(r#"{"intent":"echo","data":1,"ceiling":"0"}"#);
     assert!(ceiling.contains("1 per 1"), "{ceiling}");
     let balance = says(r#"{"intent":"echo","data":1,"ceiling":"1000001"}"#);
@@ -72,11 +79,9 @@ fn sizes_types_and_keys_are_checked_at_the_door() {
     let kind = [("content-type", "text/csv")];
     let reply = guest.ask_with("POST", EVENTS, &kind, br#"{"intent":"echo","data":1}"#);
     assert_eq!(reply.refusal(), (415, "MT0032".to_owned()));
-    for headers in [
-        vec![],
-        vec![("authorization", "Bearer mtor_wrong")],
-        vec![("authorization", "Basic abc")],
-    ] {
+    for headers in
+        [vec![], vec![("authorization", "Bearer mtor_wrong")], vec![("authorization", "Basic abc")]]
+    {
         let reply = send(&realm.url, "GET", "/v1/account", &headers, b"");
         assert_eq!(reply.refusal(), (401, "MT0008".to_owned()), "{headers:?}");
     }

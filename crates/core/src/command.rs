@@ -2,9 +2,7 @@
 
 use mtor_types::amount::Amount;
 use mtor_types::fact::{AccountKind, Asset, NetworkKey};
-use mtor_types::id::{
-    AccountId, Digest, IntentId, KeyHash, NodeId, RealmId, SessionId, WorkerId,
-};
+use mtor_types::id::{AccountId, Digest, IntentId, KeyHash, NodeId, RealmId, SessionId, WorkerId};
 use mtor_types::intent::{EndRequest, IntentMeta, Why};
 use mtor_types::message::Slots;
 use mtor_types::worker::LeaseClaim;

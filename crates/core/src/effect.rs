@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use mtor_types::Time;
 use mtor_types::amount::{Amount, Price};
 use mtor_types::fact::Asset;
-use mtor_types::Time;
 use mtor_types::id::{AccountId, Attempt, Fence, IntentId, NodeId, SessionId, WorkerId};
 use mtor_types::intent::{End, IntentMeta, Why};
 use mtor_types::rejection::Rejection;
@@ -40,7 +40,13 @@ pub enum Effect {
     /// from the first.
     Adopt(Assignment),
     /// Router: the attempt is void; tell its worker and drop what it still sends.
-    Revoke { edge: NodeId, worker: WorkerId, session: SessionId, intent: IntentId, attempt: Attempt },
+    Revoke {
+        edge: NodeId,
+        worker: WorkerId,
+        session: SessionId,
+        intent: IntentId,
+        attempt: Attempt,
+    },
     /// Router: the attempt's worker is lost. Stop forwarding it and send [`crate::Command::End`]
     /// with `WorkerFailed`: only the edge knows what was delivered.
     Lost { intent: IntentId, attempt: Attempt },

@@ -96,27 +96,10 @@ pub(crate) enum Event {
         command: Box<Command>,
         asker: Asker,
     },
-    /// Node to edge: what it said to a command.
-    Answer {
-        edge_boot: u64,
-        asker: Asker,
-        result: Result<(), Rejection>,
-    },
-    /// Node to edge: an effect.
-    Notice {
-        edge_boot: u64,
-        effect: Box<Effect>,
-    },
-    /// Edge: a payload or a result is sealed and synced.
-    Sealed {
-        edge_boot: u64,
-        intent: IntentId,
-        result: bool,
-    },
-    /// Edge: is the session attached by now?
-    AttachAgain {
-        edge_boot: u64,
-        session: SessionId,
+    /// Something for the edge of that boot.
+    Edge {
+        boot: u64,
+        event: EdgeEvent,
     },
     ToWorker {
         worker: usize,
@@ -155,6 +138,25 @@ pub(crate) enum Event {
     /// All faults are over.
     Calm,
     Check,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum EdgeEvent {
+    /// What a node said to a command.
+    Answer {
+        asker: Asker,
+        result: Result<(), Rejection>,
+    },
+    Effect(Box<Effect>),
+    /// A payload or a result is sealed and synced.
+    Sealed {
+        intent: IntentId,
+        result: bool,
+    },
+    /// Is the session attached by now?
+    AttachAgain {
+        session: SessionId,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -8,7 +8,7 @@ use mtor_types::intent::IntentMeta;
 use mtor_types::message::Service;
 
 use crate::edge::Edge;
-use crate::event::{Asker, Event};
+use crate::event::{Asker, EdgeEvent, Event};
 use crate::process::{Asked, Leaving};
 use crate::scenario::{START_MS, Topology};
 use crate::world::{Line, World, soon};
@@ -264,7 +264,7 @@ impl World<'_> {
     /// An effect or an answer is carried out.
     fn leave(&mut self, id: NodeId, leaving: Leaving) -> Result<(), String> {
         let edge_node = self.place(Service::Events);
-        let (edge_boot, event) = match leaving {
+        let (boot, event) = match leaving {
             Leaving::Effect(Effect::Send { to, number, bytes }) => {
                 for delay in self.network.carry(id, to, &mut self.rng.network) {
                     let bytes = std::sync::Arc::clone(&bytes);
@@ -283,14 +283,14 @@ impl World<'_> {
                 // One from another node may reach an edge of a later boot than it was meant for.
                 let boot = self.edge.as_ref().map(|edge| edge.boot);
                 let Some(edge_boot) = boot else { return Ok(()) };
-                let effect = Box::new(effect);
-                (edge_boot, Event::Notice { edge_boot, effect })
+                (edge_boot, EdgeEvent::Effect(Box::new(effect)))
             }
             Leaving::Answer { edge_boot, asker, result } => {
-                (edge_boot, Event::Answer { edge_boot, asker, result })
+                (edge_boot, EdgeEvent::Answer { asker, result })
             }
         };
-        self.trace.word(edge_boot);
+        self.trace.word(boot);
+        let event = Event::Edge { boot, event };
         if id == edge_node {
             let delay = soon(&mut self.rng.schedule);
             self.plan_in_order(Line::Local, delay, event);

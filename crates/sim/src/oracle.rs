@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mtor_core::{Command, Effect};
 use mtor_core::effect::Assignment;
 use mtor_core::limits;
+use mtor_core::{Command, Effect};
 use mtor_types::fact::{Batch, Fact, Purse, Transfer, TransferKind};
-use mtor_types::intent::{End, EndRequest, Outcome};
+use mtor_types::intent::{End, EndRequest, Idempotency, IntentMeta, Outcome};
 use mtor_types::worker::LeaseClaim;
 use mtor_types::{AccountId, Attempt, Digest, Fence, IntentId, WorkerId};
 
@@ -26,12 +26,12 @@ struct Hold {
 /// How a submission stands with its client.
 #[derive(Clone, Debug)]
 pub(crate) struct Submission {
-    pub(crate) durable: bool,
-    pub(crate) edge_boot: u64,
+    durable: bool,
+    key: Option<Idempotency>,
+    edge_boot: u64,
     pub(crate) admitted: bool,
     /// Refused, joined or ended: nothing more is owed to the client.
     pub(crate) over: bool,
-    pub(crate) ended: Option<Outcome>,
 }
 
 /// A command that speaks of leases.
@@ -62,6 +62,7 @@ pub(crate) struct Oracle {
     serving: BTreeMap<(IntentId, Attempt), (u64, AccountId)>,
     /// The attempt a client reads, and the piece it expects next.
     streams: BTreeMap<IntentId, (Attempt, u64)>,
+    settled: BTreeSet<IntentId>,
 }
 
 impl Oracle {
@@ -229,9 +230,7 @@ impl Oracle {
     pub(crate) fn before(&self, command: &Command) -> Option<Judged> {
         #[expect(clippy::wildcard_enum_match_arm, reason = "only these two speak of leases")]
         match command {
-            Command::Renew { worker, leases, .. } => {
-                Some(Judged::Renewed(*worker, leases.clone()))
-            }
+            Command::Renew { worker, leases, .. } => Some(Judged::Renewed(*worker, leases.clone())),
             Command::End(EndRequest { intent, attempt: Some(attempt), .. }) => {
                 Some(Judged::Stopped(*intent, *attempt))
             }
@@ -268,10 +267,10 @@ impl Oracle {
         }
     }
 
-    pub(crate) fn submitted(&mut self, intent: IntentId, durable: bool, edge_boot: u64) {
-        let submission =
-            Submission { durable, edge_boot, admitted: false, over: false, ended: None };
-        self.submissions.insert(intent, submission);
+    pub(crate) fn submitted(&mut self, meta: &IntentMeta, edge_boot: u64) {
+        let (durable, key) = (meta.durable, meta.idempotency);
+        let submission = Submission { durable, key, edge_boot, admitted: false, over: false };
+        self.submissions.insert(meta.id, submission);
     }
 
     /// Streams begin anew at an edge that restarted.
@@ -295,9 +294,21 @@ impl Oracle {
                 self.streams.remove(intent);
                 return Ok(());
             }
-            News::Settled(_) => return Ok(()),
+            News::Settled(end) => {
+                let twice = !self.settled.insert(end.intent);
+                return if twice {
+                    Err(format!("{} has two receipts", end.intent))
+                } else {
+                    Ok(())
+                };
+            }
         };
         let opened = self.opened.contains(&intent);
+        if let News::Joined { asked, intent } = news
+            && self.key_of(*asked) != self.key_of(*intent)
+        {
+            return Err(format!("{asked} joined {intent}, which another key opened"));
+        }
         let Some(submission) = self.submissions.get_mut(&intent) else {
             return Err(format!("{intent} was never submitted"));
         };
@@ -305,33 +316,32 @@ impl Oracle {
             return Err(format!("{intent} was over before {news:?}"));
         }
         submission.over = last;
-        match news {
+        let end = match news {
             News::Admitted(_) if submission.admitted => {
                 return Err(format!("{intent} was admitted twice"));
             }
             News::Admitted(_) if submission.durable && !opened => {
                 return Err(format!("{intent} was promised before it was synced"));
             }
-            News::Admitted(_) => submission.admitted = true,
-            News::Ended(end) => {
-                submission.ended = Some(end.outcome);
-                let count = self.ends.entry(outcome_name(end.outcome)).or_default();
-                *count = count.saturating_add(1);
+            News::Admitted(_) => {
+                submission.admitted = true;
+                return Ok(());
             }
-            News::Refused { rejection, .. } => {
-                if submission.admitted {
-                    return Err(format!("{intent} was admitted, then refused: {rejection}"));
-                }
-                let count = self.ends.entry("refused").or_default();
-                *count = count.saturating_add(1);
+            News::Refused { rejection, .. } if submission.admitted => {
+                return Err(format!("{intent} was admitted, then refused: {rejection}"));
             }
-            News::Joined { .. } => {
-                let count = self.ends.entry("joined").or_default();
-                *count = count.saturating_add(1);
-            }
-            News::Chunk { .. } | News::Restarted(_) | News::Settled(_) => {}
-        }
+            News::Refused { .. } => "refused",
+            News::Joined { .. } => "joined",
+            News::Ended(end) => outcome_name(end.outcome),
+            News::Chunk { .. } | News::Restarted(_) | News::Settled(_) => return Ok(()),
+        };
+        let count = self.ends.entry(end).or_default();
+        *count = count.saturating_add(1);
         Ok(())
+    }
+
+    fn key_of(&self, intent: IntentId) -> Option<Idempotency> {
+        self.submissions.get(&intent)?.key
     }
 
     /// Pieces come in order, and none of two attempts without a word between.

@@ -5,7 +5,7 @@ use mtor_types::message::Service;
 use mtor_types::{Fence, IntentId, SessionId};
 
 use crate::edge::{Act, Edge, Vault};
-use crate::event::{Event, FromWorker, ToWorker};
+use crate::event::{EdgeEvent, Event, FromWorker, ToWorker};
 use crate::scenario::{ATTACH_REPEAT_MS, CLIENT_RETRY_MS, UNSYNCED_MAX};
 use crate::worker::Step;
 use crate::world::{Line, World, soon};
@@ -53,10 +53,12 @@ impl World<'_> {
             }
             Act::Seal { intent, result } => {
                 let delay = self.rng.schedule.between(1, 20);
-                self.plan(delay, Event::Sealed { edge_boot, intent, result });
+                let event = EdgeEvent::Sealed { intent, result };
+                self.plan(delay, Event::Edge { boot: edge_boot, event });
             }
             Act::AttachAgain { session } => {
-                self.plan(ATTACH_REPEAT_MS, Event::AttachAgain { edge_boot, session });
+                let event = EdgeEvent::AttachAgain { session };
+                self.plan(ATTACH_REPEAT_MS, Event::Edge { boot: edge_boot, event });
             }
             Act::Tell(news) => {
                 self.trace.bytes(format!("{news:?}").as_bytes());
@@ -216,7 +218,7 @@ impl World<'_> {
         let intent = IntentId(self.rng.ids.bytes());
         let meta = plan.meta(intent, account, place, self.rng.ids.bytes());
         plan.submitted.push(intent);
-        self.oracle.submitted(intent, meta.durable, boot);
+        self.oracle.submitted(&meta, boot);
         let (cancel, repeat) = (plan.cancel_after_ms.take(), plan.repeat_after_ms.take());
         if let Some(after) = cancel {
             self.plan(after, Event::Cancel { plan: index });

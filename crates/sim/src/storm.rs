@@ -9,7 +9,7 @@ use crate::scenario::Fault;
 use crate::world::World;
 
 impl World<'_> {
-    pub(crate) fn fault(&mut self, fault: Fault) -> Result<(), String> {
+    pub(crate) fn fault(&mut self, fault: Fault) {
         self.trace.bytes(format!("{fault:?}").as_bytes());
         match fault {
             Fault::Crash { node, down_ms } => self.crash(node, down_ms),
@@ -61,7 +61,6 @@ impl World<'_> {
                 self.plan(for_ms, Event::Heal(Heal::Ban { worker }));
             }
         }
-        Ok(())
     }
 
     /// `gone`: its process ended and forgot everything; else it hangs.
@@ -88,7 +87,7 @@ impl World<'_> {
         self.knock(registry, Command::BanWorker { worker, banned }, Asker::Nobody, 0);
     }
 
-    pub(crate) fn heal(&mut self, heal: Heal) -> Result<(), String> {
+    pub(crate) fn heal(&mut self, heal: Heal) {
         match heal {
             Heal::Disk { node } => {
                 if let Some(process) = self.processes.get_mut(&node) {
@@ -101,7 +100,6 @@ impl World<'_> {
             Heal::Drain { worker } => self.drain(worker, false),
             Heal::Ban { worker } => self.ban(worker, false),
         }
-        Ok(())
     }
 
     fn revive(&mut self, index: usize, life: u64) {

@@ -11,7 +11,7 @@ use mtor_types::{AccountId, Amount, KeyHash, NodeId, RealmId, WorkerId};
 
 use crate::client::{self, Plan};
 use crate::edge::{Edge, Vault};
-use crate::event::{Agenda, Asker, Event};
+use crate::event::{Agenda, Asker, EdgeEvent, Event};
 use crate::network::Network;
 use crate::oracle::Oracle;
 use crate::process::{Asked, Process};
@@ -217,65 +217,54 @@ impl<'a> World<'a> {
 
     fn happen(&mut self, event: Event) -> Result<(), String> {
         match event {
-            Event::Turn { node, boot } => self.turn(node, boot),
+            Event::Turn { node, boot } => return self.turn(node, boot),
             Event::Wake { node, boot } => {
                 if let Some(process) = self.processes.get_mut(&node).filter(|p| p.boot == boot) {
                     process.wake_planned = None;
                 }
-                self.turn(node, boot)
+                return self.turn(node, boot);
             }
-            Event::Synced { node, boot, number } => self.synced(node, boot, number),
-            Event::Restart { node } => self.boot(node),
+            Event::Synced { node, boot, number } => return self.synced(node, boot, number),
+            Event::Restart { node } => return self.boot(node),
             Event::Packet { from, to, number, bytes } => {
                 let bytes = bytes.to_vec();
                 self.knock(to, Command::Deliver { from, number, bytes }, Asker::Nobody, 0);
-                Ok(())
             }
             Event::Acknowledged { by, to, number } => {
                 self.knock(to, Command::Acknowledged { by, number }, Asker::Nobody, 0);
-                Ok(())
             }
             Event::Ask { node, edge_boot, command, asker } => {
                 self.knock(node, *command, asker, edge_boot);
-                Ok(())
             }
-            Event::Answer { edge_boot, asker, result } => {
-                self.at_edge(Some(edge_boot), |edge, _, acts| edge.answer(asker, result, acts))
-            }
-            Event::Notice { edge_boot, effect } => {
-                self.at_edge(Some(edge_boot), |edge, vault, acts| edge.effect(*effect, vault, acts))
-            }
-            Event::Sealed { edge_boot, intent, result } => {
-                self.at_edge(Some(edge_boot), |edge, vault, acts| {
-                    edge.sealed(intent, result, vault, acts);
-                })
-            }
-            Event::AttachAgain { edge_boot, session } => {
-                self.at_edge(Some(edge_boot), |edge, _, acts| edge.attach(session, acts))
-            }
+            Event::Edge { boot, event } => return self.edge_event(boot, event),
             Event::ToWorker { worker, session, message } => {
                 self.worker_hears(worker, session, message);
-                Ok(())
             }
             Event::FromWorker { session, message } => {
-                self.at_edge(None, |edge, _, acts| edge.from_worker(session, message, acts))
+                return self.at_edge(None, |edge, _, acts| {
+                    edge.from_worker(session, message, acts);
+                });
             }
-            Event::Beat { worker, life } => {
-                self.beat(worker, life);
-                Ok(())
-            }
-            Event::Connect { worker, life } => self.connect(worker, life),
-            Event::Work { worker, life, intent, fence } => {
-                self.work(worker, life, intent, fence);
-                Ok(())
-            }
-            Event::Submit { plan } => self.submit(plan),
-            Event::Cancel { plan } => self.cancel(plan),
+            Event::Beat { worker, life } => self.beat(worker, life),
+            Event::Connect { worker, life } => return self.connect(worker, life),
+            Event::Work { worker, life, intent, fence } => self.work(worker, life, intent, fence),
+            Event::Submit { plan } => return self.submit(plan),
+            Event::Cancel { plan } => return self.cancel(plan),
             Event::Fault(fault) => self.fault(fault),
             Event::Heal(heal) => self.heal(heal),
-            Event::Calm => self.calm_down(),
-            Event::Check => self.check(),
+            Event::Calm => return self.calm_down(),
+            Event::Check => return self.check(),
         }
+        Ok(())
+    }
+
+    fn edge_event(&mut self, boot: u64, event: EdgeEvent) -> Result<(), String> {
+        self.at_edge(Some(boot), |edge, vault, acts| match event {
+            EdgeEvent::Answer { asker, result } => edge.answer(asker, result, acts),
+            EdgeEvent::Effect(effect) => edge.effect(*effect, vault, acts),
+            EdgeEvent::Sealed { intent, result } => edge.sealed(intent, result, vault, acts),
+            EdgeEvent::AttachAgain { session } => edge.attach(session, acts),
+        })
     }
 
     /// Whether the realm has come to rest, and whether it should have by now.

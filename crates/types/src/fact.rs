@@ -20,9 +20,7 @@ pub struct Batch {
 }
 
 /// The money of a realm. Names and decimals stand in [`Fact::LedgerOpened`].
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Asset {
     /// Given by the realm: spendable, never withdrawable.
     #[serde(rename = "grant")]
@@ -173,4 +171,3 @@ pub enum Fact {
     /// Worker Registry: tokens past their time, by hash.
     TokensExpired { tokens: Vec<KeyHash> },
 }
-

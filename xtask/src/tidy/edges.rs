@@ -7,7 +7,7 @@ use super::tree::Tree;
 use super::{Error, Finding, Outcome, output};
 
 /// What each crate may depend on, in its product and its build script.
-const ALLOWED: [(&str, &[&str]); 12] = [
+const ALLOWED: [(&str, &[&str]); 13] = [
     ("mtor-types", &[]),
     ("mtor-core", &["mtor-types"]),
     ("mtor-store", &["mtor-types"]),
@@ -33,6 +33,7 @@ const ALLOWED: [(&str, &[&str]); 12] = [
         ],
     ),
     ("xtask", &["mtor-types"]),
+    ("mtor-bench-gateway", &["mtor-types"]),
 ];
 
 pub(super) fn check(tree: &Tree) -> Result<Outcome, Error> {

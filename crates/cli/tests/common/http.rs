@@ -93,13 +93,7 @@ impl Guest {
         self.ask_with(method, path, &[], body.as_bytes())
     }
 
-    pub fn ask_with(
-        &self,
-        method: &str,
-        path: &str,
-        more: &[(&str, &str)],
-        body: &[u8],
-    ) -> Reply {
+    pub fn ask_with(&self, method: &str, path: &str, more: &[(&str, &str)], body: &[u8]) -> Reply {
         let bearer = format!("Bearer {}", self.key);
         let mut headers = vec![("authorization", bearer.as_str())];
         if !more.iter().any(|(name, _)| *name == "content-type") {

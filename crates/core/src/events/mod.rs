@@ -314,7 +314,11 @@ impl EventProcessor {
             if !open.admitted {
                 self.unbind(&open.meta);
                 let effect = Effect::Refused { intent: end.intent, rejection };
-                if open.meta.durable { turn.durable(effect) } else { turn.now(effect) }
+                if open.meta.durable {
+                    turn.durable(effect)
+                } else {
+                    turn.now(effect)
+                }
                 return;
             }
             end.outcome = Outcome::Failed(rejection.code());
@@ -329,7 +333,11 @@ impl EventProcessor {
         }
         let durable = open.meta.durable;
         let ended = Effect::Ended { end: end.clone(), durable };
-        if durable { turn.durable(ended) } else { turn.now(ended) }
+        if durable {
+            turn.durable(ended)
+        } else {
+            turn.now(ended)
+        }
         turn.durable(Effect::Settled { end, account: open.meta.account, at: turn.now });
     }
 

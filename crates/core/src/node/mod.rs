@@ -209,11 +209,11 @@ impl Node {
                 self.accountant.ban_account(turn, account, banned)
             }
             Command::IssueToken { token, owner } => self.registry.issue_token(turn, token, owner),
-            Command::Enrol { token, worker, name } => self.registry.enrol(turn, token, worker, name),
-            Command::RemoveWorker { worker } => self.registry.remove_worker(turn, worker),
-            Command::BanWorker { worker, banned } => {
-                self.registry.ban_worker(turn, worker, banned)
+            Command::Enrol { token, worker, name } => {
+                self.registry.enrol(turn, token, worker, name)
             }
+            Command::RemoveWorker { worker } => self.registry.remove_worker(turn, worker),
+            Command::BanWorker { worker, banned } => self.registry.ban_worker(turn, worker, banned),
             Command::Attach(slots) => self.registry.attach(turn, slots),
             Command::Heard { worker, session } => self.registry.heard(turn, worker, session),
             Command::Renew { worker, session, leases } => {

@@ -70,7 +70,12 @@ impl Node {
 
     /// Takes message `number` of another node if it is the next, and with it what came early;
     /// anything older was taken before and is acknowledged again.
-    pub(super) fn take(&mut self, from: NodeId, number: u64, bytes: &[u8]) -> Result<(), Rejection> {
+    pub(super) fn take(
+        &mut self,
+        from: NodeId,
+        number: u64,
+        bytes: &[u8],
+    ) -> Result<(), Rejection> {
         let expected = self.expected(from);
         if number > expected {
             self.keep_early(from, number, bytes);
@@ -132,9 +137,10 @@ impl Node {
     }
 
     pub(super) fn acknowledged(&mut self, by: NodeId, number: u64) {
-        let news = self.outboxes.get(&by).is_some_and(|outbox| {
-            number > outbox.acknowledged && number <= outbox.last()
-        });
+        let news = self
+            .outboxes
+            .get(&by)
+            .is_some_and(|outbox| number > outbox.acknowledged && number <= outbox.last());
         if news {
             self.record(Fact::MessageAcknowledged { by, number });
         }

@@ -81,14 +81,20 @@ impl Router {
         let meta = std::sync::Arc::clone(&job.meta);
         let remaining_ms = job.deadline.since_ms(turn.now);
         job.place = Place::Running(Lease {
-            worker, session, offer, attempt, fence, price, since, until, charge,
+            worker,
+            session,
+            offer,
+            attempt,
+            fence,
+            price,
+            since,
+            until,
+            charge,
         });
         self.set_busy(worker, offer, |busy| busy.saturating_add(1));
         self.schedule(intent, until);
         let limit = meta.units_max.min(price.buys(meta.ceiling));
-        Some(Assignment {
-            meta, attempt, fence, edge, worker, session, price, limit, remaining_ms,
-        })
+        Some(Assignment { meta, attempt, fence, edge, worker, session, price, limit, remaining_ms })
     }
 
     /// Attempts and fences come from one counter, so neither ever repeats.

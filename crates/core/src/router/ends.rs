@@ -171,9 +171,8 @@ impl Router {
         if self.pools.slots(pool) > 0 {
             return;
         }
-        let queued = self.jobs.values().filter(|job| {
-            job.pool == pool && matches!(job.place, Place::Queued)
-        });
+        let queued =
+            self.jobs.values().filter(|job| job.pool == pool && matches!(job.place, Place::Queued));
         let queued: Vec<IntentId> = queued.map(|job| job.meta.id).collect();
         for intent in queued {
             self.queue.remove(ItemId(intent.0));

@@ -15,7 +15,9 @@ use super::workers::OfferNo;
 pub(super) enum Place {
     Queued,
     /// After a restart: a worker may still run it.
-    Adoptable { until: Time },
+    Adoptable {
+        until: Time,
+    },
     Running(Lease),
     /// Its worker is lost; the edge was asked what it had delivered.
     Lost(ServedBy),

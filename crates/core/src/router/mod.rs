@@ -14,9 +14,9 @@ mod job;
 mod pools;
 mod retries;
 pub mod safe_queue;
-mod workers;
 #[cfg(test)]
 mod tests;
+mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -30,10 +30,10 @@ use mtor_types::{IntentId, Time, id};
 use crate::effect::Effect;
 use crate::limits;
 use crate::turn::Turn;
+use ends::PutBack;
 use estimates::Estimates;
 use job::{Job, Place};
 pub use pools::PoolView;
-use ends::PutBack;
 use pools::{PoolKey, Pools};
 use retries::Retries;
 use safe_queue::{Full, Item, ItemId, QueueLimits, SafeQueue};
@@ -116,15 +116,14 @@ impl Router {
             let position = self.queue.position(ItemId(intent.0)).unwrap_or_default();
             let hold = job.meta.ceiling;
             let asset = job.asset;
-            turn.send(Service::Events, Message::Taken { intent, asset, hold, position, wait_ms: 0 });
+            turn.send(
+                Service::Events,
+                Message::Taken { intent, asset, hold, position, wait_ms: 0 },
+            );
             return;
         }
         let key = PoolKey::of(&meta);
-        let admitted = if recovered {
-            Ok(0)
-        } else {
-            self.admit(&key, &meta)
-        };
+        let admitted = if recovered { Ok(0) } else { self.admit(&key, &meta) };
         let wait_ms = match admitted {
             Ok(wait_ms) => wait_ms,
             Err(rejection) => return Self::refuse(turn, intent, rejection),
@@ -143,7 +142,8 @@ impl Router {
             self.schedule(intent, until);
         } else {
             let item = self.item(&job);
-            let queued = if recovered { self.queue.restore(item) } else { self.queue.enqueue(item) };
+            let queued =
+                if recovered { self.queue.restore(item) } else { self.queue.enqueue(item) };
             if let Err(full) = queued {
                 return Self::refuse(turn, intent, refusal(full, wait_ms));
             }

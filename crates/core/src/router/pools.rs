@@ -139,17 +139,16 @@ impl Pools {
     }
 
     /// Depth and waiting cost of every pool of one (intent, model).
-    pub(super) fn backlog(
-        &self,
-        queue: &SafeQueue,
-        name: &str,
-        model: Option<&str>,
-    ) -> (u64, u64) {
+    pub(super) fn backlog(&self, queue: &SafeQueue, name: &str, model: Option<&str>) -> (u64, u64) {
         let of_kind = self.by_id.iter().filter(|(_, pool)| {
-            pool.key.name == name && (pool.key.model.is_none() || pool.key.model.as_deref() == model)
+            pool.key.name == name
+                && (pool.key.model.is_none() || pool.key.model.as_deref() == model)
         });
         of_kind.fold((0, 0), |(depth, waiting), (id, _)| {
-            (depth.saturating_add(queue.depth(*id)), waiting.saturating_add(queue.waiting_cost(*id)))
+            (
+                depth.saturating_add(queue.depth(*id)),
+                waiting.saturating_add(queue.waiting_cost(*id)),
+            )
         })
     }
 
@@ -304,7 +303,9 @@ impl Router {
     /// Puts a worker into every pool whose demands it meets.
     pub(super) fn join_pools(&mut self, worker: WorkerId) {
         for pool in self.pools.ids() {
-            let Some(key) = self.pools.by_id.get(&pool).map(|pool| pool.key.clone()) else { continue };
+            let Some(key) = self.pools.by_id.get(&pool).map(|pool| pool.key.clone()) else {
+                continue;
+            };
             let Some(known) = self.workers.get(worker) else { return };
             let meets = known.offers.iter().filter(|(_, offer)| known.meets(offer, &key));
             let offers: Vec<OfferNo> = meets.map(|(number, _)| *number).collect();
@@ -350,7 +351,8 @@ impl Router {
 
     fn drop_idle_pools(&mut self) {
         let idle = |(_, pool): &(&PoolId, &Pool)| pool.jobs == 0;
-        let gone: BTreeSet<PoolId> = self.pools.by_id.iter().filter(idle).map(|(id, _)| *id).collect();
+        let gone: BTreeSet<PoolId> =
+            self.pools.by_id.iter().filter(idle).map(|(id, _)| *id).collect();
         for worker in self.workers.ids() {
             let Some(known) = self.workers.get_mut(worker) else { continue };
             let offers: Vec<OfferNo> = known.offers.keys().copied().collect();

@@ -127,14 +127,24 @@ impl Workers {
 
     /// Takes over what a session says. Leases of an earlier session are the caller's to settle.
     pub(super) fn put(&mut self, slots: Slots) -> &mut WorkerSlots {
-        let Slots { worker, session, edge, owner, own, proven, draining, offers, leases: _ } = slots;
+        let Slots { worker, session, edge, owner, own, proven, draining, offers, leases: _ } =
+            slots;
         let number = self.next_number;
         let next_number = &mut self.next_number;
         let known = self.by_id.entry(worker).or_insert_with(|| {
             *next_number = next_number.wrapping_add(1);
             let (offers, leases) = (BTreeMap::new(), BTreeSet::new());
             WorkerSlots {
-                number, session, edge, owner, own, proven, draining, offers, next_offer: 0, leases,
+                number,
+                session,
+                edge,
+                owner,
+                own,
+                proven,
+                draining,
+                offers,
+                next_offer: 0,
+                leases,
             }
         });
         (known.session, known.edge, known.owner) = (session, edge, owner);
@@ -189,7 +199,9 @@ impl Workers {
                         let count = busy.entry(lease.offer).or_default();
                         *count = count.saturating_add(1);
                     }
-                    _ => return Err(format!("worker {id} holds {intent}, which does not run there")),
+                    _ => {
+                        return Err(format!("worker {id} holds {intent}, which does not run there"));
+                    }
                 }
             }
             for (number, offer) in &worker.offers {

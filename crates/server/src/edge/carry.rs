@@ -216,18 +216,21 @@ impl Edge {
         // The bytes were checked to be JSON at admission, and are not parsed again.
         let Ok(text) = std::str::from_utf8(&live.data) else { return };
         let Ok(data) = serde_json::from_str::<&RawValue>(text) else { return };
-        session.send(worker::ASSIGN, Assign {
-            intent: meta.id,
-            attempt: *attempt,
-            name: live.name.clone(),
-            model: meta.model.clone(),
-            stream: live.pieces,
-            limit: Some(*limit),
-            deadline_ms: assignment.remaining_ms,
-            fence: *fence,
-            token: self.identity.lease_token(meta.id, *attempt, *worker, *fence),
-            data,
-        });
+        session.send(
+            worker::ASSIGN,
+            Assign {
+                intent: meta.id,
+                attempt: *attempt,
+                name: live.name.clone(),
+                model: meta.model.clone(),
+                stream: live.pieces,
+                limit: Some(*limit),
+                deadline_ms: assignment.remaining_ms,
+                fence: *fence,
+                token: self.identity.lease_token(meta.id, *attempt, *worker, *fence),
+                data,
+            },
+        );
     }
 
     /// Brings a durable intent back from disk. `None` if its payload cannot be read.

@@ -119,5 +119,4 @@ impl Lives {
     pub(super) fn remove(&self, intent: IntentId) -> Option<Arc<Live>> {
         self.by_intent.pin().remove(&intent).map(Arc::clone)
     }
-
 }

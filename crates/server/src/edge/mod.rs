@@ -18,9 +18,9 @@ mod submit;
 mod workers;
 
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use mtor_core::Command;

@@ -26,10 +26,9 @@ impl Offered {
     }
 
     pub fn wait_ms(&self, intent: &str, model: Option<&str>) -> u64 {
-        let found = self
-            .pools
-            .iter()
-            .find(|pool| pool.intent == intent && (model.is_none() || pool.model.as_deref() == model));
+        let found = self.pools.iter().find(|pool| {
+            pool.intent == intent && (model.is_none() || pool.model.as_deref() == model)
+        });
         found.map_or(0, |pool| pool.wait_ms)
     }
 }

@@ -45,9 +45,9 @@ impl Edge {
 
     fn issue(&self, batch: u64, settlements: &[Settlement]) -> Vec<Receipt> {
         let realm = self.identity.realm();
-        let statements = settlements.iter().map(|settled| {
-            Statement::new(realm, settled.account, &settled.end, settled.at)
-        });
+        let statements = settlements
+            .iter()
+            .map(|settled| Statement::new(realm, settled.account, &settled.end, settled.at));
         let issued = issue(self.identity.signing_key(), realm, batch, statements.collect());
         issued.unwrap_or_else(|error| {
             tracing::error!(error = &error as &dyn std::error::Error, "receipts not issued");

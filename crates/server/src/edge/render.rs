@@ -131,9 +131,7 @@ pub fn render(edge: &Edge, intent: IntentId, number: u64, entry: &Entry) -> Opti
             let attempt = *attempt;
             to.event("mtor.intent.restarted.v1", &Restarted { intent, attempt })?
         }
-        Entry::End(ended) => {
-            Rendered { is_end: true, ..end(&to, ended)? }
-        }
+        Entry::End(ended) => Rendered { is_end: true, ..end(&to, ended)? },
         Entry::Settled(receipt) => {
             let receipt = raw(receipt)?;
             to.event("mtor.intent.settled.v1", &Settled { intent, receipt })?

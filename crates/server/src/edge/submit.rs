@@ -181,7 +181,8 @@ impl Edge {
             Some(model) if models.any(|known| known == model) => {}
             Some(_) => {
                 let known: Vec<&str> = offered.models_of(&ask.name).collect();
-                let message = format!("no worker here offers that model; on offer: {}", known.join(", "));
+                let message =
+                    format!("no worker here offers that model; on offer: {}", known.join(", "));
                 return Err(ApiError::new(Code::UnknownModel, message).with_field("model"));
             }
         }
@@ -209,8 +210,7 @@ impl Edge {
 
 fn known<'a>(manifests: &'a Manifests, name: &str) -> Result<&'a Entry, ApiError> {
     manifests.get(name).ok_or_else(|| {
-        let names: Vec<&str> =
-            manifests.iter().map(|entry| entry.manifest.name.as_str()).collect();
+        let names: Vec<&str> = manifests.iter().map(|entry| entry.manifest.name.as_str()).collect();
         let message = format!("no intent of that name; this realm knows {}", names.join(", "));
         ApiError::new(Code::UnknownIntent, message).with_field("intent")
     })

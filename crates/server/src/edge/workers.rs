@@ -52,11 +52,7 @@ impl Edge {
         }
     }
 
-    pub(crate) fn worker_completed(
-        self: &Arc<Self>,
-        session: &Session,
-        complete: &Complete<'_>,
-    ) {
+    pub(crate) fn worker_completed(self: &Arc<Self>, session: &Session, complete: &Complete<'_>) {
         let Complete { intent, attempt, usage, result } = *complete;
         let Some(live) = self.assigned_to(session, intent, attempt) else {
             // Over already, and synced or soon: the worker need not keep it.

@@ -120,9 +120,7 @@ struct ModelList {
 pub async fn models(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<Answer, ApiError> {
     caller.may(Action::ReadPools, &Object::Realm)?;
     let owned_by = edge.identity.realm().to_string();
-    let row = |id: String| {
-        ModelRow { id, object: "model", created: 0, owned_by: owned_by.clone() }
-    };
+    let row = |id: String| ModelRow { id, object: "model", created: 0, owned_by: owned_by.clone() };
     let data = edge.offered.load().models().map(row).collect();
     Ok(Answer::json(StatusCode::OK, &ModelList { object: "list", data }))
 }

@@ -52,16 +52,19 @@ pub async fn quote(
     // As the hold would choose: grant if it covers the whole.
     let grant = edge.balance(account, Asset::Grant).await?;
     let asset = if grant >= quote.hold { Asset::Grant } else { Asset::Token };
-    Ok(Answer::json(StatusCode::OK, &QuoteView {
-        intent: quote.intent,
-        model: quote.model,
-        asset,
-        price: PriceRow::new(quote.price, &quote.unit),
-        units: quote.units_max,
-        ceiling: quote.hold,
-        may_be_cut: quote.may_be_cut,
-        eta_ms,
-    }))
+    Ok(Answer::json(
+        StatusCode::OK,
+        &QuoteView {
+            intent: quote.intent,
+            model: quote.model,
+            asset,
+            price: PriceRow::new(quote.price, &quote.unit),
+            units: quote.units_max,
+            ceiling: quote.hold,
+            may_be_cut: quote.may_be_cut,
+            eta_ms,
+        },
+    ))
 }
 
 #[derive(Debug, Serialize)]
@@ -277,12 +280,7 @@ struct Seen {
 }
 
 /// The intent, if the caller may know of it; else it does not exist.
-async fn visible(
-    edge: &Edge,
-    caller: &Caller,
-    id: &str,
-    action: Action,
-) -> Result<Seen, ApiError> {
+async fn visible(edge: &Edge, caller: &Caller, id: &str, action: Action) -> Result<Seen, ApiError> {
     let nothing = || ApiError::not_found("an intent of that id");
     let intent: IntentId = id.parse().map_err(|_| nothing())?;
     let row = edge.read(move |reader| reader.intent(intent)).await?;
@@ -297,11 +295,8 @@ fn check_kind(headers: &HeaderMap) -> Result<(), ApiError> {
     let Some(kind) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
     let kind = kind.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
     // The last is what curl says of any `-d` when it is told nothing.
-    let known = [
-        "application/json",
-        "application/cloudevents+json",
-        "application/x-www-form-urlencoded",
-    ];
+    let known =
+        ["application/json", "application/cloudevents+json", "application/x-www-form-urlencoded"];
     if known.iter().any(|known| kind.eq_ignore_ascii_case(known)) {
         return Ok(());
     }

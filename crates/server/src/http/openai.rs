@@ -94,9 +94,9 @@ async fn whole(mut attended: Attended, mut cursor: Cursor) -> Result<Response, A
     while let Some(entry) = cursor.next().await? {
         let Entry::End(ended) = entry else { continue };
         attended.over = true;
-        let result = completed(&ended)?.clone().ok_or_else(|| {
-            ApiError::new(Code::WorkerFailed, "the worker sent no result")
-        })?;
+        let result = completed(&ended)?
+            .clone()
+            .ok_or_else(|| ApiError::new(Code::WorkerFailed, "the worker sent no result"))?;
         return Ok(Answer::raw(StatusCode::OK, result).into_response());
     }
     Err(ApiError::stopping())
@@ -150,11 +150,7 @@ async fn streamed(mut attended: Attended, mut cursor: Cursor) -> Result<Response
 }
 
 /// The pieces that are there, or the end. An error before the first piece is the request's.
-async fn step(
-    attended: &mut Attended,
-    cursor: &mut Cursor,
-    first: bool,
-) -> Result<Step, ApiError> {
+async fn step(attended: &mut Attended, cursor: &mut Cursor, first: bool) -> Result<Step, ApiError> {
     let mut out = BytesMut::new();
     loop {
         let entry = if out.is_empty() {

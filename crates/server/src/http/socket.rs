@@ -81,10 +81,12 @@ pub async fn open(
 
 async fn serve(mut socket: WebSocket, edge: Arc<Edge>, caller: Caller) {
     let caller = match caller.0 {
-        Actor::Nobody => match tokio::time::timeout(HELLO_PATIENCE, hello(&mut socket, &edge)).await {
-            Ok(Some(caller)) => caller,
-            Ok(None) | Err(_) => return,
-        },
+        Actor::Nobody => {
+            match tokio::time::timeout(HELLO_PATIENCE, hello(&mut socket, &edge)).await {
+                Ok(Some(caller)) => caller,
+                Ok(None) | Err(_) => return,
+            }
+        }
         Actor::Account(_) | Actor::Worker(_) | Actor::Sysop => caller,
     };
     let Ok(account) = caller.account() else { return };

@@ -140,7 +140,8 @@ pub async fn cancel(
     Path(intent): Path<String>,
 ) -> Result<Answer, ApiError> {
     caller.may(Action::ReadRealm, &Object::Realm)?;
-    let intent: IntentId = intent.parse().map_err(|_| ApiError::not_found("an intent of that id"))?;
+    let intent: IntentId =
+        intent.parse().map_err(|_| ApiError::not_found("an intent of that id"))?;
     edge.node().call(Command::Stop { intent, why: Why::Cancelled }).await?;
     Ok(Answer::empty())
 }
@@ -158,7 +159,8 @@ pub async fn ban_worker(
     Path(worker): Path<String>,
     Body(body): Body,
 ) -> Result<Answer, ApiError> {
-    let worker: WorkerId = worker.parse().map_err(|_| ApiError::not_found("a worker of that id"))?;
+    let worker: WorkerId =
+        worker.parse().map_err(|_| ApiError::not_found("a worker of that id"))?;
     caller.may(Action::BanWorker, &Object::Worker(worker))?;
     let Ban { banned } = json::read(&body)?;
     edge.node().call(Command::BanWorker { worker, banned }).await?;
@@ -171,7 +173,8 @@ pub async fn remove_worker(
     caller: Caller,
     Path(worker): Path<String>,
 ) -> Result<Answer, ApiError> {
-    let worker: WorkerId = worker.parse().map_err(|_| ApiError::not_found("a worker of that id"))?;
+    let worker: WorkerId =
+        worker.parse().map_err(|_| ApiError::not_found("a worker of that id"))?;
     caller.may(Action::RemoveWorker, &Object::Worker(worker))?;
     edge.node().call(Command::RemoveWorker { worker }).await?;
     Ok(Answer::empty())

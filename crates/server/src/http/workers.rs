@@ -68,10 +68,7 @@ pub async fn enrol(
 }
 
 /// `GET /v1/workers/session`: who it is the worker proves in its first frame.
-pub async fn session(
-    State(edge): State<Arc<Edge>>,
-    upgrade: WebSocketUpgrade,
-) -> Response {
+pub async fn session(State(edge): State<Arc<Edge>>, upgrade: WebSocketUpgrade) -> Response {
     upgrade
         .protocols(["cloudevents.json"])
         .max_message_size(sessions::FRAME_BYTES_MAX)

@@ -63,9 +63,8 @@ async fn exchange(socket: &mut WebSocket, edge: &Edge) -> Result<Opened, Refusal
     identity::verify_session(edge.identity.realm(), nonce, &hello).map_err(|_| Refusal::Proof)?;
     let leases = hello.leases.iter().take(limits::LEASES_PER_MESSAGE_MAX);
     let leases = leases.filter(|lease| edge.identity.holds(hello.worker, lease));
-    let claim = |lease: &worker::HeldLease| {
-        LeaseClaim { intent: lease.intent, attempt: lease.attempt }
-    };
+    let claim =
+        |lease: &worker::HeldLease| LeaseClaim { intent: lease.intent, attempt: lease.attempt };
     let leases: Vec<LeaseClaim> = leases.map(claim).collect();
     let text = next_text(socket).await?;
     let offers = parse::<OfferList>(&text, worker::OFFER)?.offers;

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use mtor_core::{Command, limits};
 use mtor_types::event::{EventError, EventIn};
 use mtor_types::message::Slots;
-use mtor_types::worker::{self, Chunk, Complete, Credit, Fail, LeaseClaim, Offer, OfferList, Renew};
+use mtor_types::worker::{
+    self, Chunk, Complete, Credit, Fail, LeaseClaim, Offer, OfferList, Renew,
+};
 use mtor_types::{Attempt, IntentId};
 
 use super::Session;

@@ -66,11 +66,7 @@ impl Sessions {
         self.len() == 0
     }
 
-    fn open(
-        &self,
-        worker: WorkerId,
-        realm: Arc<str>,
-    ) -> (Arc<Session>, mpsc::Receiver<Utf8Bytes>) {
+    fn open(&self, worker: WorkerId, realm: Arc<str>) -> (Arc<Session>, mpsc::Receiver<Utf8Bytes>) {
         let number = self.counter.fetch_add(1, Ordering::AcqRel).saturating_add(1);
         let (outbound, frames) = mpsc::channel(OUTBOUND_MAX);
         let session = Arc::new(Session {
@@ -87,10 +83,7 @@ impl Sessions {
 
     fn shut(&self, session: &Session) {
         // A newer session of the same worker stays.
-        let _ = self
-            .by_worker
-            .pin()
-            .remove_if(&session.worker, |_, known| known.id == session.id);
+        let _ = self.by_worker.pin().remove_if(&session.worker, |_, known| known.id == session.id);
     }
 }
 

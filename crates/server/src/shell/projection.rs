@@ -56,9 +56,7 @@ impl Projection {
 pub fn follow(tables: ReadTables) -> std::io::Result<(Projection, OnSynced)> {
     let (to_tables, inbox) = sync_channel(GROUPS_MAX);
     let (tell, applied) = watch::channel(tables.applied());
-    std::thread::Builder::new()
-        .name("tables".into())
-        .spawn(move || run(tables, &inbox, &tell))?;
+    std::thread::Builder::new().name("tables".into()).spawn(move || run(tables, &inbox, &tell))?;
     let projection = Projection { tables: to_tables.clone(), applied };
     let on_synced = Box::new(move |batches| {
         // Refused only by a thread that is gone: reads then lag, nothing is lost.
