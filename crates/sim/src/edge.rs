@@ -427,7 +427,7 @@ impl Edge {
         acts.push(Act::Send { session, message: ToWorker::Closed });
     }
 
-    pub(crate) fn from_worker(
+    pub(crate) fn take_from_worker(
         &mut self,
         session: SessionId,
         message: FromWorker,

@@ -118,6 +118,7 @@ impl World<'_> {
                     &format!("node {} {when:?} {effect:?}", id.0),
                 );
             }
+            #[expect(clippy::wildcard_enum_match_arm, reason = "the oracle sorts all others")]
             match &effect {
                 Effect::Assign(grant) => self.oracle.granted(grant, now, true)?,
                 Effect::Adopt(grant) => self.oracle.granted(grant, now, false)?,

@@ -138,6 +138,7 @@ pub(crate) struct Worker {
     /// Its process runs.
     pub(crate) running: bool,
     pub(crate) draining: bool,
+    clingy: bool,
     offers: Vec<Offer>,
     pub(crate) tasks: BTreeMap<IntentId, Task>,
 }
@@ -154,11 +155,11 @@ impl Worker {
             context: None,
         };
         let mut offers = vec![offer("chat", if steady { 1 } else { wide.saturating_add(1) })];
-        if !steady && number % 2 == 0 {
+        if !steady && number.is_multiple_of(2) {
             offers.push(offer("fft", 1));
         }
-        let tasks = BTreeMap::new();
-        Self { id, session: None, life: 0, running: true, draining: false, offers, tasks }
+        let (tasks, clingy) = (BTreeMap::new(), number % 2 == 1);
+        Self { id, session: None, life: 0, running: true, draining: false, clingy, offers, tasks }
     }
 
     pub(crate) fn offers(&self) -> Vec<Offer> {
@@ -173,8 +174,13 @@ impl Worker {
         self.tasks.iter().map(claim).collect()
     }
 
+    /// What it says it works on. A clingy one names whatever it was ever given.
     pub(crate) fn claims(&self) -> Vec<LeaseClaim> {
-        self.leases().into_iter().map(|(claim, _)| claim).collect()
+        let works = |task: &Task| self.clingy || (task.live && !task.done);
+        let working = self.tasks.iter().filter(|(_, task)| works(task));
+        working
+            .map(|(intent, task)| LeaseClaim { intent: *intent, attempt: task.attempt })
+            .collect()
     }
 
     pub(crate) fn assigned(

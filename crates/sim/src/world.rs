@@ -21,9 +21,12 @@ use crate::scenario::{
 };
 use crate::worker::Worker;
 
+/// Hears of every event, by step.
+pub(crate) type Narrator<'a> = &'a mut dyn FnMut(u64, &str);
+
 pub(crate) struct World<'a> {
     /// Hears of everything that happens, in words.
-    pub(crate) narrator: Option<&'a mut dyn FnMut(u64, &str)>,
+    pub(crate) narrator: Option<Narrator<'a>>,
     pub(crate) scenario: Scenario,
     pub(crate) now: u64,
     pub(crate) steps: u64,
@@ -59,11 +62,7 @@ pub(crate) enum Line {
 }
 
 impl<'a> World<'a> {
-    pub(crate) fn new(
-        scenario: &Scenario,
-        seed: u64,
-        narrator: Option<&'a mut dyn FnMut(u64, &str)>,
-    ) -> Self {
+    pub(crate) fn new(scenario: &Scenario, seed: u64, narrator: Option<Narrator<'a>>) -> Self {
         let places = scenario.topology.places();
         let owner = account(0);
         let grant = GrantPolicy {
@@ -242,7 +241,7 @@ impl<'a> World<'a> {
             }
             Event::FromWorker { session, message } => {
                 return self.at_edge(None, |edge, _, acts| {
-                    edge.from_worker(session, message, acts);
+                    edge.take_from_worker(session, message, acts);
                 });
             }
             Event::Beat { worker, life } => self.beat(worker, life),

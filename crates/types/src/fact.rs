@@ -93,6 +93,7 @@ pub struct Transfer {
 
 /// Who an account belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum AccountKind {
     /// Made by anybody, without sign-up.
     Guest,

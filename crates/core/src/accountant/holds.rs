@@ -75,6 +75,13 @@ impl Accountant {
         if self.tell_end(turn, intent) {
             return;
         }
+        if recovered {
+            // Its hold stood once: it was resolved, its end was told, and is forgotten here. A
+            // resume that was so long on its way must not reserve the money a second time.
+            let rejection = Rejection::RealmRestarted;
+            turn.send(Service::Events, Message::Refused { intent, rejection });
+            return;
+        }
         match self.asset_for(&meta) {
             Ok(asset) => {
                 let fact = self.hold_fact(turn, &meta, asset);

@@ -500,6 +500,12 @@ fn a_durable_intent_comes_back_to_its_hold() {
     let late = bench.send(Message::Resume(Arc::clone(&meta)));
     assert_eq!(told(&late.messages).0.cost, amount(60));
     assert!(late.facts.is_empty());
+    // The simulator found it: after a long partition a resume came when the end was forgotten.
+    bench.now = bench.now.after_ms(2 * limits::IDEMPOTENCY_MS);
+    let next = IntentMeta { id: intent(2), ceiling: amount(10), ..(*meta).clone() };
+    assert_eq!(refused(&bench.place(next)), None, "what is old is forgotten here");
+    let later = bench.send(Message::Resume(Arc::clone(&meta)));
+    assert!(later.facts.is_empty(), "no second hold: {:?}", later.facts);
 }
 
 #[test]

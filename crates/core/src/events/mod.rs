@@ -98,7 +98,7 @@ impl EventProcessor {
             open.phase = Phase::Admitted;
             open.admitted = true;
             self.bind(&open.meta);
-            turn.send(Service::Accountant, Message::Resume(open.meta_now(turn.now)));
+            open.resume(turn);
             self.insert(open);
         }
     }
@@ -231,21 +231,15 @@ impl EventProcessor {
             turn.now(Effect::Stop { intent, why: Why::Expired });
         } else if open.repeat_at() <= turn.now {
             open.heard = turn.now;
-            match &open.phase {
-                Phase::Opening => {
-                    let meta = open.meta_now(turn.now);
-                    turn.send(Service::Accountant, Message::PlaceHold(meta));
-                }
-                Phase::Admitted => {
-                    turn.send(Service::Accountant, Message::Resume(open.meta_now(turn.now)));
-                }
-                Phase::Stopping(why) => turn.now(Effect::Stop { intent, why: *why }),
+            match open.phase.clone() {
+                Phase::Opening => {}
+                Phase::Admitted => open.resume(turn),
+                Phase::Stopping(why) => turn.now(Effect::Stop { intent, why }),
                 Phase::Ending(request) => {
                     // The resume comes first: a router that restarted must know the intent again
                     // before it can end it.
-                    let meta = open.meta_now(turn.now);
-                    turn.send(Service::Accountant, Message::Resume(meta));
-                    turn.send(Service::Router, Message::End(request.clone()));
+                    open.resume(turn);
+                    turn.send(Service::Router, Message::End(request));
                 }
             }
         }
@@ -309,6 +303,11 @@ impl EventProcessor {
             // Published already, or of an earlier boot of this edge.
             return;
         };
+        if open.resumed {
+            // A resume that crossed the resolution may have been queued anew, or will be: then the
+            // router says so, and is told again.
+            self.disown(turn, end.intent);
+        }
         if matches!(end.outcome, Outcome::Refused) {
             let rejection = rejection.unwrap_or(Rejection::NoWorker);
             if !open.admitted {

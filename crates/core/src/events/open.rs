@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use mtor_types::Time;
 use mtor_types::intent::{EndRequest, IntentMeta, Why};
+use mtor_types::message::{Message, Service};
 
 use crate::limits;
+use crate::turn::Turn;
 
 /// How far it has come around the ring.
 #[derive(Clone, Debug)]
@@ -27,6 +29,9 @@ pub(super) struct Open {
     pub(super) phase: Phase,
     /// The client was, or is about to be, told that it is accepted.
     pub(super) admitted: bool,
+    /// It was sent to the router more than once, so one of these may still be on its way when it
+    /// ends.
+    pub(super) resumed: bool,
     /// When anything was last sent or heard about it.
     pub(super) heard: Time,
     pub(super) timer: Option<Time>,
@@ -34,11 +39,18 @@ pub(super) struct Open {
 
 impl Open {
     pub(super) fn new(meta: Arc<IntentMeta>, deadline: Time, now: Time) -> Self {
-        Self { meta, deadline, phase: Phase::Opening, admitted: false, heard: now, timer: None }
+        let (phase, admitted, resumed, timer) = (Phase::Opening, false, false, None);
+        Self { meta, deadline, phase, admitted, resumed, heard: now, timer }
+    }
+
+    /// Takes it around the ring again.
+    pub(super) fn resume(&mut self, turn: &mut Turn) {
+        self.resumed = true;
+        turn.send(Service::Accountant, Message::Resume(self.meta_now(turn.now)));
     }
 
     /// The intent as it is to be sent now: with the time that is left now.
-    pub(super) fn meta_now(&self, now: Time) -> Arc<IntentMeta> {
+    fn meta_now(&self, now: Time) -> Arc<IntentMeta> {
         let remaining_ms = self.deadline.since_ms(now);
         if remaining_ms == self.meta.remaining_ms {
             return Arc::clone(&self.meta);
@@ -46,12 +58,15 @@ impl Open {
         Arc::new(IntentMeta { remaining_ms, ..(*self.meta).clone() })
     }
 
-    /// When its last message is sent again.
+    /// When its last message is sent again. The one that opens it never is: that one, and the
+    /// answer to it, stand in outboxes until they are taken; and a second one that came after the
+    /// accountant has forgotten how the intent ended would place a second hold.
     pub(super) fn repeat_at(&self) -> Time {
-        self.heard.after_ms(match self.phase {
-            Phase::Stopping(_) => limits::STOP_REPEAT_MS,
-            Phase::Opening | Phase::Admitted | Phase::Ending(_) => limits::STALL_MS,
-        })
+        match self.phase {
+            Phase::Opening => self.deadline,
+            Phase::Stopping(_) => self.heard.after_ms(limits::STOP_REPEAT_MS),
+            Phase::Admitted | Phase::Ending(_) => self.heard.after_ms(limits::STALL_MS),
+        }
     }
 
     /// Whether its deadline or a cancellation can still end it. Also after a completion: the router

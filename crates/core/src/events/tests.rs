@@ -89,3 +89,47 @@ fn what_is_said_to_be_completed_can_still_be_cancelled() {
     events.stop(&mut turn, INTENT, Why::Expired).unwrap();
     assert!(turn.effects.is_empty());
 }
+
+fn ended() -> Message {
+    let (usage, asset) = (Usage::default(), Asset::Grant);
+    let (cost, refunded) = (Amount::ZERO, Amount::from_u64(1));
+    let outcome = Outcome::Cancelled;
+    let end = End { intent: INTENT, outcome, usage, asset, cost, refunded, sequence: 1 };
+    Message::Resolved { end, rejection: None }
+}
+
+/// A resume and a resolution can cross: then the router begins again what is over, and a worker
+/// that still holds it keeps that lease alive for ever.
+#[test]
+fn what_was_resumed_is_taken_back_when_it_ends() {
+    let (mut events, mut turn) = admitted();
+    events.receive(&mut turn, ended());
+    assert!(turn.messages.is_empty(), "it was sent once, and that is over");
+
+    let (mut events, mut turn) = admitted();
+    turn.now = turn.now.after_ms(limits::STALL_MS);
+    events.tick(&mut turn);
+    let resumed = turn.messages.pop_front().map(|envelope| envelope.message);
+    assert!(matches!(resumed, Some(Message::Resume(_))), "{resumed:?}");
+    events.receive(&mut turn, ended());
+    let told = turn.messages.pop_front().unwrap();
+    assert_eq!(told.to, Service::Router);
+    assert!(matches!(
+        told.message,
+        Message::End(EndRequest { intent: INTENT, why: Why::PayloadGone, .. })
+    ));
+}
+
+/// The message that opens an intent stands in an outbox until it is taken; a second one could come
+/// when the accountant has forgotten the first.
+#[test]
+fn an_opening_intent_is_not_sent_twice() {
+    let mut events = EventProcessor::restore(NodeId(0), OpenDurables::default());
+    let mut turn = Turn { now: Time(1_000), epoch: 1, ..Turn::default() };
+    events.submit(&mut turn, Box::new(meta()), None).unwrap();
+    assert_eq!(turn.messages.len(), 1);
+    turn.now = turn.now.after_ms(limits::STALL_MS + 1);
+    events.tick(&mut turn);
+    assert_eq!(turn.messages.len(), 1);
+    assert_eq!(events.next_timeout(), Some(Time(11_000)), "its deadline");
+}

@@ -200,7 +200,9 @@ impl Workers {
                         *count = count.saturating_add(1);
                     }
                     _ => {
-                        return Err(format!("worker {id} holds {intent}, which does not run there"));
+                        return Err(format!(
+                            "worker {id} holds {intent}, which does not run there"
+                        ));
                     }
                 }
             }

@@ -1,7 +1,5 @@
 //! The events of an intent as clients see them: CloudEvents, the same over SSE and WebSocket.
 
-use std::fmt::Write as _;
-
 use mtor_types::event::EventOut;
 use mtor_types::fact::Asset;
 use mtor_types::intent::{Outcome, Reason, Usage};
@@ -103,9 +101,10 @@ struct Settled<'a> {
     receipt: &'a RawValue,
 }
 
-/// Renders one entry. `number` is its place among what this client was sent, the event's id.
-pub fn render(edge: &Edge, intent: IntentId, number: u64, entry: &Entry) -> Option<Rendered> {
-    let to = Envelope { source: &edge.source, intent, number };
+/// Renders one entry. Its id is the same whenever and to whomever it is sent: a client may drop
+/// what it has seen.
+pub fn render(edge: &Edge, intent: IntentId, entry: &Entry) -> Option<Rendered> {
+    let to = Envelope { source: &edge.source, intent, place: place(entry) };
     Some(match entry {
         Entry::Accepted { asset, hold } => {
             let hold = Money { asset: *asset, amount: *hold };
@@ -165,17 +164,29 @@ fn end(to: &Envelope<'_>, ended: &Ended) -> Option<Rendered> {
     }
 }
 
+/// What tells an entry from every other of its intent.
+fn place(entry: &Entry) -> String {
+    match entry {
+        Entry::Accepted { .. } => "accepted".to_owned(),
+        Entry::Queued { .. } => "queued".to_owned(),
+        Entry::Started { attempt, .. } => format!("started.{attempt}"),
+        Entry::Chunk { attempt, seq, .. } => format!("{attempt}.{seq}"),
+        Entry::Restarted { attempt } => format!("restarted.{attempt}"),
+        Entry::End(_) => "end".to_owned(),
+        Entry::Settled(_) => "settled".to_owned(),
+    }
+}
+
 /// What every event of one intent has in common.
 struct Envelope<'a> {
     source: &'a str,
     intent: IntentId,
-    number: u64,
+    place: String,
 }
 
 impl Envelope<'_> {
     fn event(&self, kind: &'static str, data: &impl Serialize) -> Option<Rendered> {
-        let mut id = String::with_capacity(48);
-        write!(id, "{}/{}", self.intent, self.number).ok()?;
+        let id = format!("{}/{}", self.intent, self.place);
         let json = serde_json::to_string(&EventOut::new(id, self.source, kind, data)).ok()?;
         Some(Rendered { kind, id: None, json, is_end: false })
     }

@@ -12,7 +12,7 @@ use mtor_types::{Attempt, Code, IntentId};
 use super::Edge;
 use super::live::Live;
 use crate::sessions::Session;
-use crate::streams::{ChunkError, Closed};
+use crate::streams::{ChunkError, Closed, Entry, Next};
 
 /// A worker's explanation, as far as a client sees it.
 const MESSAGE_BYTES_MAX: usize = 1_000;
@@ -77,7 +77,7 @@ impl Edge {
         }
         // The result of durable work is synced before its end is.
         let edge = Arc::clone(self);
-        tokio::spawn(async move { edge.seal_result(request, result).await });
+        tokio::spawn(async move { edge.seal_result(request, result, live).await });
     }
 
     pub(crate) fn worker_failed(&self, session: &Session, fail: &Fail) {
@@ -94,12 +94,15 @@ impl Edge {
         self.node().tell(Command::End(request(fail.intent, fail.attempt, closed, why)));
     }
 
-    async fn seal_result(&self, mut end: EndRequest, result: Option<Bytes>) {
+    async fn seal_result(&self, mut end: EndRequest, result: Option<Bytes>, live: Arc<Live>) {
         let name = BlobName::result(end.intent);
         let blobs = Arc::clone(&self.blobs);
-        let bytes = result.unwrap_or_default();
-        let sealed = tokio::task::spawn_blocking(move || blobs.put(name, &bytes)).await;
-        if !matches!(sealed, Ok(Ok(()))) {
+        let sealed = tokio::task::spawn_blocking(move || {
+            // An answer that came in pieces only is kept as its pieces: it was paid for.
+            let bytes = result.or_else(|| pieces_of(&live)).unwrap_or_default();
+            blobs.put(name, &bytes)
+        });
+        if !matches!(sealed.await, Ok(Ok(()))) {
             tracing::error!(intent = %end.intent, "the result cannot be kept");
             end.why = Why::WorkerFailed { code: Code::StoreUnavailable, retry: false };
         }
@@ -125,6 +128,23 @@ impl Edge {
         let live = self.lives.get(intent)?;
         live.is_assigned(session.worker, session.id, attempt).then_some(live)
     }
+}
+
+/// `{"pieces":[…]}`, as they came. `None` if there are none, or they cannot be read.
+fn pieces_of(live: &Live) -> Option<Bytes> {
+    let mut cursor = live.stream.subscribe();
+    let mut json = Vec::from(b"{\"pieces\":[".as_slice());
+    let mut any = false;
+    while let Ok(Next::Entry(entry)) = cursor.try_next() {
+        let Entry::Chunk { piece, .. } = entry else { continue };
+        if any {
+            json.push(b',');
+        }
+        json.extend_from_slice(&piece);
+        any = true;
+    }
+    json.extend_from_slice(b"]}");
+    any.then(|| json.into())
 }
 
 fn request(intent: IntentId, attempt: Attempt, closed: Closed, why: Why) -> EndRequest {

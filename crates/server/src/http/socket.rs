@@ -5,8 +5,10 @@
 //! `mtor.intent.cancel.v1` with an intent's id; every event of its intents comes back.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::identity;
 use axum::extract::State;
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
@@ -100,7 +102,10 @@ async fn serve(mut socket: WebSocket, edge: Arc<Edge>, caller: Caller) {
         }
         let _ = sink.close().await;
     });
-    let client = Client { edge, account, caller, outbound };
+    let Ok(fresh) = identity::random::<16>() else { return };
+    let session = IntentId(fresh).to_string();
+    let said = Arc::new(AtomicU64::new(0));
+    let client = Client { edge, account, caller, outbound, session, said };
     client.say(READY, Ready { account }).await;
     let mut followed = tokio::task::JoinSet::new();
     loop {
@@ -151,6 +156,9 @@ struct Client {
     account: AccountId,
     caller: Caller,
     outbound: mpsc::Sender<Utf8Bytes>,
+    /// Of this connection, so that the ids of its own events never repeat.
+    session: String,
+    said: Arc<AtomicU64>,
 }
 
 impl Client {
@@ -186,14 +194,12 @@ impl Client {
     /// Sends every event of one intent. A slow client holds its own cursors back, nothing else.
     async fn follow(&self, mut cursor: Cursor) {
         let intent = cursor.stream().id();
-        let mut number = 0;
         while let Ok(Some(entry)) = cursor.next().await {
-            if let Some(event) = render(&self.edge, intent, number, &entry)
+            if let Some(event) = render(&self.edge, intent, &entry)
                 && self.outbound.send(event.json.into()).await.is_err()
             {
                 return;
             }
-            number += 1;
         }
     }
 
@@ -205,7 +211,9 @@ impl Client {
     }
 
     async fn say(&self, kind: &str, data: impl Serialize) {
-        let event = EventOut::new("session", &self.edge.source, kind, data);
+        let number = self.said.fetch_add(1, Ordering::Relaxed);
+        let id = format!("{}/{number}", self.session);
+        let event = EventOut::new(id, &self.edge.source, kind, data);
         if let Ok(text) = serde_json::to_string(&event) {
             // A client that is gone needs no answer.
             let _ = self.outbound.send(text.into()).await;

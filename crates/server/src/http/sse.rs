@@ -21,14 +21,14 @@ const ROUND_BYTES: usize = 64 * 1024;
 
 /// The events from `cursor` on, until nothing more will come.
 pub fn respond(status: StatusCode, edge: Arc<Edge>, cursor: Cursor) -> Response {
-    let state = Some((edge, cursor, 0_u64));
+    let state = Some((edge, cursor));
     let body = Body::from_stream(stream::unfold(state, |state| async move {
-        let (edge, mut cursor, mut number) = state?;
+        let (edge, mut cursor) = state?;
         let next = tokio::time::timeout(PING_EVERY, cursor.next()).await;
         let first = match next {
             Err(_) => {
                 let ping = Bytes::from_static(b": ping\n\n");
-                return Some((Ok::<_, Infallible>(ping), Some((edge, cursor, number))));
+                return Some((Ok::<_, Infallible>(ping), Some((edge, cursor))));
             }
             Ok(Ok(Some(entry))) => entry,
             // Over, or no longer readable: the client sees the stream end and may ask again.
@@ -38,17 +38,16 @@ pub fn respond(status: StatusCode, edge: Arc<Edge>, cursor: Cursor) -> Response 
         let mut text = String::new();
         let mut entry = Some(first);
         while let Some(current) = entry.take() {
-            if let Some(event) = render(&edge, intent, number, &current) {
+            if let Some(event) = render(&edge, intent, &current) {
                 push(&mut text, &event);
             }
-            number += 1;
             if text.len() < ROUND_BYTES
                 && let Ok(Next::Entry(more)) = cursor.try_next()
             {
                 entry = Some(more);
             }
         }
-        Some((Ok(Bytes::from(text)), Some((edge, cursor, number))))
+        Some((Ok(Bytes::from(text)), Some((edge, cursor))))
     }));
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),

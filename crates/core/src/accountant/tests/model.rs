@@ -194,6 +194,13 @@ impl Model {
         if let Some(end) = self.end_of(id) {
             return end;
         }
+        if recovered {
+            let (intent, rejection) = (meta.id, Rejection::RealmRestarted);
+            return Envelope {
+                to: Service::Events,
+                message: Message::Refused { intent, rejection },
+            };
+        }
         let amount = meta.ceiling.units() as i128;
         let in_grant = self.purse(Asset::Grant, Purse::Available(account(n)));
         let in_token = self.purse(Asset::Token, Purse::Available(account(n)));
