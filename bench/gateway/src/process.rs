@@ -26,15 +26,16 @@ impl Process {
         errors: Stdio,
     ) -> Result<Self> {
         let spawned = Instant::now();
-        let child = Command::new("taskset")
-            .args(["-c", &core.to_string()])
+        // Each becomes the next; the kernel ends the last of them if this process is ended.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "taskset", "-c", &core.to_string()])
             .arg(program)
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(errors)
             .spawn()
-            .context("taskset (of util-linux) cannot be run")?;
+            .context("setpriv (of util-linux) cannot be run")?;
         Ok(Self { child, spawned })
     }
 
@@ -51,7 +52,7 @@ impl Process {
         Ok(line.trim().to_owned())
     }
 
-    /// `taskset` becomes the program it starts, so this is the program's own id.
+    /// `setpriv` and `taskset` become what they start, so this is the program's own id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }

@@ -225,7 +225,7 @@ fn the_sysop_sees_and_bans() {
 
     submit(&place, &realm, &["--data", "1"]).good();
     let accounts = sysop(&["accounts"]).good().lines();
-    let guest = accounts.iter().find(|row| row["kind"] == "Guest").unwrap();
+    let guest = accounts.iter().find(|row| row["kind"] == "guest").unwrap();
     let guest = guest["account"].as_str().unwrap();
     sysop(&["ban-account", guest]).good();
     let refused = submit(&place, &realm, &["--data", "1"]);

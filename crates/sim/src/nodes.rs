@@ -10,7 +10,7 @@ use mtor_types::message::Service;
 use crate::edge::Edge;
 use crate::event::{Asker, EdgeEvent, Event};
 use crate::process::{Asked, Leaving};
-use crate::scenario::{START_MS, Topology};
+use crate::scenario::{APPEND_REPEAT_MS, START_MS, Topology};
 use crate::world::{Line, World, soon};
 
 impl World<'_> {
@@ -156,7 +156,6 @@ impl World<'_> {
 
     /// One sync at a time; it covers everything appended before it began.
     fn plan_sync(&mut self, id: NodeId) {
-        let now = self.now;
         let Some(process) = self.processes.get_mut(&id) else { return };
         let number = process.disk.last();
         process.syncing = number > process.disk.synced();
@@ -164,16 +163,20 @@ impl World<'_> {
             return;
         }
         let slow = if process.slow_disk { 2_000 } else { 12 };
-        let from = process.failing_until.max(now);
-        let at = from.saturating_add(self.rng.schedule.between(1, slow));
+        let delay = self.rng.schedule.between(1, slow);
         let boot = process.boot;
-        self.agenda.plan(at, Event::Synced { node: id, boot, number });
+        self.plan(delay, Event::Synced { node: id, boot, number });
     }
 
     /// The disk has synced up to a batch: what waited for it leaves.
     pub(crate) fn synced(&mut self, id: NodeId, boot: u64, number: u64) -> Result<(), String> {
         let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
         if process.boot != boot {
+            return Ok(());
+        }
+        if process.failing_until > self.now {
+            // The append failed: the same bytes again.
+            self.plan(APPEND_REPEAT_MS, Event::Synced { node: id, boot, number });
             return Ok(());
         }
         for batch in process.disk.sync(number)? {

@@ -27,6 +27,8 @@ pub(crate) const LEASE_LATE_MS: u64 = 200;
 pub(crate) const UNITS_PER_CHUNK: u64 = 2;
 /// Batches that wait for their sync; beyond it new work is refused.
 pub(crate) const UNSYNCED_MAX: usize = 64;
+/// A failed append is tried again after this long.
+pub(crate) const APPEND_REPEAT_MS: u64 = 100;
 /// How long an edge waits for an answer to an `Attach` before it asks again.
 pub(crate) const ATTACH_REPEAT_MS: u64 = 700;
 /// An edge far from its router tells a session again after so many signs of life.

@@ -193,6 +193,8 @@ impl World<'_> {
                 }
             }
             Step::Fail { retry } => {
+                // A failure needs no acknowledgement: the worker forgets it.
+                worker.acknowledged(intent, attempt);
                 self.worker_says(index, FromWorker::Fail { intent, attempt, retry });
             }
             Step::Nothing => {}

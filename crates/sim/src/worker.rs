@@ -176,11 +176,20 @@ impl Worker {
 
     /// What it says it works on. A clingy one names whatever it was ever given.
     pub(crate) fn claims(&self) -> Vec<LeaseClaim> {
-        let works = |task: &Task| self.clingy || (task.live && !task.done);
-        let working = self.tasks.iter().filter(|(_, task)| works(task));
+        let working = self.tasks.iter().filter(|(_, task)| self.works(task));
         working
             .map(|(intent, task)| LeaseClaim { intent: *intent, attempt: task.attempt })
             .collect()
+    }
+
+    fn works(&self, task: &Task) -> bool {
+        self.clingy || (task.live && !task.done)
+    }
+
+    /// Whether it works on anything. What is done, or was not given back to it after a lost
+    /// session, waits for the next session if its acknowledgement or revocation was lost.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.tasks.values().any(|task| self.works(task))
     }
 
     pub(crate) fn assigned(

@@ -321,7 +321,7 @@ impl<'a> World<'a> {
         if let Some(intent) = self.edge.as_ref().and_then(|edge| edge.open().next()) {
             return Some(format!("the edge still holds {intent}"));
         }
-        let busy = self.workers.iter().find(|worker| !worker.tasks.is_empty());
+        let busy = self.workers.iter().find(|worker| worker.is_busy());
         busy.map(|worker| format!("worker {} still has {:?}", worker.id, worker.tasks.keys()))
     }
 }

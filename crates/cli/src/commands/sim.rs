@@ -27,6 +27,39 @@ pub(crate) struct Arguments {
     /// Workers
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     workers: Option<u32>,
+    /// Accounts
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    accounts: Option<u32>,
+    /// Submissions
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    intents: Option<u32>,
+    /// Faults and new work happen within this long, in virtual milliseconds
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1_000..=3_600_000))]
+    storm_ms: Option<u64>,
+    /// The longest a fault lasts, in virtual milliseconds
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(100..=600_000))]
+    fault_ms: Option<u64>,
+    /// Everybody is well behaved and all work comes at once
+    #[arg(long)]
+    steady: bool,
+}
+
+impl Arguments {
+    /// What is not said is as rough as it gets.
+    fn scenario(&self, topology: Topology) -> Scenario {
+        let usual = if self.steady { Scenario::steady } else { Scenario::stormy };
+        let usual = usual(topology);
+        Scenario {
+            topology,
+            accounts: self.accounts.unwrap_or(usual.accounts),
+            workers: self.workers.unwrap_or(usual.workers),
+            intents: self.intents.unwrap_or(usual.intents),
+            faults: self.faults.unwrap_or(usual.faults),
+            storm_ms: self.storm_ms.unwrap_or(usual.storm_ms),
+            fault_ms: self.fault_ms.unwrap_or(usual.fault_ms),
+            steady: self.steady,
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -49,9 +82,7 @@ pub(crate) fn run(arguments: &Arguments, context: &Context) -> Result<(), Failur
     let (mut runs, mut steps, mut hash) = (0_u64, 0_u64, 0_u64);
     for seed in arguments.seed..arguments.seed.saturating_add(arguments.seeds) {
         for topology in &topologies {
-            let mut scenario = Scenario::stormy(*topology);
-            scenario.faults = arguments.faults.unwrap_or(scenario.faults);
-            scenario.workers = arguments.workers.unwrap_or(scenario.workers);
+            let scenario = arguments.scenario(*topology);
             let report = mtor_sim::run(&scenario, seed).map_err(|found| broken(found, context))?;
             runs = runs.saturating_add(1);
             steps = steps.saturating_add(report.steps);
@@ -91,4 +122,29 @@ fn broken(violation: Violation, context: &Context) -> Failure {
         "faults": scenario.faults, "workers": scenario.workers, "step": step, "what": what,
     }));
     Failure::failed(least.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    #[test]
+    fn what_the_simulator_says_replays_a_failure_does_so() {
+        for topology in Topology::ALL {
+            for scenario in [Scenario::stormy(topology), Scenario::steady(topology)] {
+                let command = mtor_sim::replay_command(&scenario, 7);
+                let words = command.strip_prefix("mtor ").unwrap().split(' ');
+                let arguments = Line::try_parse_from(words).unwrap().arguments;
+                assert_eq!((arguments.scenario(topology), arguments.seed), (scenario, 7));
+            }
+        }
+    }
 }

@@ -145,6 +145,7 @@ impl EventProcessor {
             open.phase = Phase::Ending(request.clone());
         }
         open.heard = turn.now;
+        self.schedule(request.intent);
         turn.send(Service::Router, Message::End(request));
         Ok(())
     }
@@ -280,6 +281,7 @@ impl EventProcessor {
         }
         let (durable, deadline) = (open.meta.durable, open.deadline);
         let meta = Arc::clone(&open.meta);
+        self.schedule(intent);
         let effect = Effect::Admitted { intent, asset, hold, position, wait_ms };
         if durable {
             let fact = Fact::IntentOpened { meta: Box::new((*meta).clone()), asset, deadline };
@@ -381,12 +383,12 @@ impl EventProcessor {
         Some(open)
     }
 
-    /// Sets the one timer an open intent has. It may fire early, never late: what was heard since
-    /// moves the repetition back when it fires.
+    /// Sets the one timer an open intent has, unless it fires before that already. It may fire
+    /// early, never late: what was heard since moves the repetition back when it fires.
     fn schedule(&mut self, intent: IntentId) {
         let Some(open) = self.open.get_mut(&intent) else { return };
         let at = open.wake_at();
-        if open.timer == Some(at) {
+        if open.timer.is_some_and(|timer| timer <= at) {
             return;
         }
         if let Some(before) = open.timer.replace(at) {
@@ -400,6 +402,10 @@ impl EventProcessor {
         let timed = self.open.values().filter(|open| open.timer.is_some()).count();
         if timed != self.timers.len() || timed != self.open.len() {
             return Err(format!("{} open intents but {} timers", self.open.len(), timed));
+        }
+        let late = |open: &&Open| open.timer.is_some_and(|timer| timer > open.wake_at());
+        if let Some(open) = self.open.values().find(late) {
+            return Err(format!("the timer of {} fires late", open.meta.id));
         }
         match self.durables.intents.keys().find(|intent| !self.open.contains_key(intent)) {
             Some(intent) => Err(format!("durable intent {intent} is not open")),
