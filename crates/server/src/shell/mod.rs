@@ -28,8 +28,9 @@ pub use store_thread::OnSynced;
 const COMMANDS_MAX: usize = 65_536;
 /// Commands of one round, so that one batch stays small enough to sync soon.
 const ROUND_MAX: usize = 1_024;
-/// Batches that may wait for the store before new work is refused.
-const UNSYNCED_MAX: u64 = 256;
+/// Batches that may wait for the store before new work is refused. Under load a batch may hold one
+/// intent only, and a sync or a snapshot may stall for a tenth of a second.
+const UNSYNCED_MAX: u64 = 4_096;
 /// Facts between two snapshots: bounds what a restart reads.
 const SNAPSHOT_FACTS: usize = 200_000;
 
