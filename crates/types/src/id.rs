@@ -57,7 +57,12 @@ macro_rules! hex_id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+                // In one piece: formatting digit by digit took two hundredths of a request.
+                let mut text = [0; 2 * $bytes];
+                for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
+                    pair.copy_from_slice(&hex_digits(byte));
+                }
+                f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
             }
         }
 
@@ -116,6 +121,14 @@ macro_rules! text_or_bytes {
             }
         }
     };
+}
+
+fn hex_digits(byte: u8) -> [u8; 2] {
+    let digit = |value: u8| match value {
+        0..=9 => b'0'.saturating_add(value),
+        _ => b'a'.saturating_add(value.saturating_sub(10)),
+    };
+    [digit(byte >> 4), digit(byte & 0xf)]
 }
 
 fn hex_digit(digit: Option<&u8>) -> Option<u8> {

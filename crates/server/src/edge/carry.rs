@@ -8,7 +8,6 @@ use mtor_store::BlobName;
 use mtor_types::intent::{End, EndRequest, Outcome, Usage, Why};
 use mtor_types::worker::{self, Assign, Revoke};
 use mtor_types::{Attempt, Code, IntentId, Rejection};
-use serde_json::value::RawValue;
 
 use super::Edge;
 use super::live::{Admission, Assigned, Live};
@@ -213,24 +212,19 @@ impl Edge {
         });
         // A session that is gone has told the node so itself.
         let Some(session) = self.sessions.get(*worker, *session) else { return };
-        // The bytes were checked to be JSON at admission, and are not parsed again.
-        let Ok(text) = std::str::from_utf8(&live.data) else { return };
-        let Ok(data) = serde_json::from_str::<&RawValue>(text) else { return };
-        session.send(
-            worker::ASSIGN,
-            Assign {
-                intent: meta.id,
-                attempt: *attempt,
-                name: live.name.clone(),
-                model: meta.model.clone(),
-                stream: live.pieces,
-                limit: Some(*limit),
-                deadline_ms: assignment.remaining_ms,
-                fence: *fence,
-                token: self.identity.lease_token(meta.id, *attempt, *worker, *fence),
-                data,
-            },
-        );
+        let assign = Assign {
+            intent: meta.id,
+            attempt: *attempt,
+            name: live.name.clone(),
+            model: meta.model.clone(),
+            stream: live.pieces,
+            limit: Some(*limit),
+            deadline_ms: assignment.remaining_ms,
+            fence: *fence,
+            token: self.identity.lease_token(meta.id, *attempt, *worker, *fence),
+            data: (),
+        };
+        session.assign(assign, &live.data);
     }
 
     /// Brings a durable intent back from disk. `None` if its payload cannot be read.

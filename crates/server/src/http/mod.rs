@@ -41,6 +41,8 @@ use crate::edge::Edge;
 pub const BODY_BYTES_MAX: usize = 17 * 1024 * 1024;
 /// Connections at a time.
 const CONNECTIONS_MAX: usize = 20_000;
+/// What a connection reads ahead; a body larger than this comes in several pieces.
+const CONNECTION_BYTES_MAX: usize = 64 * 1024;
 /// For a request's head to arrive.
 const HEAD_PATIENCE: Duration = Duration::from_secs(15);
 /// For open requests when the realm stops.
@@ -154,7 +156,11 @@ pub async fn serve(listener: TcpListener, edge: Arc<Edge>) {
             routes.clone().oneshot(request)
         });
         let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE);
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_PATIENCE)
+            .max_buf_size(CONNECTION_BYTES_MAX);
         builder.http2().timer(TokioTimer::new());
         let connection =
             builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();

@@ -402,6 +402,7 @@ impl IntentStream {
         let mut state = self.state();
         if state.phase == Phase::Ended {
             state.phase = Phase::Over;
+            self.reserve(&mut state, receipt.len() as u64);
             state.slots.push(Slot::Here(Entry::Settled(receipt)));
             self.tell(state);
         }

@@ -192,7 +192,7 @@ fn what_memory_has_no_room_for_is_read_from_disk() {
     let expected: Vec<_> = (0..100).map(|seq| format!("1.{seq}")).collect();
     for seq in 0..100 {
         stream.chunk(Attempt(1), seq, seq, padded(seq)).unwrap();
-        assert!(streams.totals().memory_bytes <= 4_096 + 768, "bounded");
+        assert!(streams.totals().memory_bytes <= 4_096 + STREAM_BYTES, "bounded");
     }
     assert!(streams.totals().disk_bytes > 20_000);
     assert_eq!(drain(&mut slow), format!("{} ?", expected.join(" ")));

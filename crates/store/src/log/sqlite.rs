@@ -32,7 +32,7 @@ pub(crate) const SHAPE: Shape = Shape {
 };
 
 /// One answer of `read_after` stops growing here, so that recovery runs in constant memory.
-const READ_BYTES_MAX: usize = 4 * 1024 * 1024;
+const READ_BYTES_MAX: usize = 512 * 1024;
 
 type Chain = [u8; 32];
 
