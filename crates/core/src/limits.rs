@@ -43,6 +43,10 @@ pub const STOP_REPEAT_MS: u64 = 1_000;
 pub const IDEMPOTENCY_MS: u64 = 60_000;
 /// Idempotency keys of ended intents held in the state.
 pub const IDEMPOTENCY_MAX: usize = 100_000;
+/// Ends that the accountant tells again to whoever repeats a request, whatever their age: more
+/// than a second of them at full load, while messages are repeated after half of one. They are
+/// most of what a realm holds right after a restart.
+pub const ENDS_MAX: usize = 32_768;
 
 /// Attempts of one intent, each on another worker.
 pub const ATTEMPTS_MAX: u32 = 3;

@@ -189,7 +189,7 @@ fn a_wrong_number_changes_nothing() {
 fn reading_stops_at_its_bound_of_bytes() {
     let folder = Folder::new();
     let mut log = SqliteLog::open(folder.path()).unwrap();
-    let large = rows(1..=5, 3 * 1024 * 1024);
+    let large = rows(1..=5, 300 * 1024);
     log.append(&large).unwrap();
     assert_eq!(log.read_after(0, 100).unwrap().len(), 2);
     assert_eq!(log.read_after(3, 1).unwrap(), large[3..4]);

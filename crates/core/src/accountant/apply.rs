@@ -12,8 +12,6 @@ use crate::limits;
 /// How long an end is told again to whoever repeats a request. Repeats come every
 /// [`limits::STALL_MS`], so a later one has lost its way for good.
 const REMEMBER_MS: u64 = limits::IDEMPOTENCY_MS;
-/// Ends remembered at most, whatever their age.
-const REMEMBER_MAX: usize = limits::IDEMPOTENCY_MAX;
 
 impl Accountant {
     /// The only way the ledger changes. Facts of other services change nothing.
@@ -142,7 +140,7 @@ impl Accountant {
     /// Drops ends that are old, or too many. By the record's time, so that a replay drops the same.
     fn forget(&mut self, at: Time) {
         let before = Time(at.0.saturating_sub(REMEMBER_MS));
-        while let Some(intent) = self.index.forget(before, REMEMBER_MAX) {
+        while let Some(intent) = self.index.forget(before, limits::ENDS_MAX) {
             self.ledger.ends.remove(&intent);
         }
     }
