@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use mtor_core::accountant::Policy;
@@ -25,7 +26,7 @@ use crate::edge::{DECIMALS, Edge, Parts};
 use crate::http;
 use crate::identity::{self, Identity, IdentityError};
 use crate::manifests::{ManifestError, Manifests};
-use crate::shell::{self, CallError, Clock, Shell};
+use crate::shell::{self, CallError, Clock, Followers, Shell, StartError};
 use crate::streams::{StreamLimits, Streams};
 
 /// Sealed payloads and results together.
@@ -93,7 +94,9 @@ pub enum OpenError {
     File { path: PathBuf, source: std::io::Error },
     #[error("fee_basis_points: at most 10000, which is all of it")]
     Fee,
-    #[error("the node's threads cannot be started")]
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("the store's threads cannot be started")]
     Threads(#[source] std::io::Error),
     #[error("the ledger cannot be opened")]
     Ledger(#[from] CallError),
@@ -104,11 +107,14 @@ impl OpenError {
         match self {
             Self::Store(StoreError::InUse { .. }) => Code::DataDirectoryInUse,
             Self::Listen { .. } => Code::AddressInUse,
-            Self::Store(_) | Self::Recover(_) | Self::Ledger(_) => Code::StoreUnavailable,
+            Self::Store(_)
+            | Self::Recover(_)
+            | Self::Ledger(_)
+            | Self::Start(StartError::Store(_)) => Code::StoreUnavailable,
             Self::Identity(_) | Self::Manifest(_) | Self::File { .. } | Self::Fee => {
                 Code::BadConfiguration
             }
-            Self::Threads(_) => Code::Internal,
+            Self::Threads(_) | Self::Start(StartError::Threads(_)) => Code::Internal,
         }
     }
 }
@@ -117,6 +123,8 @@ impl OpenError {
 pub struct Realm {
     edge: Arc<Edge>,
     shell: Shell,
+    /// Writes snapshots; ends with the shell.
+    keeping: JoinHandle<()>,
     listener: TcpListener,
     url: String,
     sysop_secret: Option<String>,
@@ -166,16 +174,19 @@ impl Realm {
             edge.names.set(view.worker, &view.enrolled.name);
         }
         let sink = Arc::new(Carrier(Arc::clone(&edge)));
-        let started = shell::start(opened.node, opened.log, clock, sink, on_synced, |handle| {
+        let (keeping, snapshot) =
+            shell::keep(opened.log.snapshots()).map_err(OpenError::Threads)?;
+        let followers = Followers { synced: on_synced, snapshot };
+        let shell = shell::start(opened.node, opened.log, clock, sink, followers, |handle| {
             edge.connect(handle, epoch, url.clone());
-        });
-        let shell = started.map_err(OpenError::Threads)?;
+        })?;
         if fresh {
             open_ledger(&edge).await?;
         }
         let mut realm = Self {
             edge,
             shell,
+            keeping,
             listener,
             url,
             sysop_secret,
@@ -208,7 +219,7 @@ impl Realm {
 
     /// Serves until `stop`, then lets open requests end, syncs everything and lets go.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let Self { edge, shell, listener, _directory: directory, .. } = self;
+        let Self { edge, shell, keeping, listener, _directory: directory, .. } = self;
         let house = tokio::spawn({
             let edge = Arc::clone(&edge);
             async move { edge.keep_house().await }
@@ -224,8 +235,11 @@ impl Realm {
             // A task that panicked has told so itself; the store is still to be synced.
             let _ = task.await;
         }
-        let stopped = tokio::task::spawn_blocking(move || shell.stop()).await;
-        if stopped.is_err() {
+        let stopped = tokio::task::spawn_blocking(move || {
+            shell.stop();
+            keeping.join()
+        });
+        if !matches!(stopped.await, Ok(Ok(()))) {
             tracing::error!("the node's threads did not end well");
         }
         drop(directory);
@@ -271,10 +285,13 @@ fn open_store(
     options: &RealmOptions,
 ) -> Result<OpenedStore, OpenError> {
     let log = SqliteLog::open(data)?;
-    let state = match log.load_snapshot()? {
-        Some(snapshot) => NodeState::decode(&snapshot.bytes)?,
-        None => NodeState::default(),
-    };
+    let state = log.load_snapshot()?.and_then(|snapshot| {
+        // The log is whole without it: one of another version costs time only.
+        NodeState::decode(&snapshot.bytes)
+            .inspect_err(|error| tracing::warn!(%error, "snapshot passed over"))
+            .ok()
+    });
+    let state = state.unwrap_or_default();
     let config = NodeConfig::whole(options.policy(), identity.account());
     let mut node = Node::recover(config, state);
     loop {

@@ -37,12 +37,11 @@ pub(crate) fn touch(path: &Path) -> Result<File, StoreError> {
     file.map_err(|source| StoreError::io(path, source))
 }
 
-/// Removes a file if it is there.
-pub(crate) fn remove(path: &Path) -> Result<(), StoreError> {
+/// Removes a file if it is there; tells whether it was.
+pub(crate) fn remove(path: &Path) -> Result<bool, StoreError> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(StoreError::io(path, error))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(StoreError::io(path, error)),
     }
 }

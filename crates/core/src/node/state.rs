@@ -15,6 +15,10 @@ use crate::registry::{Enrolments, Registry};
 use crate::router::Router;
 use crate::turn::Turn;
 
+/// The first byte of an encoded state. A change of anything in [`NodeState`] raises it; a start
+/// passes over a snapshot of another format and folds the log instead.
+const FORMAT: u8 = 1;
+
 /// Everything that outlives the process, as of one batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeState {
@@ -33,6 +37,10 @@ pub struct NodeState {
 pub enum RecoverError {
     #[error("the snapshot is not one of this version")]
     Snapshot(#[source] postcard::Error),
+    #[error("the snapshot has format {0}, this version reads {FORMAT}")]
+    Format(u8),
+    #[error("the snapshot is {0} bytes longer than its state")]
+    LeftOver(usize),
     #[error("batch {found} follows batch {last} in the log")]
     Gap { last: u64, found: u64 },
 }
@@ -53,7 +61,12 @@ struct NodeStateRef<'a> {
 impl NodeState {
     /// From what [`Node::encode_state`] gave.
     pub fn decode(bytes: &[u8]) -> Result<Self, RecoverError> {
-        postcard::from_bytes(bytes).map_err(RecoverError::Snapshot)
+        let (format, body) = bytes.split_first().ok_or(RecoverError::Format(0))?;
+        if *format != FORMAT {
+            return Err(RecoverError::Format(*format));
+        }
+        let (state, rest) = postcard::take_from_bytes(body).map_err(RecoverError::Snapshot)?;
+        if rest.is_empty() { Ok(state) } else { Err(RecoverError::LeftOver(rest.len())) }
     }
 }
 
@@ -105,7 +118,7 @@ impl Node {
             outboxes: &self.outboxes,
             marks: &self.marks,
         };
-        postcard::to_stdvec(&state).map_err(RecoverError::Snapshot)
+        postcard::to_extend(&state, vec![FORMAT]).map_err(RecoverError::Snapshot)
     }
 
     /// SHA-256 of the durable state.

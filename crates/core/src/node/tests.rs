@@ -297,6 +297,18 @@ fn recovery_from_any_prefix_of_the_log_equals_the_live_state() {
 }
 
 #[test]
+fn a_state_of_another_format_or_with_bytes_left_over_is_refused() {
+    let bytes = World::new(1).node.encode_state().unwrap();
+    assert!(NodeState::decode(&bytes).is_ok());
+    let longer = [bytes.as_slice(), &[0]].concat();
+    assert!(matches!(NodeState::decode(&longer), Err(RecoverError::LeftOver(1))));
+    let newer = [&[bytes[0] + 1], &bytes[1..]].concat();
+    assert!(matches!(NodeState::decode(&newer), Err(RecoverError::Format(_))));
+    assert!(NodeState::decode(&bytes[..bytes.len() - 1]).is_err());
+    assert!(NodeState::decode(&[]).is_err());
+}
+
+#[test]
 fn a_restart_voids_what_was_ephemeral_and_resumes_what_was_durable() {
     let mut world = World::new(1);
     world.submit(IntentMeta { durable: true, ..echo(1) }).unwrap();

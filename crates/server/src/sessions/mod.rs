@@ -200,3 +200,36 @@ async fn write(mut sink: SplitSink<WebSocket, Message>, mut frames: mpsc::Receiv
     }
     let _ = sink.close().await;
 }
+
+#[cfg(test)]
+mod tests {
+    use mtor_types::event::EventIn;
+    use mtor_types::{Attempt, Digest, Fence, IntentId};
+
+    use super::*;
+
+    #[test]
+    fn an_assignment_carries_the_clients_bytes_as_they_came() {
+        let sessions = Sessions::default();
+        let (session, mut frames) = sessions.open(WorkerId([1; 32]), "/realms/r".into());
+        let data = r#"{"b": 1.50,  "a":"\u00e9 null}}"}"#;
+        let assign = Assign {
+            intent: IntentId([2; 16]),
+            attempt: Attempt(7),
+            name: "echo".into(),
+            model: Some("null}}".into()),
+            stream: true,
+            limit: Some(3),
+            deadline_ms: 4,
+            fence: Fence::default(),
+            token: Digest([5; 32]),
+            data: (),
+        };
+        session.assign(assign, data.as_bytes());
+        let text = frames.try_recv().unwrap();
+        let event: EventIn<'_> = serde_json::from_str(text.as_str()).unwrap();
+        let read: Assign = serde_json::from_str(event.data.unwrap().get()).unwrap();
+        assert_eq!(read.data.get(), data);
+        assert_eq!((read.attempt, read.model.as_deref()), (Attempt(7), Some("null}}")));
+    }
+}

@@ -9,7 +9,10 @@
 mod clock;
 mod node_thread;
 mod projection;
+mod snapshots;
 mod store_thread;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -20,9 +23,10 @@ use mtor_types::rejection::Rejection;
 use tokio::sync::oneshot;
 
 pub use clock::Clock;
-pub use node_thread::{Shell, start};
+pub use node_thread::{Shell, StartError, start};
 pub use projection::{Projection, follow};
-pub use store_thread::OnSynced;
+pub use snapshots::keep;
+pub use store_thread::{Followers, OnSnapshot, OnSynced};
 
 /// Commands that wait for the node.
 const COMMANDS_MAX: usize = 65_536;

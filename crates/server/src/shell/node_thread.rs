@@ -8,10 +8,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mtor_core::{Command, Effect, Node, When};
-use mtor_store::{Log, encode_batch};
+use mtor_store::{Log, Snapshot, StoreError, encode_batch};
 
 use super::clock::Clock;
-use super::store_thread::{self, ToStore};
+use super::store_thread::{self, Followers, ToStore};
 use super::{
     Answer, COMMANDS_MAX, CallError, NodeHandle, ROUND_MAX, Request, SNAPSHOT_FACTS, Settlement,
     Shared, Sink, StoreState, UNSYNCED_MAX,
@@ -43,16 +43,30 @@ impl Shell {
     }
 }
 
-/// Starts both threads around a recovered node. `connect` is given the handle before the node's
-/// first effect.
+/// Why the threads do not run.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the start cannot be recorded")]
+    Store(#[from] StoreError),
+    #[error("the node's threads cannot be started")]
+    Threads(#[from] std::io::Error),
+}
+
+/// Starts both threads around a recovered node. The boot's epoch is synced before any effect of
+/// it leaves, so attempts and fences never repeat; a store that cannot take it starts nothing.
+/// `connect` is given the handle before the node's first effect.
 pub fn start<L: Log + 'static>(
-    node: Node,
-    log: L,
+    mut node: Node,
+    mut log: L,
     clock: Clock,
     sink: Arc<dyn Sink>,
-    synced: store_thread::OnSynced,
+    mut followers: Followers,
     connect: impl FnOnce(NodeHandle),
-) -> std::io::Result<Shell> {
+) -> Result<Shell, StartError> {
+    node.start(clock.now());
+    let boot: Vec<_> = node.close_batch().iter().map(encode_batch).collect();
+    log.append(&boot)?;
+    (followers.synced)(boot);
     let (requests, inbox) = sync_channel(COMMANDS_MAX);
     // Above the bound at which new work is refused, so that ends of open work still pass.
     let room = usize::try_from(UNSYNCED_MAX).unwrap_or(usize::MAX).saturating_mul(4);
@@ -64,11 +78,13 @@ pub fn start<L: Log + 'static>(
     let store = std::thread::Builder::new().name("store".into()).spawn({
         let (shared, sink) = (Arc::clone(&shared), Arc::clone(&sink));
         let wake = requests.clone();
-        move || store_thread::run(log, &store_inbox, &shared, &*sink, &wake, synced)
+        move || store_thread::run(log, &store_inbox, &shared, &*sink, &wake, followers)
     })?;
     let node = std::thread::Builder::new().name("node".into()).spawn(move || {
         let mut thread = NodeThread::new(node, clock, sink, shared, to_store);
-        thread.boot();
+        // The boot's own effects wait for its batch, which is synced.
+        thread.end_round(Vec::new());
+        thread.release();
         thread.run(&inbox);
     })?;
     Ok(Shell { handle, node, store })
@@ -111,12 +127,6 @@ impl NodeThread {
             facts_since_snapshot: 0,
             stopping: false,
         }
-    }
-
-    /// The boot's epoch is synced before its first effect leaves: all of them are durable.
-    fn boot(&mut self) {
-        self.node.start(self.clock.now());
-        self.end_round(Vec::new());
     }
 
     fn run(&mut self, inbox: &Receiver<Request>) {
@@ -256,7 +266,8 @@ impl NodeThread {
         self.facts_since_snapshot = 0;
         match self.node.encode_state() {
             Ok(bytes) => {
-                let _ = self.to_store.send(ToStore::Snapshot { batch: self.node.batch(), bytes });
+                let snapshot = Snapshot { batch: self.node.batch(), bytes };
+                let _ = self.to_store.send(ToStore::Snapshot(snapshot));
             }
             Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "snapshot"),
         }

@@ -21,10 +21,18 @@ const STOP_TRIES_MAX: u32 = 4;
 
 /// Called with each group of batches once it is synced: the read tables follow by it.
 pub type OnSynced = Box<dyn FnMut(Vec<Encoded>) + Send>;
+/// Called with a state whose batch is synced, to keep it.
+pub type OnSnapshot = Box<dyn FnMut(Snapshot) + Send>;
+
+/// Who follows the log, each on a thread of its own. Dropped when the store's thread ends.
+pub struct Followers {
+    pub synced: OnSynced,
+    pub snapshot: OnSnapshot,
+}
 
 pub(super) enum ToStore {
     Batch(Encoded),
-    Snapshot { batch: u64, bytes: Vec<u8> },
+    Snapshot(Snapshot),
     Stop,
 }
 
@@ -34,7 +42,7 @@ pub(super) fn run<L: Log>(
     shared: &Shared,
     sink: &dyn Sink,
     wake: &SyncSender<Request>,
-    mut synced: OnSynced,
+    mut followers: Followers,
 ) {
     let mut group: Vec<Encoded> = Vec::new();
     while let Ok(first) = inbox.recv() {
@@ -42,7 +50,7 @@ pub(super) fn run<L: Log>(
         for message in std::iter::once(first).chain(inbox.try_iter()) {
             match message {
                 ToStore::Batch(batch) => group.push(batch),
-                other @ (ToStore::Snapshot { .. } | ToStore::Stop) => {
+                other @ (ToStore::Snapshot(_) | ToStore::Stop) => {
                     after = Some(other);
                     break;
                 }
@@ -56,15 +64,10 @@ pub(super) fn run<L: Log>(
             shared.synced.store(last, Ordering::Release);
             // A full channel means that the node is awake anyway.
             let _ = wake.try_send(Request::Synced);
-            synced(std::mem::take(&mut group));
+            (followers.synced)(std::mem::take(&mut group));
         }
         match after {
-            Some(ToStore::Snapshot { batch, bytes }) => {
-                if let Err(error) = log.save_snapshot(&Snapshot { batch, bytes }) {
-                    // The log is whole without it; the next start only reads more.
-                    tracing::warn!(error = &error as &dyn std::error::Error, "snapshot not saved");
-                }
-            }
+            Some(ToStore::Snapshot(snapshot)) => (followers.snapshot)(snapshot),
             Some(ToStore::Stop) => return,
             Some(ToStore::Batch(_)) | None => {}
         }

@@ -1,0 +1,311 @@
+//! The node's threads around a store that a test can hold back or break.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use mtor_core::accountant::Policy;
+use mtor_core::command::{GrantPolicy, OpenAccount};
+use mtor_core::node::{NodeConfig, NodeState};
+use mtor_core::{Command, Effect, Node};
+use mtor_store::{Encoded, Log, MemoryLog, Snapshot, StoreError, decode_batch};
+use mtor_types::amount::Price;
+use mtor_types::fact::{AccountKind, Asset, NetworkKey};
+use mtor_types::intent::{Class, EndRequest, IntentMeta, Reason, Trust, Usage, Why};
+use mtor_types::message::Slots;
+use mtor_types::worker::Offer;
+use mtor_types::{AccountId, Amount, IntentId, KeyHash, NodeId, RealmId, SessionId, WorkerId};
+
+use super::*;
+
+const OWNER: AccountId = AccountId([1; 32]);
+const CLIENT: AccountId = AccountId([2; 32]);
+const WORKER: WorkerId = WorkerId([3; 32]);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the store does with appends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mood {
+    Well,
+    /// Appends do not return.
+    Held,
+    Full,
+}
+
+#[derive(Clone)]
+struct Moody {
+    log: Arc<Mutex<MemoryLog>>,
+    mood: Arc<(Mutex<Mood>, Condvar)>,
+}
+
+impl Moody {
+    fn new() -> Self {
+        let mood = Arc::new((Mutex::new(Mood::Well), Condvar::new()));
+        Self { log: Arc::default(), mood }
+    }
+
+    fn set(&self, mood: Mood) {
+        *self.mood.0.lock().unwrap() = mood;
+        self.mood.1.notify_all();
+    }
+
+    /// The log folded anew: what a crash now would leave.
+    fn recovered(&self) -> Node {
+        let mut node = Node::recover(NodeConfig::whole(policy(), OWNER), NodeState::default());
+        for batch in self.read_after(0, usize::MAX).unwrap() {
+            node.replay(&decode_batch(&batch).unwrap()).unwrap();
+        }
+        node
+    }
+}
+
+impl Log for Moody {
+    fn append(&mut self, batches: &[Encoded]) -> Result<(), StoreError> {
+        let mood = self.mood.0.lock().unwrap();
+        let mood = *self.mood.1.wait_while(mood, |mood| *mood == Mood::Held).unwrap();
+        let mut log = self.log.lock().unwrap();
+        log.set_full(mood == Mood::Full);
+        log.append(batches)
+    }
+
+    fn read_after(&self, number: u64, limit: usize) -> Result<Vec<Encoded>, StoreError> {
+        self.log.lock().unwrap().read_after(number, limit)
+    }
+
+    fn last(&self) -> u64 {
+        self.log.lock().unwrap().last()
+    }
+
+    fn save_snapshot(&mut self, snapshot: &Snapshot) -> Result<(), StoreError> {
+        self.log.lock().unwrap().save_snapshot(snapshot)
+    }
+
+    fn load_snapshot(&self) -> Result<Option<Snapshot>, StoreError> {
+        self.log.lock().unwrap().load_snapshot()
+    }
+}
+
+#[derive(Debug)]
+enum Seen {
+    Carried(Effect),
+    Settled(IntentId),
+    Store(StoreState),
+}
+
+struct Watch(Mutex<Sender<Seen>>);
+
+impl Watch {
+    fn tell(&self, seen: Seen) {
+        // A test that is over looks no more.
+        let _ = self.0.lock().unwrap().send(seen);
+    }
+}
+
+impl Sink for Watch {
+    fn carry(&self, effect: Effect, _follow: &mut Vec<Command>) {
+        self.tell(Seen::Carried(effect));
+    }
+
+    fn settled(&self, _batch: u64, settlements: Vec<Settlement>) {
+        for settlement in settlements {
+            self.tell(Seen::Settled(settlement.end.intent));
+        }
+    }
+
+    fn store_changed(&self, state: StoreState) {
+        self.tell(Seen::Store(state));
+    }
+}
+
+fn policy() -> Policy {
+    let grant = GrantPolicy {
+        asset: Asset::Grant,
+        amount: Amount::from_u64(1_000),
+        daily_total: Amount::from_u64(10_000),
+        daily_per_network: 10,
+    };
+    Policy { grant: Some(grant), ..Policy::default() }
+}
+
+fn boot(store: &Moody) -> (Result<Shell, StartError>, Receiver<Seen>) {
+    let node = store.recovered();
+    let clock = Clock::start(node.now());
+    let (tell, seen) = channel();
+    let followers = Followers { synced: Box::new(drop), snapshot: Box::new(drop) };
+    let sink = Arc::new(Watch(Mutex::new(tell)));
+    (start(node, store.clone(), clock, sink, followers, drop), seen)
+}
+
+/// A running realm with a guest and a worker of one echo slot.
+async fn open(store: &Moody) -> (Shell, Receiver<Seen>) {
+    let (shell, seen) = boot(store);
+    let shell = shell.unwrap();
+    let node = shell.handle();
+    let (realm, name_secret) = (RealmId([9; 32]), [7; 32]);
+    let ledger = Command::OpenLedger { realm, decimals: 6, owner: OWNER, name_secret };
+    node.call(ledger).await.unwrap();
+    let (key, network, salt) = (KeyHash([5; 32]), NetworkKey([0; 16]), [0; 16]);
+    let (account, kind) = (CLIENT, AccountKind::Guest);
+    let guest = OpenAccount { account, kind, key, name_secret, network, salt };
+    node.call(Command::OpenAccount(guest)).await.unwrap();
+    let token = KeyHash([6; 32]);
+    node.call(Command::IssueToken { token, owner: OWNER }).await.unwrap();
+    let enrol = Command::Enrol { token, worker: WORKER, name: "embedded".into() };
+    node.call(enrol).await.unwrap();
+    let price = Some(Price { amount: Amount::from_u64(1), per: 1 });
+    let (intent, model, context) = ("echo".into(), None, None);
+    let slots = Slots {
+        worker: WORKER,
+        session: SessionId(1),
+        edge: NodeId::default(),
+        owner: OWNER,
+        own: false,
+        proven: false,
+        draining: false,
+        offers: vec![Offer { intent, model, slots: 1, price, context }],
+        leases: Vec::new(),
+    };
+    node.call(Command::Attach(slots)).await.unwrap();
+    (shell, seen)
+}
+
+fn echo(number: u8, durable: bool) -> Command {
+    let meta = IntentMeta {
+        id: IntentId([number; 16]),
+        account: CLIENT,
+        name: "echo".into(),
+        model: None,
+        trust: Trust::Any,
+        class: Class::Interactive,
+        durable,
+        restart: false,
+        edge: NodeId::default(),
+        edge_epoch: 1,
+        ceiling: Amount::from_u64(1),
+        price_max: Price { amount: Amount::from_u64(1), per: 1 },
+        units_max: 1,
+        bytes: 10,
+        remaining_ms: 60_000,
+        idempotency: None,
+        salt: [number; 16],
+    };
+    Command::Submit { meta: Box::new(meta), prior: None }
+}
+
+/// The next effect that `wanted` takes; the rest is passed over.
+#[track_caller]
+fn wait_for<T>(seen: &Receiver<Seen>, wanted: impl Fn(&Seen) -> Option<T>) -> T {
+    loop {
+        let next = seen.recv_timeout(PATIENCE).expect("it comes");
+        if let Some(found) = wanted(&next) {
+            return found;
+        }
+    }
+}
+
+fn assigned(seen: &Seen) -> Option<EndRequest> {
+    let Seen::Carried(Effect::Assign(assignment)) = seen else { return None };
+    Some(EndRequest {
+        intent: assignment.meta.id,
+        attempt: Some(assignment.attempt),
+        why: Why::Completed(Reason::Done),
+        usage: Usage { units: 1, ..Usage::default() },
+        delivered: true,
+    })
+}
+
+/// Everything told so far, once the node has gone through what was asked of it.
+async fn all(node: &NodeHandle, seen: &Receiver<Seen>) -> Vec<Seen> {
+    // The first question's round may still be letting go; after the second it has.
+    for _ in 0..2 {
+        node.ask(|_| ()).await.unwrap();
+    }
+    seen.try_iter().collect()
+}
+
+#[tokio::test]
+async fn work_goes_on_while_the_sync_is_held_back_but_nothing_is_promised() {
+    let store = Moody::new();
+    let (shell, seen) = open(&store).await;
+    let node = shell.handle();
+    store.set(Mood::Held);
+
+    // An ephemeral intent is admitted, dispatched and ended; its receipt waits.
+    node.tell(echo(1, false));
+    let done = wait_for(&seen, assigned);
+    node.tell(Command::End(done));
+    wait_for(&seen, |seen| matches!(seen, Seen::Carried(Effect::Ended { .. })).then_some(()));
+    // A durable one is dispatched; its answer waits, and so does its end.
+    node.tell(echo(2, true));
+    let done = wait_for(&seen, assigned);
+    node.tell(Command::End(done));
+    // A key waits, too.
+    let key = Command::AddKey { account: CLIENT, key: KeyHash([8; 32]) };
+    let mut key = std::pin::pin!(node.call(key));
+    let early = all(&node, &seen).await;
+    let kept = |seen: &Seen| matches!(seen, Seen::Carried(Effect::PoolsChanged));
+    assert!(early.iter().all(kept), "nothing durable has left: {early:?}");
+    assert!(tokio::time::timeout(Duration::ZERO, key.as_mut()).await.is_err());
+
+    store.set(Mood::Well);
+    key.await.unwrap();
+    let settled = |seen: &Seen| match seen {
+        Seen::Settled(intent) => Some(*intent),
+        Seen::Carried(_) | Seen::Store(_) => None,
+    };
+    assert_eq!(wait_for(&seen, settled), IntentId([1; 16]));
+    assert_eq!(wait_for(&seen, settled), IntentId([2; 16]));
+    let digest = |node: &Node| node.digest().unwrap();
+    let live = node.ask(digest).await.unwrap();
+    shell.stop();
+    assert_eq!(digest(&store.recovered()), live);
+}
+
+#[tokio::test]
+async fn on_a_full_disk_nothing_new_is_taken_and_what_was_decided_is_kept() {
+    let store = Moody::new();
+    let (shell, seen) = open(&store).await;
+    let node = shell.handle();
+    store.set(Mood::Full);
+    node.tell(echo(1, true));
+    let told = |wanted: StoreState| {
+        move |seen: &Seen| matches!(seen, Seen::Store(state) if *state == wanted).then_some(())
+    };
+    wait_for(&seen, told(StoreState::Full));
+    let refused = node.submit(echo(2, true)).unwrap().decided().await;
+    assert_eq!(refused, Err(CallError::Store(StoreState::Full)));
+    let early = all(&node, &seen).await;
+    assert!(!early.iter().any(|seen| matches!(seen, Seen::Carried(Effect::Admitted { .. }))));
+
+    store.set(Mood::Well);
+    wait_for(&seen, told(StoreState::Good));
+    wait_for(&seen, |seen| match seen {
+        Seen::Carried(Effect::Admitted { intent, .. }) => Some(*intent),
+        Seen::Carried(_) | Seen::Settled(_) | Seen::Store(_) => None,
+    });
+    shell.stop();
+    let mut node = store.recovered();
+    node.start(node.now());
+    assert_eq!(node.events().open_count(), 1);
+}
+
+#[tokio::test]
+async fn a_boot_that_cannot_be_recorded_starts_nothing() {
+    let store = Moody::new();
+    let (shell, seen) = open(&store).await;
+    shell.handle().call(echo(1, true)).await.unwrap();
+    shell.stop();
+    drop(seen);
+    let epoch = store.recovered().epoch();
+
+    store.set(Mood::Full);
+    let (shell, seen) = boot(&store);
+    assert!(matches!(shell.err(), Some(StartError::Store(StoreError::Full { .. }))));
+    assert_eq!(seen.try_iter().count(), 0, "no effect of a boot that is not recorded");
+    assert_eq!(store.recovered().epoch(), epoch);
+
+    store.set(Mood::Well);
+    let (shell, _seen) = boot(&store);
+    shell.unwrap().stop();
+    assert_eq!(store.recovered().epoch(), epoch + 1);
+}
