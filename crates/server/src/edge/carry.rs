@@ -48,7 +48,7 @@ impl Sink for Carrier {
                 }
             }
             Effect::Lost { intent, attempt } => {
-                follow.push(Command::End(edge.lost(intent, attempt)));
+                follow.extend(edge.lost(intent, attempt).map(Command::End));
             }
             Effect::Restarted { intent, attempt } => {
                 if let Some(live) = edge.lives.get(intent) {
@@ -186,11 +186,17 @@ impl Edge {
         EndRequest { intent, attempt, why, usage, delivered }
     }
 
-    fn lost(&self, intent: IntentId, attempt: Attempt) -> EndRequest {
-        let closed = self.lives.get(intent).and_then(|live| live.stream.close(Some(attempt)));
+    /// `None`: its worker was done before it was lost, and the end that says so comes once the
+    /// result is sealed. The node asks again until then.
+    fn lost(&self, intent: IntentId, attempt: Attempt) -> Option<EndRequest> {
+        let live = self.lives.get(intent);
+        if live.as_ref().is_some_and(|live| live.is_sealing(attempt)) {
+            return None;
+        }
+        let closed = live.and_then(|live| live.stream.close(Some(attempt)));
         let Closed { attempt: _, usage, delivered } = closed.unwrap_or_default();
         let why = Why::WorkerFailed { code: Code::WorkerFailed, retry: true };
-        EndRequest { intent, attempt: Some(attempt), why, usage, delivered }
+        Some(EndRequest { intent, attempt: Some(attempt), why, usage, delivered })
     }
 
     /// Sends the payload to the session that the router chose.
@@ -248,6 +254,11 @@ impl Edge {
         let kind = (meta.name.clone(), meta.durable, pieces);
         let live = Arc::new(Live::new(meta.account, kind, ask.data, stream, None));
         self.lives.insert(meta.id, Arc::clone(&live));
-        Some(live)
+        // It may have ended while the payload was read, and then nothing else would remove it.
+        if matches!(live.stream.ended(), Ok(None)) {
+            return Some(live);
+        }
+        self.lives.remove(meta.id);
+        None
     }
 }

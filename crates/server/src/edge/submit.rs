@@ -80,23 +80,31 @@ impl Edge {
             self.streams.open(meta.id, ask.bounds())?
         };
         let (waiter, admission) = oneshot::channel();
-        let (intent, durable, pieces) = (meta.id, meta.durable, ask.stream);
+        let (asked, durable, pieces) = (meta.id, meta.durable, ask.stream);
         let kind = (name, durable, pieces);
         let live = Live::new(account, kind, ask.data.clone(), Arc::clone(&stream), Some(waiter));
-        self.lives.insert(intent, Arc::new(live));
+        self.lives.insert(asked, Arc::new(live));
         let admitted = self.admit(meta, prior, ask.data, admission).await;
         match admitted {
             Ok(Admission::Admitted { asset, hold }) => {
                 let (hold, stream) = (Some((asset, hold)), Some(stream));
-                Ok(Submitted { intent, hold, durable, pieces, stream, joined: false })
+                Ok(Submitted { intent: asked, hold, durable, pieces, stream, joined: false })
             }
             Ok(Admission::Joined(intent)) => {
+                self.drop_payload(asked, durable).await;
                 let stream = self.streams.get(intent);
                 Ok(Submitted { intent, hold: None, durable, pieces, stream, joined: true })
             }
-            Ok(Admission::Refused(error)) | Err(error) => {
-                self.lives.remove(intent);
-                self.streams.forget(intent);
+            Ok(Admission::Refused(error)) => {
+                self.drop_payload(asked, durable).await;
+                self.lives.remove(asked);
+                self.streams.forget(asked);
+                Err(error)
+            }
+            // It may have been taken after all: what is sealed is removed by its age.
+            Err(error) => {
+                self.lives.remove(asked);
+                self.streams.forget(asked);
                 Err(error)
             }
         }
@@ -120,20 +128,34 @@ impl Edge {
             })?;
         }
         let command = Command::Submit { meta: Box::new(meta), prior };
-        let decision = self.node().submit(command)?;
         tokio::pin!(admission);
-        let decided = tokio::select! {
-            biased;
-            admission = &mut admission => return admission.map_err(|_| ApiError::stopping()),
-            decided = decision.decided() => decided,
+        let decided = match self.node().submit(command) {
+            Ok(decision) => tokio::select! {
+                biased;
+                admission = &mut admission => return admission.map_err(|_| ApiError::stopping()),
+                decided = decision.decided() => decided,
+            },
+            Err(error) => Err(error),
         };
         match decided {
             Ok(()) => admission.await.map_err(|_| ApiError::stopping()),
-            Err(error @ CallError::Rejected(_)) => {
+            // What became of it is not known.
+            Err(error @ CallError::Stopping) => Err(error.into()),
+            Err(error @ (CallError::Rejected(_) | CallError::Store(_) | CallError::Overloaded)) => {
                 self.metrics.refused();
-                Err(error.into())
+                Ok(Admission::Refused(error.into()))
             }
-            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes what was sealed for work that was not opened: nobody may fill the disk for nothing.
+    async fn drop_payload(&self, intent: IntentId, durable: bool) {
+        if durable {
+            let (blobs, name) = (Arc::clone(&self.blobs), BlobName::payload(intent));
+            let dropped = tokio::task::spawn_blocking(move || blobs.delete(name)).await;
+            if let Ok(Err(error)) = dropped {
+                tracing::warn!(%intent, error = &error as &dyn std::error::Error, "payload");
+            }
         }
     }
 
