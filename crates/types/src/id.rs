@@ -229,6 +229,11 @@ pub fn first_of_boot(epoch: u32) -> u64 {
     u64::from(epoch) << COUNTER_BITS
 }
 
+/// The boot that a number belongs to.
+pub fn boot_of(number: u64) -> u32 {
+    u32::try_from(number >> COUNTER_BITS).unwrap_or(u32::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

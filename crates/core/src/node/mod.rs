@@ -105,6 +105,7 @@ impl Node {
         }
         let result = self.decide(command);
         self.deliver_all();
+        self.raise_epoch();
         result
     }
 
@@ -250,6 +251,14 @@ impl Node {
     }
 
     /// Records a fact of the node itself.
+    /// Attempts and fences never repeat, however long a boot lasts.
+    fn raise_epoch(&mut self) {
+        let epoch = self.router.epoch_needed();
+        if epoch > self.turn.epoch {
+            self.record(Fact::NodeStarted { epoch });
+        }
+    }
+
     fn record(&mut self, fact: Fact) {
         self.apply(self.turn.now, &fact);
         self.turn.record(fact);

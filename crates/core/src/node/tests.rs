@@ -309,6 +309,22 @@ fn a_state_of_another_format_or_with_bytes_left_over_is_refused() {
 }
 
 #[test]
+fn a_boot_that_uses_up_its_numbers_takes_the_next_ones_and_the_boot_after_it_others() {
+    let mut world = World::new(1);
+    world.node.router.skip_numbers(u64::from(u32::MAX) - 100);
+    world.submit(echo(1)).unwrap();
+    assert_eq!(world.node.epoch(), 2, "recorded before it is needed");
+    let first = world.assigned()[0].attempt;
+    assert_eq!(mtor_types::id::boot_of(first.0), 1);
+    let mut node = Node::recover(NodeConfig::whole(policy(), OWNER), NodeState::default());
+    for batch in &world.log {
+        node.replay(batch).unwrap();
+    }
+    node.start(world.now);
+    assert_eq!(node.epoch(), 3);
+}
+
+#[test]
 fn a_restart_voids_what_was_ephemeral_and_resumes_what_was_durable() {
     let mut world = World::new(1);
     world.submit(IntentMeta { durable: true, ..echo(1) }).unwrap();

@@ -5,8 +5,9 @@ use mtor_types::worker::LeaseClaim;
 use mtor_types::{IntentId, SessionId, WorkerId};
 
 use super::Router;
-use super::ends::revoke_claim;
-use super::job::Place;
+use super::ends::{Standing, revoke, revoke_claim};
+use super::job::{Job, Place, Taken};
+use super::pools::PoolKey;
 use super::workers::OfferNo;
 use crate::effect::Effect;
 use crate::limits;
@@ -17,7 +18,7 @@ impl Router {
     pub(super) fn attach(&mut self, turn: &mut Turn, slots: Slots) {
         let (worker, session, edge) = (slots.worker, slots.session, slots.edge);
         let claims = slots.leases.clone();
-        self.leave_pools(worker);
+        let mut pools = self.leave_pools(worker);
         let fresh = self.workers.get(worker).is_none_or(|known| known.session != session);
         self.workers.put(slots);
         self.join_pools(worker);
@@ -33,7 +34,7 @@ impl Router {
         }
         let Some(known) = self.workers.get(worker) else { return };
         let offers: Vec<OfferNo> = known.offers.keys().copied().collect();
-        let pools: Vec<_> = known.offers.values().flat_map(|offer| offer.pools.clone()).collect();
+        pools.extend(known.offers.values().flat_map(|offer| &offer.pools));
         for pool in pools {
             self.pools.watch(pool, turn.now);
         }
@@ -53,34 +54,51 @@ impl Router {
         claim: LeaseClaim,
     ) -> bool {
         let LeaseClaim { intent, attempt } = claim;
-        let Some(job) = self.jobs.get_mut(&intent) else { return false };
-        let (offer, charge) = match &mut job.place {
+        let Some(job) = self.jobs.get(&intent) else { return false };
+        let (offer, taken, first) = match &job.place {
             Place::Adoptable { .. } => {
-                let (name, model) = (job.meta.name.clone(), job.meta.model.clone());
-                let Some(known) = self.workers.get(worker) else { return false };
-                let Some(offer) = known.find(&name, model.as_deref()) else { return false };
-                job.attempts = job.attempts.saturating_add(1);
-                (offer, None)
+                let Some(offer) = self.adopting_offer(worker, job) else { return false };
+                (offer, Taken { since: turn.now, estimate: 0, charge: None }, true)
             }
+            // Said twice.
             Place::Running(lease)
-                if lease.worker == worker
-                    && lease.attempt == attempt
-                    && lease.session != session =>
+                if (lease.worker, lease.session, lease.attempt) == (worker, session, attempt) =>
             {
-                let (offer, charge) = (lease.offer, lease.charge.take());
+                return true;
+            }
+            Place::Running(lease) if (lease.worker, lease.attempt) == (worker, attempt) => {
+                let (offer, taken) = (lease.offer, lease.taken);
                 // Its slot is taken again under the new fence.
                 self.set_busy(worker, offer, |busy| busy.saturating_sub(1));
-                (offer, charge)
+                (offer, taken, false)
+            }
+            // After a restart an older attempt of it came back first.
+            Place::Running(lease) if lease.taken.charge.is_none() && lease.attempt < attempt => {
+                let Some(offer) = self.adopting_offer(worker, job) else { return false };
+                let older = lease.clone();
+                turn.now(revoke(&older, self.edge_of(older.worker), intent));
+                turn.now(Effect::Restarted { intent, attempt: older.attempt });
+                self.free(turn, intent, &older, Standing::Neither);
+                (offer, Taken { since: turn.now, estimate: 0, charge: None }, true)
             }
             Place::Running(_) | Place::Queued | Place::Lost(_) => return false,
         };
-        match self.lease(turn, worker, offer, intent, (attempt, charge)) {
+        if first && let Some(job) = self.jobs.get_mut(&intent) {
+            job.attempts = job.attempts.saturating_add(1);
+        }
+        match self.lease(turn, worker, offer, intent, attempt, taken) {
             Some(assignment) => {
                 turn.now(Effect::Adopt(assignment));
                 true
             }
             None => false,
         }
+    }
+
+    /// The offer under which a worker may go on with an intent: one that meets its demands, as at
+    /// any dispatch.
+    fn adopting_offer(&self, worker: WorkerId, job: &Job) -> Option<OfferNo> {
+        self.workers.get(worker)?.find(&PoolKey::of(&job.meta, &job.tried))
     }
 
     /// A new session of a worker that no longer holds some of its leases: those are lost.
@@ -104,10 +122,10 @@ impl Router {
             return;
         }
         let leases: Vec<IntentId> = known.leases.iter().copied().collect();
-        let pools: Vec<_> = known.offers.values().flat_map(|offer| offer.pools.clone()).collect();
-        self.leave_pools(worker);
+        let pools = self.leave_pools(worker);
         if let Some(known) = self.workers.get_mut(worker) {
             known.offers.values_mut().for_each(|offer| offer.slots = 0);
+            known.drop_gone_offers();
         }
         for intent in &leases {
             if self.jobs.get(intent).is_some_and(|job| !job.meta.durable) {
@@ -163,6 +181,13 @@ impl Router {
                     if lease.worker == worker && lease.attempt == claim.attempt =>
                 {
                     lease.until = until;
+                    let so_far = turn.now.since_ms(lease.taken.since);
+                    if let Some(charge) =
+                        lease.taken.charge.filter(|_| so_far > lease.taken.estimate)
+                    {
+                        // Work that takes longer than was thought is charged while it runs.
+                        self.queue.correct(charge, so_far);
+                    }
                 }
                 Some(_) | None => {
                     let claim = (claim.intent, claim.attempt);

@@ -3,25 +3,19 @@
 use mtor_types::{Attempt, Fence, IntentId, WorkerId};
 
 use super::Router;
-use super::job::{Lease, Place};
-use super::safe_queue::{Charge, ItemId, PoolId};
+use super::job::{Lease, Place, Taken};
+use super::safe_queue::PoolId;
 use super::workers::OfferNo;
 use crate::effect::{Assignment, Effect};
 use crate::limits;
 use crate::turn::Turn;
 
-/// Free offers tried for one newly queued intent: more than one only when workers that already
-/// failed it have the freest slots.
-const OFFERS_TRIED_MAX: usize = 16;
-
 impl Router {
-    /// An intent was queued in this pool: whatever slot is free there takes what is due.
+    /// An intent was queued in this pool: the freest offer there takes what is due. If there is
+    /// one, nothing else was waiting for it.
     pub(super) fn fill_pool(&mut self, turn: &mut Turn, pool: PoolId) {
-        for (worker, offer) in self.pools.free(pool, OFFERS_TRIED_MAX) {
+        if let Some((worker, offer)) = self.pools.freest(pool) {
             self.fill_offer(turn, worker, offer);
-            if self.queue.depth(pool) == 0 {
-                return;
-            }
         }
     }
 
@@ -34,13 +28,10 @@ impl Router {
             if !known.takes_work(found) {
                 return;
             }
-            let jobs = &self.jobs;
-            let mut eligible = |item: ItemId| {
-                let job = jobs.get(&IntentId(item.0));
-                job.is_some_and(|job| !job.tried.contains(&worker))
-            };
-            let Some(next) = self.queue.dispatch(&found.pools, &mut eligible) else { return };
-            self.assign(turn, worker, offer, IntentId(next.item.id.0), next.charge);
+            let Some(next) = self.queue.dispatch(&found.pools, &mut |_| true) else { return };
+            let (since, estimate) = (turn.now, next.item.cost_estimate);
+            let taken = Taken { since, estimate, charge: Some(next.charge) };
+            self.assign(turn, worker, offer, IntentId(next.item.id.0), taken);
         }
     }
 
@@ -50,25 +41,27 @@ impl Router {
         worker: WorkerId,
         offer: OfferNo,
         intent: IntentId,
-        charge: Charge,
+        taken: Taken,
     ) {
         let attempt = Attempt(self.next_number());
         let Some(job) = self.jobs.get_mut(&intent) else { return };
         job.attempts = job.attempts.saturating_add(1);
         self.retries.dispatched(job.meta.account);
-        if let Some(assignment) = self.lease(turn, worker, offer, intent, (attempt, Some(charge))) {
+        if let Some(assignment) = self.lease(turn, worker, offer, intent, attempt, taken) {
             turn.now(Effect::Assign(assignment));
         }
     }
 
-    /// Makes the lease of an intent on a slot, under a new fence.
+    /// Makes the lease of an intent on a slot, under a new fence. `taken` is the attempt's: a worker
+    /// that comes back goes on with what it had taken.
     pub(super) fn lease(
         &mut self,
         turn: &Turn,
         worker: WorkerId,
         offer: OfferNo,
         intent: IntentId,
-        (attempt, charge): (Attempt, Option<Charge>),
+        attempt: Attempt,
+        taken: Taken,
     ) -> Option<Assignment> {
         let fence = Fence(self.next_number());
         let until = turn.now.after_ms(limits::LEASE_MS);
@@ -76,21 +69,11 @@ impl Router {
         let (session, edge) = (known.session, known.edge);
         let price = known.offers.get(&offer)?.price;
         known.leases.insert(intent);
-        let since = turn.now;
         let job = self.jobs.get_mut(&intent)?;
         let meta = std::sync::Arc::clone(&job.meta);
         let remaining_ms = job.deadline.since_ms(turn.now);
-        job.place = Place::Running(Lease {
-            worker,
-            session,
-            offer,
-            attempt,
-            fence,
-            price,
-            since,
-            until,
-            charge,
-        });
+        job.place =
+            Place::Running(Lease { worker, session, offer, attempt, fence, price, until, taken });
         self.set_busy(worker, offer, |busy| busy.saturating_add(1));
         self.schedule(intent, until);
         let limit = meta.units_max.min(price.buys(meta.ceiling));

@@ -7,6 +7,7 @@ use mtor_types::{Attempt, IntentId, NodeId, WorkerId};
 
 use super::Router;
 use super::job::{Lease, Place};
+use super::pools::PoolKey;
 use super::safe_queue::{ItemId, PoolId};
 use crate::effect::Effect;
 use crate::limits;
@@ -34,11 +35,11 @@ impl Router {
             }
             // An attempt that is over already: answered late or twice.
             Why::Completed(_) | Why::WorkerFailed { .. } => {}
-            Why::Cancelled => self.stopped(turn, request, Outcome::Cancelled),
-            Why::Expired => self.stopped(turn, request, Outcome::Expired),
+            Why::Cancelled => self.stopped(turn, request, current, Outcome::Cancelled),
+            Why::Expired => self.stopped(turn, request, current, Outcome::Expired),
             Why::PayloadGone => {
                 let outcome = Outcome::Failed(Code::RealmRestarted);
-                self.stopped(turn, request, outcome);
+                self.stopped(turn, request, current, outcome);
             }
         }
     }
@@ -59,15 +60,23 @@ impl Router {
         turn.send(Service::Accountant, Message::Resolve(resolution));
     }
 
-    /// Ends an intent whoever works on it: what was delivered is paid.
-    fn stopped(&mut self, turn: &mut Turn, request: &EndRequest, outcome: Outcome) {
+    /// Ends an intent whoever works on it: what was delivered is paid, if it is the current attempt
+    /// that delivered it. The figure of an earlier one is of pieces that are void.
+    fn stopped(
+        &mut self,
+        turn: &mut Turn,
+        request: &EndRequest,
+        current: Option<Attempt>,
+        outcome: Outcome,
+    ) {
         let intent = request.intent;
         self.queue.remove(ItemId(intent.0));
         if let Some(lease) = self.running(intent) {
             let effect = revoke(&lease, self.edge_of(lease.worker), intent);
             turn.now(effect);
         }
-        let usage = if request.delivered { request.usage } else { Usage::default() };
+        let counts = request.delivered && request.attempt == current;
+        let usage = if counts { request.usage } else { Usage::default() };
         self.finish(turn, intent, outcome, usage, Standing::Neither);
     }
 
@@ -85,12 +94,11 @@ impl Router {
             self.free(turn, intent, &lease, standing);
         }
         let Some(job) = self.jobs.get(&intent) else { return };
-        let another = retry
+        let again = retry
             && job.attempts < limits::ATTEMPTS_MAX
-            && (!request.delivered || job.meta.restart)
-            && self.untried(intent)
-            && self.retries.take(job.meta.account);
-        if !another {
+            && (!request.delivered || job.meta.restart);
+        let account = job.meta.account;
+        if !again || !self.move_on(intent) || !self.retries.take(account) {
             self.resolve(turn, intent, Outcome::Failed(code), Usage::default(), None);
             return;
         }
@@ -102,12 +110,21 @@ impl Router {
         self.put_back(turn, intent, PutBack::Retry);
     }
 
-    /// Whether any worker could serve it that has not failed it yet.
-    fn untried(&self, intent: IntentId) -> bool {
+    /// Moves an intent to the pool of those that the same workers failed. False: nobody else could
+    /// serve it.
+    fn move_on(&mut self, intent: IntentId) -> bool {
         let Some(job) = self.jobs.get(&intent) else { return false };
-        let key = super::pools::PoolKey::of(&job.meta);
-        let mut serving = self.workers.serving(&key);
-        serving.any(|(worker, _, slots)| slots > 0 && !job.tried.contains(&worker))
+        let (key, before) = (PoolKey::of(&job.meta, &job.tried), job.pool);
+        if self.workers.slots_for(&key) == 0 {
+            return false;
+        }
+        let Some(pool) = self.find_or_add_pool(&key) else { return false };
+        self.pools.release(before);
+        self.pools.hold(pool);
+        if let Some(job) = self.jobs.get_mut(&intent) {
+            job.pool = pool;
+        }
+        true
     }
 
     /// Back into its queue: it was admitted once, so no bound refuses it.
@@ -205,9 +222,15 @@ impl Router {
     }
 
     /// Frees a lease's slot, settles what its flow was charged, and gives the slot to the next.
-    fn free(&mut self, turn: &mut Turn, intent: IntentId, lease: &Lease, standing: Standing) {
-        let slot_ms = turn.now.since_ms(lease.since).max(1);
-        if let Some(charge) = lease.charge {
+    pub(super) fn free(
+        &mut self,
+        turn: &mut Turn,
+        intent: IntentId,
+        lease: &Lease,
+        standing: Standing,
+    ) {
+        let slot_ms = turn.now.since_ms(lease.taken.since).max(1);
+        if let Some(charge) = lease.taken.charge {
             self.queue.finish(charge, slot_ms);
         }
         let worker = lease.worker;
@@ -220,6 +243,9 @@ impl Router {
             }
         }
         self.set_busy(worker, lease.offer, |busy| busy.saturating_sub(1));
+        if let Some(known) = self.workers.get_mut(worker) {
+            known.drop_gone_offers();
+        }
         if !matches!(standing, Standing::Neither) {
             let good = matches!(standing, Standing::Good);
             let attempt = lease.attempt;
@@ -235,14 +261,14 @@ impl Router {
         Some(ServedBy { worker, owner, price, attempt, fence })
     }
 
-    fn running(&self, intent: IntentId) -> Option<Lease> {
+    pub(super) fn running(&self, intent: IntentId) -> Option<Lease> {
         match &self.jobs.get(&intent)?.place {
             Place::Running(lease) => Some(lease.clone()),
             Place::Queued | Place::Adoptable { .. } | Place::Lost(_) => None,
         }
     }
 
-    fn edge_of(&self, worker: WorkerId) -> NodeId {
+    pub(super) fn edge_of(&self, worker: WorkerId) -> NodeId {
         self.workers.get(worker).map(|worker| worker.edge).unwrap_or_default()
     }
 }
@@ -258,14 +284,14 @@ pub(super) enum PutBack {
 
 /// What an attempt says of its worker.
 #[derive(Clone, Copy, Debug)]
-enum Standing {
+pub(super) enum Standing {
     Good,
     Bad,
     /// The end was not the worker's doing.
     Neither,
 }
 
-fn revoke(lease: &Lease, edge: NodeId, intent: IntentId) -> Effect {
+pub(super) fn revoke(lease: &Lease, edge: NodeId, intent: IntentId) -> Effect {
     let Lease { worker, session, attempt, .. } = *lease;
     Effect::Revoke { edge, worker, session, intent, attempt }
 }

@@ -32,10 +32,17 @@ pub(super) struct Lease {
     pub(super) attempt: Attempt,
     pub(super) fence: Fence,
     pub(super) price: Price,
-    pub(super) since: Time,
     pub(super) until: Time,
-    /// What the flow was charged; `None` for an adopted lease, whose dispatch an earlier boot
-    /// charged.
+    pub(super) taken: Taken,
+}
+
+/// What an attempt has taken of its flow's share.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Taken {
+    pub(super) since: Time,
+    /// Slot-milliseconds charged at dispatch.
+    pub(super) estimate: u64,
+    /// `None` if an earlier boot charged its dispatch: the lease was adopted.
     pub(super) charge: Option<Charge>,
 }
 

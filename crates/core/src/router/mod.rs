@@ -85,6 +85,19 @@ impl Router {
         self.counter = id::first_of_boot(turn.epoch);
     }
 
+    /// For tests: as if so many numbers had been given out.
+    #[cfg(test)]
+    pub(crate) fn skip_numbers(&mut self, count: u64) {
+        self.counter = self.counter.saturating_add(count);
+    }
+
+    /// The boot whose numbers will be given out soon. A boot that dispatches for so long that it
+    /// uses up its own goes on with the next one's, which must be recorded before.
+    pub fn epoch_needed(&self) -> u32 {
+        const AHEAD: u64 = 1 << 20;
+        id::boot_of(self.counter.saturating_add(AHEAD))
+    }
+
     pub fn receive(&mut self, turn: &mut Turn, message: Message) {
         match message {
             Message::Enqueue { meta, asset, recovered } => {
@@ -122,7 +135,7 @@ impl Router {
             );
             return;
         }
-        let key = PoolKey::of(&meta);
+        let key = PoolKey::of(&meta, &[]);
         let admitted = if recovered { Ok(0) } else { self.admit(&key, &meta) };
         let wait_ms = match admitted {
             Ok(wait_ms) => wait_ms,

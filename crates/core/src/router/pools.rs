@@ -11,13 +11,16 @@ use super::workers::{OfferNo, OfferSlots, Workers};
 use crate::limits;
 
 /// What an intent demands of a slot. Intents of one key are interchangeable for a slot, so the
-/// head of a queue is never skipped for want of fitness.
+/// head of a queue is never skipped for want of fitness: a retry waits in a pool of its own kind,
+/// which the workers that failed it do not serve.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PoolKey {
     pub(super) name: String,
     pub(super) model: Option<String>,
     pub(super) trust: Trust,
     pub(super) price_max: BandTop,
+    /// Workers that failed it, in order.
+    pub(super) without: Vec<WorkerId>,
 }
 
 /// The top of a price band: at most this much per so many units.
@@ -28,13 +31,17 @@ pub(super) struct BandTop {
 }
 
 impl PoolKey {
-    pub(super) fn of(meta: &IntentMeta) -> Self {
+    /// `tried`: who failed it so far.
+    pub(super) fn of(meta: &IntentMeta, tried: &[WorkerId]) -> Self {
         let Price { amount, per } = meta.price_max;
+        let mut without = tried.to_vec();
+        without.sort_unstable();
         Self {
             name: meta.name.clone(),
             model: meta.model.clone(),
             trust: meta.trust,
             price_max: BandTop { amount, per },
+            without,
         }
     }
 }
@@ -120,10 +127,9 @@ impl Pools {
         self.by_id.get(&pool).is_some_and(|pool| !pool.free.is_empty())
     }
 
-    /// Offers with a free slot, least loaded first, at most `limit`.
-    pub(super) fn free(&self, pool: PoolId, limit: usize) -> Vec<(WorkerId, OfferNo)> {
-        let free = self.by_id.get(&pool).into_iter().flat_map(|pool| pool.free.iter());
-        free.take(limit).map(|free| (free.worker, free.offer)).collect()
+    /// The least loaded offer with a free slot.
+    pub(super) fn freest(&self, pool: PoolId) -> Option<(WorkerId, OfferNo)> {
+        self.by_id.get(&pool)?.free.first().map(|free| (free.worker, free.offer))
     }
 
     pub(super) fn hold(&mut self, pool: PoolId) {
@@ -189,8 +195,10 @@ impl Pools {
         }
     }
 
-    fn ids(&self) -> Vec<PoolId> {
-        self.by_id.keys().copied().collect()
+    fn change_slots(&mut self, id: PoolId, change: impl FnOnce(u64) -> u64) {
+        if let Some(pool) = self.by_id.get_mut(&id) {
+            pool.slots = change(pool.slots);
+        }
     }
 
     fn set_free(&mut self, id: PoolId, before: Option<Free>, after: Option<Free>) {
@@ -258,72 +266,60 @@ impl Router {
         let pool = Pool { key: key.clone(), jobs: 0, slots: 0, free, unserved_until };
         self.pools.by_key.insert(key.clone(), id);
         self.pools.by_id.insert(id, pool);
-        let serving: Vec<(WorkerId, OfferNo, u64)> = self.workers.serving(key).collect();
-        for (worker, offer, slots) in serving {
-            self.join(worker, offer, id, slots);
+        let serving: Vec<(WorkerId, OfferNo)> =
+            self.workers.serving(key).map(|(worker, offer, _)| (worker, offer)).collect();
+        for (worker, offer) in serving {
+            self.join(worker, offer, &[id]);
         }
         Some(id)
     }
 
-    /// Says that an offer serves a pool.
-    fn join(&mut self, worker: WorkerId, offer: OfferNo, pool: PoolId, slots: u64) {
-        if let Some(found) = self.pools.by_id.get_mut(&pool) {
-            found.slots = found.slots.saturating_add(slots);
-        }
+    /// Says that an offer serves these pools, too.
+    fn join(&mut self, worker: WorkerId, offer: OfferNo, pools: &[PoolId]) {
         let entry = free_entry(&self.workers, worker, offer);
-        self.pools.set_free(pool, None, entry);
         let Some(known) = self.workers.get_mut(worker) else { return };
-        let key = known.key(offer);
-        if let Some(found) = known.offers.get_mut(&offer) {
-            found.pools.push(pool);
-            self.queue.set_slots(key, &found.pools);
+        let (key, slots) = (known.key(offer), known.capacity(offer));
+        let Some(found) = known.offers.get_mut(&offer) else { return };
+        found.pools.extend(pools);
+        self.queue.set_slots(key, &found.pools);
+        for pool in pools {
+            self.pools.set_free(*pool, None, entry);
+            self.pools.change_slots(*pool, |sum| sum.saturating_add(slots));
         }
     }
 
-    /// Takes a worker out of every pool, before what it offers changes or it goes.
-    pub(super) fn leave_pools(&mut self, worker: WorkerId) {
-        let Some(known) = self.workers.get(worker) else { return };
+    /// Takes a worker out of every pool, before what it offers changes or it goes. Returns which.
+    pub(super) fn leave_pools(&mut self, worker: WorkerId) -> Vec<PoolId> {
+        let mut all = Vec::new();
+        let Some(known) = self.workers.get(worker) else { return all };
         let offers: Vec<OfferNo> = known.offers.keys().copied().collect();
         for offer in offers {
             let entry = free_entry(&self.workers, worker, offer);
-            let Some(known) = self.workers.get_mut(worker) else { return };
-            let key = known.key(offer);
+            let Some(known) = self.workers.get_mut(worker) else { break };
+            let (key, slots) = (known.key(offer), known.capacity(offer));
             let Some(found) = known.offers.get_mut(&offer) else { continue };
             let left = std::mem::take(&mut found.pools);
+            self.queue.remove_worker(key);
             for pool in &left {
                 self.pools.set_free(*pool, entry, None);
+                self.pools.change_slots(*pool, |sum| sum.saturating_sub(slots));
             }
-            self.queue.remove_worker(key);
-            for pool in left {
-                self.count_slots(pool);
-            }
+            all.extend(left);
         }
+        all
     }
 
     /// Puts a worker into every pool whose demands it meets.
     pub(super) fn join_pools(&mut self, worker: WorkerId) {
-        for pool in self.pools.ids() {
-            let Some(key) = self.pools.by_id.get(&pool).map(|pool| pool.key.clone()) else {
-                continue;
-            };
-            let Some(known) = self.workers.get(worker) else { return };
-            let meets = known.offers.iter().filter(|(_, offer)| known.meets(offer, &key));
-            let offers: Vec<OfferNo> = meets.map(|(number, _)| *number).collect();
-            for offer in offers {
-                self.join(worker, offer, pool, 0);
-            }
-            self.count_slots(pool);
-        }
-    }
-
-    fn count_slots(&mut self, pool: PoolId) {
-        let Some(found) = self.pools.by_id.get_mut(&pool) else { return };
-        // An offer that has just left its pools no longer counts, though it still meets the key.
-        let serving = self.workers.serving(&found.key).filter(|(worker, offer, _)| {
-            let offer = self.workers.get(*worker).and_then(|worker| worker.offers.get(offer));
-            offer.is_some_and(|offer| offer.pools.contains(&pool))
+        let Some(known) = self.workers.get(worker) else { return };
+        let joining = known.offers.iter().map(|(number, offer)| {
+            let meets = self.pools.by_id.iter().filter(|(_, pool)| known.meets(offer, &pool.key));
+            (*number, meets.map(|(id, _)| *id).collect::<Vec<PoolId>>())
         });
-        found.slots = serving.map(|(_, _, slots)| slots).fold(0, u64::saturating_add);
+        let joining: Vec<(OfferNo, Vec<PoolId>)> = joining.collect();
+        for (offer, pools) in joining {
+            self.join(worker, offer, &pools);
+        }
     }
 
     /// Changes how much of an offer is taken and keeps its pools' free sets in step.

@@ -1,9 +1,327 @@
-//! What the simulator found, each as small as it gets.
+//! Single rules, each as small as it gets. Schedules and faults are the simulator's.
 
-use mtor_types::intent::{EndRequest, Reason, Why};
+use mtor_types::intent::{Class, EndRequest, Reason, Trust, Why};
+use mtor_types::message::Slots;
 use mtor_types::rejection::Code;
+use mtor_types::worker::{LeaseClaim, Offer};
+use mtor_types::{AccountId, Amount, Attempt, NodeId, Price, SessionId, WorkerId};
 
 use super::*;
+use crate::effect::Assignment;
+use crate::turn::Turn;
+
+const A: WorkerId = WorkerId([1; 32]);
+const B: WorkerId = WorkerId([2; 32]);
+
+/// A router and what it did last.
+struct World {
+    router: Router,
+    turn: Turn,
+}
+
+impl World {
+    fn new() -> Self {
+        let turn = Turn { now: Time(1_000), epoch: 2, ..Turn::default() };
+        let mut world = Self { router: Router::new(), turn };
+        world.router.start(&mut world.turn);
+        world
+    }
+
+    fn take(&mut self, message: Message) {
+        self.router.receive(&mut self.turn, message);
+        self.router.check_invariants().unwrap();
+    }
+
+    fn later(&mut self, ms: u64) {
+        self.turn.now = self.turn.now.after_ms(ms);
+        self.router.tick(&mut self.turn);
+        self.router.check_invariants().unwrap();
+    }
+
+    /// A session of a worker with so many slots of echo at each of these prices.
+    fn attach(&mut self, worker: WorkerId, session: u64, slots: u32, prices: &[u64]) {
+        self.attach_with(worker, session, slots, prices, Vec::new());
+    }
+
+    fn attach_with(
+        &mut self,
+        worker: WorkerId,
+        session: u64,
+        slots: u32,
+        prices: &[u64],
+        leases: Vec<LeaseClaim>,
+    ) {
+        let offer = |price: &u64| {
+            let price = Some(Price { amount: Amount::from_u64(*price), per: 1 });
+            Offer { intent: "echo".into(), model: None, slots, price, context: None }
+        };
+        self.take(Message::Slots(Slots {
+            worker,
+            session: SessionId(session),
+            edge: NodeId::default(),
+            owner: AccountId([9; 32]),
+            own: false,
+            proven: true,
+            draining: false,
+            offers: prices.iter().map(offer).collect(),
+            leases,
+        }));
+    }
+
+    fn enqueue(&mut self, number: u8) {
+        self.put(meta(number), false);
+    }
+
+    fn put(&mut self, meta: IntentMeta, recovered: bool) {
+        let (meta, asset) = (Arc::new(meta), Asset::Grant);
+        self.take(Message::Enqueue { meta, asset, recovered });
+    }
+
+    fn end(&mut self, assignment: &Assignment, why: Why) {
+        let usage = Usage { units: 1, ..Usage::default() };
+        let (intent, attempt) = (assignment.meta.id, Some(assignment.attempt));
+        self.take(Message::End(EndRequest { intent, attempt, why, usage, delivered: false }));
+    }
+
+    fn fail(&mut self, assignment: &Assignment) {
+        self.end(assignment, Why::WorkerFailed { code: Code::WorkerFailed, retry: true });
+    }
+
+    /// What was assigned or adopted since last asked.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a test looks for one effect among all")]
+    fn granted(&mut self) -> Vec<Assignment> {
+        let effects = std::mem::take(&mut self.turn.effects).into_iter();
+        let granted = effects.filter_map(|(_, effect)| match effect {
+            Effect::Assign(assignment) | Effect::Adopt(assignment) => Some(assignment),
+            _ => None,
+        });
+        granted.collect()
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a test looks for one message among all")]
+    fn resolved(&mut self) -> Vec<Resolution> {
+        let messages = std::mem::take(&mut self.turn.messages).into_iter();
+        let resolved = messages.filter_map(|envelope| match envelope.message {
+            Message::Resolve(resolution) => Some(resolution),
+            _ => None,
+        });
+        resolved.collect()
+    }
+
+    fn offers_of(&self, worker: WorkerId) -> usize {
+        self.router.workers.get(worker).map_or(0, |known| known.offers.len())
+    }
+}
+
+fn meta(number: u8) -> IntentMeta {
+    IntentMeta {
+        id: IntentId([number; 16]),
+        account: AccountId([7; 32]),
+        name: "echo".into(),
+        model: None,
+        trust: Trust::Any,
+        class: Class::Interactive,
+        durable: true,
+        restart: true,
+        edge: NodeId::default(),
+        edge_epoch: 1,
+        ceiling: Amount::from_u64(10),
+        price_max: Price { amount: Amount::from_u64(10), per: 1 },
+        units_max: 1,
+        bytes: 10,
+        remaining_ms: 3_600_000,
+        idempotency: None,
+        salt: [number; 16],
+    }
+}
+
+#[test]
+fn a_worker_that_changes_its_offers_leaves_nothing_behind() {
+    let mut world = World::new();
+    world.attach(A, 1, 1, &[1]);
+    world.enqueue(1);
+    let first = world.granted().remove(0);
+    for price in 2..200 {
+        world.attach(A, 1, 1, &[price]);
+    }
+    assert_eq!(world.offers_of(A), 2, "the one that is taken and the one that stands");
+    world.end(&first, Why::Completed(Reason::Done));
+    assert_eq!(world.offers_of(A), 1);
+}
+
+#[test]
+fn a_pool_that_its_worker_left_for_another_price_is_given_up_in_time() {
+    let mut world = World::new();
+    world.attach(A, 1, 1, &[10]);
+    world.enqueue(1);
+    world.enqueue(2);
+    world.attach(A, 1, 1, &[11]);
+    let first = world.granted().remove(0);
+    world.end(&first, Why::Completed(Reason::Done));
+    assert!(world.granted().is_empty(), "too dear now");
+    world.resolved();
+    world.later(limits::UNSERVED_MS);
+    let ended: Vec<Outcome> = world.resolved().into_iter().map(|end| end.outcome).collect();
+    assert_eq!(ended, [Outcome::Failed(Code::NoWorker)]);
+}
+
+#[test]
+fn retries_that_wait_for_another_worker_stand_in_nobodys_way() {
+    let mut world = World::new();
+    world.attach(A, 1, 1, &[1]);
+    world.attach(B, 2, 1, &[1]);
+    // B is busy for long; A fails one after the other.
+    for number in 0..8 {
+        world.enqueue(number);
+    }
+    let granted = world.granted();
+    assert_eq!(granted.len(), 2);
+    let mut on_a = granted.into_iter().find(|grant| grant.worker == A).unwrap();
+    for _ in 0..6 {
+        world.fail(&on_a);
+        let mut next = world.granted();
+        assert_eq!(next.len(), 1, "a free slot takes what it may serve");
+        on_a = next.remove(0);
+        assert_eq!(on_a.worker, A);
+    }
+    world.enqueue(9);
+    world.end(&on_a, Why::Completed(Reason::Done));
+    let ninth = world.granted().remove(0);
+    assert_eq!(ninth.meta.id, IntentId([9; 16]));
+    // B goes: nobody is left for what A failed.
+    world.resolved();
+    let (worker, session) = (B, SessionId(2));
+    world.take(Message::SessionLost { worker, session });
+    world.later(limits::UNSERVED_MS);
+    let failed = world
+        .resolved()
+        .into_iter()
+        .filter(|end| matches!(end.outcome, Outcome::Failed(Code::NoWorker)));
+    assert_eq!(failed.count(), 6, "they do not wait for ever");
+}
+
+#[test]
+fn a_figure_of_an_earlier_attempt_pays_nobody() {
+    let mut world = World::new();
+    world.attach(A, 1, 1, &[1]);
+    world.attach(B, 2, 1, &[1]);
+    world.enqueue(1);
+    let first = world.granted().remove(0);
+    world.fail(&first);
+    let second = world.granted().remove(0);
+    assert_ne!(first.worker, second.worker);
+    let usage = Usage { units: 50, ..Usage::default() };
+    let stop = |attempt: Attempt| EndRequest {
+        intent: IntentId([1; 16]),
+        attempt: Some(attempt),
+        why: Why::Cancelled,
+        usage,
+        delivered: true,
+    };
+    world.resolved();
+    world.take(Message::End(stop(first.attempt)));
+    let end = world.resolved().remove(0);
+    assert_eq!((end.outcome, end.usage), (Outcome::Cancelled, Usage::default()));
+
+    world.enqueue(2);
+    let grant = world.granted().remove(0);
+    let stop = EndRequest { intent: IntentId([2; 16]), ..stop(grant.attempt) };
+    world.take(Message::End(stop));
+    assert_eq!(world.resolved().remove(0).usage, usage);
+}
+
+/// What a worker says that it holds since before the restart.
+fn claim(counter: u64) -> Vec<LeaseClaim> {
+    vec![LeaseClaim { intent: IntentId([1; 16]), attempt: Attempt(id::first_of_boot(1) + counter) }]
+}
+
+#[test]
+fn a_lease_is_adopted_only_under_an_offer_that_meets_the_demands() {
+    let mut world = World::new();
+    world.put(meta(1), true);
+    world.attach_with(A, 1, 1, &[11], claim(1));
+    assert!(world.granted().is_empty(), "dearer than the client would pay");
+    world.attach_with(B, 2, 1, &[12, 10, 9], claim(1));
+    let adopted = world.granted().remove(0);
+    assert_eq!((adopted.worker, adopted.price.amount), (B, Amount::from_u64(9)));
+}
+
+#[test]
+fn the_newest_attempt_is_adopted_even_if_an_older_one_comes_first() {
+    let mut world = World::new();
+    world.put(meta(1), true);
+    world.attach_with(A, 1, 1, &[1], claim(1));
+    assert_eq!(world.granted().remove(0).worker, A);
+    world.attach_with(B, 2, 1, &[1], claim(2));
+    let effects: Vec<Effect> =
+        world.turn.effects.iter().map(|(_, effect)| effect.clone()).collect();
+    let revoked = |effect: &Effect| matches!(effect, Effect::Revoke { worker: A, .. });
+    assert!(effects.iter().any(revoked), "{effects:?}");
+    let adopted = world.granted().remove(0);
+    assert_eq!((adopted.worker, adopted.attempt), (B, claim(2)[0].attempt));
+    // The older one says it again.
+    world.attach_with(A, 3, 1, &[1], claim(1));
+    assert!(world.granted().is_empty());
+}
+
+#[test]
+fn a_claim_said_twice_is_one_lease() {
+    let mut world = World::new();
+    world.put(meta(1), true);
+    world.attach_with(A, 1, 1, &[1], [claim(1), claim(1)].concat());
+    let revoked = |(_, effect): &(_, Effect)| matches!(effect, Effect::Revoke { .. });
+    assert!(!world.turn.effects.iter().any(revoked));
+    assert_eq!((world.granted().len(), world.router.leased()), (1, 1));
+}
+
+#[test]
+fn long_work_is_charged_while_it_runs() {
+    let mut world = World::new();
+    world.attach(A, 1, 2, &[1]);
+    let of =
+        |account: u8, number: u8| IntentMeta { account: AccountId([account; 32]), ..meta(number) };
+    world.put(of(7, 1), false);
+    let long = world.granted().remove(0);
+    let leases = vec![LeaseClaim { intent: long.meta.id, attempt: long.attempt }];
+    let renew = |world: &mut World| {
+        let (worker, session, leases) = (A, SessionId(1), leases.clone());
+        world.take(Message::Renew { worker, session, leases });
+    };
+    // It was thought to take a second and has taken ten.
+    for _ in 0..10 {
+        world.later(1_000);
+        renew(&mut world);
+    }
+    for number in [2, 4, 6] {
+        world.put(of(8, number), false);
+        world.put(of(7, number + 1), false);
+    }
+    let mut order = Vec::new();
+    for _ in 0..4 {
+        let short = world.granted().remove(0);
+        order.push(short.meta.account.0[0]);
+        world.later(900);
+        renew(&mut world);
+        world.end(&short, Why::Completed(Reason::Done));
+    }
+    assert_eq!(order, [8, 8, 8, 7], "three of under a second each are still less than ten");
+}
+
+#[test]
+fn a_reconnect_does_not_make_work_shorter() {
+    let mut world = World::new();
+    world.attach(A, 1, 1, &[1]);
+    world.enqueue(1);
+    let grant = world.granted().remove(0);
+    world.later(2_000);
+    let leases = vec![LeaseClaim { intent: grant.meta.id, attempt: grant.attempt }];
+    world.attach_with(A, 2, 1, &[1], leases);
+    let again = world.granted().remove(0);
+    assert_eq!(again.attempt, grant.attempt);
+    world.later(500);
+    world.end(&again, Why::Completed(Reason::Done));
+    assert_eq!(world.router.estimates.get("echo", None), 2_500);
+}
 
 /// After a restart of the router (and of the edge, whose record of the intent was not synced) only
 /// the accountant knows of the hold: the end must reach it, or the money is held until its expiry.

@@ -29,6 +29,7 @@ pub(super) struct OfferSlots {
 
 #[derive(Debug)]
 pub(super) struct WorkerSlots {
+    id: WorkerId,
     number: u32,
     pub(super) session: SessionId,
     pub(super) edge: NodeId,
@@ -42,7 +43,7 @@ pub(super) struct WorkerSlots {
 }
 
 impl WorkerSlots {
-    /// Whether the offer may serve the pool at all.
+    /// Whether the offer may serve the pool at all. One that is gone serves nothing.
     pub(super) fn meets(&self, offer: &OfferSlots, key: &PoolKey) -> bool {
         let trusted = match key.trust {
             Trust::Own => self.own,
@@ -53,31 +54,37 @@ impl WorkerSlots {
         // Prices of one intent are per the same number of units: the manifest's.
         let price =
             offer.price.per == key.price_max.per && offer.price.amount <= key.price_max.amount;
-        trusted && model && price && offer.name == key.name
+        let untried = !key.without.contains(&self.id);
+        offer.slots > 0 && trusted && model && price && untried && offer.name == key.name
     }
 
     pub(super) fn takes_work(&self, offer: &OfferSlots) -> bool {
         !self.draining && offer.busy < offer.slots
     }
 
-    /// What it adds to the slots of a pool that it serves.
-    fn capacity(&self, offer: &OfferSlots) -> u64 {
-        if self.draining { 0 } else { u64::from(offer.slots) }
+    /// What an offer adds to the slots of a pool that it serves.
+    pub(super) fn capacity(&self, offer: OfferNo) -> u64 {
+        let slots = self.offers.get(&offer).map_or(0, |offer| u64::from(offer.slots));
+        if self.draining { 0 } else { slots }
     }
 
     pub(super) fn key(&self, offer: OfferNo) -> WorkerKey {
         WorkerKey((u64::from(self.number) << 32) | u64::from(offer.0))
     }
 
-    pub(super) fn find(&self, name: &str, model: Option<&str>) -> Option<OfferNo> {
-        let matches = |offer: &OfferSlots| {
-            offer.name == name && (model.is_none() || offer.model.as_deref() == model)
-        };
-        self.offers.iter().find(|(_, offer)| matches(offer)).map(|(number, _)| *number)
+    /// The cheapest offer that may serve the pool.
+    pub(super) fn find(&self, key: &PoolKey) -> Option<OfferNo> {
+        let meets = self.offers.iter().filter(|(_, offer)| self.meets(offer, key));
+        meets.min_by_key(|(_, offer)| offer.price.amount).map(|(number, _)| *number)
+    }
+
+    /// Forgets offers that are gone once nothing of them is taken. They serve no pool any more.
+    pub(super) fn drop_gone_offers(&mut self) {
+        self.offers.retain(|_, offer| offer.slots > 0 || offer.busy > 0);
     }
 
     /// Replaces what it offers. Offers that go on keep their number and what is taken of them;
-    /// those that are gone have no slots until their last lease ends.
+    /// those that are gone have no slots and stay until their last lease ends.
     fn set_offers(&mut self, offers: Vec<Offer>) {
         for offer in self.offers.values_mut() {
             offer.slots = 0;
@@ -97,8 +104,9 @@ impl WorkerSlots {
             let fresh =
                 OfferSlots { name, model, price, context, slots, busy: 0, pools: Vec::new() };
             self.offers.insert(OfferNo(self.next_offer), fresh);
-            self.next_offer = self.next_offer.saturating_add(1);
+            self.next_offer = self.next_offer.wrapping_add(1);
         }
+        self.drop_gone_offers();
     }
 }
 
@@ -135,6 +143,7 @@ impl Workers {
             *next_number = next_number.wrapping_add(1);
             let (offers, leases) = (BTreeMap::new(), BTreeSet::new());
             WorkerSlots {
+                id: worker,
                 number,
                 session,
                 edge,
@@ -160,7 +169,7 @@ impl Workers {
     ) -> impl Iterator<Item = (WorkerId, OfferNo, u64)> + 'a {
         self.by_id.iter().flat_map(move |(id, worker)| {
             let meets = worker.offers.iter().filter(|(_, offer)| worker.meets(offer, key));
-            meets.map(|(number, offer)| (*id, *number, worker.capacity(offer)))
+            meets.map(|(number, _)| (*id, *number, worker.capacity(*number)))
         })
     }
 

@@ -186,11 +186,11 @@ impl Edge {
         EndRequest { intent, attempt, why, usage, delivered }
     }
 
-    /// `None`: its worker was done before it was lost, and the end that says so comes once the
-    /// result is sealed. The node asks again until then.
+    /// `None`: its worker was done before it was lost, and the end that says so is on its way; that
+    /// of durable work once the result is sealed. The node asks again until then.
     fn lost(&self, intent: IntentId, attempt: Attempt) -> Option<EndRequest> {
         let live = self.lives.get(intent);
-        if live.as_ref().is_some_and(|live| live.is_sealing(attempt)) {
+        if live.as_ref().is_some_and(|live| live.stream.is_complete(attempt)) {
             return None;
         }
         let closed = live.and_then(|live| live.stream.close(Some(attempt)));

@@ -42,8 +42,6 @@ pub(super) struct Live {
 struct State {
     waiter: Option<oneshot::Sender<Admission>>,
     assigned: Option<Assigned>,
-    /// The attempt that is complete and whose result is being sealed.
-    sealing: Option<Attempt>,
     /// Why the last attempt failed, in its worker's words, for the client only.
     message: Option<String>,
 }
@@ -88,15 +86,6 @@ impl Live {
 
     pub(super) fn assigned(&self) -> Option<Assigned> {
         self.state().assigned
-    }
-
-    pub(super) fn seal(&self, attempt: Attempt) {
-        self.state().sealing = Some(attempt);
-    }
-
-    /// Whether the attempt's completion is on its way to the node already.
-    pub(super) fn is_sealing(&self, attempt: Attempt) -> bool {
-        self.state().sealing == Some(attempt)
     }
 
     pub(super) fn explain(&self, message: String) {

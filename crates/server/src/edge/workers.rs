@@ -76,7 +76,6 @@ impl Edge {
             return;
         }
         // The result of durable work is synced before its end is.
-        live.seal(attempt);
         let edge = Arc::clone(self);
         tokio::spawn(async move { edge.seal_result(request, result, live).await });
     }

@@ -324,6 +324,12 @@ impl IntentStream {
         Ok(state.closed())
     }
 
+    /// Whether that attempt's worker is done, and the intent is not over yet.
+    pub fn is_complete(&self, attempt: Attempt) -> bool {
+        let state = self.state();
+        state.completed && state.attempt == Some(attempt)
+    }
+
     /// Stops taking pieces and gives the figures, at once: no piece is taken after the figure was
     /// read. `None` if `attempt` is named and is not the current one. Said again, it gives the
     /// same figures.
