@@ -32,6 +32,13 @@ nextest() { cargo nextest run --release --workspace --locked; }
 doctests() { cargo test --release --workspace --doc --locked; }
 browser() { scripts/browser-test.sh; }
 
+# Short, and red only for what does not depend on the machine's speed.
+bench() {
+  local bench=$target/release/mtor-bench-gateway
+  "$bench" run --smoke --mtor "$target/release/mtor" --folder "$target"
+  "$bench" restart --smoke --mtor "$target/release/mtor" --folder "$target"
+}
+
 stages_begin "$target/test-logs"
 stage prerequisites none prerequisites
 stage format none format
@@ -44,4 +51,5 @@ stage python none python
 stage nextest nextest nextest
 stage doctests libtest doctests
 stage browser plain browser
+stage bench none bench
 stages_end

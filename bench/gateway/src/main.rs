@@ -33,6 +33,8 @@ use crate::measure::{Folder, Settings};
 
 /// A burst must reach the client without a stall of delayed acknowledgements (40 ms).
 const GAP_MS_MAX: f64 = 35.0;
+/// History does not live in memory: a realm with one takes hardly more than a fresh one.
+const GROWTH_MIB_MAX: f64 = 20.0;
 
 #[derive(Parser)]
 #[command(about = "What a realm adds to a request")]
@@ -49,7 +51,7 @@ enum What {
     Restart {
         #[command(flatten)]
         common: Common,
-        /// Echo intents before the restart; default 1000000, with --smoke 20000
+        /// Echo intents before the restart; default 1000000, with --smoke 60000
         #[arg(long)]
         intents: Option<u64>,
         /// Kill instead of TERM: recovery without the last snapshot
@@ -77,7 +79,7 @@ struct Common {
     /// The core of load and mock worker
     #[arg(long, default_value_t = 1)]
     load_core: usize,
-    /// Short, and fails if there is an error or a gap in a stream
+    /// Short, and fails if there is an error, a gap in a stream, or history in memory
     #[arg(long)]
     smoke: bool,
     /// One JSON object instead of a table
@@ -112,11 +114,13 @@ async fn run(common: Common) -> Result<()> {
 
 async fn restart(common: Common, intents: Option<u64>, crash: bool) -> Result<()> {
     let (settings, _folder) = common.settle()?;
-    let intents = intents.unwrap_or(if common.smoke { 20_000 } else { 1_000_000 });
+    let intents = intents.unwrap_or(if common.smoke { 60_000 } else { 1_000_000 });
     let signal = if crash { "KILL" } else { "TERM" };
     let report = Box::pin(restart::run(&settings, intents, signal)).await?;
     common.publish(&report, &report.table())?;
     ensure!(report.errors == 0, "{} errors", report.errors);
+    let growth = report.again.resident_mib - report.fresh.resident_mib;
+    ensure!(!common.smoke || growth < GROWTH_MIB_MAX, "{growth:.1} MiB more after a restart");
     Ok(())
 }
 

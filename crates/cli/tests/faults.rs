@@ -4,52 +4,15 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader};
-use std::net::TcpStream;
 use std::path::Path;
 
+use common::events::Events;
 use common::http::{self, Guest, Reply};
 use common::{Place, Realm, signal};
 use rustix::process::Signal;
 use serde_json::Value;
 
 const INTENTS: &str = "/v1/intents";
-
-/// An event stream of one intent, read line by line.
-struct Events(BufReader<TcpStream>);
-
-impl Events {
-    fn submit(guest: &Guest, body: &str) -> Self {
-        let bearer = format!("Bearer {}", guest.key);
-        let headers = [
-            ("authorization", bearer.as_str()),
-            ("accept", "text/event-stream"),
-            ("content-type", "application/json"),
-        ];
-        Self(BufReader::new(http::open(&guest.url, "POST", INTENTS, &headers, body.as_bytes())))
-    }
-
-    /// The next event of that name; anything else before it is passed over.
-    #[track_caller]
-    fn next(&mut self, name: &str) -> Value {
-        let wanted = format!("mtor.intent.{name}.v1");
-        let mut line = String::new();
-        loop {
-            line.clear();
-            let read = self.0.read_line(&mut line).unwrap();
-            assert!(read > 0, "the stream ended without {name}");
-            if let Some(json) = line.strip_prefix("data: ") {
-                let event: Value = serde_json::from_str(json).unwrap();
-                if event["type"] == wanted.as_str() {
-                    return event["data"].clone();
-                }
-                let ends = ["completed", "failed", "cancelled", "expired"];
-                let ended = ends.iter().any(|end| event["type"] == format!("mtor.intent.{end}.v1"));
-                assert!(!ended, "ended otherwise than {name}: {event}");
-            }
-        }
-    }
-}
 
 #[test]
 fn sixty_four_race_for_a_balance_that_pays_ten() {

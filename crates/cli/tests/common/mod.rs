@@ -1,7 +1,9 @@
 //! What the black-box tests share: a folder, the binary, and a realm that runs.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod events;
 pub mod http;
+pub mod socket;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -118,16 +120,23 @@ pub struct Realm {
 
 impl Realm {
     pub fn start(place: &Place, more: &[&str]) -> Self {
-        Self::start_with(place, more, &[])
+        Self::start_at(place, "127.0.0.1:0", more)
     }
 
-    fn start_with(place: &Place, more: &[&str], environment: &[(&str, &str)]) -> Self {
+    pub fn start_at(place: &Place, address: &str, more: &[&str]) -> Self {
+        Self::of(Self::command(place, address, more))
+    }
+
+    pub fn command(place: &Place, address: &str, more: &[&str]) -> Command {
         let data = place.path().join("data");
         let mut arguments =
-            vec!["up", "--json", "--listen", "127.0.0.1:0", "--data", data.to_str().unwrap()];
+            vec!["up", "--json", "--listen", address, "--data", data.to_str().unwrap()];
         arguments.extend(more);
-        let mut command = place.command(&arguments);
-        command.envs(environment.iter().copied());
+        place.command(&arguments)
+    }
+
+    /// What that command starts.
+    pub fn of(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let events = read_lines(child.stdout.take().unwrap());
         let ready = events.recv_timeout(PATIENCE).expect("the ready line");
@@ -138,8 +147,9 @@ impl Realm {
 
     /// A realm with the real models in that folder.
     pub fn with_models(place: &Place, models: &Path) -> Self {
-        let folder = models.to_str().unwrap();
-        let realm = Self::start_with(place, &[], &[("MTOR_MODELS", folder)]);
+        let mut command = Self::command(place, "127.0.0.1:0", &[]);
+        command.env("MTOR_MODELS", models);
+        let realm = Self::of(command);
         realm.wait_worker("ready");
         realm
     }
@@ -161,6 +171,13 @@ impl Realm {
                 return event;
             }
         }
+    }
+
+    /// Its memory, in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
     }
 
     pub fn pid(&self) -> u32 {

@@ -1,0 +1,167 @@
+//! A WebSocket to the realm, and a worker driven by hand over one.
+
+use std::net::TcpStream;
+use std::time::Duration;
+
+use ed25519_dalek::{Signer, SigningKey};
+use mtor_types::worker::{enrol_proof, session_proof};
+use mtor_types::{Digest, RealmId, WorkerId};
+use serde_json::{Value, json};
+use tungstenite::client::IntoClientRequest;
+use tungstenite::{Message, WebSocket};
+
+use super::http::{Guest, send};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub struct Socket {
+    socket: WebSocket<TcpStream>,
+    said: u64,
+}
+
+impl Socket {
+    pub fn open(url: &str, path: &str) -> Self {
+        let address = url.strip_prefix("http://").unwrap();
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut request = format!("ws://{address}{path}").into_client_request().unwrap();
+        let protocol = "cloudevents.json".parse().unwrap();
+        request.headers_mut().insert("sec-websocket-protocol", protocol);
+        let (socket, answer) = tungstenite::client(request, stream).unwrap();
+        assert_eq!(answer.headers()["sec-websocket-protocol"], "cloudevents.json");
+        Self { socket, said: 0 }
+    }
+
+    pub fn say(&mut self, kind: &str, data: &Value) {
+        self.said += 1;
+        let event = json!({
+            "specversion": "1.0",
+            "id": self.said.to_string(),
+            "source": "/test",
+            "type": kind,
+            "data": data,
+        });
+        self.send(Message::text(event.to_string()));
+    }
+
+    /// A frame as it is. That the realm has closed meanwhile is seen by the next read.
+    pub fn send(&mut self, frame: Message) {
+        let _ = self.socket.send(frame);
+    }
+
+    /// The next event; `None` once the realm has closed.
+    pub fn next(&mut self) -> Option<Value> {
+        loop {
+            match self.socket.read() {
+                Ok(Message::Text(text)) => return Some(serde_json::from_str(&text).unwrap()),
+                Ok(Message::Close(_)) | Err(tungstenite::Error::ConnectionClosed) => return None,
+                Ok(_) => {}
+                Err(tungstenite::Error::Io(error)) => {
+                    let silent = matches!(
+                        error.kind(),
+                        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                    );
+                    assert!(!silent, "the realm says nothing and does not close");
+                    return None;
+                }
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// The data of the next event of that type; others before it are passed over.
+    #[track_caller]
+    pub fn wait(&mut self, kind: &str) -> Value {
+        loop {
+            let event = self.next().unwrap_or_else(|| panic!("closed without {kind}"));
+            if event["type"] == kind {
+                return event["data"].clone();
+            }
+        }
+    }
+
+    /// Reads until the realm closes.
+    pub fn wait_closed(&mut self) {
+        while self.next().is_some() {}
+    }
+}
+
+/// A worker of a guest that says what the test says.
+pub struct Hand {
+    pub socket: Socket,
+    url: String,
+    key: SigningKey,
+    offers: Value,
+}
+
+impl Hand {
+    /// Enrols a worker with a key of its own and opens its session with these offers.
+    pub fn join(owner: &Guest, secret: u8, offers: &Value) -> Self {
+        let key = SigningKey::from_bytes(&[secret; 32]);
+        let worker = WorkerId(key.verifying_key().to_bytes());
+        let token = owner.ask("POST", "/v1/workers/tokens", "").json()["token"].clone();
+        let token = token.as_str().unwrap().to_owned();
+        let signature = hex(&key.sign(&enrol_proof(&token, worker)).to_bytes());
+        let enrol = json!({
+            "token": token, "worker": worker, "signature": signature, "name": "by hand",
+        });
+        let kind = [("content-type", "application/json")];
+        let body = enrol.to_string();
+        let enrolled = send(&owner.url, "POST", "/v1/workers/enrol", &kind, body.as_bytes());
+        assert_eq!(enrolled.status, 200, "{enrolled:?}");
+        let (socket, offers) = (session(&owner.url, &key, offers), offers.clone());
+        Self { socket, url: owner.url.clone(), key, offers }
+    }
+
+    /// Opens another session in place of this one.
+    pub fn rejoin(&mut self) {
+        self.socket = session(&self.url, &self.key, &self.offers);
+    }
+
+    pub fn assigned(&mut self) -> Value {
+        self.socket.wait("mtor.worker.assign.v1")
+    }
+
+    pub fn chunk(&mut self, assign: &Value, seq: u64, count: u64, piece: &Value) {
+        let (intent, attempt) = (&assign["intent"], &assign["attempt"]);
+        self.socket.say(
+            "mtor.worker.chunk.v1",
+            &json!({"intent": intent, "attempt": attempt, "seq": seq, "count": count, "piece": piece}),
+        );
+    }
+
+    pub fn complete(&mut self, assign: &Value, units: u64) {
+        let (intent, attempt) = (&assign["intent"], &assign["attempt"]);
+        let usage = json!({"units": units, "input": units, "output": units});
+        self.socket.say(
+            "mtor.worker.complete.v1",
+            &json!({"intent": intent, "attempt": attempt, "usage": usage, "result": "done"}),
+        );
+    }
+
+    /// Waits until the realm says that nothing more of that attempt counts.
+    pub fn wait_revoked(&mut self, assign: &Value) {
+        loop {
+            let revoked = self.socket.wait("mtor.worker.revoke.v1");
+            if revoked["intent"] == assign["intent"] {
+                return;
+            }
+        }
+    }
+}
+
+fn session(url: &str, key: &SigningKey, offers: &Value) -> Socket {
+    let worker = WorkerId(key.verifying_key().to_bytes());
+    let mut socket = Socket::open(url, "/v1/workers/session");
+    let hello = socket.wait("mtor.worker.hello.v1");
+    let realm: RealmId = hello["realm"].as_str().unwrap().parse().unwrap();
+    let nonce: Digest = hello["nonce"].as_str().unwrap().parse().unwrap();
+    let signature = hex(&key.sign(&session_proof(realm, nonce, worker)).to_bytes());
+    socket.say("mtor.worker.hello.v1", &json!({"worker": worker, "signature": signature}));
+    socket.say("mtor.worker.offer.v1", &json!({"offers": offers}));
+    socket
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,186 @@
+//! Workers that do not keep to the protocol, or to the truth: nobody pays for it, nobody else is
+//! harmed.
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
+
+mod common;
+
+use common::events::Events;
+use common::http::Guest;
+use common::socket::Hand;
+use common::{Place, Realm};
+use serde_json::{Value, json};
+use tungstenite::Message;
+
+/// A realm without a worker of its own, a client, and the owner of strangers.
+fn world(place: &Place) -> (Realm, Guest, Guest) {
+    let realm = Realm::start(place, &["--no-worker"]);
+    let (client, owner) = (Guest::new(&realm.url), Guest::new(&realm.url));
+    (realm, client, owner)
+}
+
+fn echo() -> Value {
+    json!([{"intent": "echo", "slots": 2}])
+}
+
+fn chat() -> Value {
+    json!([{"intent": "chat", "model": "by-hand", "slots": 1}])
+}
+
+fn units(amount: &Value) -> u64 {
+    amount["amount"].as_str().unwrap().parse().unwrap()
+}
+
+/// The realm still serves: an honest worker takes work and is paid for it.
+fn still_serves(client: &Guest, owner: &Guest) {
+    let mut honest = Hand::join(owner, 99, &json!([{"intent": "fft", "slots": 1}]));
+    let mut fft = None;
+    // Its offer may be a moment behind its hello.
+    let body = r#"{"intent":"fft","data":{"dtype":"f32","shape":[1],"direction":"forward","output":"complex","data":"AAAAAA=="}}"#;
+    for _ in 0..10_000 {
+        let reply = client.ask("POST", "/v1/intents", body);
+        if reply.status == 202 {
+            fft = Some(reply.json()["intent"].as_str().unwrap().to_owned());
+            break;
+        }
+        assert_eq!(reply.refusal(), (503, "MT0017".to_owned()), "{reply:?}");
+    }
+    let mut events = Events::of(client, &fft.expect("it is taken at last"), None);
+    let assign = honest.assigned();
+    honest.complete(&assign, 1);
+    assert_eq!(events.next("completed")["result"], "done");
+}
+
+#[test]
+fn an_answer_given_twice_is_paid_once_and_a_late_one_not_at_all() {
+    let place = Place::new();
+    let (_realm, client, owner) = world(&place);
+    let mut hand = Hand::join(&owner, 1, &echo());
+    let mut events = submit(&client, r#"{"intent":"echo","data":1}"#);
+    let assign = hand.assigned();
+    hand.complete(&assign, 1);
+    hand.complete(&assign, 1);
+    assert_eq!(units(&events.next("completed")["cost"]), 1);
+    hand.socket.wait("mtor.worker.acknowledge.v1");
+    assert_eq!(client.grant(), (999_999, 0));
+
+    let mut events = submit(&client, r#"{"intent":"echo","data":1,"deadline_ms":300}"#);
+    let assign = hand.assigned();
+    events.next("expired");
+    hand.wait_revoked(&assign);
+    hand.complete(&assign, 1);
+    // The next work shows that the late word was taken, and by whom it was not paid.
+    let mut events = submit(&client, r#"{"intent":"echo","data":1}"#);
+    let assign = hand.assigned();
+    hand.complete(&assign, 1);
+    events.next("completed");
+    assert_eq!(client.grant(), (999_998, 0));
+    assert_eq!(owner.grant(), (1_000_002, 0));
+}
+
+#[test]
+fn an_answer_without_end_is_cut_at_its_ceiling() {
+    let place = Place::new();
+    let (_realm, client, owner) = world(&place);
+    let mut hand = Hand::join(&owner, 1, &chat());
+    let body = r#"{"intent":"chat","data":{"model":"by-hand","max_tokens":8,"stream":true,
+        "messages":[{"role":"user","content":"hi"}]}}"#;
+    let mut events = submit(&client, body);
+    let held = units(&events.next("accepted")["hold"]);
+    let assign = hand.assigned();
+    let piece = json!({"choices": [{"index": 0, "delta": {"content": "for ever and ever "}}]});
+    // Far more than is held for; it ends because the realm stops listening.
+    for seq in 0..1_000 {
+        hand.chunk(&assign, seq, seq * 1_000, &piece);
+    }
+    hand.wait_revoked(&assign);
+    let completed = events.next("completed");
+    assert_eq!(completed["reason"], "ceiling", "{completed}");
+    assert!(units(&completed["cost"]) <= held, "{completed}");
+    let (free, still_held) = client.grant();
+    assert_eq!((free, still_held), (1_000_000 - units(&completed["cost"]), 0));
+}
+
+#[test]
+fn a_claim_beyond_all_measure_is_bounded_by_what_the_edge_saw() {
+    let place = Place::new();
+    let (_realm, client, owner) = world(&place);
+    let mut hand = Hand::join(&owner, 1, &chat());
+    let body = r#"{"intent":"chat","data":{"model":"by-hand","max_tokens":1000,
+        "messages":[{"role":"user","content":"hi"}]}}"#;
+    let mut events = submit(&client, body);
+    let assign = hand.assigned();
+    hand.complete(&assign, u64::MAX);
+    let completed = events.next("completed");
+    // Four bytes came back; the prompt has some dozens.
+    assert!(completed["usage"]["units"].as_u64().unwrap() < 200, "{completed}");
+    assert_eq!(client.grant(), (1_000_000 - units(&completed["cost"]), 0));
+}
+
+#[test]
+fn pieces_out_of_order_or_of_others_void_the_attempt_or_count_for_nothing() {
+    let place = Place::new();
+    let (_realm, client, owner) = world(&place);
+    let mut hand = Hand::join(&owner, 1, &echo());
+    let body = r#"{"intent":"echo","data":1,"durable":false}"#;
+    let mut events = submit(&client, body);
+    let assign = hand.assigned();
+    hand.chunk(&assign, 0, 1, &json!("first"));
+    hand.chunk(&assign, 2, 1, &json!("third"));
+    assert_eq!(events.next("failed")["code"], "MT0025");
+    assert_eq!(client.grant(), (1_000_000, 0), "failure pays nothing");
+
+    // Another worker speaks of work that it was not given.
+    let mut other = Hand::join(&owner, 2, &json!([]));
+    let mut events = submit(&client, body);
+    let assign = hand.assigned();
+    other.chunk(&assign, 0, 1, &json!("forged"));
+    other.complete(&assign, 1);
+    other.wait_revoked(&assign);
+    hand.chunk(&assign, 0, 1, &json!("true"));
+    hand.complete(&assign, 1);
+    assert_eq!(events.next("chunk")["piece"], "true");
+    assert_eq!(events.next("completed")["result"], "done");
+}
+
+#[test]
+fn what_is_no_event_of_a_worker_ends_its_session_and_nothing_else() {
+    let place = Place::new();
+    let (_realm, client, owner) = world(&place);
+    let frames = [
+        Message::text("{"),
+        Message::text(
+            r#"{"specversion":"1.0","id":"1","source":"/x","type":"mtor.worker.pay.v1","data":{}}"#,
+        ),
+        Message::text(
+            r#"{"specversion":"1.0","id":"1","source":"/x","type":"mtor.worker.complete.v1","data":{"intent":7}}"#,
+        ),
+        Message::binary(vec![0xff; 100]),
+        Message::text("[".repeat(1_000_000)),
+        Message::text(" ".repeat(17 * 1024 * 1024)),
+    ];
+    let mut hand = Hand::join(&owner, 1, &echo());
+    for frame in frames {
+        let said = frame.to_string().chars().take(60).collect::<String>();
+        let mut events = submit(&client, r#"{"intent":"echo","data":1,"durable":false}"#);
+        hand.assigned();
+        hand.socket.send(frame);
+        hand.socket.wait_closed();
+        let failed = events.next("failed");
+        assert_eq!(failed["code"], "MT0025", "{said}: {failed}");
+        hand.rejoin();
+    }
+    assert_eq!(client.grant(), (1_000_000, 0));
+    still_serves(&client, &owner);
+}
+
+/// Submits as soon as the worker's offer has come.
+fn submit(client: &Guest, body: &str) -> Events {
+    let wanted = &serde_json::from_str::<Value>(body).unwrap()["intent"];
+    let offered = |_: &u32| {
+        let pools = client.ask("GET", "/v1/pools", "").json();
+        let items = pools["items"].as_array().unwrap();
+        items.iter().any(|pool| pool["intent"] == *wanted)
+    };
+    (0..10_000).find(offered).expect("the offer comes");
+    Events::submit(client, body)
+}
