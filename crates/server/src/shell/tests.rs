@@ -1,6 +1,6 @@
 //! The node's threads around a store that a test can hold back or break.
 
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -92,12 +92,12 @@ enum Seen {
     Store(StoreState),
 }
 
-struct Watch(Mutex<Sender<Seen>>);
+struct Watch(SyncSender<Seen>);
 
 impl Watch {
     fn tell(&self, seen: Seen) {
         // A test that is over looks no more.
-        let _ = self.0.lock().unwrap().send(seen);
+        let _ = self.0.try_send(seen);
     }
 }
 
@@ -130,9 +130,9 @@ fn policy() -> Policy {
 fn boot(store: &Moody) -> (Result<Shell, StartError>, Receiver<Seen>) {
     let node = store.recovered();
     let clock = Clock::start(node.now());
-    let (tell, seen) = channel();
+    let (tell, seen) = sync_channel(10_000);
     let followers = Followers { synced: Box::new(drop), snapshot: Box::new(drop) };
-    let sink = Arc::new(Watch(Mutex::new(tell)));
+    let sink = Arc::new(Watch(tell));
     (start(node, store.clone(), clock, sink, followers, drop), seen)
 }
 
