@@ -155,6 +155,7 @@ fn a_second_realm_on_the_same_data_is_refused_and_named_its_holder() {
     assert_eq!(done.code, Some(1), "{done:#?}");
     assert!(done.stderr.contains("MT0037"), "{done:#?}");
     assert!(done.stderr.contains(&realm.pid().to_string()), "{done:#?}");
+    assert!(done.stderr.contains(" GMT"), "since when, for people: {done:#?}");
     assert_eq!(realm.stop(), Some(0));
 }
 

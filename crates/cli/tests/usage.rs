@@ -29,6 +29,9 @@ fn the_command_line_is_checked_before_anything_is_done() {
     check(&place, &["up", "--log", "loud"], USAGE, &["--log", "FORMAT/LEVEL"]);
     check(&place, &["worker", "--price", "chat"], USAGE, &["--price", "chat=100/1000000"]);
     check(&place, &["worker", "--backend", "x"], USAGE, &["--backend", "openai=http"]);
+    let no_key = ["worker", "--realm", "http://127.0.0.1:9", "--backend"];
+    let no_key = [no_key.as_slice(), &["openai=http://127.0.0.1:9,key-file=none"]].concat();
+    check(&place, &no_key, CONFIGURATION, &["none", "no such file"]);
     check(&place, &["worker", "--no-fft", "--no-echo"], USAGE, &["no executor"]);
     check(&place, &["submit", "echo"], USAGE, &["--data"]);
     check(&place, &["submit", "echo", "--data", "1", "--ceiling", "1.5"], USAGE, &["--ceiling"]);

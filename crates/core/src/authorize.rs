@@ -130,8 +130,9 @@ const fn rule(action: Action) -> Rule {
         | Action::ReadPools
         | Action::OpenGuest
         | Action::Enrol => Rule::Anybody,
-        Action::Quote | Action::Submit | Action::IssueToken => Rule::Itself,
-        Action::ReadIntent
+        Action::Quote | Action::Submit => Rule::Itself,
+        Action::IssueToken
+        | Action::ReadIntent
         | Action::CancelIntent
         | Action::ReadAccount
         | Action::ReadTransfers
@@ -237,7 +238,7 @@ mod tests {
         (Action::Enrol, ["nmowts", "", "", "", "", "", ""]),
         (Action::Quote, ["", "m", "o", "", "", "", ""]),
         (Action::Submit, ["", "m", "o", "", "", "", ""]),
-        (Action::IssueToken, ["", "m", "o", "", "", "", ""]),
+        (Action::IssueToken, ["", "ms", "os", "", "", "", ""]),
         (Action::ReadIntent, ["", "", "", "ms", "os", "", ""]),
         (Action::CancelIntent, ["", "", "", "ms", "os", "", ""]),
         (Action::ReadAccount, ["", "ms", "os", "", "", "", ""]),

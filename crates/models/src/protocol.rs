@@ -43,6 +43,9 @@ pub struct Assign {
     /// Most billed units the payer buys.
     #[serde(default)]
     pub limit: Option<u64>,
+    /// Most of them that may be answer.
+    #[serde(default)]
+    pub output: Option<u64>,
     /// Time left when the line was written.
     #[serde(default)]
     pub deadline_ms: Option<u64>,

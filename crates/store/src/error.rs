@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
+use httpdate::HttpDate;
 use mtor_types::Time;
 use rusqlite::ErrorCode;
 
@@ -101,7 +103,10 @@ pub struct Holder {
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.pid, self.since) {
-            (Some(pid), Some(since)) => write!(f, "process {pid}, started at {since} ms"),
+            (Some(pid), Some(since)) => {
+                let since = UNIX_EPOCH + Duration::from_millis(since.0);
+                write!(f, "process {pid}, started {}", HttpDate::from(since))
+            }
             (Some(pid), None) => write!(f, "process {pid}"),
             (None, _) => f.write_str("another process"),
         }

@@ -527,21 +527,24 @@ fn workers_of_another_version_are_understood() {
 
 #[test]
 fn work_and_its_results_are_understood() {
-    check_json(
-        "assign",
-        &Assign {
-            intent: INTENT,
-            attempt: ATTEMPT,
-            name: "chat".into(),
-            model: Some("smollm2".into()),
-            stream: true,
-            limit: Some(300),
-            deadline_ms: 60_000,
-            fence: FENCE,
-            token: Digest([0x33; 32]),
-            data: raw(r#"{"messages":[],  "user":"ü"}"#).to_owned(),
-        },
-    );
+    for (name, output) in [("assign", None), ("assign-output", Some(100))] {
+        check_json(
+            name,
+            &Assign {
+                intent: INTENT,
+                attempt: ATTEMPT,
+                name: "chat".into(),
+                model: Some("smollm2".into()),
+                stream: true,
+                limit: Some(300),
+                output,
+                deadline_ms: 60_000,
+                fence: FENCE,
+                token: Digest([0x33; 32]),
+                data: raw(r#"{"messages":[],  "user":"ü"}"#).to_owned(),
+            },
+        );
+    }
     check_json(
         "chunk",
         &Chunk {

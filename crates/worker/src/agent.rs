@@ -392,6 +392,7 @@ impl Agent {
             model: assign.model,
             stream: assign.stream,
             limit: assign.limit,
+            output: assign.output,
             deadline,
             data: assign.data.to_owned(),
         };

@@ -108,12 +108,14 @@ async fn ask(
     number: u8,
     name: &str,
     stream: bool,
-    limit: Option<u64>,
+    output: Option<u64>,
     raw: &str,
 ) {
     let mut assign = assignment(number, name, json!("DATA"));
     assign["stream"] = json!(stream);
-    assign["limit"] = json!(limit);
+    // What the whole may cost is far more than what the answer may.
+    assign["limit"] = json!(output.map(|output| output + 1_000));
+    assign["output"] = json!(output);
     let assign = assign.to_string().replace("\"DATA\"", raw);
     let kind = worker::ASSIGN;
     let event = format!(

@@ -67,6 +67,7 @@ mod tests {
             model: Some("mock".into()),
             stream: true,
             limit: Some(5),
+            output: Some(4),
             deadline_ms: 1,
             fence: Fence(3),
             token: Digest([1; 32]),

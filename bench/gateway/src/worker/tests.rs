@@ -62,6 +62,7 @@ impl Fake {
                 model: model.map(str::to_owned),
                 stream,
                 limit: None,
+                output: None,
                 deadline_ms: 1_000,
                 fence: Fence(1),
                 token: Digest([0; 32]),

@@ -30,9 +30,10 @@ pub(crate) struct Arguments {
     /// Where the worker's key is kept
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// An OpenAI-compatible server to serve with, such as openai=http://127.0.0.1:11434
-    #[arg(long, value_name = "openai=URL", value_parser = backend)]
-    backend: Vec<String>,
+    /// An OpenAI-compatible server to serve with, such as openai=http://127.0.0.1:11434; its API
+    /// key, if it wants one, stands in a file of mode 0600
+    #[arg(long, value_name = "openai=URL[,key-file=FILE]", value_parser = backend)]
+    backend: Vec<Backend>,
     /// Requests at once for each model of a backend
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
     slots: u32,
@@ -68,10 +69,27 @@ const IDENTITY: &str = "identity";
 /// An enrolment token.
 const TOKEN_BYTES_MAX: u64 = 4 * 1024;
 
-fn backend(text: &str) -> Result<String, String> {
-    let url = text.strip_prefix("openai=").filter(|url| !url.is_empty());
-    url.map(str::to_owned)
-        .ok_or_else(|| "expected openai=URL, such as openai=http://127.0.0.1:11434".into())
+/// Where work is done, and the file of its API key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Backend {
+    url: String,
+    key_file: Option<PathBuf>,
+}
+
+fn backend(text: &str) -> Result<Backend, String> {
+    let parse = || {
+        let rest = text.strip_prefix("openai=")?;
+        let (url, key_file) = match rest.split_once(",key-file=") {
+            Some((url, file)) => (url, Some(file).filter(|file| !file.is_empty())?.into()),
+            None => (rest, PathBuf::new()),
+        };
+        let key_file = Some(key_file).filter(|file| !file.as_os_str().is_empty());
+        (!url.is_empty()).then(|| Backend { url: url.to_owned(), key_file })
+    };
+    parse().ok_or_else(|| {
+        "expected openai=URL, such as openai=http://127.0.0.1:11434, or openai=URL,key-file=FILE"
+            .into()
+    })
 }
 
 fn price(text: &str) -> Result<(String, Price), String> {
@@ -119,10 +137,11 @@ fn options(arguments: Arguments, context: &Context) -> Result<WorkerOptions, Fai
         options.executors.push(slots.unwrap_or_else(ExecutorOptions::fft));
     }
     let slots = arguments.slots;
-    let backends = arguments.backend.into_iter().map(|url| {
-        ExecutorOptions::OpenAi(OpenAiOptions { url, models: Vec::new(), slots, key: None })
-    });
-    options.executors.extend(backends);
+    for Backend { url, key_file } in arguments.backend {
+        let key = key_file.map(|file| read_secret(&file)).transpose()?;
+        let backend = OpenAiOptions { url, models: Vec::new(), slots, key };
+        options.executors.push(ExecutorOptions::OpenAi(backend));
+    }
     if let Some((program, args)) = arguments.exec.split_first() {
         let (program, args) = (program.into(), args.to_vec());
         options.executors.push(ExecutorOptions::Exec { program, args });

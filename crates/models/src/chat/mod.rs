@@ -139,9 +139,10 @@ impl Chat {
         let prompt = self.tokenise(&request)?;
         let output_max = output_max(prompt.len(), self.context, request.max_tokens)?;
         let affordable = assign.limit.map(|limit| limit.saturating_sub(prompt.len() as u64));
+        let paid = affordable.into_iter().chain(assign.output).fold(output_max, u64::min);
         Ok(Job {
             prompt,
-            output_max: output_max.min(affordable.unwrap_or(u64::MAX)),
+            output_max: paid,
             head: Head {
                 id: format!("chatcmpl-{}", assign.intent),
                 created_s: unix_seconds(),

@@ -225,6 +225,7 @@ impl Edge {
             model: meta.model.clone(),
             stream: live.pieces,
             limit: Some(*limit),
+            output: live.stream.output_max().map(|output| output.min(*limit)),
             deadline_ms: assignment.remaining_ms,
             fence: *fence,
             token: self.identity.lease_token(meta.id, *attempt, *worker, *fence),

@@ -140,8 +140,11 @@ pub async fn cancel(
     Path(intent): Path<String>,
 ) -> Result<Answer, ApiError> {
     caller.may(Action::ReadRealm, &Object::Realm)?;
-    let intent: IntentId =
-        intent.parse().map_err(|_| ApiError::not_found("an intent of that id"))?;
+    let unknown = || ApiError::not_found("an open intent of that id");
+    let intent: IntentId = intent.parse().map_err(|_| unknown())?;
+    let payer = move |node: &Node| node.events().meta(intent).map(|meta| meta.account);
+    let account = edge.node().ask(payer).await?.ok_or_else(unknown)?;
+    caller.may(Action::CancelIntent, &Object::Intent { account })?;
     edge.node().call(Command::Stop { intent, why: Why::Cancelled }).await?;
     Ok(Answer::empty())
 }
@@ -206,7 +209,9 @@ pub async fn worker_token(
     caller: Caller,
 ) -> Result<Answer, ApiError> {
     caller.may(Action::ReadRealm, &Object::Realm)?;
-    let token = edge.new_worker_token(edge.identity.account()).await?;
+    let owner = edge.identity.account();
+    caller.may(Action::IssueToken, &Object::Account(owner))?;
+    let token = edge.new_worker_token(owner).await?;
     Ok(Answer::json(StatusCode::CREATED, &WorkerToken { token }))
 }
 

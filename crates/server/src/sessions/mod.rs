@@ -220,6 +220,7 @@ mod tests {
             model: Some("null}}".into()),
             stream: true,
             limit: Some(3),
+            output: None,
             deadline_ms: 4,
             fence: Fence::default(),
             token: Digest([5; 32]),

@@ -49,6 +49,10 @@ impl Meter {
         *self = Self { limit, ..Self::new(self.bounds) };
     }
 
+    pub(super) fn output_max(&self) -> Option<u64> {
+        Some(self.bounds.output_max).filter(|output| *output > 0)
+    }
+
     pub(super) fn set_limit(&mut self, limit: u64) {
         self.limit = limit;
     }

@@ -324,6 +324,11 @@ impl IntentStream {
         Ok(state.closed())
     }
 
+    /// The most units of output, if its manifest counts them.
+    pub fn output_max(&self) -> Option<u64> {
+        self.state().meter.output_max()
+    }
+
     /// Whether that attempt's worker is done, and the intent is not over yet.
     pub fn is_complete(&self, attempt: Attempt) -> bool {
         let state = self.state();

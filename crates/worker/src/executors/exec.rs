@@ -74,6 +74,8 @@ struct Assignment<'a> {
     model: Option<&'a str>,
     stream: bool,
     limit: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<u64>,
     deadline_ms: u64,
     data: &'a RawValue,
 }
@@ -121,6 +123,7 @@ impl Program {
             model: job.model.as_deref(),
             stream: job.stream,
             limit: job.limit,
+            output: job.output,
             deadline_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
             data: &job.data,
         };

@@ -30,7 +30,9 @@ pub(crate) struct Job {
     pub(crate) name: String,
     pub(crate) model: Option<String>,
     pub(crate) stream: bool,
+    /// The most units that will be paid, and of output among them.
     pub(crate) limit: Option<u64>,
+    pub(crate) output: Option<u64>,
     pub(crate) deadline: Instant,
     pub(crate) data: Box<RawValue>,
 }

@@ -73,7 +73,15 @@ struct Choice<'a> {
     #[serde(borrow, default)]
     delta: Option<BTreeMap<String, &'a RawValue>>,
     #[serde(borrow, default)]
+    message: Option<Message<'a>>,
+    #[serde(borrow, default)]
     finish_reason: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Message<'a> {
+    #[serde(borrow, default)]
+    content: Option<&'a RawValue>,
 }
 
 impl Choice<'_> {
@@ -130,7 +138,7 @@ impl OpenAi {
         let wishes = body::Wishes {
             chat: job.name == "chat",
             stream: job.stream && job.name == "chat",
-            limit: job.limit,
+            output: job.output,
             model: job.model.as_deref(),
             aliases: &self.aliases,
         };
@@ -150,13 +158,13 @@ impl OpenAi {
         if wishes.stream {
             stream(answer.into_body(), output, made.usage_wanted).await
         } else {
-            whole(answer.into_body()).await
+            whole(answer.into_body(), wishes.chat).await
         }
     }
 }
 
 /// An answer in one body: the result, verbatim.
-async fn whole(body: Incoming) -> Result<End, End> {
+async fn whole(body: Incoming, chat: bool) -> Result<End, End> {
     let body = read_body(body, limits::PIECE_BYTES_MAX).await.map_err(|error| match error {
         BodyError::TooLarge => {
             End::fail(FailCode::Backend, "the backend's answer is above 16 MiB", false)
@@ -165,11 +173,26 @@ async fn whole(body: Incoming) -> Result<End, End> {
     })?;
     let not_json = || End::backend("the backend's answer is not JSON");
     let text = String::from_utf8(body.into()).map_err(|_| not_json())?;
-    let usage = serde_json::from_str(&text).ok().and_then(|glance: Glance<'_>| glance.usage);
-    // A backend that does not count has served one unit at least.
-    let usage = usage.map_or(Usage { units: 1, input: 0, output: 1 }, |usage| usage.usage());
+    let glance: Option<Glance<'_>> = serde_json::from_str(&text).ok();
+    let usage = match &glance {
+        Some(Glance { usage: Some(usage), .. }) => usage.usage(),
+        Some(Glance { choices: Some(choices), .. }) if chat => uncounted(choices),
+        Some(_) | None => Usage { units: 1, input: 0, output: 1 },
+    };
     let result = RawValue::from_string(text).map_err(|_| not_json())?;
     Ok(End::Complete { usage, result: Some(result) })
+}
+
+/// A backend that does not count has served about a token for each four bytes of its answer, which
+/// is what tokenizers make of English; one at least. The prompt is not claimed.
+fn uncounted(choices: &[Choice<'_>]) -> Usage {
+    const TOKEN_BYTES: u64 = 4;
+    let content = |choice: &Choice<'_>| choice.message.as_ref()?.content.map(|raw| raw.get().len());
+    let bytes: usize = choices.iter().filter_map(content).sum();
+    // Without its quotation marks.
+    let bytes = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_sub(2);
+    let output = bytes.div_ceil(TOKEN_BYTES).max(1);
+    Usage { units: output, input: 0, output }
 }
 
 /// A streamed answer: each event a piece.
@@ -322,6 +345,18 @@ mod tests {
         for (text, message) in cases {
             assert_eq!(error_text(text), message, "{text}");
         }
+    }
+
+    #[test]
+    fn an_answer_that_nobody_counted_is_claimed_by_its_length() {
+        let claimed = |text: &str| {
+            let glance: Glance<'_> = serde_json::from_str(text).unwrap();
+            uncounted(glance.choices.as_deref().unwrap_or_default())
+        };
+        let answer = r#"{"choices":[{"message":{"role":"assistant","content":"twelve bytes"}}]}"#;
+        assert_eq!(claimed(answer), Usage { units: 3, input: 0, output: 3 });
+        assert_eq!(claimed(r#"{"choices":[{"message":{"content":null}}]}"#).units, 1);
+        assert_eq!(claimed(r#"{"choices":[]}"#).units, 1);
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //!
 //! - `stream` is what the realm asks of this worker, where the body says otherwise;
 //! - `stream_options.include_usage` is true when streaming, since usage is how work is metered;
-//! - `max_tokens` (or `max_completion_tokens`, if the client used that) is at most the realm's
-//!   limit;
+//! - `max_tokens` (or `max_completion_tokens`, if the client used that) is at most what the
+//!   realm pays of output;
 //! - `model` is the backend's name where the operator offers it under another, or the assigned
 //!   one if the client named none.
 
@@ -20,7 +20,8 @@ use serde_json::value::RawValue;
 pub(super) struct Wishes<'a> {
     pub(super) chat: bool,
     pub(super) stream: bool,
-    pub(super) limit: Option<u64>,
+    /// The most tokens of answer.
+    pub(super) output: Option<u64>,
     pub(super) model: Option<&'a str>,
     pub(super) aliases: &'a BTreeMap<String, String>,
 }
@@ -104,7 +105,7 @@ pub(super) fn make(data: &str, wishes: &Wishes<'_>) -> Result<Made, String> {
         if wishes.stream {
             usage_wanted = include_usage(&mut fields)?;
         }
-        if let Some(limit) = wishes.limit {
+        if let Some(limit) = wishes.output {
             set_limit(&mut fields, limit.max(1))?;
         }
     }
@@ -171,7 +172,7 @@ mod tests {
 
     fn check(data: &str, stream: bool, limit: Option<u64>, expected: &str) -> bool {
         let aliases = BTreeMap::from([("fast".into(), "llama3:8b".into())]);
-        let wishes = Wishes { chat: true, stream, limit, model: None, aliases: &aliases };
+        let wishes = Wishes { chat: true, stream, output: limit, model: None, aliases: &aliases };
         let made = make(data, &wishes).unwrap();
         assert_eq!(std::str::from_utf8(&made.bytes).unwrap(), expected);
         made.usage_wanted
@@ -224,8 +225,13 @@ mod tests {
         check(r#"{"model":"fast"}"#, false, None, r#"{"model":"llama3:8b"}"#);
         check(r#"{"model":"other"}"#, false, None, r#"{"model":"other"}"#);
         let aliases = BTreeMap::from([("fast".into(), "llama3:8b".into())]);
-        let wishes =
-            |model| Wishes { chat: false, stream: false, limit: Some(1), model, aliases: &aliases };
+        let wishes = |model| Wishes {
+            chat: false,
+            stream: false,
+            output: Some(1),
+            model,
+            aliases: &aliases,
+        };
         let body = |data, model| {
             String::from_utf8(make(data, &wishes(model)).unwrap().bytes.into()).unwrap()
         };
@@ -238,7 +244,7 @@ mod tests {
     fn what_is_wrong_is_named() {
         let aliases = BTreeMap::new();
         let wishes =
-            Wishes { chat: true, stream: true, limit: Some(1), model: None, aliases: &aliases };
+            Wishes { chat: true, stream: true, output: Some(1), model: None, aliases: &aliases };
         for (data, field) in [
             ("[]", "an object"),
             (r#"{"model":1}"#, "`model`"),
