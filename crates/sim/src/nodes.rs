@@ -120,7 +120,12 @@ impl World<'_> {
             }
             #[expect(clippy::wildcard_enum_match_arm, reason = "the oracle sorts all others")]
             match &effect {
-                Effect::Assign(grant) => self.oracle.granted(grant, now, true)?,
+                Effect::Assign(grant) => {
+                    self.oracle.granted(grant, now, true)?;
+                    if self.scenario.topology == Topology::Whole {
+                        self.oracle.retried(grant)?;
+                    }
+                }
                 Effect::Adopt(grant) => self.oracle.granted(grant, now, false)?,
                 other => self.oracle.emitted(other, now),
             }
@@ -258,6 +263,9 @@ impl World<'_> {
         self.plan(down_ms, Event::Restart { node: id });
         if self.scenario.topology == Topology::Whole {
             self.oracle.forget_leases();
+        }
+        if id == self.place(Service::Router) {
+            self.oracle.router_lost();
         }
         if id == self.place(Service::Events) {
             self.edge = None;

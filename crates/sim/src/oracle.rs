@@ -7,9 +7,9 @@ use mtor_core::effect::Assignment;
 use mtor_core::limits;
 use mtor_core::{Command, Effect};
 use mtor_types::fact::{Batch, Fact, Purse, Transfer, TransferKind};
-use mtor_types::intent::{End, EndRequest, Idempotency, IntentMeta, Outcome};
+use mtor_types::intent::{End, EndRequest, Idempotency, IntentMeta, Outcome, Usage};
 use mtor_types::worker::LeaseClaim;
-use mtor_types::{AccountId, Attempt, Digest, Fence, IntentId, WorkerId};
+use mtor_types::{AccountId, Attempt, Digest, Fence, IntentId, Price, WorkerId};
 
 use crate::edge::News;
 use crate::scenario::LEASE_LATE_MS;
@@ -37,7 +37,7 @@ pub(crate) struct Submission {
 /// A command that speaks of leases.
 pub(crate) enum Judged {
     Renewed(WorkerId, Vec<LeaseClaim>),
-    Stopped(IntentId, Attempt),
+    Stopped(IntentId, Attempt, Usage),
 }
 
 #[derive(Debug, Default)]
@@ -51,7 +51,12 @@ pub(crate) struct Oracle {
     pub(crate) submissions: BTreeMap<IntentId, Submission>,
     attempts: BTreeSet<Attempt>,
     fences: BTreeSet<Fence>,
-    served: BTreeSet<(IntentId, WorkerId)>,
+    /// Who was given which attempt, at which price.
+    granted: BTreeMap<(IntentId, Attempt), (WorkerId, Price)>,
+    /// What the edge metered of attempts.
+    metered: BTreeSet<(IntentId, Attempt, u64)>,
+    /// Who was given an intent since the router began.
+    tried: BTreeMap<IntentId, Vec<WorkerId>>,
     /// Leases given out, by when they were last renewed; kept only where one node does it all.
     leases: BTreeMap<(IntentId, Attempt), (WorkerId, u64)>,
     pub(crate) ends: BTreeMap<&'static str, u64>,
@@ -83,8 +88,8 @@ impl Oracle {
                 }
                 transfer.as_ref().map_or(Ok(()), |transfer| self.transfer(transfer))
             }
-            Fact::HoldResolved { intent, outcome, worker, transfers, .. } => {
-                self.resolved(*intent, *outcome, *worker, transfers)
+            Fact::HoldResolved { intent, outcome, usage, worker, transfers, .. } => {
+                self.resolved(*intent, *outcome, (*usage, *worker), transfers)
             }
             Fact::IntentOpened { meta, .. } => {
                 if !self.opened.insert(meta.id) {
@@ -111,7 +116,7 @@ impl Oracle {
         &mut self,
         intent: IntentId,
         outcome: Outcome,
-        worker: Option<WorkerId>,
+        (usage, worker): (Usage, Option<WorkerId>),
         transfers: &[Transfer],
     ) -> Result<(), String> {
         let Some(hold) = self.holds.get_mut(&intent) else {
@@ -141,12 +146,30 @@ impl Oracle {
             return Err(format!("{intent}: {cost} and {back} of a hold of {}", hold.amount));
         }
         let pays = matches!(outcome, Outcome::Completed(_) | Outcome::Cancelled | Outcome::Expired);
-        if cost > 0
-            && !(pays && worker.is_some_and(|worker| self.served.contains(&(intent, worker))))
-        {
-            return Err(format!("{intent}: {outcome:?} pays {worker:?}, which did not serve"));
+        let amount = hold.amount;
+        if cost > 0 && !(pays && self.earned(intent, worker, usage, amount, cost)) {
+            return Err(format!(
+                "{intent}: {outcome:?} pays {worker:?} {cost} for {usage:?}, which it did not earn"
+            ));
         }
         transfers.iter().try_for_each(|transfer| self.transfer(transfer))
+    }
+
+    /// Whether that worker had an attempt of which the edge metered so much, and this is its price.
+    fn earned(
+        &self,
+        intent: IntentId,
+        worker: Option<WorkerId>,
+        usage: Usage,
+        hold: u128,
+        cost: u128,
+    ) -> bool {
+        let attempts = self.granted.range((intent, Attempt(0))..=(intent, Attempt(u64::MAX)));
+        attempts.into_iter().any(|((_, attempt), (holder, price))| {
+            Some(*holder) == worker
+                && self.metered.contains(&(intent, *attempt, usage.units))
+                && price.cost(usage.units).units().min(hold) == cost
+        })
     }
 
     fn transfer(&mut self, transfer: &Transfer) -> Result<(), String> {
@@ -180,9 +203,29 @@ impl Oracle {
         if !self.fences.insert(grant.fence) {
             return Err(format!("fence {} is given out twice", grant.fence));
         }
-        self.served.insert((intent, grant.worker));
+        let Price { amount, per } = grant.meta.price_max;
+        if grant.price.per != per || grant.price.amount > amount {
+            return Err(format!("{intent} is given out at {:?}, above {amount}", grant.price));
+        }
+        self.granted.insert((intent, grant.attempt), (grant.worker, grant.price));
         self.leases.insert((intent, grant.attempt), (grant.worker, now));
         self.serving.insert((intent, grant.attempt), (now, grant.meta.account));
+        Ok(())
+    }
+
+    /// A fresh attempt is on a worker that has not had the intent, and there are not many. Where
+    /// services are nodes of their own a repeated message may begin an intent anew that is over:
+    /// work is lost by that, and no money.
+    pub(crate) fn retried(&mut self, grant: &Assignment) -> Result<(), String> {
+        let intent = grant.meta.id;
+        let tried = self.tried.entry(intent).or_default();
+        if tried.contains(&grant.worker) {
+            return Err(format!("{intent} is given to {} a second time", grant.worker));
+        }
+        tried.push(grant.worker);
+        if tried.len() > usize::try_from(limits::ATTEMPTS_MAX).unwrap_or(usize::MAX) {
+            return Err(format!("{intent} is given to {} workers", tried.len()));
+        }
         Ok(())
     }
 
@@ -231,8 +274,8 @@ impl Oracle {
         #[expect(clippy::wildcard_enum_match_arm, reason = "only these two speak of leases")]
         match command {
             Command::Renew { worker, leases, .. } => Some(Judged::Renewed(*worker, leases.clone())),
-            Command::End(EndRequest { intent, attempt: Some(attempt), .. }) => {
-                Some(Judged::Stopped(*intent, *attempt))
+            Command::End(EndRequest { intent, attempt: Some(attempt), usage, .. }) => {
+                Some(Judged::Stopped(*intent, *attempt, *usage))
             }
             _ => None,
         }
@@ -249,7 +292,8 @@ impl Oracle {
                     }
                 }
             }
-            Judged::Stopped(intent, attempt) => {
+            Judged::Stopped(intent, attempt, usage) => {
+                self.metered.insert((intent, attempt, usage.units));
                 self.leases.remove(&(intent, attempt));
             }
         }
@@ -281,6 +325,11 @@ impl Oracle {
     pub(crate) fn forget_leases(&mut self) {
         self.leases.clear();
         self.serving.clear();
+    }
+
+    /// The router begins anew: it knows of no failed attempt.
+    pub(crate) fn router_lost(&mut self) {
+        self.tried.clear();
     }
 
     /// A client hears of its submission.

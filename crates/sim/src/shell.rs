@@ -69,7 +69,7 @@ impl World<'_> {
     }
 
     pub(crate) fn connect(&mut self, index: usize, life: u64) -> Result<(), String> {
-        let Some(worker) = self.workers.get(index) else { return Ok(()) };
+        let Some(worker) = self.workers.get_mut(index) else { return Ok(()) };
         if worker.life != life || !worker.running || worker.session.is_some() {
             return Ok(());
         }

@@ -139,6 +139,7 @@ pub(crate) struct Worker {
     pub(crate) running: bool,
     pub(crate) draining: bool,
     clingy: bool,
+    steady: bool,
     offers: Vec<Offer>,
     pub(crate) tasks: BTreeMap<IntentId, Task>,
 }
@@ -159,10 +160,27 @@ impl Worker {
             offers.push(offer("fft", 1));
         }
         let (tasks, clingy) = (BTreeMap::new(), number % 2 == 1);
-        Self { id, session: None, life: 0, running: true, draining: false, clingy, offers, tasks }
+        Self {
+            id,
+            session: None,
+            life: 0,
+            running: true,
+            draining: false,
+            clingy,
+            steady,
+            offers,
+            tasks,
+        }
     }
 
-    pub(crate) fn offers(&self) -> Vec<Offer> {
+    /// What it offers in a new session: one that is not steady asks another price every time.
+    pub(crate) fn offers(&mut self) -> Vec<Offer> {
+        if !self.steady {
+            for price in self.offers.iter_mut().filter_map(|offer| offer.price.as_mut()) {
+                let other = if price.amount.units() == 1 { 2 } else { 1 };
+                price.amount = Amount::from_u64(other);
+            }
+        }
         self.offers.clone()
     }
 
