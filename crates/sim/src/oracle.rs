@@ -51,8 +51,8 @@ pub(crate) struct Oracle {
     pub(crate) submissions: BTreeMap<IntentId, Submission>,
     attempts: BTreeSet<Attempt>,
     fences: BTreeSet<Fence>,
-    /// Who was given which attempt, at which price.
-    granted: BTreeMap<(IntentId, Attempt), (WorkerId, Price)>,
+    /// Who was given which attempt, at which price; adopted, it may be at another.
+    granted: BTreeMap<(IntentId, Attempt), Vec<(WorkerId, Price)>>,
     /// What the edge metered of attempts.
     metered: BTreeSet<(IntentId, Attempt, u64)>,
     /// Who was given an intent since the router began.
@@ -165,10 +165,11 @@ impl Oracle {
         cost: u128,
     ) -> bool {
         let attempts = self.granted.range((intent, Attempt(0))..=(intent, Attempt(u64::MAX)));
-        attempts.into_iter().any(|((_, attempt), (holder, price))| {
-            Some(*holder) == worker
-                && self.metered.contains(&(intent, *attempt, usage.units))
-                && price.cost(usage.units).units().min(hold) == cost
+        let metered = attempts
+            .into_iter()
+            .filter(|((_, attempt), _)| self.metered.contains(&(intent, *attempt, usage.units)));
+        metered.flat_map(|(_, granted)| granted).any(|(holder, price)| {
+            Some(*holder) == worker && price.cost(usage.units).units().min(hold) == cost
         })
     }
 
@@ -207,7 +208,8 @@ impl Oracle {
         if grant.price.per != per || grant.price.amount > amount {
             return Err(format!("{intent} is given out at {:?}, above {amount}", grant.price));
         }
-        self.granted.insert((intent, grant.attempt), (grant.worker, grant.price));
+        let granted = self.granted.entry((intent, grant.attempt)).or_default();
+        granted.push((grant.worker, grant.price));
         self.leases.insert((intent, grant.attempt), (grant.worker, now));
         self.serving.insert((intent, grant.attempt), (now, grant.meta.account));
         Ok(())

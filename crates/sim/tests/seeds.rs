@@ -32,22 +32,22 @@ fn check(topology: Topology, seeds: std::ops::Range<u64>) {
 
 #[test]
 fn whole_realms_keep_their_promises() {
-    check(Topology::Whole, 0..40);
+    check(Topology::Whole, 0..150);
 }
 
 #[test]
 fn split_realms_keep_their_promises() {
-    check(Topology::Split, 0..15);
+    check(Topology::Split, 0..40);
 }
 
 #[test]
 fn more_split_realms_keep_their_promises() {
-    check(Topology::Split, 15..30);
+    check(Topology::Split, 40..80);
 }
 
 #[test]
 fn paired_realms_keep_their_promises() {
-    check(Topology::Pairs, 0..30);
+    check(Topology::Pairs, 0..70);
 }
 
 #[test]
