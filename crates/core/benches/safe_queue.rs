@@ -52,7 +52,7 @@ fn turn(bencher: Bencher<'_, '_>, flows: u64, pools: u64) {
     bencher.bench_local(|| {
         let _ = q.enqueue(item(n, flows, pools));
         n += 1;
-        let got = q.dispatch(&served, &mut |_| true);
+        let got = q.dispatch(&served);
         got.map(|got| q.finish(got.charge, 60))
     });
 }

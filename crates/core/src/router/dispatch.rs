@@ -28,7 +28,7 @@ impl Router {
             if !known.takes_work(found) {
                 return;
             }
-            let Some(next) = self.queue.dispatch(&found.pools, &mut |_| true) else { return };
+            let Some(next) = self.queue.dispatch(&found.pools) else { return };
             let (since, estimate) = (turn.now, next.item.cost_estimate);
             let taken = Taken { since, estimate, charge: Some(next.charge) };
             self.assign(turn, worker, offer, IntentId(next.item.id.0), taken);

@@ -32,24 +32,18 @@
 //! pools that meet in a slot are moved to within a horizon of each other (`walk::align`).
 //!
 //! # Promises (each is a test)
-//! * For siblings f, g that both hold an item eligible for every slot given out in an interval, with D
+//! * For siblings f, g that both hold an item that every slot given out in an interval may take, with D
 //!   slots out at most and l the largest of estimate and actual of one item,
 //!   `|W_f/w_f − W_g/w_g| ≤ (D+1)(l_f/w_f + l_g/w_g)`, if since both became busy every slot of the
 //!   domain served both of them; else up to four horizons more.
 //! * A stream of flows never seen before starves nobody, and leaves no debtors behind for ever.
-//! * A slot is given out whenever an item that it may take is among those the bounded look reaches.
+//! * A slot is given out whenever an item waits in one of its pools.
 //! * Refused calls change nothing; the same calls give the same answers.
 //! * Debt outlives idleness: an idle flow is forgotten only when V has passed its S in that pool, or
 //!   when nothing of its parent is queued or in flight in the whole domain (SFQ's end of a busy period:
 //!   there is then nobody to owe). Memory is therefore bounded by what is open and
 //!   what is owed, and hard by `QueueLimits::flows`.
 //! * Merging and splitting domains carries each lag S − V over exactly (`domain.rs`).
-//!
-//! # Refused heads
-//! A retry must go to another worker, so `dispatch` takes a filter. It looks at no more than 16 items
-//! in all and 4 of one leaf and pool, in the order of fairness. A flow that is passed over keeps its
-//! tag and so its turn, but saves up at most a horizon of credit meanwhile. If all looked at are
-//! refused the slot stays free until the router asks again.
 //!
 //! # Deliberately absent
 //! Clock, deadlines, leases, prices, identities, workers' health; reordering for locality within a
@@ -76,7 +70,7 @@ use domain::Domains;
 use items::{End, Items};
 use tree::Tree;
 use virtual_time::scaled;
-use walk::{LOOK_TOTAL, Walk, seats_in};
+use walk::walk;
 
 /// Opaque key of a realm, or of an account inside its realm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -304,39 +298,21 @@ impl SafeQueue {
         true
     }
 
-    /// A freed slot that serves `pools` takes an item: the one whose turn it is among those for which
-    /// `eligible` is true. `eligible` is to refuse only what this worker must not have again; see
-    /// "Refused heads" above for the bound of the look. Pools that `set_slots` hasn't brought into one
-    /// domain are tried one domain after the other. `None`: nothing found, and nothing charged.
-    pub fn dispatch(
-        &mut self,
-        pools: &[PoolId],
-        eligible: &mut dyn FnMut(ItemId) -> bool,
-    ) -> Option<Dispatched> {
+    /// A freed slot that serves `pools` takes the item whose turn it is. Pools that `set_slots` hasn't
+    /// brought into one domain are tried one domain after the other. `None`: nothing waits there, and
+    /// nothing is charged.
+    pub fn dispatch(&mut self, pools: &[PoolId]) -> Option<Dispatched> {
         let mut own = pools.to_vec();
         own.sort_unstable_by_key(|pool| (self.domains.of(*pool), *pool));
         own.dedup();
         // Tags of different domains don't compare. A slot stated by `set_slots` serves one domain.
         let same = |a: &PoolId, b: &PoolId| self.domains.of(*a) == self.domains.of(*b);
         let groups: Vec<&[PoolId]> = own.chunk_by(same).collect();
-        groups.into_iter().find_map(|pools| self.dispatch_in_domain(pools, eligible))
+        groups.into_iter().find_map(|pools| self.dispatch_in_domain(pools))
     }
 
-    fn dispatch_in_domain(
-        &mut self,
-        pools: &[PoolId],
-        eligible: &mut dyn FnMut(ItemId) -> bool,
-    ) -> Option<Dispatched> {
-        let mut walk = Walk {
-            pools,
-            items: &self.items,
-            eligible,
-            budget: LOOK_TOTAL,
-            steps: Vec::new(),
-            skipped: Vec::new(),
-        };
-        let at = walk.run(&mut self.tree)?;
-        let (steps, skipped) = (walk.steps, walk.skipped);
+    fn dispatch_in_domain(&mut self, pools: &[PoolId]) -> Option<Dispatched> {
+        let (at, steps) = walk(&mut self.tree, pools)?;
         let leaf = self.items.slab.get(at)?.leaf;
         let item = self.items.slab.get(at)?.item;
         let from = Origin {
@@ -346,16 +322,15 @@ impl SafeQueue {
             pools,
         };
         self.start_turn(leaf);
-        let path = steps.iter().rev().map(|s| s.node);
+        let path = steps.iter().map(|s| s.node);
         let charge = self.charges.begin(&mut self.tree, path, from, counted_cost(&item));
         self.take(at);
-        for step in &steps {
+        for step in steps.iter().rev() {
             for parent in &step.parents {
                 self.tree.raise_clock(*parent, step.start);
                 self.tree.creep(*parent, counted_cost(&item), step.waiting, step.known);
             }
         }
-        self.limit_credit(&skipped, pools);
         Some(Dispatched { item, charge })
     }
 
@@ -562,18 +537,6 @@ impl SafeQueue {
         let turn = self.tree.seats.get(leaf).map_or(0, |s| s.turn);
         if let Some(node) = self.leaf_node(leaf) {
             node.turn_clock = node.turn_clock.max(turn);
-        }
-    }
-
-    /// A node passed over because its items were refused is no further behind than a horizon.
-    fn limit_credit(&mut self, skipped: &[usize], pools: &[PoolId]) {
-        for node in skipped {
-            for seat in seats_in(&self.tree, *node, pools) {
-                let Some(s) = self.tree.seats.get(seat) else { continue };
-                let Some(up) = self.tree.seats.get(s.up) else { continue };
-                let least = up.clock.saturating_sub(self.tree.horizon);
-                self.tree.lift(seat, least);
-            }
         }
     }
 

@@ -380,15 +380,6 @@ impl Tree {
         }
     }
 
-    /// Raises the start tag without a charge; what older charges added is absorbed.
-    pub(super) fn lift(&mut self, seat: usize, to: Virtual) {
-        let Some(s) = self.seats.get_mut(seat) else { return };
-        if s.start < to {
-            s.epoch = s.epoch.saturating_add(1);
-            self.set_start(seat, to);
-        }
-    }
-
     /// One item fewer beneath every seat from this leaf to the root. The caller settles them.
     pub(super) fn uncount(&mut self, leaf: usize) {
         let mut at = leaf;

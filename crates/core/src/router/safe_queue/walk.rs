@@ -1,18 +1,11 @@
 //! The walk of one freed slot down the tree: at every level the smallest start tag among the children
 //! that have something queued in one of the slot's pools, whichever pool that is.
 
-use super::ItemId;
 use super::PoolId;
-use super::items::Items;
 use super::tree::{LEAF_DEPTH, ROOT, Seat, Tree};
 use super::virtual_time::Virtual;
 
-/// Most items one dispatch looks at before it gives the slot up.
-pub(super) const LOOK_TOTAL: u32 = 16;
-/// Most items it looks at in one leaf's queue of one pool.
-pub(super) const LOOK_LEAF: u32 = 4;
-
-/// One level of a successful walk.
+/// One level of a walk.
 pub(super) struct Step {
     pub(super) node: usize,
     /// The chosen child's start tag on the domain's line.
@@ -25,75 +18,29 @@ pub(super) struct Step {
     pub(super) known: bool,
 }
 
-pub(super) struct Walk<'a> {
-    pub(super) pools: &'a [PoolId],
-    pub(super) items: &'a Items,
-    pub(super) eligible: &'a mut dyn FnMut(ItemId) -> bool,
-    pub(super) budget: u32,
-    /// From the leaf up to the realm.
-    pub(super) steps: Vec<Step>,
-    /// Nodes whose turn it was but all of whose items looked at were refused.
-    pub(super) skipped: Vec<usize>,
-}
-
-impl Walk<'_> {
-    /// Index of the item that the slot takes.
-    pub(super) fn run(&mut self, tree: &mut Tree) -> Option<usize> {
-        self.descend(tree, ROOT)
-    }
-
-    fn descend(&mut self, tree: &mut Tree, node: usize) -> Option<usize> {
-        let seats = seats_in(tree, node, self.pools);
+/// Index of the item that a slot of these pools takes, and the way to it from the realm down.
+pub(super) fn walk(tree: &mut Tree, pools: &[PoolId]) -> Option<(usize, Vec<Step>)> {
+    let mut steps = Vec::with_capacity(LEAF_DEPTH.into());
+    let mut node = ROOT;
+    loop {
+        let seats = seats_in(tree, node, pools);
         if tree.nodes.get(node)?.depth >= LEAF_DEPTH {
-            return self.look_in_leaf(tree, &seats);
+            return Some((head(tree, &seats)?, steps));
         }
         align(tree, &seats);
-        let mut after = None;
-        let mut seen: Vec<u64> = Vec::new();
-        while self.budget > 0 {
-            let (start, serial, seat) = next_child(tree, &seats, after, &seen)?;
-            let Seat { node: child, newcomer, .. } = *tree.seats.get(seat)?;
-            if let Some(item) = self.descend(tree, child) {
-                let weight = |seat: &usize| tree.seats.get(*seat).map_or(0, |s| s.ready_weight);
-                let waiting = seats.iter().map(weight).fold(0, u64::saturating_add);
-                self.steps.push(Step {
-                    node: child,
-                    start,
-                    parents: seats,
-                    waiting,
-                    known: !newcomer,
-                });
-                return Some(item);
-            }
-            self.skipped.push(child);
-            seen.push(serial);
-            after = Some((start, serial));
-        }
-        None
+        let (start, seat) = first_child(tree, &seats)?;
+        let Seat { node: child, newcomer, .. } = *tree.seats.get(seat)?;
+        let weight = |seat: &usize| tree.seats.get(*seat).map_or(0, |s| s.ready_weight);
+        let waiting = seats.iter().map(weight).fold(0, u64::saturating_add);
+        steps.push(Step { node: child, start, parents: seats, waiting, known: !newcomer });
+        node = child;
     }
+}
 
-    /// The leaf's pools in order of their turns; in each the first few items.
-    fn look_in_leaf(&mut self, tree: &Tree, seats: &[usize]) -> Option<usize> {
-        let mut turns: Vec<(Virtual, PoolId, usize)> = seats
-            .iter()
-            .filter_map(|seat| tree.seats.get(*seat))
-            .filter(|s| s.queued > 0)
-            .map(|s| (s.turn, s.pool, s.head))
-            .collect();
-        turns.sort_unstable();
-        for (_, _, head) in turns {
-            let mut at = head;
-            for _ in 0..LOOK_LEAF {
-                let Some(entry) = self.items.slab.get(at) else { break };
-                self.budget = self.budget.checked_sub(1)?;
-                if (self.eligible)(entry.item.id) {
-                    return Some(at);
-                }
-                at = entry.next;
-            }
-        }
-        None
-    }
+/// The first item of the leaf's pool whose turn it is.
+fn head(tree: &Tree, seats: &[usize]) -> Option<usize> {
+    let queued = seats.iter().filter_map(|seat| tree.seats.get(*seat)).filter(|s| s.queued > 0);
+    queued.min_by_key(|s| (s.turn, s.pool)).map(|s| s.head)
 }
 
 /// A node's seats in these pools (sorted), whichever list is shorter being the one that is walked.
@@ -125,37 +72,13 @@ fn align(tree: &mut Tree, seats: &[usize]) {
     }
 }
 
-/// The first ready child after `after`, over all seats of its parent; a child that was `seen` at its
-/// smaller tag in another pool is not offered again.
-fn next_child(
-    tree: &Tree,
-    seats: &[usize],
-    after: Option<(Virtual, u64)>,
-    seen: &[u64],
-) -> Option<(Virtual, u64, usize)> {
-    let mut after = after;
-    loop {
-        let mut best: Option<(Virtual, u64, usize)> = None;
-        for seat in seats {
-            let Some(s) = tree.seats.get(*seat) else { continue };
-            let next = match after {
-                None => s.ready.first(),
-                Some((start, _)) if start < s.base => s.ready.first(),
-                Some((start, serial)) => {
-                    let from = (start.saturating_sub(s.base), serial.saturating_add(1), 0);
-                    s.ready.range(from..).next()
-                }
-            };
-            let Some((start, serial, child)) = next.copied() else { continue };
-            let rank = (s.base.saturating_add(start), serial, child);
-            if best.is_none_or(|b| (rank.0, rank.1) < (b.0, b.1)) {
-                best = Some(rank);
-            }
-        }
-        let (start, serial, child) = best?;
-        if !seen.contains(&serial) {
-            return Some((start, serial, child));
-        }
-        after = Some((start, serial));
-    }
+/// The ready child whose turn it is, over all seats of its parent.
+fn first_child(tree: &Tree, seats: &[usize]) -> Option<(Virtual, usize)> {
+    let first = |seat: &usize| {
+        let s = tree.seats.get(*seat)?;
+        let (start, serial, child) = s.ready.first()?;
+        Some((s.base.saturating_add(*start), *serial, *child))
+    };
+    let ready = seats.iter().filter_map(first);
+    ready.min_by_key(|(start, serial, _)| (*start, *serial)).map(|(start, _, child)| (start, child))
 }

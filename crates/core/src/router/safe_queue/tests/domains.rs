@@ -159,10 +159,10 @@ fn corrections_reach_exactly_what_was_charged() {
         let realm = q.tree.index[&(tree::ROOT, key(0))];
         q.tree.seats.get(q.tree.seat_of(realm, PoolId(pool)).unwrap()).unwrap().start >> 32
     };
-    let alone = q.dispatch(&[PoolId(0)], &mut all).unwrap();
+    let alone = q.dispatch(&[PoolId(0)]).unwrap();
     assert_eq!((start(&q, 0), start(&q, 1)), (1_000, 0));
     q.set_slots(WorkerKey(3), &[PoolId(0), PoolId(1)]);
-    let shared = q.dispatch(&[PoolId(1)], &mut all).unwrap();
+    let shared = q.dispatch(&[PoolId(1)]).unwrap();
     assert_eq!((start(&q, 0), start(&q, 1)), (2_000, 1_000));
     q.correct(alone.charge, 0);
     assert_eq!((start(&q, 0), start(&q, 1)), (1_000, 1_000));

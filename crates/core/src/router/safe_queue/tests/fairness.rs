@@ -187,7 +187,7 @@ proptest! {
             turn += 1;
             let pools: Vec<PoolId> = kind.iter().copied().map(PoolId).collect();
             let waiting = pools.iter().any(|p| q.depth(*p) > 0);
-            let got = q.dispatch(&pools, &mut all);
+            let got = q.dispatch(&pools);
             prop_assert_eq!(got.is_some(), waiting);
             q.check_invariants().unwrap();
             idle_in_a_row = if waiting { 0 } else { idle_in_a_row + 1 };
@@ -216,7 +216,7 @@ fn nobody_starves() {
             n += 1;
             q.enqueue(item(n, 0, flow(1, dice.range(account, account + 1_000)), 1_000)).unwrap();
         }
-        let got = q.dispatch(&[PoolId(0)], &mut all).unwrap();
+        let got = q.dispatch(&[PoolId(0)]).unwrap();
         q.finish(got.charge, 1_000);
         if got.item.id == id(0) {
             break;
@@ -239,13 +239,13 @@ fn a_stream_of_newcomers_starves_nobody() {
             q.enqueue(item(10_000 + n, 0, flow(0, 0), 100)).unwrap();
             continue;
         }
-        let got = q.dispatch(&[PoolId(0)], &mut all).unwrap();
+        let got = q.dispatch(&[PoolId(0)]).unwrap();
         q.finish(got.charge, 100);
         if got.item.flow == flow(0, 0) {
             ours += 1;
             q.enqueue(item(20_000 + n, 0, flow(0, 0), 100)).unwrap();
             // Keep ten strangers waiting, not ever more.
-            let more = q.dispatch(&[PoolId(0)], &mut all).unwrap();
+            let more = q.dispatch(&[PoolId(0)]).unwrap();
             q.finish(more.charge, 100);
         }
         most = most.max(q.flows());

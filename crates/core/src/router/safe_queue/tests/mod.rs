@@ -37,10 +37,6 @@ pub(super) fn item(n: u64, pool: u32, flow: FlowPath, cost: u64) -> Item {
     Item { id: id(n), pool: PoolId(pool), flow, bytes: 10, cost_estimate: cost }
 }
 
-pub(super) fn all(_: ItemId) -> bool {
-    true
-}
-
 /// A queue in which one worker serves these pools.
 pub(super) fn queue(limits: QueueLimits, pools: &[u32]) -> SafeQueue {
     let mut q = SafeQueue::new(limits);

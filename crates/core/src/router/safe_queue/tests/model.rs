@@ -11,7 +11,7 @@ use super::*;
 #[derive(Clone, Debug)]
 enum Call {
     Enqueue { realm: u64, account: u64, batch: bool, pool: u32, cost: u64 },
-    Dispatch { pools: BTreeSet<u32>, refuse: u64 },
+    Dispatch { pools: BTreeSet<u32> },
     Correct { n: usize, actual: u64 },
     Finish { n: usize, actual: u64, retry: bool },
     Remove { n: u64 },
@@ -30,7 +30,7 @@ fn call() -> impl Strategy<Value = Call> {
         8 => (0u64..3, 0u64..3, prop::bool::ANY, 0u32..4, cost()).prop_map(
             |(realm, account, batch, pool, cost)| Call::Enqueue { realm, account, batch, pool, cost }
         ),
-        6 => (pools(), 0u64..4).prop_map(|(pools, refuse)| Call::Dispatch { pools, refuse }),
+        6 => pools().prop_map(|pools| Call::Dispatch { pools }),
         2 => (0usize..8, cost()).prop_map(|(n, actual)| Call::Correct { n, actual }),
         4 => (0usize..8, cost(), prop::bool::weighted(0.2))
             .prop_map(|(n, actual, retry)| Call::Finish { n, actual, retry }),
@@ -63,7 +63,7 @@ impl Both {
                 self.q.enqueue(item).unwrap();
                 self.r.insert(item, false);
             }
-            Call::Dispatch { pools, refuse } => self.dispatch(pools, *refuse),
+            Call::Dispatch { pools } => self.dispatch(pools),
             Call::Correct { n, actual } => {
                 if let Some((d, ticket)) = self.out.get(*n) {
                     assert!(self.q.correct(d.charge, *actual));
@@ -107,12 +107,10 @@ impl Both {
         }
     }
 
-    fn dispatch(&mut self, pools: &BTreeSet<u32>, refuse: u64) {
+    fn dispatch(&mut self, pools: &BTreeSet<u32>) {
         let list: Vec<PoolId> = pools.iter().rev().copied().map(PoolId).collect();
-        let refused: BTreeSet<ItemId> =
-            (0..=self.next).filter(|n| n % 4 < refuse).map(id).collect();
-        let got = self.q.dispatch(&list, &mut |id| !refused.contains(&id));
-        let expected = self.r.dispatch(pools, &refused);
+        let got = self.q.dispatch(&list);
+        let expected = self.r.dispatch(pools);
         assert_eq!(got.map(|d| d.item), expected.map(|e| e.0));
         if let (Some(got), Some((_, ticket))) = (got, expected) {
             self.out.push((got, ticket));

@@ -222,26 +222,17 @@ impl Reference {
         }
     }
 
-    pub(super) fn dispatch(
-        &mut self,
-        pools: &BTreeSet<u32>,
-        refused: &BTreeSet<ItemId>,
-    ) -> Option<(Item, usize)> {
+    pub(super) fn dispatch(&mut self, pools: &BTreeSet<u32>) -> Option<(Item, usize)> {
         let mut groups: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
         for pool in pools {
             groups.entry(self.domain(*pool)).or_default().insert(*pool);
         }
-        groups.values().find_map(|pools| self.dispatch_in(pools, refused))
+        groups.values().find_map(|pools| self.dispatch_in(pools))
     }
 
-    fn dispatch_in(
-        &mut self,
-        pools: &BTreeSet<u32>,
-        refused: &BTreeSet<ItemId>,
-    ) -> Option<(Item, usize)> {
-        let mut budget = 16;
-        let (mut steps, mut skipped) = (Vec::new(), Vec::new());
-        let item = self.walk(&Vec::new(), pools, refused, &mut budget, &mut steps, &mut skipped)?;
+    fn dispatch_in(&mut self, pools: &BTreeSet<u32>) -> Option<(Item, usize)> {
+        let mut steps = Vec::new();
+        let item = self.walk(&Vec::new(), pools, &mut steps)?;
         let home = (names(&item.flow).pop().unwrap(), item.pool.0);
         let turn = self.spots[&home].turn;
         let age = self.ages.get_mut(&home.0).unwrap();
@@ -293,33 +284,20 @@ impl Reference {
             }
             self.forget();
         }
-        let passed: Vec<Place> = skipped.iter().flat_map(|n| self.spots_of(n)).collect();
-        for place in passed {
-            let least = self.clock_above(&place).saturating_sub(self.horizon);
-            let spot = self.spots.get_mut(&place).unwrap();
-            if pools.contains(&place.1) && spot.start < least {
-                spot.start = least;
-                spot.epoch += 1;
-            }
-        }
         self.tickets.push(Some(ticket));
         Some((item, self.tickets.len() - 1))
     }
 
-    #[allow(clippy::too_many_arguments, reason = "a plain recursion")]
     fn walk(
         &mut self,
         name: &Name,
         pools: &BTreeSet<u32>,
-        refused: &BTreeSet<ItemId>,
-        budget: &mut u32,
         steps: &mut Vec<(Name, u128, u32, bool)>,
-        skipped: &mut Vec<Name>,
     ) -> Option<Item> {
         let own: Vec<Place> =
             self.spots_of(name).into_iter().filter(|p| pools.contains(&p.1)).collect();
         if name.len() == 3 {
-            return self.look(&own, refused, budget);
+            return self.look(&own);
         }
         let latest = own.iter().map(|p| self.spots[p].clock).max().unwrap_or(0);
         for place in &own {
@@ -337,36 +315,18 @@ impl Reference {
                 *rank = (*rank).min((spot.start, kid.1));
             }
         }
-        let mut order: Vec<(u128, u64, Name, u32)> =
-            ranks.into_iter().map(|(n, (s, pool))| (s, self.ages[&n].0, n, pool)).collect();
-        order.sort();
-        for (start, _, kid, pool) in order {
-            if *budget == 0 {
-                return None;
-            }
-            let known = !self.spots[&(kid.clone(), pool)].newcomer;
-            if let Some(item) = self.walk(&kid, pools, refused, budget, steps, skipped) {
-                steps.push((kid, start, waiting, known));
-                return Some(item);
-            }
-            skipped.push(kid);
-        }
-        None
+        let order = ranks.into_iter().map(|(n, (s, pool))| (s, self.ages[&n].0, n, pool));
+        let (start, _, kid, pool) = order.min()?;
+        let known = !self.spots[&(kid.clone(), pool)].newcomer;
+        let item = self.walk(&kid, pools, steps)?;
+        steps.push((kid, start, waiting, known));
+        Some(item)
     }
 
-    fn look(&self, own: &[Place], refused: &BTreeSet<ItemId>, budget: &mut u32) -> Option<Item> {
-        let mut turns: Vec<&Place> = own.iter().filter(|p| self.spots[p].queued > 0).collect();
-        turns.sort_by_key(|p| (self.spots[*p].turn, p.1));
-        for item in turns.into_iter().flat_map(|p| self.spots[p].fifo.iter().take(4)) {
-            if *budget == 0 {
-                return None;
-            }
-            *budget -= 1;
-            if !refused.contains(&item.id) {
-                return Some(*item);
-            }
-        }
-        None
+    fn look(&self, own: &[Place]) -> Option<Item> {
+        let queued = own.iter().filter(|p| self.spots[p].queued > 0);
+        let turn = queued.min_by_key(|p| (self.spots[*p].turn, p.1))?;
+        self.spots[turn].fifo.front().copied()
     }
 
     fn shift(&mut self, place: &Place, by: u128) {

@@ -123,7 +123,7 @@ impl Sim {
     /// A free slot that serves these pools. Returns the feed that got it.
     pub(super) fn dispatch(&mut self, pools: &[u32]) -> Option<usize> {
         let pools: Vec<PoolId> = pools.iter().copied().map(PoolId).collect();
-        let got = self.q.dispatch(&pools, &mut all)?;
+        let got = self.q.dispatch(&pools)?;
         let (feed, actual) = self.feed_of.remove(&got.item.id).unwrap();
         *self.queued.get_mut(&(feed, got.item.pool.0)).unwrap() -= 1;
         self.served[feed] += 1;

@@ -49,7 +49,7 @@ fn hopping_from_pool_to_pool_sheds_no_debt() {
             q.enqueue(item(10_000 + n, 0, other, 100)).unwrap();
             waiting[1] += 1;
         }
-        let got = q.dispatch(&all_pools, &mut all).unwrap();
+        let got = q.dispatch(&all_pools).unwrap();
         q.finish(got.charge, 100);
         let who = usize::from(got.item.flow == other);
         waiting[who] -= 1;
@@ -199,8 +199,8 @@ fn what_the_horizon_kept_off_is_not_refunded() {
         let realm = q.tree.index[&(tree::ROOT, key(0))];
         q.tree.seats.get(q.tree.seat_of(realm, PoolId(1)).unwrap()).unwrap().start >> 32
     };
-    q.dispatch(&[PoolId(0)], &mut all).unwrap();
-    let second = q.dispatch(&[PoolId(0)], &mut all).unwrap();
+    q.dispatch(&[PoolId(0)]).unwrap();
+    let second = q.dispatch(&[PoolId(0)]).unwrap();
     assert_eq!(start(&q), 10);
     for so_far in [50, 20, 0, 70] {
         q.correct(second.charge, so_far);
@@ -237,12 +237,12 @@ fn idling_earns_no_credit() {
 fn an_item_in_flight_keeps_no_credit() {
     let mut q = queue(ROOMY, &[0]);
     q.enqueue(item(1, 0, flow(0, 0), 100_000)).unwrap();
-    let long = q.dispatch(&[PoolId(0)], &mut all).unwrap();
+    let long = q.dispatch(&[PoolId(0)]).unwrap();
     for n in 10..2_000 {
         q.enqueue(item(n, 0, flow(0, 1), 1_000)).unwrap();
     }
     for _ in 0..1_000 {
-        let got = q.dispatch(&[PoolId(0)], &mut all).unwrap();
+        let got = q.dispatch(&[PoolId(0)]).unwrap();
         q.finish(got.charge, 1_000);
     }
     for n in 5_000..6_000 {
@@ -251,7 +251,7 @@ fn an_item_in_flight_keeps_no_credit() {
     q.finish(long.charge, 0);
     let mut ours = 0;
     for _ in 0..100 {
-        let got = q.dispatch(&[PoolId(0)], &mut all).unwrap();
+        let got = q.dispatch(&[PoolId(0)]).unwrap();
         ours += u32::from(got.item.flow == flow(0, 0));
         q.finish(got.charge, 1_000);
     }
