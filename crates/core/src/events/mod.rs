@@ -48,6 +48,7 @@ struct BoundKey {
 #[derive(Debug)]
 pub struct EventProcessor {
     node: NodeId,
+    together: bool,
     durables: OpenDurables,
     open: BTreeMap<IntentId, Open>,
     keys: BTreeMap<Digest, BoundKey>,
@@ -57,10 +58,12 @@ pub struct EventProcessor {
 }
 
 impl EventProcessor {
-    /// `node` is where the edges that use this service live.
-    pub fn restore(node: NodeId, durables: OpenDurables) -> Self {
+    /// `node` is where the edges that use this service live; `together`: accountant and router are
+    /// services of the same node.
+    pub fn restore(node: NodeId, together: bool, durables: OpenDurables) -> Self {
         Self {
             node,
+            together,
             durables,
             open: BTreeMap::new(),
             keys: BTreeMap::new(),
@@ -94,7 +97,7 @@ impl EventProcessor {
         turn.send(Service::Accountant, started);
         let durables: Vec<OpenDurable> = self.durables.intents.values().cloned().collect();
         for durable in durables {
-            let mut open = Open::new(durable.meta, durable.deadline, turn.now);
+            let mut open = Open::new(durable.meta, durable.deadline, turn.now, self.together);
             open.phase = Phase::Admitted;
             open.admitted = true;
             self.bind(&open.meta);
@@ -126,7 +129,7 @@ impl EventProcessor {
         let deadline = turn.now.after_ms(meta.remaining_ms.min(limits::DEADLINE_MAX_MS));
         let meta = Arc::new(*meta);
         self.bind(&meta);
-        self.insert(Open::new(Arc::clone(&meta), deadline, turn.now));
+        self.insert(Open::new(Arc::clone(&meta), deadline, turn.now, self.together));
         turn.send(Service::Accountant, Message::PlaceHold(meta));
         Ok(())
     }

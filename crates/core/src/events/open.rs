@@ -32,15 +32,17 @@ pub(super) struct Open {
     /// It was sent to the router more than once, so one of these may still be on its way when it
     /// ends.
     pub(super) resumed: bool,
+    /// Its whole way is on this node, where no message is lost and nobody restarts alone.
+    pub(super) together: bool,
     /// When anything was last sent or heard about it.
     pub(super) heard: Time,
     pub(super) timer: Option<Time>,
 }
 
 impl Open {
-    pub(super) fn new(meta: Arc<IntentMeta>, deadline: Time, now: Time) -> Self {
+    pub(super) fn new(meta: Arc<IntentMeta>, deadline: Time, now: Time, together: bool) -> Self {
         let (phase, admitted, resumed, timer) = (Phase::Opening, false, false, None);
-        Self { meta, deadline, phase, admitted, resumed, heard: now, timer }
+        Self { meta, deadline, phase, admitted, resumed, together, heard: now, timer }
     }
 
     /// Takes it around the ring again.
@@ -64,6 +66,7 @@ impl Open {
     pub(super) fn repeat_at(&self) -> Time {
         match self.phase {
             Phase::Opening => self.deadline,
+            Phase::Admitted if self.together => self.deadline,
             Phase::Stopping(_) => self.heard.after_ms(limits::STOP_REPEAT_MS),
             Phase::Admitted | Phase::Ending(_) => self.heard.after_ms(limits::STALL_MS),
         }

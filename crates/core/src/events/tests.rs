@@ -37,7 +37,10 @@ fn request(why: Why) -> EndRequest {
 
 /// An Event Processor with one admitted intent, and a turn with nothing in it.
 fn admitted() -> (EventProcessor, Turn) {
-    let mut events = EventProcessor::restore(NodeId(0), OpenDurables::default());
+    admitted_by(EventProcessor::restore(NodeId(0), false, OpenDurables::default()))
+}
+
+fn admitted_by(mut events: EventProcessor) -> (EventProcessor, Turn) {
     let mut turn = Turn { now: Time(1_000), epoch: 1, ..Turn::default() };
     events.submit(&mut turn, Box::new(meta()), None).unwrap();
     let (asset, hold) = (Asset::Grant, Amount::from_u64(1));
@@ -51,7 +54,7 @@ fn admitted() -> (EventProcessor, Turn) {
 /// run asks for its end, only a word from here can stop it.
 #[test]
 fn whoever_works_on_what_is_not_open_is_told_to_stop() {
-    let mut events = EventProcessor::restore(NodeId(0), OpenDurables::default());
+    let mut events = EventProcessor::restore(NodeId(0), false, OpenDurables::default());
     let mut turn = Turn::default();
     events.end(&mut turn, request(Why::Completed(Reason::Done))).unwrap();
     let sent = turn.messages.pop_front().unwrap();
@@ -124,12 +127,23 @@ fn what_was_resumed_is_taken_back_when_it_ends() {
 /// when the accountant has forgotten the first.
 #[test]
 fn an_opening_intent_is_not_sent_twice() {
-    let mut events = EventProcessor::restore(NodeId(0), OpenDurables::default());
+    let mut events = EventProcessor::restore(NodeId(0), false, OpenDurables::default());
     let mut turn = Turn { now: Time(1_000), epoch: 1, ..Turn::default() };
     events.submit(&mut turn, Box::new(meta()), None).unwrap();
     assert_eq!(turn.messages.len(), 1);
     turn.now = turn.now.after_ms(limits::STALL_MS + 1);
     events.tick(&mut turn);
     assert_eq!(turn.messages.len(), 1);
+    assert_eq!(events.next_timeout(), Some(Time(11_000)), "its deadline");
+}
+
+/// Where accountant and router are on the same node, nothing is lost on the way to them.
+#[test]
+fn an_admitted_intent_is_repeated_only_to_other_nodes() {
+    let alone = EventProcessor::restore(NodeId(0), true, OpenDurables::default());
+    let (mut events, mut turn) = admitted_by(alone);
+    turn.now = turn.now.after_ms(limits::STALL_MS + 1);
+    events.tick(&mut turn);
+    assert!(turn.messages.is_empty());
     assert_eq!(events.next_timeout(), Some(Time(11_000)), "its deadline");
 }

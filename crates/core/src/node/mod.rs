@@ -48,6 +48,11 @@ impl NodeConfig {
         Self { node, places, policy, owner }
     }
 
+    /// Whether an intent's whole way is on this node.
+    fn is_whole(&self) -> bool {
+        [Service::Events, Service::Accountant, Service::Router].iter().all(|one| self.here(*one))
+    }
+
     fn here(&self, service: Service) -> bool {
         self.places.get(&service) == Some(&self.node)
     }

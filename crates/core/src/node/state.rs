@@ -78,7 +78,7 @@ impl Node {
         let policy = config.policy.clone();
         Self {
             accountant: Accountant::restore(state.ledger, policy),
-            events: EventProcessor::restore(config.node, state.intents),
+            events: EventProcessor::restore(config.node, config.is_whole(), state.intents),
             registry: Registry::restore(state.enrolments, config.owner),
             router: Router::new(),
             turn,
