@@ -152,9 +152,6 @@ hex_id!(
     /// SHA-256 of an API key or of an enrolment token; the secret itself is never kept.
     KeyHash, 32, "key hash");
 hex_id!(
-    /// SHA-256 of a blob's bytes: its name.
-    BlobHash, 32, "blob hash");
-hex_id!(
     /// Any other SHA-256: of a request body, an idempotency key, a state.
     Digest, 32, "digest");
 hex_id!(

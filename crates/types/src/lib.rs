@@ -18,8 +18,8 @@ pub mod worker;
 
 pub use amount::{Amount, AmountError, Price};
 pub use id::{
-    AccountId, Attempt, BlobHash, Digest, Fence, IntentId, KeyHash, NodeId, RealmId, SessionId,
-    TransferId, WorkerId,
+    AccountId, Attempt, Digest, Fence, IntentId, KeyHash, NodeId, RealmId, SessionId, TransferId,
+    WorkerId,
 };
 pub use rejection::{Code, Rejection};
 pub use time::Time;

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::amount::{Amount, Price};
 use crate::fact::Asset;
-use crate::id::IntentId;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident = $number:literal, $text:literal, $status:literal, $name:literal;)*) => {
@@ -293,12 +292,6 @@ impl Rejection {
             other => other.code().may_retry().then_some(UNKNOWN_WAIT_MS),
         }
     }
-}
-
-/// The answer to a submitted intent that joined one already there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Joined {
-    pub intent: IntentId,
 }
 
 #[cfg(test)]

@@ -146,11 +146,6 @@ impl Accountant {
         self.ledger.accounts.get(&account).is_some_and(|account| account.banned)
     }
 
-    /// What opens the account's name in the public log.
-    pub fn name_secret(&self, account: AccountId) -> Option<[u8; 32]> {
-        self.ledger.accounts.get(&account).map(|account| account.name_secret)
-    }
-
     pub fn hold(&self, intent: IntentId) -> Option<&Hold> {
         self.ledger.holds.get(&intent)
     }
