@@ -184,3 +184,28 @@ fn submit(client: &Guest, body: &str) -> Events {
     (0..10_000).find(offered).expect("the offer comes");
     Events::submit(client, body)
 }
+
+#[test]
+fn work_of_a_worker_that_goes_before_its_first_piece_is_done_by_another() {
+    let place = Place::new();
+    let (_realm, client, owner) = world(&place);
+    let mut first = Hand::join(&owner, 1, &echo());
+    let mut events = submit(&client, r#"{"intent":"echo","data":1,"durable":false}"#);
+    first.assigned();
+    let mut second = Hand::join(&owner, 2, &echo());
+    // Once the second can be seen, the first breaks off.
+    let slots = |pools: &Value| pools["items"][0]["slots"].clone();
+    let both = |_: &u32| slots(&client.ask("GET", "/v1/pools", "").json()) == json!(4);
+    (0..10_000).find(both).expect("the second offer comes");
+    drop(first);
+    let assign = second.assigned();
+    second.chunk(&assign, 0, 1, &json!("piece"));
+    second.complete(&assign, 1);
+    let all = events.rest();
+    let started = all.iter().filter(|sent| sent.name == "started");
+    assert_eq!(started.count(), 2, "{all:?}");
+    let chunks = all.iter().filter(|sent| sent.name == "chunk").map(|sent| &sent.data["piece"]);
+    assert_eq!(chunks.collect::<Vec<_>>(), ["piece"]);
+    assert!(all.iter().any(|sent| sent.name == "completed"), "{all:?}");
+    assert_eq!(client.grant(), (999_999, 0), "paid once");
+}

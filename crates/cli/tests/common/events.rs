@@ -1,6 +1,6 @@
 //! The event stream of one intent, read as a client reads it.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
 
 use serde_json::Value;
@@ -31,6 +31,7 @@ impl Events {
         Self::open(guest, "GET", &format!("/v1/intents/{intent}/events"), "", after)
     }
 
+    #[track_caller]
     fn open(guest: &Guest, method: &str, path: &str, body: &str, after: Option<&str>) -> Self {
         let bearer = format!("Bearer {}", guest.key);
         let mut headers = vec![
@@ -39,7 +40,17 @@ impl Events {
             ("content-type", "application/json"),
         ];
         headers.extend(after.map(|id| ("last-event-id", id)));
-        Self(BufReader::new(http::open(&guest.url, method, path, &headers, body.as_bytes())))
+        let stream = http::open(&guest.url, method, path, &headers, body.as_bytes());
+        let mut reader = BufReader::new(stream);
+        let mut status = String::new();
+        reader.read_line(&mut status).unwrap();
+        if !status.starts_with("HTTP/1.1 200 ") {
+            // A refusal is no stream: what follows says why.
+            let mut why = Vec::new();
+            reader.read_to_end(&mut why).unwrap();
+            panic!("{status}{}", String::from_utf8_lossy(&why));
+        }
+        Self(reader)
     }
 
     /// The next event; `None` when the stream is over.

@@ -72,6 +72,7 @@ pub struct Edge {
     endpoint: OnceLock<String>,
     runtime: tokio::runtime::Handle,
     offers_changed: Notify,
+    viewing: tokio::sync::Mutex<()>,
     /// Whether readiness waits for the embedded worker's first offer.
     awaits_worker: bool,
     offered_once: AtomicBool,
@@ -117,6 +118,7 @@ impl Edge {
             endpoint: OnceLock::new(),
             runtime: tokio::runtime::Handle::current(),
             offers_changed: Notify::new(),
+            viewing: tokio::sync::Mutex::new(()),
             awaits_worker: parts.awaits_worker,
             offered_once: AtomicBool::new(false),
             stop: watch::Sender::new(false),
@@ -171,7 +173,10 @@ impl Edge {
         let mut every = tokio::time::interval(Duration::from_secs(1));
         loop {
             tokio::select! {
-                () = self.offers_changed.notified() => self.refresh_offered().await,
+                () = self.offers_changed.notified() => {
+                    // A node that stops offers nothing any more.
+                    let _ = self.pools().await;
+                }
                 _ = every.tick() => {
                     self.streams.expire(self.now());
                 }
@@ -180,14 +185,18 @@ impl Edge {
         }
     }
 
-    async fn refresh_offered(&self) {
-        // A node that stops offers nothing any more.
-        let Ok(pools) = self.node().ask(|node| node.router().pools_view()).await else { return };
-        let any = !pools.is_empty();
-        self.offered.store(Arc::new(Offered::new(pools)));
-        if any {
+    /// What can be asked here now. Whoever was told of a model may ask for it: the snapshot of the
+    /// request path is at least as new as any answer of this.
+    pub async fn pools(&self) -> Result<Arc<Offered>, CallError> {
+        // One at a time, so that an older view never replaces a newer one.
+        let _turn = self.viewing.lock().await;
+        let pools = self.node().ask(|node| node.router().pools_view()).await?;
+        if !pools.is_empty() {
             self.offered_once.store(true, Ordering::Release);
         }
+        let offered = Arc::new(Offered::new(pools));
+        self.offered.store(Arc::clone(&offered));
+        Ok(offered)
     }
 
     /// Removes sealed blobs past their time, of intents that are over, until the realm stops.

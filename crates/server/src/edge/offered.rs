@@ -12,6 +12,10 @@ impl Offered {
         Self { pools }
     }
 
+    pub fn pools(&self) -> &[PoolView] {
+        &self.pools
+    }
+
     /// Every model, in order, once.
     pub fn models(&self) -> impl Iterator<Item = String> {
         let names: std::collections::BTreeSet<&String> =

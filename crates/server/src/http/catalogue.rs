@@ -75,14 +75,14 @@ impl PriceRow {
 /// `GET /v1/pools`: what can be asked here now, at which price and wait.
 pub async fn pools(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<Answer, ApiError> {
     caller.may(Action::ReadPools, &Object::Realm)?;
-    let pools = edge.node().ask(|node| node.router().pools_view()).await?;
+    let offered = edge.pools().await?;
     let manifests = edge.manifests.load();
-    let row = |pool: mtor_core::router::PoolView| {
+    let row = |pool: &mtor_core::router::PoolView| {
         let unit = manifests.get(&pool.intent)?.manifest.meter.unit.as_str();
         Some(PoolRow {
             price: PriceRow::new(pool.price, unit),
-            intent: pool.intent,
-            model: pool.model,
+            intent: pool.intent.clone(),
+            model: pool.model.clone(),
             context: pool.context,
             slots: pool.slots,
             busy: pool.busy,
@@ -90,7 +90,7 @@ pub async fn pools(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<Answ
             eta_ms: pool.wait_ms,
         })
     };
-    let items = pools.into_iter().filter_map(row).collect();
+    let items = offered.pools().iter().filter_map(row).collect();
     Ok(Answer::json(StatusCode::OK, &Page::<PoolRow>::whole(items)))
 }
 

@@ -86,9 +86,11 @@ fn every_reader_sees_the_whole_life() {
     assert_eq!(drain(&mut early), "A Q S 4.0 ?");
     let result = Bytes::from_static(b"{\"r\":1}");
     let claim = Usage { units: 13, input: 10, output: 3 };
+    assert!(!stream.is_complete(Attempt(4)));
     let closed = stream.complete(Attempt(4), claim, Some(result.clone())).unwrap();
     assert_eq!(closed, Closed { attempt: Some(Attempt(4)), usage: claim, delivered: true });
     assert_eq!(stream.complete(Attempt(4), Usage::default(), None), Ok(closed), "said again");
+    assert!(stream.is_complete(Attempt(4)) && !stream.is_complete(Attempt(3)));
     assert_eq!(stream.chunk(Attempt(4), 1, 12, piece(1)), Err(ChunkError::Stale));
     assert_eq!(stream.ended().unwrap(), None);
     stream.finish(Time(5), done(), None);
