@@ -101,6 +101,58 @@ fn an_answer_without_end_is_cut_at_its_ceiling() {
 }
 
 #[test]
+fn what_was_answered_first_is_kept_and_so_is_what_the_ceiling_cut() {
+    let place = Place::new();
+    let (_realm, client, owner) = world(&place);
+    let mut hand = Hand::join(&owner, 1, &chat());
+    let body = r#"{"intent":"chat","durable":true,"data":{"model":"by-hand","max_tokens":8,
+        "stream":true,"messages":[{"role":"user","content":"hi"}]}}"#;
+    let mut events = submit(&client, body);
+    let assign = hand.assigned();
+    for seq in 0..20 {
+        hand.chunk(&assign, seq, seq * 1_000, &json!({"piece": seq}));
+    }
+    // It has been cut; neither its end nor its failure counts any more.
+    hand.complete(&assign, 1);
+    hand.socket.say(
+        "mtor.worker.fail.v1",
+        &json!({"intent": assign["intent"], "attempt": assign["attempt"], "code": "backend",
+            "message": "no", "retry": true}),
+    );
+    assert_eq!(events.next("completed")["reason"], "ceiling");
+    events.next("settled");
+    let sealed = place.path().join("data/blobs");
+    let intent = assign["intent"].as_str().unwrap();
+    let name = format!("{intent}.result");
+    let kept = files_below(&sealed).into_iter().find(|path| path.ends_with(&name));
+    // Its pieces, and what a seal adds: an empty one is shorter than that.
+    let bytes = std::fs::metadata(kept.expect("what was paid for is kept")).unwrap().len();
+    assert!(bytes > 60, "{bytes}");
+
+    let mut events = submit(
+        &client,
+        r#"{"intent":"chat","durable":true,"data":{"model":"by-hand",
+        "messages":[{"role":"user","content":"again"}]}}"#,
+    );
+    let assign = hand.assigned();
+    hand.complete(&assign, 1);
+    hand.socket.say(
+        "mtor.worker.complete.v1",
+        &json!({"intent": assign["intent"], "attempt": assign["attempt"],
+            "usage": {"units": 1, "input": 0, "output": 1}, "result": "forged"}),
+    );
+    assert_eq!(events.next("completed")["result"], "done");
+    events.next("settled");
+    let path = format!("/v1/intents/{}", assign["intent"].as_str().unwrap());
+    assert_eq!(client.ask("GET", &path, "").json()["result"], "done");
+}
+
+fn files_below(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+}
+
+#[test]
 fn a_claim_beyond_all_measure_is_bounded_by_what_the_edge_saw() {
     let place = Place::new();
     let (_realm, client, owner) = world(&place);

@@ -254,7 +254,8 @@ impl Edge {
         let pieces = ask.stream;
         let kind = (meta.name.clone(), meta.durable, pieces);
         let live = Arc::new(Live::new(meta.account, kind, ask.data, stream, None));
-        self.lives.insert(meta.id, Arc::clone(&live));
+        // Two attempts may be granted before the payload is here.
+        let live = self.lives.get_or_insert(meta.id, live);
         // It may have ended while the payload was read, and then nothing else would remove it.
         if matches!(live.stream.ended(), Ok(None)) {
             return Some(live);

@@ -112,6 +112,11 @@ impl Lives {
         self.by_intent.pin().get(&intent).map(Arc::clone)
     }
 
+    /// That one, unless there is one already.
+    pub(super) fn get_or_insert(&self, intent: IntentId, live: Arc<Live>) -> Arc<Live> {
+        Arc::clone(self.by_intent.pin().get_or_insert(intent, live))
+    }
+
     pub(super) fn insert(&self, intent: IntentId, live: Arc<Live>) {
         self.by_intent.pin().insert(intent, live);
     }

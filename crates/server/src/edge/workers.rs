@@ -31,13 +31,16 @@ impl Edge {
         priced.collect()
     }
 
-    pub(crate) fn worker_chunk(&self, session: &Session, chunk: &Chunk<'_>) {
+    pub(crate) fn worker_chunk(self: &Arc<Self>, session: &Session, chunk: &Chunk<'_>) {
         let Chunk { intent, attempt, seq, count, piece } = *chunk;
         let Some(live) = self.assigned_to(session, intent, attempt) else { return };
         let piece = Bytes::copy_from_slice(piece.get().as_bytes());
         match live.stream.chunk(attempt, seq, count, piece) {
             Ok(metered) if metered.exhausted => {
-                self.finish_attempt(session, &live, attempt, Why::Completed(Reason::Ceiling));
+                let Some(closed) = live.stream.cut(attempt) else { return };
+                session.send(worker::REVOKE, Revoke { intent, attempt });
+                let why = Why::Completed(Reason::Ceiling);
+                self.conclude(request(intent, attempt, closed, why), None, live);
             }
             Ok(_) | Err(ChunkError::Stale) => {}
             Err(ChunkError::Sequence { .. }) => {
@@ -59,6 +62,10 @@ impl Edge {
             session.send(worker::REVOKE, Revoke { intent, attempt });
             return;
         };
+        // Said again, or after the ceiling cut it: its first word counts, and is on its way.
+        if live.stream.is_complete(attempt) {
+            return;
+        }
         let result = result.map(|result| Bytes::copy_from_slice(result.get().as_bytes()));
         let closed = match live.stream.complete(attempt, usage, result.clone()) {
             Ok(closed) => closed,
@@ -70,14 +77,18 @@ impl Edge {
             }
             Err(ChunkError::Stale | ChunkError::Sequence { .. }) => return,
         };
-        let request = request(intent, attempt, closed, Why::Completed(Reason::Done));
+        let end = request(intent, attempt, closed, Why::Completed(Reason::Done));
+        self.conclude(end, result, live);
+    }
+
+    /// Passes a completion on. The result of durable work is synced before its end is.
+    fn conclude(self: &Arc<Self>, end: EndRequest, result: Option<Bytes>, live: Arc<Live>) {
         if !live.durable {
-            self.node().tell(Command::End(request));
+            self.node().tell(Command::End(end));
             return;
         }
-        // The result of durable work is synced before its end is.
         let edge = Arc::clone(self);
-        tokio::spawn(async move { edge.seal_result(request, result, live).await });
+        tokio::spawn(async move { edge.seal_result(end, result, live).await });
     }
 
     pub(crate) fn worker_failed(&self, session: &Session, fail: &Fail) {
@@ -88,6 +99,9 @@ impl Edge {
             FailCode::Unsupported => Code::Unsupported,
             FailCode::Backend => Code::WorkerFailed,
         };
+        if live.stream.is_complete(fail.attempt) {
+            return;
+        }
         live.explain(bounded(&fail.message));
         let Some(closed) = live.stream.close(Some(fail.attempt)) else { return };
         let why = Why::WorkerFailed { code, retry: fail.retry };

@@ -100,6 +100,8 @@ struct State {
     /// Its worker came back and sends again from the first piece.
     adopted: bool,
     completed: bool,
+    /// Its figure was read: no attempt that ran then may add to it.
+    stopped: bool,
     next_seq: u64,
     result: Option<Body>,
     phase: Phase,
@@ -186,6 +188,7 @@ impl IntentStream {
             open: false,
             adopted: false,
             completed: false,
+            stopped: false,
             next_seq: 0,
             result: None,
             phase: Phase::Running,
@@ -267,7 +270,7 @@ impl IntentStream {
             if state.attempt == Some(attempt) {
                 let running = state.phase == Phase::Running && state.given_up < Some(attempt);
                 state.adopted = true;
-                state.open = running && !state.completed;
+                state.open = running && !state.completed && !state.stopped;
                 state.meter.set_limit(limit);
                 return running;
             }
@@ -335,6 +338,18 @@ impl IntentStream {
         state.completed && state.attempt == Some(attempt)
     }
 
+    /// The ceiling is used up: the attempt is complete with what was taken. `None` if it is not the
+    /// current one, or closed already.
+    pub fn cut(&self, attempt: Attempt) -> Option<Closed> {
+        let mut state = self.state();
+        if state.attempt != Some(attempt) || !state.open {
+            return None;
+        }
+        state.open = false;
+        state.completed = true;
+        Some(state.closed())
+    }
+
     /// Stops taking pieces and gives the figures, at once: no piece is taken after the figure was
     /// read. `None` if `attempt` is named and is not the current one. Said again, it gives the
     /// same figures.
@@ -344,6 +359,7 @@ impl IntentStream {
             return None;
         }
         state.open = false;
+        state.stopped |= attempt.is_none();
         Some(state.closed())
     }
 

@@ -105,6 +105,32 @@ fn every_reader_sees_the_whole_life() {
 }
 
 #[test]
+fn what_was_stopped_takes_no_piece_of_a_worker_that_comes_back() {
+    let (_streams, stream) = open(StreamLimits::default());
+    stream.begin(Attempt(1), WORKER, 100);
+    stream.chunk(Attempt(1), 0, 7, piece(0)).unwrap();
+    let closed = stream.close(None).unwrap();
+    stream.adopt(Attempt(1), WORKER, 100);
+    assert_eq!(stream.chunk(Attempt(1), 1, 8, piece(1)), Err(ChunkError::Stale));
+    assert_eq!(stream.close(None), Some(closed));
+}
+
+#[test]
+fn an_attempt_that_was_cut_is_complete_and_stays_closed() {
+    let (_streams, stream) = open(StreamLimits::default());
+    stream.begin(Attempt(1), WORKER, 100);
+    stream.chunk(Attempt(1), 0, 7, piece(0)).unwrap();
+    let closed = stream.cut(Attempt(1)).unwrap();
+    assert_eq!(closed.usage.units, 7);
+    assert!(stream.is_complete(Attempt(1)));
+    assert_eq!(stream.cut(Attempt(1)), None, "once");
+    assert_eq!(stream.chunk(Attempt(1), 1, 8, piece(1)), Err(ChunkError::Stale));
+    // Its worker comes back with it: nothing more is taken.
+    assert!(stream.adopt(Attempt(1), WORKER, 100));
+    assert_eq!(stream.chunk(Attempt(1), 1, 8, piece(1)), Err(ChunkError::Stale));
+}
+
+#[test]
 fn a_restart_voids_what_came_before_it() {
     let (streams, stream) = open(StreamLimits::default());
     stream.begin(Attempt(1), WORKER, 100);
