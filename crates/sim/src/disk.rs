@@ -1,10 +1,11 @@
-//! A node's log on a simulated disk: appends wait in a volatile tail until they are synced, a
-//! crash drops the tail. Everything is kept encoded and decoded again at recovery.
+//! A node's log on a simulated disk, the store's own in memory: appends are volatile until they are
+//! synced, a crash drops them. Everything is kept encoded and decoded again at recovery.
 
 use std::collections::VecDeque;
 
 use mtor_core::Node;
 use mtor_core::node::{NodeConfig, NodeState};
+use mtor_store::{Encoded, Log, MemoryLog, Snapshot, StoreError, decode_batch, encode_batch};
 use mtor_types::Digest;
 use mtor_types::fact::Batch;
 
@@ -12,63 +13,56 @@ use crate::scenario::SNAPSHOTS_MAX;
 
 #[derive(Debug, Default)]
 pub(crate) struct Disk {
-    synced: Vec<Vec<u8>>,
-    tail: VecDeque<Vec<u8>>,
+    log: MemoryLog,
     /// The digest of the state after each batch, synced or not: recovery must meet it.
     digests: Vec<Digest>,
-    /// Snapshots by batch, oldest first. One of an unsynced batch counts from its sync on.
-    snapshots: VecDeque<(u64, Vec<u8>)>,
+    /// Oldest first. One of an unsynced batch counts from its sync on.
+    snapshots: VecDeque<Snapshot>,
 }
 
 impl Disk {
+    /// Gives the bytes as they stand in the log.
     pub(crate) fn append(&mut self, batch: &Batch, digest: Digest) -> Result<Vec<u8>, String> {
-        let bytes = postcard::to_stdvec(batch).map_err(|error| error.to_string())?;
-        let last = self.last();
-        if batch.number != last.saturating_add(1) {
-            return Err(format!("batch {} follows batch {last}", batch.number));
-        }
-        self.tail.push_back(bytes.clone());
+        let row = encode_batch(batch);
+        self.log.append(std::slice::from_ref(&row)).map_err(text)?;
         self.digests.push(digest);
-        Ok(bytes)
+        Ok(row.bytes)
     }
 
     /// The last batch that was appended.
     pub(crate) fn last(&self) -> u64 {
-        self.synced().saturating_add(len(self.tail.len()))
+        self.log.last()
     }
 
     /// The last batch that a crash leaves.
     pub(crate) fn synced(&self) -> u64 {
-        len(self.synced.len())
+        self.log.synced()
     }
 
-    pub(crate) fn unsynced(&self) -> usize {
-        self.tail.len()
+    /// Batches that a crash would drop.
+    pub(crate) fn unsynced(&self) -> u64 {
+        self.last().saturating_sub(self.synced())
     }
 
     /// Syncs up to that batch and gives what is new, decoded.
     pub(crate) fn sync(&mut self, number: u64) -> Result<Vec<Batch>, String> {
-        let mut fresh = Vec::new();
-        while self.synced() < number {
-            let Some(bytes) = self.tail.pop_front() else { break };
-            fresh.push(decode(&bytes)?);
-            self.synced.push(bytes);
-        }
-        Ok(fresh)
+        let before = self.synced();
+        self.log.sync(number);
+        self.batches(before, self.synced())
     }
 
     pub(crate) fn snapshot(&mut self, batch: u64, bytes: Vec<u8>) {
-        self.snapshots.push_back((batch, bytes));
+        self.snapshots.push_back(Snapshot { batch, bytes });
         if self.snapshots.len() > SNAPSHOTS_MAX {
             self.snapshots.pop_front();
         }
     }
 
     pub(crate) fn crash(&mut self) {
-        self.tail.clear();
-        self.digests.truncate(self.synced.len());
-        let synced = self.synced();
-        self.snapshots.retain(|(batch, _)| *batch <= synced);
+        self.log.crash();
+        let last = self.last();
+        self.digests.truncate(usize::try_from(last).unwrap_or(usize::MAX));
+        self.snapshots.retain(|snapshot| snapshot.batch <= last);
     }
 
     /// A node from a snapshot (`pick` chooses which; beyond them: from nothing) and the log up to
@@ -79,20 +73,20 @@ impl Disk {
         pick: usize,
         upto: u64,
     ) -> Result<Node, String> {
-        let usable = self.snapshots.iter().filter(|(batch, _)| *batch <= upto).nth(pick);
+        let usable = self.snapshots.iter().filter(|snapshot| snapshot.batch <= upto).nth(pick);
         let state = match usable {
-            Some((_, bytes)) => NodeState::decode(bytes).map_err(|error| error.to_string())?,
+            Some(snapshot) => {
+                NodeState::decode(&snapshot.bytes).map_err(|error| error.to_string())?
+            }
             None => NodeState::default(),
         };
-        let from = usize::try_from(state.batch).unwrap_or(usize::MAX);
         let mut node = Node::recover(config, state);
-        let upto = usize::try_from(upto).unwrap_or(usize::MAX);
-        for bytes in self.synced.iter().take(upto).skip(from) {
-            node.replay(&decode(bytes)?).map_err(|error| error.to_string())?;
+        for batch in self.batches(node.batch(), upto)? {
+            node.replay(&batch).map_err(|error| error.to_string())?;
         }
         let found = node.digest().map_err(|error| error.to_string())?;
-        let recorded = upto.checked_sub(1).and_then(|last| self.digests.get(last));
-        match recorded {
+        let last = usize::try_from(upto).unwrap_or(usize::MAX).checked_sub(1);
+        match last.and_then(|last| self.digests.get(last)) {
             Some(recorded) if *recorded != found => {
                 Err(format!("recovery up to batch {upto} gives another state than was left"))
             }
@@ -100,16 +94,15 @@ impl Disk {
         }
     }
 
-    /// Every synced batch, decoded: what a read table is rebuilt from.
-    pub(crate) fn batches(&self) -> Result<Vec<Batch>, String> {
-        self.synced.iter().map(|bytes| decode(bytes)).collect()
+    /// The batches after `number` up to `upto`, decoded.
+    pub(crate) fn batches(&self, number: u64, upto: u64) -> Result<Vec<Batch>, String> {
+        let limit = usize::try_from(upto.saturating_sub(number)).unwrap_or(usize::MAX);
+        let rows: Vec<Encoded> = self.log.read_after(number, limit).map_err(text)?;
+        rows.iter().map(decode_batch).collect::<Result<_, _>>().map_err(text)
     }
 }
 
-fn decode(bytes: &[u8]) -> Result<Batch, String> {
-    postcard::from_bytes(bytes).map_err(|error| error.to_string())
-}
-
-fn len(len: usize) -> u64 {
-    u64::try_from(len).unwrap_or(u64::MAX)
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn text(error: StoreError) -> String {
+    error.to_string()
 }

@@ -226,7 +226,7 @@ impl World<'_> {
         let Some(node) = process.node.as_ref() else { return Ok(()) };
         // The read tables are rebuilt from the log before the edge answers anybody.
         self.vault.keys.clear();
-        for batch in process.disk.batches()? {
+        for batch in process.disk.batches(0, process.disk.synced())? {
             project(&mut self.vault, &batch.facts);
         }
         let open: Vec<IntentMeta> = node

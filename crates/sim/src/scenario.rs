@@ -26,7 +26,7 @@ pub(crate) const LEASE_LATE_MS: u64 = 200;
 /// What one chunk may bill at most: the edge's own bound.
 pub(crate) const UNITS_PER_CHUNK: u64 = 2;
 /// Batches that wait for their sync; beyond it new work is refused.
-pub(crate) const UNSYNCED_MAX: usize = 64;
+pub(crate) const UNSYNCED_MAX: u64 = 64;
 /// A failed append is tried again after this long.
 pub(crate) const APPEND_REPEAT_MS: u64 = 100;
 /// How long an edge waits for an answer to an `Attach` before it asks again.

@@ -40,12 +40,6 @@ pub trait Log: Send {
 
     /// The number of the last batch, 0 if there is none.
     fn last(&self) -> u64;
-
-    /// Keeps the state as it was after a batch that is in the log; the newest two are kept.
-    fn save_snapshot(&mut self, snapshot: &Snapshot) -> Result<(), StoreError>;
-
-    /// The newest undamaged snapshot. The log holds every batch from 1, so `None` costs time only.
-    fn load_snapshot(&self) -> Result<Option<Snapshot>, StoreError>;
 }
 
 /// The bytes of a batch, for ever the same for the same batch.

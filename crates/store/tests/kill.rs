@@ -44,7 +44,7 @@ fn child() {
         blobs.put(name(first), &first.to_le_bytes()).unwrap();
         log.append(&batches).unwrap();
         if random.below(4) == 0 {
-            log.save_snapshot(&Snapshot { batch: first, bytes: vec![9; 2000] }).unwrap();
+            log.snapshots().save(&Snapshot { batch: first, bytes: vec![9; 2000] }).unwrap();
         }
         writeln!(std::io::stderr(), "acknowledged {first} {}", log.last()).unwrap();
     }

@@ -69,9 +69,6 @@ enum Step {
     Skip,
     /// The last batch's number with other bytes.
     Rewrite,
-    Snapshot {
-        size: usize,
-    },
     Reopen,
     Crash,
 }
@@ -82,7 +79,6 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(count, back, size)| Step::Append { count, back, size }),
         1 => Just(Step::Skip),
         1 => Just(Step::Rewrite),
-        2 => (0..5000_usize).prop_map(|size| Step::Snapshot { size }),
         2 => Just(Step::Reopen),
         1 => Just(Step::Crash),
     ]
@@ -107,10 +103,6 @@ fn act(log: &mut impl Log, sizes: &mut Vec<usize>, step: &Step) -> bool {
         }
         Step::Skip => log.append(&[row(last + 2, 9)]).is_ok(),
         Step::Rewrite if last > 0 => log.append(&[row(last, 6001)]).is_ok(),
-        Step::Snapshot { size } => {
-            let snapshot = Snapshot { batch: last, bytes: vec![7; *size] };
-            log.save_snapshot(&snapshot).is_ok()
-        }
         Step::Rewrite | Step::Reopen | Step::Crash => true,
     }
 }
@@ -128,14 +120,13 @@ proptest! {
             let taken = act(&mut file, &mut file_sizes, step);
             prop_assert_eq!(taken, act(&mut model, &mut model_sizes, step), "{:?}", step);
             // Every append of the file is synced; the model's is made so.
-            model.sync();
+            model.sync(u64::MAX);
             match step {
                 Step::Reopen => file = { drop(file); SqliteLog::open(folder.path()).unwrap() },
                 Step::Crash => model.crash(),
-                Step::Append { .. } | Step::Skip | Step::Rewrite | Step::Snapshot { .. } => {}
+                Step::Append { .. } | Step::Skip | Step::Rewrite => {}
             }
             prop_assert_eq!(file.last(), model.last());
-            prop_assert_eq!(file.load_snapshot().unwrap(), model.load_snapshot().unwrap());
         }
         prop_assert_eq!(all(&file).unwrap(), all(&model).unwrap());
         prop_assert!(file.verify().is_ok());
@@ -145,15 +136,12 @@ proptest! {
 #[test]
 fn the_memory_log_loses_what_was_not_synced() {
     let mut log = MemoryLog::default();
-    log.append(&rows(1..=3, 10)).unwrap();
-    log.sync();
-    log.append(&rows(4..=5, 10)).unwrap();
-    log.save_snapshot(&Snapshot { batch: 3, bytes: vec![3] }).unwrap();
-    log.save_snapshot(&Snapshot { batch: 5, bytes: vec![5] }).unwrap();
+    log.append(&rows(1..=5, 10)).unwrap();
+    log.sync(3);
+    log.sync(2);
     assert_eq!((log.last(), log.synced()), (5, 3));
     log.crash();
     assert_eq!(all(&log).unwrap(), rows(1..=3, 10));
-    assert_eq!(log.load_snapshot().unwrap().unwrap().batch, 3);
     log.set_full(true);
     assert!(log.append(&rows(4..=4, 10)).unwrap_err().is_transient());
     log.set_full(false);
@@ -181,8 +169,6 @@ fn a_wrong_number_changes_nothing() {
     // The same bytes again, and what follows them.
     log.append(&rows(2..=5, 10)).unwrap();
     assert_eq!(all(&log).unwrap(), rows(1..=5, 10));
-    let ahead = log.save_snapshot(&Snapshot { batch: 6, bytes: Vec::new() });
-    assert!(matches!(ahead, Err(StoreError::OutOfOrder { .. })));
 }
 
 #[test]
@@ -267,7 +253,7 @@ fn a_damaged_snapshot_gives_way_to_the_one_before() {
     log.append(&rows(1..=9, 10)).unwrap();
     let of = |batch: u64| Snapshot { batch, bytes: vec![u8::try_from(batch).unwrap(); 50] };
     for batch in [3, 5, 8] {
-        log.save_snapshot(&of(batch)).unwrap();
+        log.snapshots().save(&of(batch)).unwrap();
     }
     let path = |batch: u64| folder.path().join(format!("snapshot-{batch:020}"));
     assert!(!path(3).exists(), "the newest two are kept");
@@ -306,7 +292,7 @@ fn a_snapshot_of_a_newer_version_is_refused() {
     let folder = Folder::new();
     let mut log = SqliteLog::open(folder.path()).unwrap();
     log.append(&rows(1..=1, 10)).unwrap();
-    log.save_snapshot(&Snapshot { batch: 1, bytes: vec![1] }).unwrap();
+    log.snapshots().save(&Snapshot { batch: 1, bytes: vec![1] }).unwrap();
     let path = folder.path().join(format!("snapshot-{:020}", 1));
     let mut bytes = fs::read(&path).unwrap();
     let body = bytes.len() - 32;

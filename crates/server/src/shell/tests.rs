@@ -8,7 +8,7 @@ use mtor_core::accountant::Policy;
 use mtor_core::command::{GrantPolicy, OpenAccount};
 use mtor_core::node::{NodeConfig, NodeState};
 use mtor_core::{Command, Effect, Node};
-use mtor_store::{Encoded, Log, MemoryLog, Snapshot, StoreError, decode_batch};
+use mtor_store::{Encoded, Log, MemoryLog, StoreError, decode_batch};
 use mtor_types::amount::Price;
 use mtor_types::fact::{AccountKind, Asset, NetworkKey};
 use mtor_types::intent::{Class, EndRequest, IntentMeta, Reason, Trust, Usage, Why};
@@ -74,14 +74,6 @@ impl Log for Moody {
 
     fn last(&self) -> u64 {
         self.log.lock().unwrap().last()
-    }
-
-    fn save_snapshot(&mut self, snapshot: &Snapshot) -> Result<(), StoreError> {
-        self.log.lock().unwrap().save_snapshot(snapshot)
-    }
-
-    fn load_snapshot(&self) -> Result<Option<Snapshot>, StoreError> {
-        self.log.lock().unwrap().load_snapshot()
     }
 }
 

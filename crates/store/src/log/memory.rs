@@ -1,7 +1,6 @@
 //! A log in memory, for tests and the simulator. Like a disk it has a volatile part: what was
 //! appended and not synced is gone after [`MemoryLog::crash`].
 
-use super::snapshot::Snapshot;
 use super::{Encoded, Log};
 use crate::error::StoreError;
 
@@ -10,14 +9,14 @@ use crate::error::StoreError;
 pub struct MemoryLog {
     rows: Vec<Encoded>,
     synced: usize,
-    snapshots: Vec<Snapshot>,
     full: bool,
 }
 
 impl MemoryLog {
-    /// Makes everything appended so far survive a crash.
-    pub fn sync(&mut self) {
-        self.synced = self.rows.len();
+    /// Makes the batches up to that one survive a crash.
+    pub fn sync(&mut self, number: u64) {
+        let upto = usize::try_from(number).unwrap_or(usize::MAX).min(self.rows.len());
+        self.synced = self.synced.max(upto);
     }
 
     /// The number of the last batch that would survive a crash.
@@ -25,26 +24,14 @@ impl MemoryLog {
         number(self.synced)
     }
 
-    /// Drops what was not synced, snapshots of it included.
+    /// Drops what was not synced.
     pub fn crash(&mut self) {
         self.rows.truncate(self.synced);
-        let last = self.last();
-        self.snapshots.retain(|snapshot| snapshot.batch <= last);
     }
 
-    /// While set, appends and snapshots fail as on a full disk and change nothing.
+    /// While set, appends fail as on a full disk and change nothing.
     pub fn set_full(&mut self, full: bool) {
         self.full = full;
-    }
-
-    fn refuse_if_full(&self) -> Result<(), StoreError> {
-        if self.full {
-            return Err(StoreError::io(
-                "memory".as_ref(),
-                std::io::Error::from(std::io::ErrorKind::StorageFull),
-            ));
-        }
-        Ok(())
     }
 }
 
@@ -64,7 +51,10 @@ impl Log for MemoryLog {
                 _ => return Err(StoreError::OutOfOrder { expected, found: batch.number }),
             }
         }
-        self.refuse_if_full()?;
+        if self.full {
+            let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+            return Err(StoreError::io("memory".as_ref(), full));
+        }
         self.rows.extend(fresh.into_iter().cloned());
         Ok(())
     }
@@ -76,23 +66,6 @@ impl Log for MemoryLog {
 
     fn last(&self) -> u64 {
         number(self.rows.len())
-    }
-
-    fn save_snapshot(&mut self, snapshot: &Snapshot) -> Result<(), StoreError> {
-        if snapshot.batch > self.last() {
-            return Err(StoreError::OutOfOrder { expected: self.last(), found: snapshot.batch });
-        }
-        self.refuse_if_full()?;
-        self.snapshots.retain(|kept| kept.batch != snapshot.batch);
-        self.snapshots.push(snapshot.clone());
-        self.snapshots.sort_by_key(|kept| kept.batch);
-        let surplus = self.snapshots.len().saturating_sub(2);
-        self.snapshots.drain(..surplus);
-        Ok(())
-    }
-
-    fn load_snapshot(&self) -> Result<Option<Snapshot>, StoreError> {
-        Ok(self.snapshots.last().cloned())
     }
 }
 

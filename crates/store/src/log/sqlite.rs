@@ -74,6 +74,18 @@ impl SqliteLog {
         self.snapshots.clone()
     }
 
+    /// The newest undamaged snapshot. The log holds every batch from 1, so `None` costs time only.
+    pub fn load_snapshot(&self) -> Result<Option<Snapshot>, StoreError> {
+        let snapshot = self.snapshots.load()?.snapshot;
+        match snapshot {
+            // It was saved when the log held its batch: the log has lost its end since.
+            Some(snapshot) if snapshot.batch > self.last => {
+                Err(self.damaged(self.last.saturating_add(1), "a snapshot is of a later batch"))
+            }
+            found => Ok(found),
+        }
+    }
+
     /// Reads all rows and proves each; recovery itself reads only those after the snapshot.
     pub fn verify(&self) -> Result<(), StoreError> {
         let mut number = 0;
@@ -206,24 +218,6 @@ impl Log for SqliteLog {
 
     fn last(&self) -> u64 {
         self.last
-    }
-
-    fn save_snapshot(&mut self, snapshot: &Snapshot) -> Result<(), StoreError> {
-        if snapshot.batch > self.last {
-            return Err(StoreError::OutOfOrder { expected: self.last, found: snapshot.batch });
-        }
-        self.snapshots.save(snapshot)
-    }
-
-    fn load_snapshot(&self) -> Result<Option<Snapshot>, StoreError> {
-        let snapshot = self.snapshots.load()?.snapshot;
-        match snapshot {
-            // It was saved when the log held its batch: the log has lost its end since.
-            Some(snapshot) if snapshot.batch > self.last => {
-                Err(self.damaged(self.last.saturating_add(1), "a snapshot is of a later batch"))
-            }
-            found => Ok(found),
-        }
     }
 }
 
