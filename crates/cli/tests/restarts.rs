@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use common::events::Events;
 use common::http::Guest;
+use common::socket::Hand;
 use common::{Place, Realm, signal};
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// An executor that writes down each start, and says ten pieces in two seconds.
 const SLOW: &str = r#"
@@ -107,6 +108,45 @@ fn a_worker_goes_on_with_its_work_over_the_death_of_the_realm() {
     let items = captured["items"].as_array().unwrap();
     assert_eq!(items.iter().filter(|row| row["kind"] == "capture").count(), 1, "{captured}");
     assert_eq!(realm.stop(), Some(0));
+}
+
+#[test]
+fn a_lease_is_given_back_to_nobody_but_its_holder_and_only_as_it_was() {
+    let place = Place::new();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let realm = Realm::start_at(&place, &free.to_string(), &["--no-worker"]);
+    let guest = Guest::new(&realm.url);
+    let echo = json!([{"intent": "echo", "slots": 1}]);
+    let mut holder = Hand::join(&guest, 1, &echo);
+    wait_offer(&guest);
+    let mut events = Events::submit(&guest, r#"{"intent":"echo","data":1,"durable":true}"#);
+    events.next("accepted");
+    let assign = holder.assigned();
+    let mut thief = Hand::join(&guest, 2, &echo);
+    realm.kill();
+
+    let _realm = Realm::start_at(&place, &free.to_string(), &["--no-worker"]);
+    let lease: Value = ["intent", "attempt", "fence", "token"]
+        .into_iter()
+        .map(|name| (name.to_owned(), assign[name].clone()))
+        .collect();
+    let forged = |name: &str, value: Value| {
+        let mut forged = lease.clone();
+        forged[name] = value;
+        forged
+    };
+    let refused = |hand: &mut Hand, lease: &Value| {
+        hand.claim(std::slice::from_ref(lease));
+        hand.complete(lease, 1);
+        hand.wait_revoked(lease);
+    };
+    refused(&mut thief, &lease);
+    refused(&mut holder, &forged("fence", json!(assign["fence"].as_u64().unwrap() + 1)));
+    refused(&mut holder, &forged("attempt", json!(assign["attempt"].as_u64().unwrap() + 1)));
+    refused(&mut holder, &forged("token", json!("00".repeat(32))));
+    let path = format!("/v1/intents/{}", assign["intent"].as_str().unwrap());
+    assert_eq!(guest.ask("GET", &path, "").json()["status"], "open");
+    assert_eq!(guest.grant().1, 1, "still held, not paid");
 }
 
 #[test]

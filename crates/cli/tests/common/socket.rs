@@ -109,13 +109,18 @@ impl Hand {
         let body = enrol.to_string();
         let enrolled = send(&owner.url, "POST", "/v1/workers/enrol", &kind, body.as_bytes());
         assert_eq!(enrolled.status, 200, "{enrolled:?}");
-        let (socket, offers) = (session(&owner.url, &key, offers), offers.clone());
+        let (socket, offers) = (session(&owner.url, &key, offers, &[]), offers.clone());
         Self { socket, url: owner.url.clone(), key, offers }
     }
 
     /// Opens another session in place of this one.
     pub fn rejoin(&mut self) {
-        self.socket = session(&self.url, &self.key, &self.offers);
+        self.claim(&[]);
+    }
+
+    /// Opens another session in place of this one, and says that it holds these leases.
+    pub fn claim(&mut self, leases: &[Value]) {
+        self.socket = session(&self.url, &self.key, &self.offers, leases);
     }
 
     pub fn assigned(&mut self) -> Value {
@@ -150,14 +155,15 @@ impl Hand {
     }
 }
 
-fn session(url: &str, key: &SigningKey, offers: &Value) -> Socket {
+fn session(url: &str, key: &SigningKey, offers: &Value, leases: &[Value]) -> Socket {
     let worker = WorkerId(key.verifying_key().to_bytes());
     let mut socket = Socket::open(url, "/v1/workers/session");
     let hello = socket.wait("mtor.worker.hello.v1");
     let realm: RealmId = hello["realm"].as_str().unwrap().parse().unwrap();
     let nonce: Digest = hello["nonce"].as_str().unwrap().parse().unwrap();
     let signature = hex(&key.sign(&session_proof(realm, nonce, worker)).to_bytes());
-    socket.say("mtor.worker.hello.v1", &json!({"worker": worker, "signature": signature}));
+    let proof = json!({"worker": worker, "signature": signature, "leases": leases});
+    socket.say("mtor.worker.hello.v1", &proof);
     socket.say("mtor.worker.offer.v1", &json!({"offers": offers}));
     socket
 }
