@@ -4,8 +4,10 @@
 
 mod common;
 
+use common::events::Events;
 use common::http::{Guest, send};
 use common::{Place, Realm};
+use serde_json::json;
 
 const EVENTS: &str = "/v1/intents";
 
@@ -115,13 +117,57 @@ fn an_account_sees_only_its_own() {
 }
 
 #[test]
-fn the_secret_of_the_sysop_opens_what_nothing_else_does() {
+fn what_is_the_sysops_is_refused_to_everybody_else_and_done_for_the_sysop() {
     let place = Place::new();
     let realm = Realm::serving(&place);
-    let secret = realm.ready["sysop_secret"].as_str().unwrap();
-    let bearer = format!("Bearer {secret}");
-    let reply = send(&realm.url, "GET", "/v1/sysop/health", &[("authorization", &bearer)], b"");
-    assert_eq!((reply.status, &reply.json()["store"]), (200, &"good".into()), "{reply:?}");
-    let reply = send(&realm.url, "GET", "/v1/sysop/health", &[], b"");
-    assert_eq!(reply.refusal(), (401, "MT0008".to_owned()));
+    let guest = Guest::new(&realm.url);
+    let bearer = format!("Bearer {}", realm.ready["sysop_secret"].as_str().unwrap());
+    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+    let sysop =
+        |method, path: &str, body: &str| send(&realm.url, method, path, &headers, body.as_bytes());
+    let body = r#"{"intent":"echo","data":{"text":"a secret word","chunks":2,"delayms":60000}}"#;
+    let mut events = Events::submit(&guest, body);
+    let intent = events.next("accepted")["intent"].as_str().unwrap().to_owned();
+    events.next("started");
+    let workers = sysop("GET", "/v1/sysop/workers", "").json();
+    let worker = workers["items"][0]["worker"].as_str().unwrap();
+    let accounts = sysop("GET", "/v1/sysop/accounts", "").json();
+    let rows = accounts["items"].as_array().unwrap();
+    let account = rows.iter().find(|row| row["kind"] == "guest").unwrap()["account"].as_str();
+
+    let (intent, worker) = (format!("intents/{intent}"), format!("workers/{worker}"));
+    let account = format!("accounts/{}", account.unwrap());
+    let banned = r#"{"banned":true}"#;
+    let reads = ["health", "workers", "accounts", "intents"].map(|name| ("GET", name, ""));
+    let acts = [
+        ("DELETE", intent.as_str(), ""),
+        ("POST", "workers/tokens", ""),
+        ("PUT", worker.as_str(), banned),
+        ("PUT", account.as_str(), banned),
+        ("DELETE", worker.as_str(), ""),
+    ];
+    for (method, name, body) in reads.into_iter().chain(acts) {
+        let path = format!("/v1/sysop/{name}");
+        let refused = guest.ask(method, &path, body).refusal();
+        assert_eq!(refused, (403, "MT0009".to_owned()), "{method} {path}");
+        let json = [("content-type", "application/json")];
+        let refused = send(&realm.url, method, &path, &json, body.as_bytes()).refusal();
+        assert_eq!(refused, (401, "MT0008".to_owned()), "{method} {path}");
+    }
+    assert_eq!(sysop("GET", "/v1/sysop/workers", "").json(), workers, "nothing has changed");
+    assert_eq!(guest.grant(), (999_999, 1));
+
+    let open = sysop("GET", "/v1/sysop/intents", "").json();
+    assert_eq!(open["items"].as_array().unwrap().len(), 1, "{open}");
+    assert!(!open.to_string().contains("secret word"), "{open}");
+    for (method, name, body) in acts {
+        let reply = sysop(method, &format!("/v1/sysop/{name}"), body);
+        assert!((200..300).contains(&reply.status), "{method} {name}: {reply:?}");
+        if name == intent {
+            events.next("cancelled");
+        }
+    }
+    assert_eq!(guest.ask("POST", EVENTS, body).refusal(), (403, "MT0012".to_owned()));
+    assert_eq!(sysop("GET", "/v1/sysop/workers", "").json()["items"], json!([]));
+    assert_eq!(sysop("DELETE", "/v1/sysop/intents/no-id", "").refusal().1, "MT0010");
 }

@@ -106,7 +106,7 @@ impl ApiError {
     }
 
     pub fn not_found(what: &str) -> Self {
-        Self::new(Code::NotFound, format!("no such {what}, or it is not yours"))
+        Self::new(Code::NotFound, format!("there is no {what}, or it is not yours"))
     }
 
     pub fn method_not_allowed() -> Self {

@@ -246,7 +246,7 @@ impl Edge {
         let balance = self.node().ask(move |node| {
             node.accountant().balance(account).map(|balances| balances.get(asset).available)
         });
-        balance.await?.ok_or_else(|| ApiError::not_found("this account"))
+        balance.await?.ok_or_else(|| ApiError::not_found("such account"))
     }
 
     /// Asks the read tables, off the runtime's own threads. They are brought up to what was synced

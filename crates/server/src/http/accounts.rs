@@ -117,7 +117,7 @@ pub async fn account(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<An
             Some(Asset::ALL.map(view).into_iter().collect::<Vec<_>>())
         })
         .await?;
-    let assets = assets.ok_or_else(|| ApiError::not_found("this account"))?;
+    let assets = assets.ok_or_else(|| ApiError::not_found("such account"))?;
     Ok(Answer::json(StatusCode::OK, &AccountView { account, assets }))
 }
 
@@ -146,7 +146,7 @@ pub async fn revoke_key(
 ) -> Result<Answer, ApiError> {
     let account = caller.account()?;
     caller.may(Action::ManageKeys, &Object::Account(account))?;
-    let key: KeyHash = key.parse().map_err(|_| ApiError::not_found("a key of that hash"))?;
+    let key: KeyHash = key.parse().map_err(|_| ApiError::not_found("key of that hash"))?;
     edge.node().call(Command::RevokeKey { account, key }).await?;
     edge.keys.remove(key);
     Ok(Answer::empty())

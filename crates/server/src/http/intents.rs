@@ -281,7 +281,7 @@ struct Seen {
 
 /// The intent, if the caller may know of it; else it does not exist.
 async fn visible(edge: &Edge, caller: &Caller, id: &str, action: Action) -> Result<Seen, ApiError> {
-    let nothing = || ApiError::not_found("an intent of that id");
+    let nothing = || ApiError::not_found("intent of that id");
     let intent: IntentId = id.parse().map_err(|_| nothing())?;
     let row = edge.read(move |reader| reader.intent(intent)).await?;
     // The read tables may lag behind what was admitted a moment ago.

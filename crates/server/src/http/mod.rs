@@ -118,7 +118,7 @@ fn routes(edge: Arc<Edge>) -> Router {
         .route("/v1/sysop/accounts/{id}", put(sysop::ban_account))
         .route("/v1/sysop/intents", get(sysop::intents))
         .route("/v1/sysop/intents/{id}", delete(sysop::cancel))
-        .fallback(|| async { ApiError::not_found("a path of that name") })
+        .fallback(|| async { ApiError::not_found("path of that name") })
         .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(edge)

@@ -24,7 +24,7 @@ pub async fn asset(Path(name): Path<String>) -> Result<Response, ApiError> {
         "app.js" => Ok(file(SCRIPT, "text/javascript; charset=utf-8")),
         "app.css" => Ok(file(STYLE, "text/css; charset=utf-8")),
         "icon.svg" => Ok(file(ICON, "image/svg+xml")),
-        _ => Err(ApiError::not_found("an asset of that name")),
+        _ => Err(ApiError::not_found("asset of that name")),
     }
 }
 

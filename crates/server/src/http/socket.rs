@@ -172,7 +172,7 @@ impl Client {
                 .data()
                 .map_err(|_| ApiError::invalid_field("data", "{\"intent\":\"<id>\"}"))?;
             let owner = self.edge.owner_of(intent);
-            let account = owner.ok_or_else(|| ApiError::not_found("an open intent of that id"))?;
+            let account = owner.ok_or_else(|| ApiError::not_found("open intent of that id"))?;
             self.caller.may(Action::CancelIntent, &Object::Intent { account })?;
             self.edge.cancel(intent);
             return Ok(None);

@@ -140,7 +140,7 @@ pub async fn cancel(
     Path(intent): Path<String>,
 ) -> Result<Answer, ApiError> {
     caller.may(Action::ReadRealm, &Object::Realm)?;
-    let unknown = || ApiError::not_found("an open intent of that id");
+    let unknown = || ApiError::not_found("open intent of that id");
     let intent: IntentId = intent.parse().map_err(|_| unknown())?;
     let payer = move |node: &Node| node.events().meta(intent).map(|meta| meta.account);
     let account = edge.node().ask(payer).await?.ok_or_else(unknown)?;
@@ -162,8 +162,7 @@ pub async fn ban_worker(
     Path(worker): Path<String>,
     Body(body): Body,
 ) -> Result<Answer, ApiError> {
-    let worker: WorkerId =
-        worker.parse().map_err(|_| ApiError::not_found("a worker of that id"))?;
+    let worker: WorkerId = worker.parse().map_err(|_| ApiError::not_found("worker of that id"))?;
     caller.may(Action::BanWorker, &Object::Worker(worker))?;
     let Ban { banned } = json::read(&body)?;
     edge.node().call(Command::BanWorker { worker, banned }).await?;
@@ -176,8 +175,7 @@ pub async fn remove_worker(
     caller: Caller,
     Path(worker): Path<String>,
 ) -> Result<Answer, ApiError> {
-    let worker: WorkerId =
-        worker.parse().map_err(|_| ApiError::not_found("a worker of that id"))?;
+    let worker: WorkerId = worker.parse().map_err(|_| ApiError::not_found("worker of that id"))?;
     caller.may(Action::RemoveWorker, &Object::Worker(worker))?;
     edge.node().call(Command::RemoveWorker { worker }).await?;
     Ok(Answer::empty())
@@ -191,7 +189,7 @@ pub async fn ban_account(
     Body(body): Body,
 ) -> Result<Answer, ApiError> {
     let account: AccountId =
-        account.parse().map_err(|_| ApiError::not_found("an account of that id"))?;
+        account.parse().map_err(|_| ApiError::not_found("account of that id"))?;
     caller.may(Action::BanAccount, &Object::Account(account))?;
     let Ban { banned } = json::read(&body)?;
     edge.node().call(Command::BanAccount { account, banned }).await?;
