@@ -51,13 +51,8 @@ fn every_refusal_has_its_code_and_changes_nothing() {
     }
     assert_eq!(guest.grant(), (1_000_000, 0));
     // The payload of durable work is sealed before its hold is asked for; refused, it goes.
-    let sealed = files_below(&place.path().join("data/blobs"));
+    let sealed = common::files_below(&place.path().join("data/blobs"));
     assert_eq!(sealed, Vec::<std::path::PathBuf>::new());
-}
-
-fn files_below(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
-    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    paths.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
 }
 
 #[test]

@@ -124,7 +124,7 @@ fn what_was_answered_first_is_kept_and_so_is_what_the_ceiling_cut() {
     let sealed = place.path().join("data/blobs");
     let intent = assign["intent"].as_str().unwrap();
     let name = format!("{intent}.result");
-    let kept = files_below(&sealed).into_iter().find(|path| path.ends_with(&name));
+    let kept = common::files_below(&sealed).into_iter().find(|path| path.ends_with(&name));
     // Its pieces, and what a seal adds: an empty one is shorter than that.
     let bytes = std::fs::metadata(kept.expect("what was paid for is kept")).unwrap().len();
     assert!(bytes > 60, "{bytes}");
@@ -145,11 +145,6 @@ fn what_was_answered_first_is_kept_and_so_is_what_the_ceiling_cut() {
     events.next("settled");
     let path = format!("/v1/intents/{}", assign["intent"].as_str().unwrap());
     assert_eq!(client.ask("GET", &path, "").json()["result"], "done");
-}
-
-fn files_below(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
-    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    paths.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
 }
 
 #[test]

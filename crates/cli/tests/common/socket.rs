@@ -118,6 +118,12 @@ impl Hand {
         self.claim(&[]);
     }
 
+    /// Opens another session beside this one, which it gives back.
+    pub fn again(&mut self) -> Socket {
+        let session = session(&self.url, &self.key, &self.offers, &[]);
+        std::mem::replace(&mut self.socket, session)
+    }
+
     /// Opens another session in place of this one, and says that it holds these leases.
     pub fn claim(&mut self, leases: &[Value]) {
         self.socket = session(&self.url, &self.key, &self.offers, leases);

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use mtor_core::effect::Assignment;
 use mtor_core::{Command, Effect};
-use mtor_store::BlobName;
+use mtor_store::{BlobName, BlobStore};
 use mtor_types::intent::{End, EndRequest, Outcome, Usage, Why};
 use mtor_types::worker::{self, Assign, Revoke};
-use mtor_types::{Attempt, Code, IntentId, Rejection};
+use mtor_types::{Attempt, Code, IntentId};
 
 use super::Edge;
 use super::live::{Admission, Assigned, Live};
 use crate::admission::Ask;
 use crate::api_error::ApiError;
-use crate::shell::{Settlement, Sink, StoreState};
+use crate::shell::{CallError, Settlement, Sink, StoreState};
 use crate::streams::{Bounds, Closed};
 
 /// The node's way to the edge. A type of its own, because carrying out may need the edge to live
@@ -32,18 +32,15 @@ impl Sink for Carrier {
                 }
             }
             Effect::Joined { asked, intent } => edge.dismiss(asked, Admission::Joined(intent)),
-            Effect::Refused { intent, rejection } => {
-                let error = edge.explained(rejection);
-                edge.dismiss(intent, Admission::Refused(error));
-            }
+            Effect::Refused { intent, rejection } => self.refused(intent, rejection.into()),
             Effect::Stop { intent, why } => {
                 follow.push(Command::End(edge.stop_work(intent, why)));
             }
             Effect::Ended { end, durable: _ } => self.ended(end),
             Effect::Assign(assignment) => self.assign(assignment, Begin::Fresh),
             Effect::Adopt(assignment) => self.assign(assignment, Begin::Adopted),
-            Effect::Revoke { edge: _, worker, session, intent, attempt } => {
-                if let Some(session) = edge.sessions.get(worker, session) {
+            Effect::Revoke { edge: _, worker: _, session, intent, attempt } => {
+                if let Some(session) = edge.sessions.get(session) {
                     session.send(worker::REVOKE, Revoke { intent, attempt });
                 }
             }
@@ -58,13 +55,18 @@ impl Sink for Carrier {
             Effect::PoolsChanged => edge.offers_changed.notify_one(),
             Effect::CloseSession { edge: _, worker, session, why } => {
                 tracing::info!(%worker, ?why, "worker session closed");
-                if let Some(session) = edge.sessions.get(worker, session) {
+                if let Some(session) = edge.sessions.get(session) {
                     session.close();
                 }
             }
             // Of nodes that are not alone, and of [`Sink::settled`].
             Effect::Send { .. } | Effect::Acknowledge { .. } | Effect::Settled { .. } => {}
         }
+    }
+
+    fn refused(&self, intent: IntentId, error: CallError) {
+        self.0.metrics.refused();
+        self.0.dismiss(intent, Admission::Refused(error.into()));
     }
 
     fn settled(&self, batch: u64, settlements: Vec<Settlement>) {
@@ -142,13 +144,16 @@ impl Carrier {
         };
         stream.finish(edge.now(), end, message);
         if live.is_none_or(|live| live.durable) {
-            let (edge, name) = (Arc::clone(edge), BlobName::payload(intent));
-            edge.runtime.clone().spawn_blocking(move || {
-                if let Err(error) = edge.blobs.delete(name) {
-                    tracing::warn!(%intent, error = &error as &dyn std::error::Error, "payload");
-                }
-            });
+            let blobs = Arc::clone(&edge.blobs);
+            edge.runtime.spawn_blocking(move || discard(&blobs, intent));
         }
+    }
+}
+
+/// Removes a sealed payload that nobody needs any more.
+fn discard(blobs: &BlobStore, intent: IntentId) {
+    if let Err(error) = blobs.delete(BlobName::payload(intent)) {
+        tracing::warn!(%intent, error = &error as &dyn std::error::Error, "payload");
     }
 }
 
@@ -164,18 +169,20 @@ fn failure(code: Code) -> &'static str {
 }
 
 impl Edge {
-    /// A submission that opened nothing.
-    fn dismiss(&self, intent: IntentId, admission: Admission) {
-        if let Some(live) = self.lives.remove(intent) {
-            live.admit(admission);
-        }
+    /// A submission that opened nothing. What was sealed for it goes before its client hears so:
+    /// nobody may fill the disk for nothing.
+    pub(super) fn dismiss(&self, intent: IntentId, admission: Admission) {
         self.streams.forget(intent);
-    }
-
-    /// A rejection, with what exists instead.
-    fn explained(&self, rejection: Rejection) -> ApiError {
-        self.metrics.refused();
-        rejection.into()
+        let Some(live) = self.lives.remove(intent) else { return };
+        if !live.durable {
+            live.admit(admission);
+            return;
+        }
+        let blobs = Arc::clone(&self.blobs);
+        self.runtime.spawn_blocking(move || {
+            discard(&blobs, intent);
+            live.admit(admission);
+        });
     }
 
     /// Stops forwarding and takes the metered figure. For an intent that is not here any more the
@@ -217,7 +224,7 @@ impl Edge {
             fence: *fence,
         });
         // A session that is gone has told the node so itself.
-        let Some(session) = self.sessions.get(*worker, *session) else { return };
+        let Some(session) = self.sessions.get(*session) else { return };
         let assign = Assign {
             intent: meta.id,
             attempt: *attempt,

@@ -34,7 +34,7 @@ use live::Lives;
 pub use metrics::Metrics;
 pub use names::Names;
 pub use offered::Offered;
-pub use submit::{Submission, Submitted};
+pub use submit::{Attended, Submission, Submitted};
 
 use crate::api_error::ApiError;
 use crate::identity::{self, DOCUMENT_LIFE_MS_MAX, DocumentPlan, Identity};

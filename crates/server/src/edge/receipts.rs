@@ -21,7 +21,7 @@ impl Edge {
         for settlement in &settlements {
             let intent = settlement.end.intent;
             if let Some(assigned) = self.lives.remove(intent).and_then(|live| live.assigned())
-                && let Some(session) = self.sessions.get(assigned.worker, assigned.session)
+                && let Some(session) = self.sessions.get(assigned.session)
             {
                 let attempt = assigned.attempt;
                 session.send(worker::ACKNOWLEDGE, Acknowledge { intent, attempt });

@@ -17,7 +17,6 @@ use crate::admission::{Ask, Options, Quote, Route, Stamp};
 use crate::api_error::ApiError;
 use crate::identity;
 use crate::manifests::{Entry, Manifests};
-use crate::shell::CallError;
 use crate::streams::IntentStream;
 
 /// One piece of work as a client asks for it.
@@ -42,6 +41,34 @@ pub struct Submitted {
     pub stream: Option<Arc<IntentStream>>,
     /// It is the intent of an earlier, equal submission.
     pub joined: bool,
+    /// Of an OpenAI request that opened it.
+    pub attended: Option<Attended>,
+}
+
+/// An intent that lives with its request: dropped before its end, it cancels it.
+pub struct Attended {
+    edge: Arc<Edge>,
+    intent: IntentId,
+    over: bool,
+}
+
+impl Attended {
+    fn new(edge: Arc<Edge>, intent: IntentId) -> Self {
+        Self { edge, intent, over: false }
+    }
+
+    /// There is nothing to cancel any more.
+    pub fn over(&mut self) {
+        self.over = true;
+    }
+}
+
+impl Drop for Attended {
+    fn drop(&mut self) {
+        if !self.over {
+            self.edge.cancel(self.intent);
+        }
+    }
 }
 
 impl Edge {
@@ -60,8 +87,9 @@ impl Edge {
         Ok((quote, self.offered.load().wait_ms(name, ask.model.as_deref())))
     }
 
-    /// Admits work, or says why not. Nothing of it stays behind when it is refused.
-    pub async fn submit(&self, submission: Submission) -> Result<Submitted, ApiError> {
+    /// Admits work, or says why not. Nothing of it stays behind when it is refused. Who stops
+    /// waiting changes nothing, except for an OpenAI request: that is cancelled.
+    pub async fn submit(self: &Arc<Self>, submission: Submission) -> Result<Submitted, ApiError> {
         let Submission { account, name, data, options, route } = submission;
         let (ask, meta) = {
             let manifests = self.manifests.load();
@@ -84,79 +112,54 @@ impl Edge {
         let kind = (name, durable, pieces);
         let live = Live::new(account, kind, ask.data.clone(), Arc::clone(&stream), Some(waiter));
         self.lives.insert(asked, Arc::new(live));
-        let admitted = self.admit(meta, prior, ask.data, admission).await;
-        match admitted {
-            Ok(Admission::Admitted { asset, hold }) => {
-                let (hold, stream) = (Some((asset, hold)), Some(stream));
-                Ok(Submitted { intent: asked, hold, durable, pieces, stream, joined: false })
-            }
-            Ok(Admission::Joined(intent)) => {
-                self.drop_payload(asked, durable).await;
-                let stream = self.streams.get(intent);
-                Ok(Submitted { intent, hold: None, durable, pieces, stream, joined: true })
-            }
-            Ok(Admission::Refused(error)) => {
-                self.drop_payload(asked, durable).await;
-                self.lives.remove(asked);
-                self.streams.forget(asked);
-                Err(error)
-            }
-            // It may have been taken after all: what is sealed is removed by its age.
-            Err(error) => {
-                self.lives.remove(asked);
-                self.streams.forget(asked);
-                Err(error)
-            }
-        }
-    }
-
-    async fn admit(
-        &self,
-        meta: IntentMeta,
-        prior: Option<Prior>,
-        data: Bytes,
-        admission: oneshot::Receiver<Admission>,
-    ) -> Result<Admission, ApiError> {
-        if meta.durable {
-            // Sealed and synced before anything is promised. A crash here leaves a payload that
-            // nobody was told of; it is removed by its age.
-            let (blobs, name) = (Arc::clone(&self.blobs), BlobName::payload(meta.id));
-            let sealed = tokio::task::spawn_blocking(move || blobs.put(name, &data)).await;
-            sealed.map_err(|_| ApiError::internal())?.map_err(|error| {
-                tracing::error!(error = &error as &dyn std::error::Error, "payload not kept");
-                ApiError::new(Code::StoreUnavailable, "the realm cannot keep the payload just now")
-            })?;
-        }
-        let command = Command::Submit { meta: Box::new(meta), prior };
-        tokio::pin!(admission);
-        let decided = match self.node().submit(command) {
-            Ok(decision) => tokio::select! {
-                biased;
-                admission = &mut admission => return admission.map_err(|_| ApiError::stopping()),
-                decided = decision.decided() => decided,
-            },
-            Err(error) => Err(error),
-        };
-        match decided {
-            Ok(()) => admission.await.map_err(|_| ApiError::stopping()),
-            // What became of it is not known.
-            Err(error @ CallError::Stopping) => Err(error.into()),
-            Err(error @ (CallError::Rejected(_) | CallError::Store(_) | CallError::Overloaded)) => {
-                self.metrics.refused();
-                Ok(Admission::Refused(error.into()))
-            }
-        }
-    }
-
-    /// Removes what was sealed for work that was not opened: nobody may fill the disk for nothing.
-    async fn drop_payload(&self, intent: IntentId, durable: bool) {
+        let mut attended = (route == Route::OpenAi).then(|| Attended::new(Arc::clone(self), asked));
         if durable {
-            let (blobs, name) = (Arc::clone(&self.blobs), BlobName::payload(intent));
-            let dropped = tokio::task::spawn_blocking(move || blobs.delete(name)).await;
-            if let Ok(Err(error)) = dropped {
-                tracing::warn!(%intent, error = &error as &dyn std::error::Error, "payload");
-            }
+            let edge = Arc::clone(self);
+            tokio::spawn(async move { edge.seal_and_request(meta, prior, ask.data).await });
+        } else {
+            self.request(meta, prior);
         }
+        let admission = admission.await.map_err(|_| ApiError::stopping())?;
+        if let (Some(attended), Admission::Joined(_) | Admission::Refused(_)) =
+            (&mut attended, &admission)
+        {
+            attended.over();
+        }
+        let (intent, hold, joined) = match admission {
+            Admission::Admitted { asset, hold } => (asked, Some((asset, hold)), false),
+            Admission::Joined(intent) => (intent, None, true),
+            Admission::Refused(error) => return Err(error),
+        };
+        let stream = if joined { self.streams.get(intent) } else { Some(stream) };
+        Ok(Submitted { intent, hold, durable, pieces, stream, joined, attended })
+    }
+
+    /// Asks the node. The answer goes to the intent's waiter, if there still is one.
+    fn request(&self, meta: IntentMeta, prior: Option<Prior>) {
+        let intent = meta.id;
+        if let Err(error) = self.node().submit(Box::new(meta), prior) {
+            self.metrics.refused();
+            self.dismiss(intent, Admission::Refused(error.into()));
+        }
+    }
+
+    /// As [`Edge::request`], the payload being sealed and synced before anything is promised. A
+    /// task of its own, so that it comes to its end when the client does not wait for it. A crash
+    /// meanwhile leaves a payload that nobody was told of; it is removed by its age.
+    async fn seal_and_request(&self, meta: IntentMeta, prior: Option<Prior>, data: Bytes) {
+        let (blobs, name) = (Arc::clone(&self.blobs), BlobName::payload(meta.id));
+        let sealed = tokio::task::spawn_blocking(move || blobs.put(name, &data)).await;
+        let why = match sealed {
+            Ok(Ok(())) => return self.request(meta, prior),
+            Ok(Err(error)) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "payload not kept");
+                let message = "the realm cannot keep the payload just now";
+                ApiError::new(Code::StoreUnavailable, message)
+            }
+            Err(_) => ApiError::internal(),
+        };
+        self.metrics.refused();
+        self.dismiss(meta.id, Admission::Refused(why));
     }
 
     /// Stops an intent for its client. What was delivered is paid.

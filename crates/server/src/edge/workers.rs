@@ -31,13 +31,14 @@ impl Edge {
         priced.collect()
     }
 
-    pub(crate) fn worker_chunk(self: &Arc<Self>, session: &Session, chunk: &Chunk<'_>) {
+    /// A piece, if this session has that attempt; else `false`, and it is nothing.
+    pub(crate) fn worker_chunk(self: &Arc<Self>, session: &Session, chunk: &Chunk<'_>) -> bool {
         let Chunk { intent, attempt, seq, count, piece } = *chunk;
-        let Some(live) = self.assigned_to(session, intent, attempt) else { return };
+        let Some(live) = self.assigned_to(session, intent, attempt) else { return false };
         let piece = Bytes::copy_from_slice(piece.get().as_bytes());
         match live.stream.chunk(attempt, seq, count, piece) {
             Ok(metered) if metered.exhausted => {
-                let Some(closed) = live.stream.cut(attempt) else { return };
+                let Some(closed) = live.stream.cut(attempt) else { return true };
                 session.send(worker::REVOKE, Revoke { intent, attempt });
                 let why = Why::Completed(Reason::Ceiling);
                 self.conclude(request(intent, attempt, closed, why), None, live);
@@ -53,6 +54,7 @@ impl Edge {
                 self.finish_attempt(session, &live, attempt, why);
             }
         }
+        true
     }
 
     pub(crate) fn worker_completed(self: &Arc<Self>, session: &Session, complete: &Complete<'_>) {

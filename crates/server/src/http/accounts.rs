@@ -12,9 +12,9 @@ use mtor_types::fact::{AccountKind, Asset};
 use mtor_types::{AccountId, Amount, Code, IntentId, KeyHash};
 use serde::{Deserialize, Serialize};
 
-use super::Answer;
 use super::auth::Caller;
 use super::json::{self, Body, Page, Params};
+use super::{Answer, finish};
 use crate::api_error::ApiError;
 use crate::edge::Edge;
 use crate::identity;
@@ -73,9 +73,12 @@ pub async fn guest(
         network: edge.network_of(client.ip()),
         salt: random()?,
     };
-    edge.node().call(Command::OpenAccount(open)).await?;
-    edge.keys.add(key, account);
-    let balance = edge.balance(account, Asset::Grant).await?;
+    let balance = finish(async move {
+        edge.node().call(Command::OpenAccount(open)).await?;
+        edge.keys.add(key, account);
+        edge.balance(account, Asset::Grant).await
+    });
+    let balance = balance.await?;
     Ok(Answer::json(StatusCode::CREATED, &Guest { account, api_key, secret_key, balance }))
 }
 
@@ -133,8 +136,12 @@ pub async fn add_key(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<An
     caller.may(Action::ManageKeys, &Object::Account(account))?;
     let api_key = identity::new_secret().map_err(|_| ApiError::internal())?;
     let key = identity::hash_secret(&api_key);
-    edge.node().call(Command::AddKey { account, key }).await?;
-    edge.keys.add(key, account);
+    let added = finish(async move {
+        edge.node().call(Command::AddKey { account, key }).await?;
+        edge.keys.add(key, account);
+        Ok(())
+    });
+    added.await?;
     Ok(Answer::json(StatusCode::CREATED, &NewKey { key, api_key }))
 }
 
@@ -147,8 +154,12 @@ pub async fn revoke_key(
     let account = caller.account()?;
     caller.may(Action::ManageKeys, &Object::Account(account))?;
     let key: KeyHash = key.parse().map_err(|_| ApiError::not_found("key of that hash"))?;
-    edge.node().call(Command::RevokeKey { account, key }).await?;
-    edge.keys.remove(key);
+    let revoked = finish(async move {
+        edge.node().call(Command::RevokeKey { account, key }).await?;
+        edge.keys.remove(key);
+        Ok(())
+    });
+    revoked.await?;
     Ok(Answer::empty())
 }
 

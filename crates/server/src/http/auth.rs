@@ -6,7 +6,7 @@ use axum::extract::FromRequestParts;
 use http::HeaderMap;
 use http::request::Parts;
 use mtor_core::authorize::{Action, Actor, Object, authorize};
-use mtor_types::{AccountId, Code};
+use mtor_types::{AccountId, Code, KeyHash};
 
 use crate::api_error::ApiError;
 use crate::edge::Edge;
@@ -15,12 +15,16 @@ use crate::identity::hash_secret;
 /// The actor behind a request. A key that is sent must be good, also where none is needed: a
 /// client that believes itself known should hear that it is not.
 #[derive(Clone, Copy, Debug)]
-pub struct Caller(pub Actor);
+pub struct Caller {
+    pub actor: Actor,
+    /// What was sent, hashed.
+    key: Option<KeyHash>,
+}
 
 impl Caller {
     pub fn from_headers(edge: &Edge, headers: &HeaderMap) -> Result<Self, ApiError> {
         let Some(value) = headers.get(http::header::AUTHORIZATION) else {
-            return Ok(Self(Actor::Nobody));
+            return Ok(Self { actor: Actor::Nobody, key: None });
         };
         let secret = value.to_str().ok().and_then(|text| text.strip_prefix("Bearer "));
         let secret = secret.ok_or_else(ApiError::unauthenticated)?;
@@ -29,25 +33,33 @@ impl Caller {
 
     /// By an API key or the sysop's secret.
     pub fn from_secret(edge: &Edge, secret: &str) -> Result<Self, ApiError> {
-        let hash = hash_secret(secret);
-        if edge.is_sysop(hash) {
-            return Ok(Self(Actor::Sysop));
-        }
-        match edge.keys.account_of(hash) {
-            Some(account) => Ok(Self(Actor::Account(account))),
-            None => Err(ApiError::unauthenticated()),
-        }
+        Self::from_key(edge, hash_secret(secret))
+    }
+
+    /// Who it is now: a key may be revoked while a connection that it opened lives on.
+    pub fn again(self, edge: &Edge) -> Result<Self, ApiError> {
+        self.key.map_or(Ok(self), |key| Self::from_key(edge, key))
+    }
+
+    fn from_key(edge: &Edge, key: KeyHash) -> Result<Self, ApiError> {
+        let actor = if edge.is_sysop(key) {
+            Actor::Sysop
+        } else {
+            let account = edge.keys.account_of(key).ok_or_else(ApiError::unauthenticated)?;
+            Actor::Account(account)
+        };
+        Ok(Self { actor, key: Some(key) })
     }
 
     /// The one check: may this actor do that to this?
     pub fn may(&self, action: Action, object: &Object) -> Result<(), ApiError> {
-        authorize(&self.0, action, object)
+        authorize(&self.actor, action, object)
             .map_err(|denied| ApiError::new(denied.code(), denied.to_string()))
     }
 
     /// The caller's account, for what only an account can do.
     pub fn account(&self) -> Result<AccountId, ApiError> {
-        match self.0 {
+        match self.actor {
             Actor::Account(account) => Ok(account),
             Actor::Sysop => Err(ApiError::new(
                 Code::Forbidden,

@@ -124,6 +124,14 @@ fn routes(edge: Arc<Edge>) -> Router {
         .with_state(edge)
 }
 
+/// Runs to its end also when the client hangs up meanwhile: hyper drops a handler then, and what
+/// is recorded must reach what the edge keeps in memory.
+async fn finish<T: Send + 'static>(
+    work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+) -> Result<T, ApiError> {
+    tokio::spawn(work).await.unwrap_or_else(|_| Err(ApiError::internal()))
+}
+
 /// Serves until the edge stops.
 pub async fn serve(listener: TcpListener, edge: Arc<Edge>) {
     let routes = routes(Arc::clone(&edge));

@@ -14,15 +14,15 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use mtor_core::authorize::{Action, Object};
+use mtor_types::Code;
 use mtor_types::intent::Outcome;
-use mtor_types::{Code, IntentId};
 
 use super::Answer;
 use super::auth::Caller;
 use super::json::Body;
 use crate::admission::{Options, Route};
 use crate::api_error::{ApiError, OpenAiError};
-use crate::edge::{Edge, Submission};
+use crate::edge::{Attended, Edge, Submission};
 use crate::streams::{Cursor, Ended, Entry, Next};
 
 /// Pieces sent in one write at most.
@@ -61,7 +61,7 @@ async fn run(
     let submitted = edge.submit(submission).await?;
     let intent = submitted.intent;
     let stream = submitted.stream.ok_or_else(ApiError::gone)?;
-    let attended = Attended { edge, intent, over: submitted.joined };
+    let attended = submitted.attended;
     let cursor = stream.subscribe();
     let mut response = if submitted.pieces {
         streamed(attended, cursor).await?
@@ -74,26 +74,11 @@ async fn run(
     Ok(response)
 }
 
-/// An intent that lives with its request.
-struct Attended {
-    edge: Arc<Edge>,
-    intent: IntentId,
-    over: bool,
-}
-
-impl Drop for Attended {
-    fn drop(&mut self) {
-        if !self.over {
-            self.edge.cancel(self.intent);
-        }
-    }
-}
-
 /// Waits for the whole result.
-async fn whole(mut attended: Attended, mut cursor: Cursor) -> Result<Response, ApiError> {
+async fn whole(mut attended: Option<Attended>, mut cursor: Cursor) -> Result<Response, ApiError> {
     while let Some(entry) = cursor.next().await? {
         let Entry::End(ended) = entry else { continue };
-        attended.over = true;
+        attended.iter_mut().for_each(Attended::over);
         let result = completed(&ended)?
             .clone()
             .ok_or_else(|| ApiError::new(Code::WorkerFailed, "the worker sent no result"))?;
@@ -123,7 +108,10 @@ enum Step {
     Last(Bytes),
 }
 
-async fn streamed(mut attended: Attended, mut cursor: Cursor) -> Result<Response, ApiError> {
+async fn streamed(
+    mut attended: Option<Attended>,
+    mut cursor: Cursor,
+) -> Result<Response, ApiError> {
     let first = step(&mut attended, &mut cursor, true).await?;
     let state = Some((attended, cursor, Some(first)));
     let body = body::Body::from_stream(stream::unfold(state, |state| async move {
@@ -150,7 +138,11 @@ async fn streamed(mut attended: Attended, mut cursor: Cursor) -> Result<Response
 }
 
 /// The pieces that are there, or the end. An error before the first piece is the request's.
-async fn step(attended: &mut Attended, cursor: &mut Cursor, first: bool) -> Result<Step, ApiError> {
+async fn step(
+    attended: &mut Option<Attended>,
+    cursor: &mut Cursor,
+    first: bool,
+) -> Result<Step, ApiError> {
     let mut out = BytesMut::new();
     loop {
         let entry = if out.is_empty() {
@@ -165,7 +157,7 @@ async fn step(attended: &mut Attended, cursor: &mut Cursor, first: bool) -> Resu
         match entry {
             Entry::Chunk { piece, .. } => put(&mut out, &piece),
             Entry::End(ended) => {
-                attended.over = true;
+                attended.iter_mut().for_each(Attended::over);
                 match completed(&ended) {
                     Ok(_) => put(&mut out, b"[DONE]"),
                     Err(error) if first && out.is_empty() => return Err(error),

@@ -82,7 +82,7 @@ pub async fn open(
 }
 
 async fn serve(mut socket: WebSocket, edge: Arc<Edge>, caller: Caller) {
-    let caller = match caller.0 {
+    let caller = match caller.actor {
         Actor::Nobody => {
             match tokio::time::timeout(HELLO_PATIENCE, hello(&mut socket, &edge)).await {
                 Ok(Some(caller)) => caller,
@@ -167,13 +167,14 @@ impl Client {
         let event = EventIn::parse(text).map_err(|error| {
             ApiError::new(Code::InvalidField, format!("{error}: send one CloudEvent a frame"))
         })?;
+        let caller = self.caller.again(&self.edge)?;
         if event.kind == CANCEL {
             let Cancel { intent } = event
                 .data()
                 .map_err(|_| ApiError::invalid_field("data", "{\"intent\":\"<id>\"}"))?;
             let owner = self.edge.owner_of(intent);
             let account = owner.ok_or_else(|| ApiError::not_found("open intent of that id"))?;
-            self.caller.may(Action::CancelIntent, &Object::Intent { account })?;
+            caller.may(Action::CancelIntent, &Object::Intent { account })?;
             self.edge.cancel(intent);
             return Ok(None);
         }
@@ -181,7 +182,7 @@ impl Client {
             let message = "this socket follows as many intents as it may; open another";
             return Err(ApiError::new(Code::LimitReached, message));
         }
-        self.caller.may(Action::Submit, &Object::Account(self.account))?;
+        caller.may(Action::Submit, &Object::Account(self.account))?;
         let body = Bytes::copy_from_slice(text.as_bytes());
         let limit = u64::try_from(BODY_BYTES_MAX).unwrap_or(u64::MAX);
         let Document { name, data, options } = admission::parse(&body, limit)?;

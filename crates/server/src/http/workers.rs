@@ -7,14 +7,14 @@ use axum::extract::ws::WebSocketUpgrade;
 use axum::response::Response;
 use http::StatusCode;
 use mtor_core::authorize::{Action, Object};
-use mtor_core::{Command, limits};
+use mtor_core::{Command, Node, limits};
 use mtor_types::worker::{Enrol, Enrolled};
 use mtor_types::{AccountId, Code, KeyHash};
 use serde::Serialize;
 
-use super::Answer;
 use super::auth::Caller;
 use super::json::{self, Body};
+use super::{Answer, finish};
 use crate::api_error::ApiError;
 use crate::edge::Edge;
 use crate::{identity, sessions};
@@ -56,14 +56,15 @@ pub async fn enrol(
         return Err(ApiError::invalid_field("name", "1 to 64 bytes without control characters"));
     }
     let token: KeyHash = identity::hash_secret(&token);
-    edge.node().call(Command::Enrol { token, worker, name: name.clone() }).await?;
-    edge.names.set(worker, &name);
-    let owner = edge
-        .node()
-        .ask(move |node| node.registry().worker(worker).map(|view| view.enrolled.owner))
-        .await?
-        .ok_or_else(|| ApiError::new(Code::NotFound, "the worker was removed meanwhile"))?;
     let realm = edge.identity.realm();
+    let owner = finish(async move {
+        edge.node().call(Command::Enrol { token, worker, name: name.clone() }).await?;
+        edge.names.set(worker, &name);
+        let owner = move |node: &Node| Some(node.registry().worker(worker)?.enrolled.owner);
+        let gone = || ApiError::new(Code::NotFound, "the worker was removed meanwhile");
+        edge.node().ask(owner).await?.ok_or_else(gone)
+    });
+    let owner = owner.await?;
     Ok(Answer::json(StatusCode::OK, &Enrolled { worker, owner, realm }))
 }
 

@@ -117,13 +117,17 @@ impl Inbound {
     fn chunk(&mut self, chunk: &Chunk<'_>) -> Result<(), SessionError> {
         let bytes = u64::try_from(chunk.piece.get().len()).unwrap_or(u64::MAX);
         let key = (chunk.intent, chunk.attempt);
+        if !self.edge.worker_chunk(&self.session, chunk) {
+            // Over, or never its own: whatever it says of it, nothing is kept here.
+            self.used.remove(&key);
+            return Ok(());
+        }
         let used = self.used.entry(key).or_default();
         *used = used.saturating_add(bytes);
         // One piece may overshoot what is left; a worker that goes on without credit is broken.
         if *used > CREDIT_BYTES.saturating_add(bytes) {
             return Err(SessionError::OverCredit(chunk.intent));
         }
-        self.edge.worker_chunk(&self.session, chunk);
         if let Some(used) = self.used.get_mut(&key).filter(|used| **used >= CREDIT_BYTES / 2) {
             let bytes = std::mem::take(used);
             let (intent, attempt) = key;

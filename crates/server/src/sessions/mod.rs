@@ -30,10 +30,11 @@ pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Sessions at a time.
 pub const SESSIONS_MAX: usize = 20_000;
 
-/// Every live session, by its worker.
+/// Every live session. A worker that opens another has two for a moment: the node says which one
+/// ends.
 #[derive(Debug, Default)]
 pub struct Sessions {
-    by_worker: papaya::HashMap<WorkerId, Arc<Session>>,
+    by_id: papaya::HashMap<SessionId, Arc<Session>>,
     counter: AtomicU64,
 }
 
@@ -54,13 +55,12 @@ impl Sessions {
         self.counter.store(id::first_of_boot(epoch), Ordering::Release);
     }
 
-    pub fn get(&self, worker: WorkerId, session: SessionId) -> Option<Arc<Session>> {
-        let sessions = self.by_worker.pin();
-        sessions.get(&worker).filter(|known| known.id == session).map(Arc::clone)
+    pub fn get(&self, session: SessionId) -> Option<Arc<Session>> {
+        self.by_id.pin().get(&session).map(Arc::clone)
     }
 
     pub fn len(&self) -> usize {
-        self.by_worker.len()
+        self.by_id.len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -78,13 +78,12 @@ impl Sessions {
             frames: AtomicU64::new(0),
             realm,
         });
-        self.by_worker.pin().insert(worker, Arc::clone(&session));
+        self.by_id.pin().insert(session.id, Arc::clone(&session));
         (session, frames)
     }
 
     fn shut(&self, session: &Session) {
-        // A newer session of the same worker stays.
-        let _ = self.by_worker.pin().remove_if(&session.worker, |_, known| known.id == session.id);
+        self.by_id.pin().remove(&session.id);
     }
 }
 

@@ -18,7 +18,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 
+use mtor_core::command::Prior;
 use mtor_core::{Command, Effect, Node};
+use mtor_types::IntentId;
+use mtor_types::intent::IntentMeta;
 use mtor_types::rejection::Rejection;
 use tokio::sync::oneshot;
 
@@ -42,6 +45,9 @@ const SNAPSHOT_FACTS: usize = 200_000;
 pub trait Sink: Send + Sync + 'static {
     /// Commands that follow at once, such as an edge's metered figure, go into `follow`.
     fn carry(&self, effect: Effect, follow: &mut Vec<Command>);
+
+    /// A submission that was not taken; of one that was, everything comes as effects.
+    fn refused(&self, intent: IntentId, error: CallError);
 
     /// The facts of a batch are synced: these settlements may be promised.
     fn settled(&self, batch: u64, settlements: Vec<Settlement>);
@@ -111,8 +117,17 @@ pub enum CallError {
 type Answer = oneshot::Sender<Result<(), CallError>>;
 type Question = Box<dyn FnOnce(&Node) + Send>;
 
+/// Who hears what became of a command.
+enum Reply {
+    Nobody,
+    /// Once its facts are synced, or at once if it is refused.
+    Asker(Answer),
+    /// [`Sink::refused`], if it is refused.
+    Sink(IntentId),
+}
+
 enum Request {
-    Command(Box<Command>, Option<Answer>),
+    Command(Box<Command>, Reply),
     Question(Question),
     /// The store's thread synced something.
     Synced,
@@ -145,22 +160,24 @@ impl NodeHandle {
     /// Sends a command and waits until it is decided and its facts are synced.
     pub async fn call(&self, command: Command) -> Result<(), CallError> {
         let (answer, answered) = oneshot::channel();
-        self.send(Request::Command(Box::new(command), Some(answer)))?;
+        self.send(Request::Command(Box::new(command), Reply::Asker(answer)))?;
         answered.await.unwrap_or(Err(CallError::Stopping))
     }
 
-    /// Sends a command whose answer comes as an effect; a rejection comes back at once.
-    pub fn submit(&self, command: Command) -> Result<Decision, CallError> {
-        let (answer, answered) = oneshot::channel();
-        self.send(Request::Command(Box::new(command), Some(answer)))?;
-        Ok(Decision(answered))
+    /// Asks for work. What becomes of it the sink hears, whether or not anybody still waits.
+    ///
+    /// # Errors
+    /// `Overloaded`, `Stopping`: it did not reach the node, and the sink hears nothing.
+    pub fn submit(&self, meta: Box<IntentMeta>, prior: Option<Prior>) -> Result<(), CallError> {
+        let reply = Reply::Sink(meta.id);
+        self.send(Request::Command(Box::new(Command::Submit { meta, prior }), reply))
     }
 
     /// Sends a command that nobody waits for, but that must not be lost: waits for room.
     /// Not for the node's own thread.
     pub fn tell(&self, command: Command) {
         // The only error is a node that is gone, and then there is nothing left to tell.
-        let _ = self.requests.send(Request::Command(Box::new(command), None));
+        let _ = self.requests.send(Request::Command(Box::new(command), Reply::Nobody));
     }
 
     /// Reads something of the node's state between two commands.
@@ -194,16 +211,5 @@ impl NodeHandle {
             TrySendError::Full(_) => CallError::Overloaded,
             TrySendError::Disconnected(_) => CallError::Stopping,
         })
-    }
-}
-
-/// The decision on a submitted command, soon.
-pub struct Decision(oneshot::Receiver<Result<(), CallError>>);
-
-impl Decision {
-    /// Resolves when the command is refused; stays pending for one that was accepted until its
-    /// batch is synced.
-    pub async fn decided(self) -> Result<(), CallError> {
-        self.0.await.unwrap_or(Err(CallError::Stopping))
     }
 }

@@ -13,8 +13,8 @@ use mtor_store::{Log, Snapshot, StoreError, encode_batch};
 use super::clock::Clock;
 use super::store_thread::{self, Followers, ToStore};
 use super::{
-    Answer, COMMANDS_MAX, CallError, NodeHandle, ROUND_MAX, Request, SNAPSHOT_FACTS, Settlement,
-    Shared, Sink, StoreState, UNSYNCED_MAX,
+    Answer, COMMANDS_MAX, CallError, NodeHandle, ROUND_MAX, Reply, Request, SNAPSHOT_FACTS,
+    Settlement, Shared, Sink, StoreState, UNSYNCED_MAX,
 };
 
 /// How long a stop waits for a store that does not answer.
@@ -174,22 +174,31 @@ impl NodeThread {
 
     fn take(&mut self, request: Request, answers: &mut Vec<Answer>) {
         match request {
-            Request::Command(command, answer) => {
+            Request::Command(command, reply) => {
                 let decided = match self.refuses_now(&command) {
                     Some(error) => Err(error),
                     None => self.handle(*command),
                 };
-                match (decided, answer) {
-                    (Ok(()), Some(answer)) => answers.push(answer),
-                    (Err(error), Some(answer)) => {
-                        let _ = answer.send(Err(error));
-                    }
-                    (_, None) => {}
+                match (decided, reply) {
+                    (Ok(()), Reply::Asker(answer)) => answers.push(answer),
+                    (Err(error), reply) => self.refuse(reply, error),
+                    (Ok(()), Reply::Sink(_) | Reply::Nobody) => {}
                 }
             }
             Request::Question(question) => question(&self.node),
             Request::Synced => {}
             Request::Stop => self.stopping = true,
+        }
+    }
+
+    fn refuse(&self, reply: Reply, error: CallError) {
+        match reply {
+            Reply::Asker(answer) => {
+                // Who asked may be gone by now.
+                let _ = answer.send(Err(error));
+            }
+            Reply::Sink(intent) => self.sink.refused(intent, error),
+            Reply::Nobody => {}
         }
     }
 
@@ -303,7 +312,7 @@ impl NodeThread {
     }
 
     /// The end: a snapshot, so that the next start reads little, then everything synced and what
-    /// waited for it let go.
+    /// waited for it let go. What came too late is refused.
     fn drain(&mut self, inbox: &Receiver<Request>) {
         self.end_round(Vec::new());
         self.snapshot();
@@ -312,7 +321,14 @@ impl NodeThread {
         while !self.waiting.is_empty() && Instant::now() < until {
             self.release();
             // The store's thread wakes this one after each sync.
-            let _ = inbox.recv_timeout(Duration::from_millis(10));
+            if let Ok(Request::Command(_, reply)) = inbox.recv_timeout(Duration::from_millis(10)) {
+                self.refuse(reply, CallError::Stopping);
+            }
+        }
+        for request in inbox.try_iter() {
+            if let Request::Command(_, reply) = request {
+                self.refuse(reply, CallError::Stopping);
+            }
         }
     }
 }

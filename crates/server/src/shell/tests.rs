@@ -80,6 +80,7 @@ impl Log for Moody {
 #[derive(Debug)]
 enum Seen {
     Carried(Effect),
+    Refused(IntentId, CallError),
     Settled(IntentId),
     Store(StoreState),
 }
@@ -96,6 +97,10 @@ impl Watch {
 impl Sink for Watch {
     fn carry(&self, effect: Effect, _follow: &mut Vec<Command>) {
         self.tell(Seen::Carried(effect));
+    }
+
+    fn refused(&self, intent: IntentId, error: CallError) {
+        self.tell(Seen::Refused(intent, error));
     }
 
     fn settled(&self, _batch: u64, settlements: Vec<Settlement>) {
@@ -161,8 +166,8 @@ async fn open(store: &Moody) -> (Shell, Receiver<Seen>) {
     (shell, seen)
 }
 
-fn echo(number: u8, durable: bool) -> Command {
-    let meta = IntentMeta {
+fn echo(number: u8, durable: bool) -> Box<IntentMeta> {
+    Box::new(IntentMeta {
         id: IntentId([number; 16]),
         account: CLIENT,
         name: "echo".into(),
@@ -180,8 +185,7 @@ fn echo(number: u8, durable: bool) -> Command {
         remaining_ms: 60_000,
         idempotency: None,
         salt: [number; 16],
-    };
-    Command::Submit { meta: Box::new(meta), prior: None }
+    })
 }
 
 /// The next effect that `wanted` takes; the rest is passed over.
@@ -193,6 +197,11 @@ fn wait_for<T>(seen: &Receiver<Seen>, wanted: impl Fn(&Seen) -> Option<T>) -> T 
             return found;
         }
     }
+}
+
+fn admitted(seen: &Seen) -> Option<IntentId> {
+    let Seen::Carried(Effect::Admitted { intent, .. }) = seen else { return None };
+    Some(*intent)
 }
 
 fn assigned(seen: &Seen) -> Option<EndRequest> {
@@ -223,12 +232,12 @@ async fn work_goes_on_while_the_sync_is_held_back_but_nothing_is_promised() {
     store.set(Mood::Held);
 
     // An ephemeral intent is admitted, dispatched and ended; its receipt waits.
-    node.tell(echo(1, false));
+    node.submit(echo(1, false), None).unwrap();
     let done = wait_for(&seen, assigned);
     node.tell(Command::End(done));
     wait_for(&seen, |seen| matches!(seen, Seen::Carried(Effect::Ended { .. })).then_some(()));
     // A durable one is dispatched; its answer waits, and so does its end.
-    node.tell(echo(2, true));
+    node.submit(echo(2, true), None).unwrap();
     let done = wait_for(&seen, assigned);
     node.tell(Command::End(done));
     // A key waits, too.
@@ -243,7 +252,7 @@ async fn work_goes_on_while_the_sync_is_held_back_but_nothing_is_promised() {
     key.await.unwrap();
     let settled = |seen: &Seen| match seen {
         Seen::Settled(intent) => Some(*intent),
-        Seen::Carried(_) | Seen::Store(_) => None,
+        Seen::Carried(_) | Seen::Refused(..) | Seen::Store(_) => None,
     };
     assert_eq!(wait_for(&seen, settled), IntentId([1; 16]));
     assert_eq!(wait_for(&seen, settled), IntentId([2; 16]));
@@ -259,22 +268,23 @@ async fn on_a_full_disk_nothing_new_is_taken_and_what_was_decided_is_kept() {
     let (shell, seen) = open(&store).await;
     let node = shell.handle();
     store.set(Mood::Full);
-    node.tell(echo(1, true));
+    node.submit(echo(1, true), None).unwrap();
     let told = |wanted: StoreState| {
         move |seen: &Seen| matches!(seen, Seen::Store(state) if *state == wanted).then_some(())
     };
     wait_for(&seen, told(StoreState::Full));
-    let refused = node.submit(echo(2, true)).unwrap().decided().await;
-    assert_eq!(refused, Err(CallError::Store(StoreState::Full)));
+    node.submit(echo(2, true), None).unwrap();
+    let (refused, why) = wait_for(&seen, |seen| match seen {
+        Seen::Refused(intent, error) => Some((*intent, error.clone())),
+        Seen::Carried(_) | Seen::Settled(_) | Seen::Store(_) => None,
+    });
+    assert_eq!((refused, why), (IntentId([2; 16]), CallError::Store(StoreState::Full)));
     let early = all(&node, &seen).await;
     assert!(!early.iter().any(|seen| matches!(seen, Seen::Carried(Effect::Admitted { .. }))));
 
     store.set(Mood::Well);
     wait_for(&seen, told(StoreState::Good));
-    wait_for(&seen, |seen| match seen {
-        Seen::Carried(Effect::Admitted { intent, .. }) => Some(*intent),
-        Seen::Carried(_) | Seen::Settled(_) | Seen::Store(_) => None,
-    });
+    wait_for(&seen, admitted);
     shell.stop();
     let mut node = store.recovered();
     node.start(node.now());
@@ -285,7 +295,8 @@ async fn on_a_full_disk_nothing_new_is_taken_and_what_was_decided_is_kept() {
 async fn a_boot_that_cannot_be_recorded_starts_nothing() {
     let store = Moody::new();
     let (shell, seen) = open(&store).await;
-    shell.handle().call(echo(1, true)).await.unwrap();
+    shell.handle().submit(echo(1, true), None).unwrap();
+    wait_for(&seen, admitted);
     shell.stop();
     drop(seen);
     let epoch = store.recovered().epoch();

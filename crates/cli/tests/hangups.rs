@@ -1,0 +1,108 @@
+//! Clients and workers that hang up without a word: what they asked for comes to its end, what was
+//! refused leaves nothing, and nobody pays for what nobody hears.
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
+
+mod common;
+
+use std::net::TcpStream;
+use std::time::Duration;
+
+use common::http::{Guest, open};
+use common::socket::Hand;
+use common::{Place, Realm, eventually};
+use serde_json::json;
+
+/// Sends a request; whoever drops what comes back has hung up.
+fn begin(guest: &Guest, method: &str, path: &str, body: &str) -> TcpStream {
+    let bearer = format!("Bearer {}", guest.key);
+    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+    open(&guest.url, method, path, &headers, body.as_bytes())
+}
+
+#[test]
+fn what_is_refused_leaves_no_payload_when_nobody_hears_it() {
+    let place = Place::new();
+    let realm = Realm::serving(&place);
+    let guest = Guest::new(&realm.url);
+    // Durable, so it is sealed first; then its hold is refused.
+    let body = r#"{"intent":"echo","data":1,"ceiling":"1000001"}"#;
+    for _ in 0..50 {
+        drop(begin(&guest, "POST", "/v1/intents", body));
+    }
+    // A last one that is heard: those before it have all been sealed or refused by then, or soon.
+    assert_eq!(guest.ask("POST", "/v1/intents", body).refusal(), (402, "MT0014".to_owned()));
+    let sealed = place.path().join("data/blobs");
+    eventually(|| common::files_below(&sealed).is_empty());
+    assert_eq!(guest.grant(), (1_000_000, 0));
+}
+
+#[test]
+fn a_key_works_exactly_as_long_as_it_is_not_revoked() {
+    let place = Place::new();
+    let realm = Realm::serving(&place);
+    let guest = Guest::new(&realm.url);
+    let bearer = format!("Bearer {}", realm.ready["sysop_secret"].as_str().unwrap());
+    let headers = [("authorization", bearer.as_str())];
+    let count = || {
+        let rows =
+            common::http::send(&realm.url, "GET", "/v1/sysop/accounts", &headers, b"").json();
+        let rows = rows["items"].as_array().unwrap().clone();
+        rows.iter().find(|row| row["kind"] == "guest").unwrap()["keys"].as_u64().unwrap()
+    };
+    for round in 0..20 {
+        let added = guest.ask("POST", "/v1/account/keys", "").json();
+        let path = format!("/v1/account/keys/{}", added["key"].as_str().unwrap());
+        let client = begin(&guest, "DELETE", &path, "");
+        // Before the realm has read it, while it is being recorded, or later.
+        std::thread::sleep(Duration::from_micros(round * 150));
+        drop(client);
+        let key = added["api_key"].as_str().unwrap().to_owned();
+        let other = Guest { url: guest.url.clone(), key };
+        let works = || other.ask("GET", "/v1/account", "").status == 200;
+        eventually(|| count() == 1 + u64::from(works()));
+        guest.ask("DELETE", &path, "");
+        assert!(!works());
+    }
+}
+
+#[test]
+fn an_openai_request_ends_with_its_connection() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let guest = Guest::new(&realm.url);
+    let offers = json!([{"intent": "chat", "model": "by-hand", "slots": 1}]);
+    let mut hand = Hand::join(&Guest::new(&realm.url), 1, &offers);
+    eventually(|| guest.ask("GET", "/v1/pools", "").json()["items"] != json!([]));
+    let body = r#"{"model":"by-hand","messages":[{"role":"user","content":"hi"}]}"#;
+    let client = begin(&guest, "POST", "/v1/chat/completions", body);
+    let assign = hand.assigned();
+    // These wait behind it, some of them not admitted yet when they end.
+    for _ in 0..50 {
+        drop(begin(&guest, "POST", "/v1/chat/completions", body));
+    }
+    drop(client);
+    hand.wait_revoked(&assign);
+    eventually(|| guest.grant() == (1_000_000, 0));
+    let bearer = format!("Bearer {}", realm.ready["sysop_secret"].as_str().unwrap());
+    let headers = [("authorization", bearer.as_str())];
+    let health = || common::http::send(&realm.url, "GET", "/v1/sysop/health", &headers, b"").json();
+    eventually(|| (&health()["open"], &health()["queued"]) == (&json!(0), &json!(0)));
+}
+
+#[test]
+fn a_worker_that_comes_again_has_one_session() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let owner = Guest::new(&realm.url);
+    let mut hand = Hand::join(&owner, 1, &json!([{"intent": "echo", "slots": 1}]));
+    let slots = || owner.ask("GET", "/v1/pools", "").json()["items"][0]["slots"] == json!(1);
+    eventually(slots);
+    let mut before = hand.again();
+    before.wait_closed();
+    eventually(slots);
+    let submitted = owner.ask("POST", "/v1/intents", r#"{"intent":"echo","data":1}"#);
+    assert_eq!(submitted.status, 202, "{submitted:?}");
+    let assign = hand.assigned();
+    hand.complete(&assign, 1);
+    hand.socket.wait("mtor.worker.acknowledge.v1");
+}
