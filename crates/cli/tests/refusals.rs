@@ -48,6 +48,11 @@ fn every_refusal_has_its_code_and_changes_nothing() {
         );
         let message = reply.json()["error"]["message"].as_str().unwrap().to_owned();
         assert!(message.len() > 10, "{message}");
+        // OpenAI's shape has no place for it.
+        let docs = format!("/errors/{code}");
+        assert!(path.contains("completions") || reply.json()["error"]["docs"] == docs, "{reply:?}");
+        let page = guest.ask("GET", &docs, "");
+        assert!(page.status == 200 && page.body.starts_with(&format!("# {code} ")), "{page:?}");
     }
     assert_eq!(guest.grant(), (1_000_000, 0));
     // The payload of durable work is sealed before its hold is asked for; refused, it goes.
@@ -81,6 +86,16 @@ fn sizes_types_and_keys_are_checked_at_the_door() {
     let guest = Guest::new(&realm.url);
     let large = format!(r#"{{"intent":"echo","data":"{}"}}"#, "x".repeat(2 * 1024 * 1024));
     assert_eq!(guest.ask("POST", EVENTS, &large).refusal(), (413, "MT0004".to_owned()));
+    // The largest payload still fits into a worker's frame, with all that the realm adds.
+    let fft = |bytes: usize| {
+        let data = r#"{"dtype":"f32","shape":[1],"data":"AAAAAA=="}"#;
+        let spaces = " ".repeat(bytes - data.len());
+        let data = data.replace('}', &format!("{spaces}}}"));
+        format!(r#"{{"intent":"fft","data":{data}}}"#)
+    };
+    let mut largest = Events::submit(&guest, &fft(16_773_120));
+    assert_eq!(largest.next("completed")["result"]["data"], "AAAAAAAAAAA=");
+    assert_eq!(guest.ask("POST", EVENTS, &fft(16_773_121)).refusal(), (413, "MT0004".to_owned()));
     let kind = [("content-type", "text/csv")];
     let reply = guest.ask_with("POST", EVENTS, &kind, br#"{"intent":"echo","data":1}"#);
     assert_eq!(reply.refusal(), (415, "MT0032".to_owned()));

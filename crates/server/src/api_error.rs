@@ -80,29 +80,8 @@ impl ApiError {
         Self::new(Code::TooDeep, format!("JSON nested deeper than {depth_max} levels"))
     }
 
-    pub fn unknown_intent(name: &str) -> Self {
-        let name = printable(name);
-        Self::new(
-            Code::UnknownIntent,
-            format!("this realm has no intent `{name}`; GET /v1/manifests lists what it has"),
-        )
-    }
-
-    pub fn unknown_model(model: &str) -> Self {
-        let model = printable(model);
-        Self::new(
-            Code::UnknownModel,
-            format!("no worker here offers the model `{model}`; GET /v1/models lists the offers"),
-        )
-        .with_field("model")
-    }
-
     pub fn unauthenticated() -> Self {
         Self::new(Code::Unauthenticated, "send `Authorization: Bearer <api key>` with a valid key")
-    }
-
-    pub fn forbidden(what: &str) -> Self {
-        Self::new(Code::Forbidden, format!("this key may not {what}"))
     }
 
     pub fn not_found(what: &str) -> Self {
@@ -137,9 +116,9 @@ impl ApiError {
         StatusCode::from_u16(self.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// Where the code's page stands, relative to the documentation's root.
+    /// Where this realm serves the code's page.
     pub fn docs(&self) -> String {
-        format!("docs/errors/{}.md", self.code.text())
+        format!("/errors/{}", self.code.text())
     }
 
     /// MTOR's own error document.
@@ -276,11 +255,11 @@ mod tests {
 
     #[test]
     fn both_shapes_carry_the_same_code() {
-        let error = ApiError::unknown_model("gpt-9");
+        let error = ApiError::new(Code::UnknownModel, "none").with_field("model");
         let own: serde_json::Value = serde_json::from_str(&error.to_json()).unwrap();
         assert_eq!(own["error"]["code"], "MT0007");
         assert_eq!(own["error"]["type"], "unknown_model");
-        assert_eq!(own["error"]["docs"], "docs/errors/MT0007.md");
+        assert_eq!(own["error"]["docs"], "/errors/MT0007");
         assert_eq!(own["error"]["retry_after_ms"], serde_json::Value::Null);
         let openai: serde_json::Value = serde_json::from_str(&error.to_openai_json()).unwrap();
         assert_eq!(openai["error"]["code"], "MT0007");

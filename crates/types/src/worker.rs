@@ -25,6 +25,13 @@ pub const REVOKE: &str = "mtor.worker.revoke.v1";
 pub const DRAIN: &str = "mtor.worker.drain.v1";
 pub const PING: &str = "mtor.worker.ping.v1";
 
+/// One frame of a session, in either direction, and a line of an `--exec` program.
+pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What an event adds around a payload, a piece or a result.
+pub const ENVELOPE_BYTES_MAX: usize = 4 * 1024;
+/// A payload, a piece or a result: a frame less its envelope.
+pub const DATA_BYTES_MAX: usize = FRAME_BYTES_MAX - ENVELOPE_BYTES_MAX;
+
 /// Realm → worker, first of a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RealmHello {

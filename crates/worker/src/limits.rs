@@ -1,12 +1,9 @@
 //! Every bound of the agent, in one place. Sizes are bytes, times milliseconds, unless the name
 //! says so. What the realm decides (lease, heartbeat, credit) comes in its hello.
 
-/// A frame of the session, and a line of an `--exec` program.
-pub(crate) const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// What an event adds around a piece or a result.
-pub(crate) const ENVELOPE_BYTES_MAX: usize = 4 * 1024;
-/// A piece or a result: a frame less its envelope.
-pub(crate) const PIECE_BYTES_MAX: usize = FRAME_BYTES_MAX - ENVELOPE_BYTES_MAX;
+pub(crate) use mtor_types::worker::{
+    DATA_BYTES_MAX as PIECE_BYTES_MAX, ENVELOPE_BYTES_MAX, FRAME_BYTES_MAX,
+};
 
 /// Leases at a time, running and unacknowledged together. As many as one message may name.
 pub(crate) const LEASES_MAX: usize = 4_096;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use mtor_types::Code;
 use serde_json::json;
 
 use super::Context;
@@ -62,6 +63,7 @@ fn pull(dir: &std::path::Path, context: &Context) -> Result<(), Failure> {
     };
     models::pull(dir, told).map_err(|error| {
         Failure::failed(format!("{error:#}"))
+            .with_code(Code::ModelUnavailable.text())
             .with_remedy("what is whole stays; run `mtor models pull` again")
     })?;
     let dir = dir.display();

@@ -40,7 +40,8 @@ fn bounds_come_from_the_manifest() {
     assert_eq!(ask.output_max, 9, "the newer name counts");
     assert_eq!(chat(r#"{"messages":[{}]}"#).output_max, 512);
     assert_eq!(chat(r#"{"messages":[{}],"max_tokens":99999999}"#).output_max, 16_384);
-    let fft = Ask::read(&entry("fft"), r#"{"dtype":"f32","shape":[3,8]}"#.into()).unwrap();
+    let fft =
+        Ask::read(&entry("fft"), r#"{"dtype":"f32","shape":[3,8],"data":""}"#.into()).unwrap();
     assert_eq!((fft.units_max, fft.may_be_cut), (24, false));
     let embed = Ask::read(&entry("embed"), r#"{"input":"abc"}"#.into()).unwrap();
     assert_eq!((embed.units_max, embed.bounds().output_max), (15, 0));
@@ -72,7 +73,8 @@ fn a_ceiling_opens_a_band_a_low_one_cuts_and_too_low_a_one_is_refused() {
     assert_eq!(error.code, Code::CeilingTooLow);
     assert!(error.message.contains("up to 17 base units"), "{}", error.message);
     assert!(error.message.contains("500000 per 1000000"), "{}", error.message);
-    let fft = Ask::read(&entry("fft"), r#"{"dtype":"f32","shape":[1000000]}"#.into()).unwrap();
+    let fft =
+        Ask::read(&entry("fft"), r#"{"dtype":"f32","shape":[1000000],"data":""}"#.into()).unwrap();
     let price = entry("fft").manifest.price;
     assert!(fft.terms(price, amount(2_000)).is_ok());
     assert_eq!(fft.terms(price, amount(1_999)).unwrap_err().code, Code::CeilingTooLow);

@@ -7,6 +7,7 @@
 mod accounts;
 mod auth;
 mod catalogue;
+mod errors;
 mod intents;
 mod json;
 mod openai;
@@ -86,6 +87,7 @@ fn routes(edge: Arc<Edge>) -> Router {
     Router::new()
         .route("/", get(page::index))
         .route("/assets/{name}", get(page::asset))
+        .route("/errors/{code}", get(errors::page))
         .route("/healthz", get(catalogue::healthz))
         .route("/readyz", get(catalogue::readyz))
         .route("/metrics", get(catalogue::metrics))

@@ -8,7 +8,7 @@ use axum::response::Response;
 use http::StatusCode;
 use mtor_core::authorize::{Action, Object};
 use mtor_core::{Command, Node, limits};
-use mtor_types::worker::{Enrol, Enrolled};
+use mtor_types::worker::{Enrol, Enrolled, FRAME_BYTES_MAX};
 use mtor_types::{AccountId, Code, KeyHash};
 use serde::Serialize;
 
@@ -72,7 +72,7 @@ pub async fn enrol(
 pub async fn session(State(edge): State<Arc<Edge>>, upgrade: WebSocketUpgrade) -> Response {
     upgrade
         .protocols(["cloudevents.json"])
-        .max_message_size(sessions::FRAME_BYTES_MAX)
-        .max_frame_size(sessions::FRAME_BYTES_MAX)
+        .max_message_size(FRAME_BYTES_MAX)
+        .max_frame_size(FRAME_BYTES_MAX)
         .on_upgrade(move |socket| sessions::serve(socket, edge))
 }

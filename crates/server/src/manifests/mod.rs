@@ -10,6 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use mtor_types::manifest::{Bound, Manifest};
+use mtor_types::worker::DATA_BYTES_MAX;
 
 pub use schema::{Schema, SchemaError};
 
@@ -33,8 +34,8 @@ pub struct Manifests {
 /// Manifest files that a realm reads.
 const FILES_MAX: usize = 256;
 const FILE_BYTES_MAX: u64 = 256 * 1024;
-/// The largest payload that a manifest may allow.
-const BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// The largest payload that a manifest may allow: it has to fit into a worker's frame.
+const BYTES_MAX: u64 = DATA_BYTES_MAX as u64;
 /// As in `mtor_core::limits`.
 const DEADLINE_MAX_MS: u64 = 24 * 60 * 60 * 1000;
 const NAME_BYTES_MAX: usize = 32;
@@ -168,7 +169,7 @@ fn check(manifest: &Manifest) -> Result<(), (&'static str, &'static str)> {
             "deadline.max_ms",
             "expected from default_ms to 86400000",
         ),
-        ((1..=BYTES_MAX).contains(bytes_max), "bytes_max", "expected from 1 to 1073741824"),
+        ((1..=BYTES_MAX).contains(bytes_max), "bytes_max", "expected from 1 to 16773120"),
     ];
     let broken = rules.iter().find(|(good, _, _)| !good);
     broken.map_or(Ok(()), |(_, field, why)| Err((*field, *why)))

@@ -60,7 +60,13 @@ fn the_built_in_schemas_name_what_is_wrong() {
         ("fft", r#"{"dtype":"c32","shape":[4]}"#, Code::InvalidField, "/dtype"),
         ("fft", r#"{"dtype":"c64","shape":[4,4,4]}"#, Code::InvalidField, "/shape"),
         ("fft", r#"{"dtype":"c64","shape":[4],"x":1}"#, Code::UnknownField, "/x"),
-        ("fft", r#"{"dtype":"c64","shape":[1099511627776,2]}"#, Code::InvalidField, "/shape"),
+        (
+            "fft",
+            r#"{"dtype":"c64","shape":[1099511627776,2],"data":""}"#,
+            Code::InvalidField,
+            "/shape",
+        ),
+        ("fft", r#"{"dtype":"c64","shape":[4]}"#, Code::InvalidField, "/data"),
         ("echo", r#"{"chunks":0}"#, Code::InvalidField, "/chunks"),
     ] {
         let error = Ask::read(all.get(name).unwrap(), data.into()).expect_err(data);

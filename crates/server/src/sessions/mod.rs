@@ -25,8 +25,6 @@ use crate::edge::Edge;
 
 /// Frames that wait for one worker's socket. A worker that lets so many pile up is not reading.
 const OUTBOUND_MAX: usize = 8_192;
-/// One frame in either direction.
-pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Sessions at a time.
 pub const SESSIONS_MAX: usize = 20_000;
 

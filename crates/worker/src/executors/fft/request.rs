@@ -95,10 +95,6 @@ struct Fields<'a> {
     output: Option<&'a RawValue>,
     #[serde(borrow, default)]
     data: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    dataref: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    datahash: Option<&'a RawValue>,
 }
 
 impl Request {
@@ -127,9 +123,6 @@ impl Request {
         }
         // For what is missing, unknown or doubled serde names the field, and quotes nothing else.
         let fields: Fields<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        if fields.dataref.is_some() || fields.datahash.is_some() {
-            return Err("field `dataref`: this worker takes `data` only".into());
-        }
         let dtype = Dtype::parse(&string("dtype", fields.dtype)?)
             .ok_or("field `dtype`: expected c64, c128, f32 or f64")?;
         let (batch, n, batched) = shape(fields.shape)?;
