@@ -1,9 +1,15 @@
 #!/usr/bin/env bash
-# Builds what is measured, measures it, and writes the tables to bench/results/.
-# Arguments are handed to every mode: bench/run.sh --smoke
+# Builds what is measured, measures it, and writes the tables to bench/results/. With --smoke it is
+# short, and only shows them. Anything else is asked of target/release/mtor-bench-gateway itself.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export LC_ALL=C
+
+case ${1:-} in
+'') smoke= ;;
+--smoke) smoke=1 ;;
+*) echo "usage: $0 [--smoke]" >&2 && exit 2 ;;
+esac
 
 target="${CARGO_TARGET_DIR:-target}"
 cargo build --release --locked -p mtor -p mtor-bench-gateway
@@ -12,7 +18,13 @@ cpu="$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)"
 machine="$(printf '%s %sc' "$cpu" "$(nproc)" | tr '[:upper:]' '[:lower:]' | tr -cs 'a-z0-9' '-')"
 stamp="$(date -u +%F)-${machine%-}"
 bench="$target/release/mtor-bench-gateway"
+declare -A names=([run]=gateway [restart]=restart)
 common=(--mtor "$target/release/mtor" --folder "$target")
 
-"$bench" run "${common[@]}" --out "bench/results/gateway-$stamp.md" "$@"
-"$bench" restart "${common[@]}" --out "bench/results/restart-$stamp.md" "$@"
+for mode in run restart; do
+  if [[ -n $smoke ]]; then
+    "$bench" "$mode" "${common[@]}" --smoke
+  else
+    "$bench" "$mode" "${common[@]}" --out "bench/results/${names[$mode]}-$stamp.md"
+  fi
+done

@@ -13,6 +13,7 @@ PATH="$PATH:${CARGO_HOME:-${HOME:-}/.cargo}/bin"
 
 readonly CARGO_MIN=1.95
 readonly NODE_MIN=20.19
+readonly NEXTEST=0.9.143
 # Build folder, page tools, models and their Python environment, with room to spare.
 readonly DISK_NEED_GB=8
 
@@ -28,6 +29,9 @@ at_least() {
   [[ $major =~ ^[0-9]+$ && $minor =~ ^[0-9]+$ ]] || return 1
   ((10#$major > need_major || (10#$major == need_major && 10#$minor >= need_minor)))
 }
+
+# What the page's tools run on: the 20 series, and everything from 22.12 on.
+node_is_good() { at_least "$1" "$NODE_MIN" && { ! at_least "$1" 21.0 || at_least "$1" 22.12; }; }
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
@@ -73,10 +77,10 @@ look() {
   python3 -c 'import ensurepip, venv' 2>/dev/null || need 'python3 with venv' python3 python3-venv
 
   version=$(version_of node)
-  if ! at_least "$version" "$NODE_MIN" || ! have npm; then
+  if ! node_is_good "$version" || ! have npm; then
     candidate=$(candidate_of nodejs)
-    if ! at_least "$candidate" "$NODE_MIN"; then
-      lines+=("node $NODE_MIN or newer with npm is needed, found ${version:-none}: install it from https://nodejs.org")
+    if ! node_is_good "$candidate"; then
+      lines+=("node $NODE_MIN, or 22.12 or newer, with npm is needed, found ${version:-none}: install it from https://nodejs.org")
     elif [[ $candidate == *nodesource* ]]; then
       # This packaging carries npm inside and conflicts with the separate one.
       need "node $NODE_MIN with npm" nodejs
@@ -98,15 +102,18 @@ look() {
 
   if [[ $purpose == test ]]; then
     have git || need git git
+    { have taskset && have setpriv; } || need util-linux util-linux
     have_browser || need chromium chromium fonts-dejavu-core
   fi
 }
 
 # A machine that has built once needs little more, so the disk is asked only before that.
 look_disk() {
-  [[ -x ${CARGO_TARGET_DIR:-target}/release/mtor ]] && return 0
-  local free_kb
-  free_kb=$(df -Pk . | awk 'NR == 2 { print $4 }')
+  local target=${CARGO_TARGET_DIR:-target} free_kb
+  [[ -x $target/release/mtor ]] && return 0
+  # The folder itself may not be there yet.
+  while [[ ! -d $target ]]; do target=$(dirname "$target"); done
+  free_kb=$(df -Pk "$target" | awk 'NR == 2 { print $4 }')
   if ((free_kb < DISK_NEED_GB * 1024 * 1024)); then
     lines+=("$DISK_NEED_GB GB of free disk are needed here, found $((free_kb / 1024 / 1024)): free some, or set CARGO_TARGET_DIR to a larger disk")
   fi
@@ -135,7 +142,7 @@ install() {
 install_nextest() {
   cargo nextest --version >/dev/null 2>&1 && return 0
   say 'building cargo-nextest, once (some minutes)'
-  cargo install cargo-nextest --locked </dev/null >&2
+  cargo install cargo-nextest --version "$NEXTEST" --locked </dev/null >&2
 }
 
 purpose=${1:-run}

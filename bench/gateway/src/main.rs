@@ -73,12 +73,12 @@ struct Common {
     /// Where the run keeps its data meanwhile; on a disk, or syncs cost nothing
     #[arg(long, default_value = "target")]
     folder: PathBuf,
-    /// The core of the realm and of the ceiling
-    #[arg(long, default_value_t = 0)]
-    realm_core: usize,
-    /// The core of load and mock worker
-    #[arg(long, default_value_t = 1)]
-    load_core: usize,
+    /// The core of the realm and of the ceiling; the first that this process may use
+    #[arg(long)]
+    realm_core: Option<usize>,
+    /// The core of load and mock worker; the second, if there is one
+    #[arg(long)]
+    load_core: Option<usize>,
     /// Short, and fails if there is an error, a gap in a stream, or history in memory
     #[arg(long)]
     smoke: bool,
@@ -105,8 +105,8 @@ fn main() -> Result<()> {
 async fn run(common: Common) -> Result<()> {
     let (settings, _folder) = common.settle()?;
     let report = Box::pin(measure::run(&settings)).await?;
+    ensure!(report.errors == 0, "{} errors: {}", report.errors, report.table());
     common.publish(&report, &report.table())?;
-    ensure!(report.errors == 0, "{} errors", report.errors);
     let gap = report.bursts.median_of_3;
     ensure!(!common.smoke || gap < GAP_MS_MAX, "a gap of {gap:.1} ms within a burst");
     Ok(())
@@ -117,8 +117,8 @@ async fn restart(common: Common, intents: Option<u64>, crash: bool) -> Result<()
     let intents = intents.unwrap_or(if common.smoke { 60_000 } else { 1_000_000 });
     let signal = if crash { "KILL" } else { "TERM" };
     let report = Box::pin(restart::run(&settings, intents, signal)).await?;
+    ensure!(report.errors == 0, "{} errors: {}", report.errors, report.table());
     common.publish(&report, &report.table())?;
-    ensure!(report.errors == 0, "{} errors", report.errors);
     let growth = report.again.resident_mib - report.fresh.resident_mib;
     ensure!(!common.smoke || growth < GROWTH_MIB_MAX, "{growth:.1} MiB more after a restart");
     Ok(())
@@ -128,12 +128,15 @@ impl Common {
     fn settle(&self) -> Result<(Settings, Folder)> {
         let program = self.mtor.canonicalize();
         let program = program.with_context(|| format!("no {}", self.mtor.display()))?;
-        process::settle(self.load_core)?;
+        let cores = process::cores()?;
+        let first = *cores.first().context("no core at all")?;
+        let second = cores.get(1).copied().unwrap_or(first);
+        process::settle(self.load_core.unwrap_or(second))?;
         let folder = Folder::new(&self.folder)?;
         let settings = Settings {
             program,
             folder: folder.0.clone(),
-            realm_core: self.realm_core,
+            realm_core: self.realm_core.unwrap_or(first),
             smoke: self.smoke,
         };
         Ok((settings, folder))

@@ -85,6 +85,23 @@ impl Drop for Process {
     }
 }
 
+/// The cores that this process may use.
+pub(crate) fn cores() -> Result<Vec<usize>> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    parse_cores(list.context("the kernel does not say which cores")?.trim())
+}
+
+/// `0-2,5`
+fn parse_cores(list: &str) -> Result<Vec<usize>> {
+    let mut cores = Vec::new();
+    for part in list.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        cores.extend(first.parse::<usize>()?..=last.parse()?);
+    }
+    Ok(cores)
+}
+
 /// Binds this process, and all it starts later, to one core, and lets its threads sleep exactly.
 pub(crate) fn settle(core: usize) -> Result<()> {
     let id = std::process::id().to_string();
@@ -140,10 +157,18 @@ mod tests {
     }
 
     #[test]
+    fn cores_are_listed() {
+        assert_eq!(parse_cores("0").unwrap(), [0]);
+        assert_eq!(parse_cores("2-4,7").unwrap(), [2, 3, 4, 7]);
+        assert!(parse_cores("a").is_err());
+    }
+
+    #[test]
     fn a_process_ends_by_signal() {
         let arguments = ["-c", "echo there; exec sleep 60"];
         let mut process =
-            Process::spawn(0, Path::new("/bin/sh"), &arguments, Stdio::null()).unwrap();
+            Process::spawn(cores().unwrap()[0], Path::new("/bin/sh"), &arguments, Stdio::null())
+                .unwrap();
         assert_eq!(process.first_line().unwrap(), "there");
         assert!(process.end("TERM").unwrap() < Duration::from_secs(10));
     }

@@ -110,7 +110,14 @@ impl Report {
                 "| {target} | {per_second:.0} | {cpu_micros:.1} | {load_cpu_micros:.1} |"
             )?;
         }
-        writeln!(out, "\nRealm by ceiling: {:.3}\n", self.ratio)
+        writeln!(out, "\nRealm by ceiling: {:.3}\n", self.ratio)?;
+        // A core that is busy all the time gives no more: the target could.
+        for Throughput { target, per_second, load_cpu_micros, .. } in &self.throughput {
+            if load_cpu_micros * per_second > 0.9 * 1e6 {
+                writeln!(out, "The load generator's core was full at {target}: it can do more.\n")?;
+            }
+        }
+        Ok(())
     }
 
     fn write_latency(&self, out: &mut String) -> std::fmt::Result {

@@ -207,6 +207,30 @@ fn the_worker_ends_with_its_realm() {
 }
 
 #[test]
+fn keys_are_added_listed_and_revoked() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let account = |more: &[&str]| {
+        let mut arguments = vec!["--json", "account", "--realm", &realm.url];
+        arguments.extend(more);
+        place.run(&arguments)
+    };
+    account(&["new"]).good();
+    let listed = || account(&["keys"]).good().lines();
+    let first = listed();
+    assert_eq!(first.len(), 1, "{first:?}");
+    let added = account(&["keys", "--add"]).good().lines()[0].clone();
+    assert!(added["api_key"].as_str().unwrap().starts_with("mtor_"), "{added}");
+    let both = listed();
+    assert_eq!(both.len(), 2, "{both:?}");
+    assert!(both.contains(&first[0]) && both.iter().any(|row| row["key"] == added["key"]));
+    account(&["keys", "--revoke", added["key"].as_str().unwrap()]).good();
+    assert_eq!(listed(), first);
+    let unknown = account(&["keys", "--revoke", added["key"].as_str().unwrap()]);
+    assert!(unknown.stderr.contains("MT0010"), "{unknown:#?}");
+}
+
+#[test]
 fn the_sysop_sees_and_bans() {
     let place = Place::new();
     let realm = Realm::serving(&place);

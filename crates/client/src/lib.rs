@@ -3,6 +3,24 @@
 //! One [`Client`] is one realm's address and, mostly, one key. Each family of paths is a file of
 //! its own; [`IntentStream`] follows one intent over as many connections as that takes.
 //!
+//! ```no_run
+//! use mtor_client::{Client, EventKind, Intent};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let realm = Client::new("http://127.0.0.1:9000")?;
+//! let guest = realm.open_guest(None).await?;
+//! let realm = realm.with_key(&guest.api_key)?;
+//! let data = serde_json::value::to_raw_value(&"hello")?;
+//! let mut events = realm.submit_streaming(&Intent::new("echo", data))?;
+//! while let Some(event) = events.next().await? {
+//!     if let EventKind::Completed(done) = event.kind {
+//!         println!("{:?}", done.result);
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Invariants: a key stands in a header only, never in an address, and is never shown by `Debug`;
 //! every answer is bounded in bytes and in time; what the realm refuses comes back with the
 //! realm's own code and words; fields that a newer realm adds are ignored, never an error.

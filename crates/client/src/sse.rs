@@ -18,6 +18,17 @@ pub enum SseError {
 
 /// Takes bytes, gives messages. What it keeps is bounded: a line and a message together never
 /// exceed the bound.
+///
+/// ```
+/// use mtor_client::SseParser;
+///
+/// let (mut parser, mut messages) = (SseParser::new(1024), Vec::new());
+/// parser.push(b"id: 7\ndata: one\ndata: two\n", &mut messages)?;
+/// assert!(messages.is_empty());
+/// parser.push(b"\n", &mut messages)?;
+/// assert_eq!(messages[0].data, "one\ntwo");
+/// # Ok::<(), mtor_client::SseError>(())
+/// ```
 #[derive(Debug)]
 pub struct SseParser {
     bytes_max: usize,

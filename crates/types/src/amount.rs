@@ -8,6 +8,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A number of base units of one asset, at most 2⁹⁶. A decimal string in JSON, because JSON
 /// numbers lose digits in JavaScript.
+///
+/// ```
+/// use mtor_types::Amount;
+///
+/// let amount: Amount = "1500".parse()?;
+/// assert_eq!(amount.checked_sub(Amount::from_u64(2_000)), None);
+/// assert!("15.00".parse::<Amount>().is_err());
+/// # Ok::<(), mtor_types::amount::AmountError>(())
+/// ```
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Amount(u128);
 

@@ -130,6 +130,21 @@ struct NewKey {
     api_key: String,
 }
 
+#[derive(Debug, Serialize)]
+struct KeyRow {
+    key: KeyHash,
+}
+
+/// `GET /v1/account/keys`: their hashes.
+pub async fn keys(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<Answer, ApiError> {
+    let account = caller.account()?;
+    caller.may(Action::ManageKeys, &Object::Account(account))?;
+    let keys = tokio::task::spawn_blocking(move || edge.keys.of(account));
+    let keys = keys.await.map_err(|_| ApiError::internal())?;
+    let items = keys.into_iter().map(|key| KeyRow { key }).collect();
+    Ok(Answer::json(StatusCode::OK, &Page::whole(items)))
+}
+
 /// `POST /v1/account/keys`
 pub async fn add_key(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<Answer, ApiError> {
     let account = caller.account()?;

@@ -97,7 +97,7 @@ fn routes(edge: Arc<Edge>) -> Router {
         .route("/v1/models", get(catalogue::models))
         .route("/v1/accounts/guest", post(accounts::guest))
         .route("/v1/account", get(accounts::account))
-        .route("/v1/account/keys", post(accounts::add_key))
+        .route("/v1/account/keys", get(accounts::keys).post(accounts::add_key))
         .route("/v1/account/keys/{key}", delete(accounts::revoke_key))
         .route("/v1/account/transfers", get(accounts::transfers))
         .route("/v1/account/receipts", get(accounts::receipts))
