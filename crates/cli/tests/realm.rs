@@ -5,6 +5,7 @@ mod common;
 
 use std::collections::BTreeMap;
 
+use common::http::send;
 use common::{Done, Place, Realm, signal};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -204,6 +205,29 @@ fn the_worker_ends_with_its_realm() {
     assert!(pipe.is_ok());
     assert_eq!(realm.stop(), Some(0));
     assert!(!std::path::Path::new(&format!("/proc/{worker}")).exists());
+}
+
+#[test]
+fn the_metrics_are_those_of_their_page() {
+    let place = Place::new();
+    let realm = Realm::serving(&place);
+    submit(&place, &realm, &["--data", "1"]).good();
+    let text = send(&realm.url, "GET", "/metrics", &[], b"").body;
+    let types: BTreeMap<&str, &str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
+    let rows: Vec<String> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '))
+        .map(|(name, help)| format!("| `{name}` | {} | {help} |", types[name]))
+        .collect();
+    let page = include_str!("../../../docs/metrics.md");
+    let listed: Vec<&str> = page.lines().filter(|line| line.starts_with("| `")).collect();
+    assert_eq!(rows, listed);
+    for sample in
+        ["mtor_intents_ended_total{outcome=\"completed\"} 1", "mtor_intents_settled_total 1"]
+    {
+        assert!(text.lines().any(|line| line == sample), "{sample}: {text}");
+    }
 }
 
 #[test]

@@ -94,18 +94,14 @@ async fn keys(client: &Client, context: &Context) -> Result<(), Failure> {
 
 async fn add_key(client: &Client, context: &Context) -> Result<(), Failure> {
     let new = client.add_key().await?;
-    context.out.show(&new, format_args!("{}\n(shown once; its hash is {})", new.api_key, new.key));
+    context.out.show(&new, &new.api_key);
+    context.out.note(format_args!("shown once; its hash is {}", new.key));
     Ok(())
 }
 
 async fn worker_token(client: &Client, context: &Context) -> Result<(), Failure> {
     let token = client.worker_token().await?;
-    let words = format!(
-        "{}\n(shown once, for one worker: mtor worker --realm {} --token-file FILE)",
-        token.token,
-        client.address()
-    );
-    context.out.show(&token, words);
+    super::show_token(&token, client, context);
     Ok(())
 }
 

@@ -252,6 +252,15 @@ fn read_bounded(from: &mut dyn Read, place: &str) -> Result<String, Failure> {
     Ok(text)
 }
 
+/// An enrolment token, alone on standard output so that it can go into a file.
+fn show_token(token: &mtor_client::WorkerToken, client: &mtor_client::Client, context: &Context) {
+    context.out.show(token, &token.token);
+    let realm = client.address();
+    context.out.note(format_args!(
+        "shown once, for one worker: mtor worker --realm {realm} --token-file FILE"
+    ));
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;

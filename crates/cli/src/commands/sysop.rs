@@ -160,12 +160,7 @@ async fn intents(client: &Client, context: &Context) -> Result<(), Failure> {
 
 async fn worker_token(client: &Client, context: &Context) -> Result<(), Failure> {
     let token = client.sysop_worker_token().await?;
-    let words = format!(
-        "{}\n(shown once, for one worker: mtor worker --realm {} --token-file FILE)",
-        token.token,
-        client.address()
-    );
-    context.out.show(&token, words);
+    super::show_token(&token, client, context);
     Ok(())
 }
 

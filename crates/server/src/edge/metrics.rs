@@ -22,6 +22,7 @@ pub struct Metrics {
     admitted: Counter,
     refused: Counter,
     ended: Family<OutcomeLabel, Counter>,
+    settled: Counter,
 }
 
 impl Metrics {
@@ -42,6 +43,10 @@ impl Metrics {
             Outcome::Refused => "refused",
         };
         self.ended.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    pub(super) fn settled(&self, count: usize) {
+        self.settled.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
     }
 }
 
@@ -66,6 +71,9 @@ impl Edge {
         registry.register("intents_admitted", "Intents admitted", metrics.admitted.clone());
         registry.register("intents_refused", "Intents refused", metrics.refused.clone());
         registry.register("intents_ended", "Intents ended, by outcome", metrics.ended.clone());
+        let help =
+            "Ends whose money is on disk; a crash would undo what ended and is not among them";
+        registry.register("intents_settled", help, metrics.settled.clone());
         for (name, help, value) in now {
             gauge(&mut registry, name, help, u64::try_from(value).unwrap_or(u64::MAX));
         }

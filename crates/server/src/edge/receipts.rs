@@ -17,6 +17,7 @@ impl Edge {
     /// The facts of a batch are synced: tell its workers that they may forget, and its clients
     /// that they may rely on it.
     pub(super) fn settle(self: &Arc<Self>, batch: u64, settlements: Vec<Settlement>) {
+        self.metrics.settled(settlements.len());
         let mut wanted = false;
         for settlement in &settlements {
             let intent = settlement.end.intent;
