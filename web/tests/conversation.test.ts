@@ -77,12 +77,12 @@ describe("a turn", () => {
   });
 
   it("throws away what the attempt before gave", () => {
-    const half = play([started(1), chunk(1, 0, "wrong"), ["restarted", { intent: "i", attempt: 2 }]]);
+    const half = play([started(1), chunk(1, 0, "wrong"), ["restarted", { intent: "i", attempt: 1 }]]);
     expect(half).toMatchObject({ text: "", phase: "queued", restarts: 1 });
     expect(half.worker).toBeUndefined();
     const whole = play([started(2, "merlin"), chunk(1, 1, "late"), chunk(2, 0, "right")], half);
     expect(whole).toMatchObject({ text: "right", worker: "merlin" });
-    expect(play([["restarted", { intent: "i", attempt: 2 }]], half).restarts).toBe(1);
+    expect(play([["restarted", { intent: "i", attempt: 1 }]], half).restarts).toBe(1);
   });
 
   it("lets a later attempt replace an earlier one without a notice too", () => {
@@ -98,8 +98,8 @@ describe("a turn", () => {
   });
 
   it("shows a failure with its code and what came back", () => {
-    const turn = play([started(1), ["failed", { intent: "i", code: "MT0042", reason: "gone", refunded: hold }]]);
-    expect(turn).toMatchObject({ phase: "failed", problem: { code: "MT0042", message: "gone" }, refunded: hold });
+    const turn = play([started(1), ["failed", { intent: "i", code: "MT0025", reason: "gone", refunded: hold }]]);
+    expect(turn).toMatchObject({ phase: "failed", problem: { code: "MT0025", message: "gone" }, refunded: hold });
   });
 
   it.each(["cancelled", "expired"] as const)("%s bills the metered part", (phase) => {
@@ -131,6 +131,20 @@ describe("a turn", () => {
     ];
     expect(play(strange)).toMatchObject({ phase: "completed", text: "" });
     expect(play([["started", { attempt: 1, worker: {}, realm: { name: "far" } }]]).realm).toBe("far");
+  });
+
+  it("learns its end from the intent's state, also after it was lost", () => {
+    const lost = reduce(play([started(1), chunk(1, 0, "half")]), { kind: "lost", message: "gone", now: 9 });
+    const ended = { status: "completed", data: { cost, usage: { units: 7 }, result: null }, now: 10 };
+    expect(reduce(lost, { kind: "learned", ...ended })).toMatchObject({ phase: "completed", cost, text: "half", cut: "gone" });
+    const kept = { ...ended, data: { cost, result: { pieces: [piece("half"), piece(" and whole")] } } };
+    const whole = reduce(lost, { kind: "learned", ...kept });
+    expect(whole).toMatchObject({ text: "half and whole" });
+    expect(whole.cut).toBeUndefined();
+    expect(reduce(lost, { kind: "learned", status: "open", data: {}, now: 10 })).toEqual(lost);
+    const open = reduce(lost, { kind: "taken up" });
+    expect(open).toMatchObject({ phase: "running", text: "half", resuming: true });
+    expect(isOver(open)).toBe(false);
   });
 
   it("knows refused, lost, stopping and resuming", () => {

@@ -23,6 +23,7 @@ async function realmOf(scenario = "ok") {
   return { server, realm, join };
 }
 
+const HOLD = { asset: "grant", amount: "180" };
 const ask = (content: string): ChatBody => ({
   model: "m",
   messages: [{ role: "user", content }],
@@ -35,7 +36,7 @@ async function run(realm: Realm, question: string) {
   let resumed = 0;
   let turn = newTurn({ key: 1, question, model: "m", ceiling: undefined, sentAt: 0 });
   await follow({
-    submit: (signal) => realm.submit(ask(question), `once-${question}`, signal),
+    submit: (signal) => realm.submit(ask(question), HOLD, `once-${question}`, signal),
     resume: (intent, lastId, signal) => realm.resume(intent, lastId, signal),
     onEvent: (event) => {
       events.push(event);
@@ -103,6 +104,41 @@ describe("following an intent", () => {
     expect(calls).toBe(TRIES_MAX);
   });
 
+  it("gives up on connections that bring the same again and again", async () => {
+    const queued = 'event: x\ndata: {"type":"mtor.intent.queued.v1","data":{"intent":"i","position":1}}\n\n';
+    const piece = 'id: 1.0\ndata: {"type":"mtor.intent.chunk.v1","data":{"intent":"i"}}\n\n';
+    let calls = 0;
+    const again = () => {
+      calls += 1;
+      return Promise.resolve(new Response(queued + piece));
+    };
+    const lost = follow({
+      submit: again,
+      resume: again,
+      onEvent: () => undefined,
+      onResuming: () => undefined,
+      signal: new AbortController().signal,
+      sleep: () => Promise.resolve(),
+    });
+    await expect(lost).rejects.toThrow("connection was lost");
+    expect(calls).toBe(TRIES_MAX);
+  });
+
+  it("does not sleep on when told to stop", async () => {
+    const abort = new AbortController();
+    const lost = follow({
+      submit: () => Promise.reject(new Unreachable("down")),
+      resume: () => Promise.reject(new Error("never named")),
+      onEvent: () => undefined,
+      // Before the first pause of half a second.
+      onResuming: () => queueMicrotask(() => abort.abort()),
+      signal: abort.signal,
+    });
+    const began = performance.now();
+    await expect(lost).rejects.toThrow("abort");
+    expect(performance.now() - began).toBeLessThan(400);
+  });
+
   it("treats a silent stream as dropped, and stops when told to", async () => {
     const abort = new AbortController();
     const silent = follow({
@@ -141,7 +177,7 @@ describe("the realm's answers", () => {
 
   it("turns a refused key into a refusal with status 401", async () => {
     const { realm } = await realmOf();
-    await expect(realm.assets()).rejects.toMatchObject({ problem: { status: 401, code: "MT0002" } });
+    await expect(realm.assets()).rejects.toMatchObject({ problem: { status: 401, code: "MT0008" } });
   });
 
   it("tells no answer from a refusal", async () => {

@@ -1,13 +1,15 @@
 // A TEST TOOL, not a realm: it speaks just enough of the public API for the page's tests, answers
 // from a script, and keeps no ledger. Words in a question choose what happens:
-// "fail", "refuse", "drop" (breaks the connection midway), "restart", "slow", "expire".
-// Scenarios for the whole server: ok, nomodels, onemodel, poor, revoked, noguest.
+// "fail", "refuse", "drop" (breaks the connection midway), "gone" (so, and its events are not kept),
+// "vanish" (so, and nothing is known of it), "restart", "slow", "expire", "dear" (its price rises).
+// Scenarios for the whole server: ok, nomodels, onemodel, noguest.
 
 import { createServer } from "node:http";
 import { readFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
-const DIST = fileURLToPath(new URL("../dist/", import.meta.url));
+const DIST = join(dirname(fileURLToPath(import.meta.url)), "../dist/");
 const FILES = { "/": ["index.html", "text/html; charset=utf-8"], "/assets/app.js": ["assets/app.js", "text/javascript"],
   "/assets/app.css": ["assets/app.css", "text/css"], "/assets/icon.svg": ["assets/icon.svg", "image/svg+xml"] };
 const ACCOUNT = "7Np41oeYqPefeNQEHSv1UDhYrehxin3NStELsSKCT4K2";
@@ -42,6 +44,10 @@ export async function standIn(options = {}) {
   /** @type {string[]} */
   const calls = [];
   let spent = 0n;
+  let accounts = 0;
+  /** Keys that are good here. @type {Map<string, string>} */
+  const keys = new Map();
+  let down = false;
 
   /** @param {import("node:http").ServerResponse} response @param {number} status @param {unknown} body */
   const json = (response, status, body) => {
@@ -50,10 +56,11 @@ export async function standIn(options = {}) {
   };
   /** @param {import("node:http").ServerResponse} response @param {number} status @param {string} code @param {string} message @param {object} [more] */
   const refuse = (response, status, code, message, more = {}) =>
-    json(response, status, { error: { code, type: "refused", message, docs: `/docs/errors/${code}`, ...more } });
+    json(response, status, { error: { code, type: "refused", message, docs: `/errors/${code}`, ...more } });
 
   const server = createServer(async (request, response) => {
     const path = new URL(request.url ?? "/", "http://stand-in").pathname;
+    if (down) return request.destroy();
     calls.push(`${request.method} ${path}`);
     response.setHeader("content-security-policy", "default-src 'self'");
     const file = FILES[/** @type {keyof FILES} */ (path)];
@@ -72,13 +79,18 @@ export async function standIn(options = {}) {
       return json(response, 200, { items, next: null });
     }
     if (path === "/v1/accounts/guest") {
-      if (scenario === "noguest") return refuse(response, 429, "MT0031", "too many guest accounts from this network", { retry_after_ms: 9_000 });
-      return json(response, 201, { account: ACCOUNT, api_key: "mtor_guest_2hXk9", secret_key: "5JpQs", balance: "250000" });
+      if (scenario === "noguest") return refuse(response, 429, "MT0019", "too many guest accounts from this network", { retry_after_ms: 9_000 });
+      accounts += 1;
+      const account = accounts === 1 ? ACCOUNT : `${accounts}${ACCOUNT.slice(1)}`;
+      const api_key = `mtor_guest_${accounts}`;
+      keys.set(api_key, account);
+      return json(response, 201, { account, api_key, secret_key: "5JpQs", balance: "250000" });
     }
-    if (request.headers.authorization !== "Bearer mtor_guest_2hXk9") return refuse(response, 401, "MT0002", "unknown or revoked API key");
+    const account = keys.get(String(request.headers.authorization).replace("Bearer ", ""));
+    if (!account) return refuse(response, 401, "MT0008", "send `Authorization: Bearer <api key>` with a valid key");
     if (path === "/v1/account") {
-      const balance = String((scenario === "poor" ? 12n : 250_000n) - spent);
-      return json(response, 200, { account: ACCOUNT, assets: [{ asset: "grant", decimals: 6, balance, held: "0" }, { asset: "9000", decimals: 6, balance: "0", held: "0" }] });
+      const balance = String(250_000n - spent);
+      return json(response, 200, { account, assets: [{ asset: "grant", decimals: 6, balance, held: "0" }, { asset: "9000", decimals: 6, balance: "0", held: "0" }] });
     }
     if (path === "/v1/quote") {
       const bytes = JSON.stringify(body.data.messages).length;
@@ -87,6 +99,7 @@ export async function standIn(options = {}) {
     }
     if (path === "/v1/intents" && request.method === "POST") {
       const asked = String(body.data.messages.at(-1)?.content ?? "");
+      if (/dear/i.test(asked)) return refuse(response, 402, "MT0013", "the ceiling is below the price: the work costs up to 999 base units", { field: "ceiling" });
       if (/refuse/i.test(asked)) return refuse(response, 429, "MT0018", "too many questions at once", { retry_after_ms: 4_000 });
       const once = String(request.headers["idempotency-key"] ?? "");
       const known = [...intents.values()].find((other) => other.once === once && once);
@@ -96,12 +109,17 @@ export async function standIn(options = {}) {
     }
     const found = /^\/v1\/intents\/([^/]+)(\/events)?$/.exec(path);
     const intent = found && intents.get(found[1] ?? "");
-    if (!intent) return refuse(response, 404, "MT0009", "no such intent");
+    const hidden = intent?.dropped && /vanish/i.test(intent.asked);
+    if (!intent || hidden) return refuse(response, 404, "MT0010", "there is no intent of that id, or it is not yours");
     if (request.method === "DELETE") {
       intent.cancelled = true;
       return json(response, 202, {});
     }
-    const last = String(request.headers["last-event-id"] ?? "");
+    const end = intent.events.at(-2);
+    const status = end.type.split(".")[2];
+    if (!found?.[2]) return json(response, 200, { ...end.data, status, hold: { asset: "grant", amount: "180" } });
+    if (/gone/i.test(intent.asked)) return refuse(response, 410, "MT0034", "the events asked for are no longer kept; read the state with GET /v1/intents/{id}");
+    const last = String(request.headers["last-event-id"] ?? "none");
     return stream(response, intent, intent.events.findIndex((/** @type {any} */ event) => event.id === last));
   });
 
@@ -113,8 +131,10 @@ export async function standIn(options = {}) {
     let seq = 0;
     /** @param {string} type @param {object} data */
     const add = (type, data) => {
-      events.push({ id: `${attempt}.${seq}`, type: `mtor.intent.${type}.v1`, data: { intent: id, ...data } });
-      seq += 1;
+      // Only pieces have an id of the stream: behind it goes on who comes back.
+      const piece = type === "chunk" ? `${attempt}.${seq}` : "";
+      if (piece) seq += 1;
+      events.push({ id: piece, type: `mtor.intent.${type}.v1`, data: { intent: id, ...data } });
     };
     const hold = { asset: "grant", amount: "180" };
     add("accepted", { hold, durable: false });
@@ -130,18 +150,16 @@ export async function standIn(options = {}) {
     };
     if (/restart/i.test(asked)) {
       run("This attempt is thrown away", "merlin");
-      attempt += 1;
-      seq = 0;
       add("restarted", { attempt });
-      attempt -= 1;
     }
     const fails = /fail/i.test(asked);
     run(fails ? TEXT.slice(0, 150) : TEXT, "kestrel");
-    if (fails) add("failed", { code: "MT0042", reason: "the worker went away twice", refunded: hold });
+    if (fails) add("failed", { code: "MT0025", reason: "the worker was lost or could not do it; nothing was charged", refunded: hold });
     else if (/expire/i.test(asked)) add("expired", { usage: { units: 40 }, cost: { asset: "grant", amount: "4" }, refunded: { asset: "grant", amount: "176" } });
     else add("completed", { reason: "done", result: null, usage: { units: 231, input: 34, output: 197 }, cost: { asset: "grant", amount: "42" } });
     add("settled", { receipt: { intent: id, amount: "42", signature: "…" } });
-    return { id, once, events, cancelled: false, dropped: !/drop/i.test(asked), pieceMs: /slow/i.test(asked) ? 400 : pieceMs };
+    const dropped = !/drop|gone|vanish/i.test(asked);
+    return { id, once, asked, events, cancelled: false, dropped, pieceMs: /slow/i.test(asked) ? 200 : pieceMs };
   }
 
   /** @param {import("node:http").ServerResponse} response @param {any} intent @param {number} after */
@@ -152,12 +170,13 @@ export async function standIn(options = {}) {
       let event = intent.events[at];
       if (intent.cancelled && event.type.includes("chunk")) {
         const rest = { usage: { units: 50 }, cost: { asset: "grant", amount: "9" }, refunded: { asset: "grant", amount: "171" } };
-        event = { id: event.id, type: "mtor.intent.cancelled.v1", data: { intent: intent.id, ...rest } };
+        event = { id: "", type: "mtor.intent.cancelled.v1", data: { intent: intent.id, ...rest } };
         at = intent.events.length - 2;
       }
       if (event.data.cost) spent += BigInt(event.data.cost.amount);
-      const cloud = { specversion: "1.0", id: `${intent.id}/${event.id}`, source: "mtor://stand-in", type: event.type, data: event.data };
-      response.write(`id: ${event.id}\nevent: ${event.type}\ndata: ${JSON.stringify(cloud)}\n\n`);
+      const cloud = { specversion: "1.0", id: `${intent.id}/${at}`, source: "mtor://stand-in", type: event.type, data: event.data };
+      const mark = event.id ? `id: ${event.id}\n` : "";
+      response.write(`${mark}event: ${event.type}\ndata: ${JSON.stringify(cloud)}\n\n`);
       if (!intent.dropped && at === 12) {
         intent.dropped = true;
         return response.destroy();
@@ -172,6 +191,13 @@ export async function standIn(options = {}) {
   return {
     url: `http://127.0.0.1:${address.port}/`,
     calls,
+    /** No key that was given out so far is good any more. */
+    revoke: () => keys.clear(),
+    /** The network is cut, or whole again. @param {boolean} cut */
+    cut: (cut) => {
+      down = cut;
+      if (cut) server.closeAllConnections();
+    },
     close: () => {
       server.closeAllConnections();
       return new Promise((done) => server.close(done));

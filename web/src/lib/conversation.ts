@@ -43,8 +43,11 @@ export interface Turn {
   worker?: string;
   realm?: string;
   restarts: number;
-  /** `length` where the model stopped at the token limit, `ceiling` at the price limit. */
-  cut?: "length" | "ceiling";
+  /**
+   * `length` where the model stopped at the token limit, `ceiling` at the price limit, `gone` where
+   * the realm keeps the rest no longer.
+   */
+  cut?: "length" | "ceiling" | "gone";
   tokens?: number;
   cost?: Money;
   refunded?: Money;
@@ -63,6 +66,8 @@ export type Action =
   | { kind: "event"; event: RealmEvent; now: number }
   | { kind: "refused"; problem: Problem; now: number }
   | { kind: "lost"; message: string; now: number }
+  | { kind: "learned"; status: string; data: Record<string, unknown>; now: number }
+  | { kind: "taken up" }
   | { kind: "resuming"; on: boolean }
   | { kind: "stopping" };
 
@@ -107,6 +112,12 @@ export function reduce(turn: Turn, action: Action): Turn {
     case "lost": {
       const problem = { code: "", message: action.message, status: 0 };
       return isOver(turn) ? turn : end(turn, "lost", action.now, { problem });
+    }
+    case "learned":
+      return onLearned(turn, action.status, action.data, action.now);
+    case "taken up": {
+      const { problem: _problem, endedAt: _endedAt, ...rest } = turn;
+      return { ...rest, phase: turn.text === "" ? "accepted" : "running", resuming: true };
     }
     case "resuming":
       return { ...turn, resuming: action.on && !isOver(turn) };
@@ -154,6 +165,23 @@ function onEvent(turn: Turn, event: RealmEvent, now: number): Turn {
   }
 }
 
+/** The end of an intent whose events are gone, as its state tells it. */
+function onLearned(turn: Turn, status: string, data: Record<string, unknown>, now: number): Turn {
+  if (isOver(turn) && turn.phase !== "lost") return turn;
+  const { problem: _problem, endedAt: _endedAt, ...open } = turn;
+  const event = { type: `mtor.intent.${status}.v1`, data };
+  const whole = list(record(data["result"])["pieces"]).map(pieceText).join("");
+  const kept = whole.length > turn.text.length ? whole.slice(0, ANSWER_CHARS_MAX) : turn.text;
+  const learned = onEvent({ ...open, phase: "running", text: kept }, event, now);
+  if (!isOver(learned)) return turn;
+  const gone = status === "completed" && turn.text !== "" && kept === turn.text;
+  return gone ? { ...learned, cut: "gone" } : learned;
+}
+
+function pieceText(piece: unknown): string {
+  return text(record(record(list(record(piece)["choices"])[0])["delta"])["content"]) ?? "";
+}
+
 function onStarted(turn: Turn, data: Record<string, unknown>): Turn {
   const attempt = number(data["attempt"]) ?? turn.attempt;
   if (attempt < turn.attempt) return turn;
@@ -177,7 +205,7 @@ function onChunk(turn: Turn, data: Record<string, unknown>): Turn {
   const current = onAttempt(turn, attempt);
   if (seq !== undefined && seq <= current.seq) return turn;
   const choice = record(list(record(data["piece"])["choices"])[0]);
-  const piece = text(record(choice["delta"])["content"]) ?? "";
+  const piece = pieceText(data["piece"]);
   return {
     ...current,
     phase: "running",

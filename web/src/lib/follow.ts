@@ -9,6 +9,8 @@ import { Refusal } from "./realm";
 import { SseParser, type SseMessage } from "./sse";
 
 export interface FollowOptions {
+  /** An intent that is known already, and the last id seen of it. */
+  from?: { intent: string; lastId: string };
   submit(signal: AbortSignal): Promise<Response>;
   resume(intent: string, lastId: string, signal: AbortSignal): Promise<Response>;
   onEvent(event: RealmEvent): void;
@@ -22,6 +24,8 @@ export interface FollowOptions {
 export const TRIES_MAX = 8;
 /** A stream without a byte, comments included, for this long counts as dropped. */
 const SILENCE_MS = 60_000;
+/** Events of one intent that are told apart by what they say; beyond them only pieces are news. */
+const EVENTS_MAX = 200;
 /** How long the receipt may follow the end before the page stops listening. */
 const SETTLE_MS = 20_000;
 const ENDS = /^mtor\.intent\.(completed|failed|cancelled|expired)\.v1$/;
@@ -32,8 +36,9 @@ export function backoffMs(tries: number): number {
 
 /** Resolves when the stream is over; rejects with `Refusal`, or `Error` where the thread was lost. */
 export async function follow(options: FollowOptions): Promise<void> {
-  const sleep = options.sleep ?? ((ms) => new Promise((done) => setTimeout(done, ms)));
-  const seen: Seen = { intent: "", lastId: "", ended: false };
+  const sleep = options.sleep ?? ((ms) => pause(ms, options.signal));
+  const { intent = "", lastId = "" } = options.from ?? {};
+  const seen: Seen = { intent, lastId, ended: false, events: new Set() };
   let tries = 0;
   while (tries < TRIES_MAX) {
     if (tries > 0) {
@@ -48,10 +53,7 @@ export async function follow(options: FollowOptions): Promise<void> {
         : await options.submit(options.signal);
       // What one read brought is handed on at once: a long replay is then drawn once, not per piece.
       for await (const messages of reads(response, options, seen)) {
-        for (const message of messages) {
-          if (message.id !== seen.lastId) tries = 0;
-          take(message, seen, options);
-        }
+        for (const message of messages) if (take(message, seen, options)) tries = 0;
       }
     } catch (cause) {
       if (options.signal.aborted || seen.ended) break;
@@ -75,15 +77,31 @@ interface Seen {
   intent: string;
   lastId: string;
   ended: boolean;
+  /** What events said: one without an id of its own is said again by a resumed stream. */
+  events: Set<string>;
 }
 
-function take(message: SseMessage, seen: Seen, options: FollowOptions): void {
-  if (message.id) seen.lastId = message.id;
+/** Whether it brought anything new. */
+function take(message: SseMessage, seen: Seen, options: FollowOptions): boolean {
+  const piece = message.id !== "" && message.id !== seen.lastId;
+  if (piece) seen.lastId = message.id;
   const event = eventOf(message.event, message.data);
-  if (!event) return;
+  if (!event) return piece;
+  const said = JSON.stringify(event);
+  const first = seen.events.size < EVENTS_MAX && !seen.events.has(said);
+  if (first) seen.events.add(said);
   if (typeof event.data["intent"] === "string") seen.intent = event.data["intent"];
   if (ENDS.test(event.type)) seen.ended = true;
   options.onEvent(event);
+  return piece || first;
+}
+
+/** Ends early, without an error, when the signal is given. */
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((done) => {
+    const timer = setTimeout(done, ms);
+    signal.addEventListener("abort", () => (clearTimeout(timer), done()), { once: true });
+  });
 }
 
 async function* reads(response: Response, options: FollowOptions, seen: Seen) {

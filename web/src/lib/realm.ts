@@ -32,6 +32,13 @@ export interface Quote {
   etaMs: number;
 }
 
+/** What became of an intent. */
+export interface View {
+  /** `open`, or how it ended. */
+  status: string;
+  data: Record<string, unknown>;
+}
+
 export interface ChatBody {
   model: string;
   messages: Message[];
@@ -50,6 +57,8 @@ export class Refusal extends Error {
 export class Unreachable extends Error {}
 
 const ANSWER_MS_MAX = 15_000;
+/** For the head of a stream's answer; its body may take as long as it takes. */
+const HEAD_MS_MAX = 30_000;
 
 export class Realm {
   /** The caller of `fetch` is a parameter so that tests reach a realm by its full address. */
@@ -80,7 +89,20 @@ export class Realm {
   }
 
   async chatModels(): Promise<Model[]> {
-    return chatModels(await this.#json("GET", "v1/pools"));
+    // Without a key: one that the realm refuses must not make the realm look down.
+    return chatModels(await this.#json("GET", "v1/pools", undefined, null));
+  }
+
+  /** Whose key this is. */
+  async accountOf(api_key: string): Promise<Keys> {
+    const account = text(record(await this.#json("GET", "v1/account", undefined, api_key))["account"]);
+    if (!account) throw malformed("account");
+    return { account, api_key };
+  }
+
+  async view(intent: string): Promise<View> {
+    const data = record(await this.#json("GET", `v1/intents/${encodeURIComponent(intent)}`));
+    return { status: text(data["status"]) ?? "open", data };
   }
 
   async quote(data: ChatBody): Promise<Quote> {
@@ -92,27 +114,49 @@ export class Realm {
     return { model: text(body["model"]) ?? data.model, ceiling: { asset, amount }, etaMs };
   }
 
-  /** `once` is the idempotency key: a repeat after a lost connection joins the same intent. */
-  submit(data: ChatBody, once: string, signal: AbortSignal): Promise<Response> {
+  /**
+   * `once` is the idempotency key: a repeat after a lost connection joins the same intent. `ceiling`
+   * is the price that was shown: the realm takes no more.
+   */
+  submit(data: ChatBody, ceiling: Money, once: string, signal: AbortSignal): Promise<Response> {
     const headers = { accept: "text/event-stream", "idempotency-key": once };
-    return this.#call("POST", "v1/intents", { intent: "chat", data }, headers, signal);
+    const body = { intent: "chat", ceiling: ceiling.amount, data };
+    return this.#stream("POST", "v1/intents", body, headers, signal);
   }
 
   resume(intent: string, lastId: string, signal: AbortSignal): Promise<Response> {
     const headers: Record<string, string> = { accept: "text/event-stream" };
     if (lastId) headers["last-event-id"] = lastId;
     const path = `v1/intents/${encodeURIComponent(intent)}/events`;
-    return this.#call("GET", path, undefined, headers, signal);
+    return this.#stream("GET", path, undefined, headers, signal);
   }
 
   async cancel(intent: string): Promise<void> {
-    const response = await this.#call("DELETE", `v1/intents/${encodeURIComponent(intent)}`);
+    const path = `v1/intents/${encodeURIComponent(intent)}`;
+    const response = await this.#call("DELETE", path, undefined, {}, AbortSignal.timeout(ANSWER_MS_MAX));
     await response.body?.cancel();
   }
 
-  async #json(method: string, path: string, body?: unknown): Promise<unknown> {
+  async #stream(
+    method: string,
+    path: string,
+    body: unknown,
+    headers: Record<string, string>,
+    signal: AbortSignal,
+  ): Promise<Response> {
+    const late = new AbortController();
+    const timer = setTimeout(() => late.abort(), HEAD_MS_MAX);
+    try {
+      return await this.#call(method, path, body, headers, AbortSignal.any([signal, late.signal]));
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async #json(method: string, path: string, body?: unknown, key?: string | null): Promise<unknown> {
     const signal = AbortSignal.timeout(ANSWER_MS_MAX);
-    const response = await this.#call(method, path, body, { accept: "application/json" }, signal);
+    const headers = { accept: "application/json" };
+    const response = await this.#call(method, path, body, headers, signal, key);
     try {
       return (await response.json()) as unknown;
     } catch (cause) {
@@ -126,9 +170,10 @@ export class Realm {
     body?: unknown,
     more: Record<string, string> = {},
     signal?: AbortSignal,
+    other?: string | null,
   ): Promise<Response> {
     const headers: Record<string, string> = { ...more };
-    const key = this.key();
+    const key = other === undefined ? this.key() : other;
     if (key) headers["authorization"] = `Bearer ${key}`;
     const init: RequestInit = { method, headers, cache: "no-store", credentials: "omit" };
     if (signal) init.signal = signal;

@@ -12,15 +12,15 @@ import {
   type Turn,
 } from "./conversation";
 import { follow } from "./follow";
-import { forgetKeys, KEYS_ITEM, loadKeys, saveKeys } from "./keys";
-import { isLess } from "./amount";
+import { followKeys, forgetKeys, formerKeys, KEYS_ITEM, loadKeys, saveKeys } from "./keys";
+import { isLess, type Money } from "./amount";
 import { Realm, Refusal, type Asset, type ChatBody, type Keys, type Model, type Quote } from "./realm";
 
 const QUOTE_DELAY_MS = 300;
 const POOLS_EVERY_MS = 20_000;
 const POOLS_WHEN_EMPTY_MS = 5_000;
 const RETRY_MS_MAX = 30_000;
-/** How long the realm may take to confirm a stop. */
+/** How long a question that the realm has not even named yet may take to stop. */
 const STOP_MS_MAX = 8_000;
 const TURNS_MAX = 200;
 
@@ -29,6 +29,13 @@ export const LENGTHS = [
   { label: "medium", tokens: 512 },
   { label: "long", tokens: 1024 },
 ] as const;
+
+/** What was sent for a turn: the same again joins the same intent. */
+interface Sent {
+  data: ChatBody;
+  ceiling: Money;
+  once: string;
+}
 
 export type Link = "connecting" | "ready" | "unreachable";
 
@@ -40,6 +47,8 @@ export class Session {
   retryIn = $state(0);
   models = $state.raw<Model[]>([]);
   keys = $state.raw<Keys | undefined>(loadKeys());
+  /** Accounts used before in this browser, the newest first. */
+  former = $state.raw<Keys[]>(formerKeys());
   keysStay = $state(true);
   keyRefused = $state(false);
   /** Why a guest account could not be opened. */
@@ -78,6 +87,7 @@ export class Session {
   #nextKey = 1;
   #guest: Promise<boolean> | undefined;
   #aborts = new Map<number, AbortController>();
+  #sent = new Map<number, Sent>();
 
   constructor(base: string) {
     this.#realm = new Realm(base, () => this.keys?.api_key);
@@ -91,8 +101,10 @@ export class Session {
     // Another tab opened or forgot the account.
     addEventListener("storage", (event) => {
       if (event.key !== null && event.key !== KEYS_ITEM) return;
-      this.keys = loadKeys();
+      this.keys = followKeys();
+      this.former = formerKeys();
       this.assets = undefined;
+      this.keyRefused = false;
       void this.refreshAccount();
     });
     this.reconnect();
@@ -131,10 +143,6 @@ export class Session {
       }
     } catch (cause) {
       const problem = cause instanceof Refusal ? cause.problem : undefined;
-      // A realm may keep even its price list for accounts.
-      if (problem?.status === 401 && !this.keys && (await this.ensureAccount())) {
-        return this.#refreshPools();
-      }
       this.link = "unreachable";
       this.linkProblem = problem;
       const wished = problem?.retryAfterMs ?? 0;
@@ -170,21 +178,37 @@ export class Session {
 
   async #openGuest(): Promise<boolean> {
     const found = loadKeys();
-    if (!found) {
-      try {
-        const keys = await this.#realm.guest();
-        this.keysStay = saveKeys(keys);
-        this.keys = keys;
-      } catch (cause) {
-        this.guestProblem = problemOf(cause);
-        return false;
-      }
+    try {
+      await this.#use(found ?? (await this.#realm.guest()));
+    } catch (cause) {
+      this.guestProblem = problemOf(cause);
+      return false;
     }
-    this.keys ??= found;
+    return true;
+  }
+
+  /** Makes this the account in use; the one before is kept as a former one. */
+  async #use(keys: Keys): Promise<void> {
+    this.keysStay = saveKeys(keys);
+    this.keys = keys;
+    this.former = formerKeys();
+    this.assets = undefined;
     this.guestProblem = undefined;
     this.keyRefused = false;
+    this.#dropQuote();
     await this.refreshAccount();
-    return true;
+    this.draftChanged();
+  }
+
+  /** Takes a kept key back. Gives what is wrong with it, or nothing. */
+  async useKey(api_key: string): Promise<Problem | undefined> {
+    try {
+      const known = this.former.find((keys) => keys.api_key === api_key);
+      await this.#use({ ...known, ...(await this.#realm.accountOf(api_key)) });
+      return undefined;
+    } catch (cause) {
+      return problemOf(cause);
+    }
   }
 
   forget(): void {
@@ -196,10 +220,17 @@ export class Session {
     this.#dropQuote();
   }
 
+  /**
+   * An account in place of one whose key is refused: a former one that this realm knows, else a new
+   * guest. The one before is kept, and nothing is given up before there is another.
+   */
   async newGuest(): Promise<void> {
-    this.forget();
-    await this.ensureAccount();
-    this.draftChanged();
+    for (const keys of this.former) if (!(await this.useKey(keys.api_key))) return;
+    try {
+      await this.#use(await this.#realm.guest());
+    } catch (cause) {
+      this.guestProblem = problemOf(cause);
+    }
   }
 
   // --- the price before ---
@@ -222,21 +253,27 @@ export class Session {
     this.quoting = false;
   }
 
-  /** The quote of exactly what would be sent now; an outdated answer is dropped, never aborted. */
-  async #price(): Promise<Quote | undefined> {
-    clearTimeout(this.#quoteTimer);
+  /** The price of the draft as it stands. */
+  async #price(): Promise<void> {
     const data = this.#body(this.draft);
-    if (!data) return undefined;
+    if (data) await this.#priceOf(data);
+  }
+
+  /** The quote of exactly these data; an outdated answer is dropped, never aborted. */
+  async #priceOf(data: ChatBody): Promise<Quote | undefined> {
+    clearTimeout(this.#quoteTimer);
     const wanted = JSON.stringify([data, this.chosen?.price]);
     if (this.quote && this.#quoted === wanted) {
       this.quoting = false;
       return this.quote;
     }
+    this.quoting = true;
+    // A new account voids what was asked before it, so it comes first.
+    const known = await this.ensureAccount();
     this.#quoteSerial += 1;
     const serial = this.#quoteSerial;
-    this.quoting = true;
     try {
-      if (!(await this.ensureAccount())) return undefined;
+      if (!known) return undefined;
       const quote = await this.#realm.quote(data);
       if (serial !== this.#quoteSerial) return undefined;
       this.quote = quote;
@@ -263,97 +300,144 @@ export class Session {
 
   // --- asking ---
 
-  /** Nothing is sent before its price stands on the page. */
+  /** Nothing is sent before its price stands on the page, and nothing but what was priced. */
   async ask(): Promise<void> {
     const question = this.draft.trim();
     if (question === "" || this.busy) return;
-    this.pricing = true;
-    const quote = await this.#price();
-    this.pricing = false;
-    const data = this.#body(question);
-    if (!quote || !data || this.draft.trim() !== question) return;
+    const sent = await this.#prepare(this.#body(question));
+    if (!sent || this.draft.trim() !== question) return;
     this.draft = "";
     this.#dropQuote();
-    const turn = newTurn({
-      key: this.#nextKey,
-      question,
-      model: data.model,
-      ceiling: quote.ceiling,
-      sentAt: performance.now(),
-    });
+    this.#send(question, sent);
+  }
+
+  async #prepare(data: ChatBody | undefined): Promise<Sent | undefined> {
+    if (!data) return undefined;
+    this.pricing = true;
+    const quote = await this.#priceOf(data);
+    this.pricing = false;
+    return quote && { data, ceiling: quote.ceiling, once: randomId() };
+  }
+
+  #send(question: string, sent: Sent): void {
+    const { data, ceiling } = sent;
+    const key = this.#nextKey;
     this.#nextKey += 1;
+    const sentAt = performance.now();
+    const turn = newTurn({ key, question, model: data.model, ceiling, sentAt });
     this.turns = [...this.turns, turn].slice(-TURNS_MAX);
-    void this.#run(turn.key, data);
+    this.#sent.set(key, sent);
+    void this.#run(key, sent);
   }
 
-  /** Puts the question of a turn that gave nothing back into the box, and asks it. */
+  /**
+   * Once more for a turn that did not come to its answer. One that may still run, or has run, on the
+   * realm is taken up where it was lost; only what is over is asked, and paid, anew.
+   */
   async again(turn: Turn): Promise<void> {
-    if (this.busy) return;
-    this.turns = this.turns.filter((other) => other.key !== turn.key);
-    this.draft = turn.question;
-    await this.ask();
+    const sent = this.#sent.get(turn.key);
+    if (this.busy || !sent) return;
+    if (turn.phase === "lost") {
+      this.#apply(turn.key, { kind: "taken up" });
+      void this.#run(turn.key, sent);
+      return;
+    }
+    // What it gave stays where it is.
+    if (turn.text === "") this.turns = this.turns.filter((other) => other.key !== turn.key);
+    const anew = await this.#prepare(sent.data);
+    this.#dropQuote();
+    this.draftChanged();
+    if (anew) this.#send(turn.question, anew);
+    else if (turn.text === "") this.turns = [...this.turns, turn];
   }
 
-  async #run(key: number, data: ChatBody): Promise<void> {
+  async #run(key: number, { data, ceiling, once }: Sent): Promise<void> {
     const abort = new AbortController();
     this.#aborts.set(key, abort);
-    const once = randomId();
-    const finish = (action: Action) => {
-      this.#apply(key, action);
-      void this.refreshAccount();
-    };
+    const known = this.#turn(key);
+    const from = known?.intent && { intent: known.intent, lastId: lastIdOf(known) };
     try {
       await follow({
-        submit: (signal) => this.#realm.submit(data, once, signal),
-        resume: (intent, lastId, signal) => this.#realm.resume(intent, lastId, signal),
+        ...(from && { from }),
+        submit: (signal) => this.#realm.submit(data, ceiling, once, signal),
+        resume: async (intent, lastId, signal) => {
+          // Stopped, or cleared away, while there was no connection.
+          if (this.#turn(key)?.stopping !== false) await this.#cancel(intent);
+          return this.#realm.resume(intent, lastId, signal);
+        },
         onResuming: () => this.#apply(key, { kind: "resuming", on: true }),
         onEvent: (event) => {
           this.#apply(key, { kind: "event", event, now: performance.now() });
           const turn = this.#turn(key);
           // Stopped, or cleared away, before the realm had named it.
           const named = event.type === "mtor.intent.accepted.v1";
-          if (named && (!turn || turn.stopping)) this.#cancel(text(event.data["intent"]));
+          const intent = text(event.data["intent"]);
+          if (named && intent && turn?.stopping !== false) void this.#cancel(intent).catch(() => undefined);
           if (turn && isOver(turn)) void this.refreshAccount();
         },
         signal: abort.signal,
       });
     } catch (cause) {
-      const now = performance.now();
-      if (cause instanceof Refusal) {
-        if (cause.problem.status === 401) this.keyRefused = true;
-        finish({ kind: "refused", problem: cause.problem, now });
-      } else {
-        const stopped = abort.signal.aborted;
-        const message = stopped
-          ? "stopped here; the realm has not confirmed it"
-          : "the connection to the realm was lost";
-        finish({ kind: "lost", message, now });
-      }
+      await this.#ended(key, cause, abort.signal.aborted);
     } finally {
       this.#aborts.delete(key);
     }
+  }
+
+  /** The thread is gone. Only what the realm never took is told as not charged. */
+  async #ended(key: number, cause: unknown, stopped: boolean): Promise<void> {
+    const problem = cause instanceof Refusal ? cause.problem : undefined;
+    if (problem?.status === 401) this.keyRefused = true;
+    const intent = this.#turn(key)?.intent;
+    if (problem && !intent) {
+      this.#apply(key, { kind: "refused", problem, now: performance.now() });
+    } else {
+      if (problem && intent) await this.#learn(key, intent);
+      const message = stopped
+        ? "stopped here; the realm has not confirmed it"
+        : problem
+          ? "the realm keeps its events no longer, or not for this key; what it cost stands in the account"
+          : "the connection to the realm was lost; the answer may be waiting there";
+      this.#apply(key, { kind: "lost", message, now: performance.now() });
+    }
+    void this.refreshAccount();
+  }
+
+  /** Its state is kept longer than its events. */
+  async #learn(key: number, intent: string): Promise<void> {
+    const view = await this.#realm.view(intent).catch(() => undefined);
+    if (view) this.#apply(key, { kind: "learned", ...view, now: performance.now() });
   }
 
   stop(): void {
     const turn = this.current;
     if (!turn || isOver(turn) || turn.stopping) return;
     this.#apply(turn.key, { kind: "stopping" });
-    this.#cancel(turn.intent);
+    if (turn.intent) {
+      // Not heard now, it is said again with the next connection.
+      this.#cancel(turn.intent).catch(() => undefined);
+      return;
+    }
     setTimeout(() => {
       const later = this.#turn(turn.key);
-      if (later && !isOver(later)) this.#aborts.get(turn.key)?.abort();
+      if (later && !later.intent && !isOver(later)) this.#aborts.get(turn.key)?.abort();
     }, STOP_MS_MAX);
   }
 
   /** The end comes by the stream; a refused cancel means it was on its way already. */
-  #cancel(intent: string | undefined): void {
-    if (intent) this.#realm.cancel(intent).catch(() => undefined);
+  async #cancel(intent: string): Promise<void> {
+    try {
+      await this.#realm.cancel(intent);
+    } catch (cause) {
+      if (!(cause instanceof Refusal) || cause.problem.status >= 500) throw cause;
+    }
   }
 
   /** A new conversation. What still runs is cancelled; its end comes unseen. */
   clear(): void {
     this.stop();
     this.turns = [];
+    this.#sent.clear();
     this.draftChanged();
   }
 
@@ -364,6 +448,11 @@ export class Session {
   #apply(key: number, action: Action): void {
     this.turns = this.turns.map((turn) => (turn.key === key ? reduce(turn, action) : turn));
   }
+}
+
+/** The last piece seen, as the stream names it. */
+function lastIdOf(turn: Turn): string {
+  return turn.seq >= 0 ? `${turn.attempt}.${turn.seq}` : "";
 }
 
 function problemOf(cause: unknown): Problem {
