@@ -43,10 +43,20 @@ impl Environment {
         }
     }
 
-    /// Where data stands if nobody says so.
+    /// Where a realm's data stand if nobody says so.
     pub(crate) fn data_dir(&self) -> Option<PathBuf> {
+        Some(self.data_home()?.join("mtor"))
+    }
+
+    /// Where a worker's key stands if nobody says so: not in a realm's folder, whose own worker
+    /// has its key there.
+    pub(crate) fn worker_dir(&self) -> Option<PathBuf> {
+        Some(self.data_home()?.join("mtor-worker"))
+    }
+
+    fn data_home(&self) -> Option<PathBuf> {
         let home = || self.home.as_ref().map(|home| home.join(".local/share"));
-        Some(self.data_home.clone().or_else(home)?.join("mtor"))
+        self.data_home.clone().or_else(home)
     }
 
     /// Where accounts are remembered.

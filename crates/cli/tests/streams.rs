@@ -86,6 +86,20 @@ fn a_reader_that_sleeps_holds_up_nobody_and_misses_nothing() {
 }
 
 #[test]
+fn a_piece_may_be_larger_than_a_workers_credit() {
+    let place = Place::new();
+    let realm = Realm::serving(&place);
+    let guest = Guest::new(&realm.url);
+    let text = "x".repeat(600_000);
+    let body = json!({"intent": "echo", "data": {"text": text, "chunks": 3}}).to_string();
+    let mut events = Events::submit(&guest, &body);
+    for _ in 0..3 {
+        assert_eq!(events.next("chunk")["piece"]["text"], text.as_str());
+    }
+    assert_eq!(events.next("completed")["reason"], "done");
+}
+
+#[test]
 fn one_socket_carries_many_intents_both_ways() {
     let place = Place::new();
     let realm = Realm::serving(&place);

@@ -181,6 +181,18 @@ pub enum FailCode {
     Backend,
 }
 
+impl FailCode {
+    /// As in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::ContextOverflow => "context_overflow",
+            Self::Unsupported => "unsupported",
+            Self::Backend => "backend",
+        }
+    }
+}
+
 /// Realm → worker: the completion is durable; the worker may forget it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acknowledge {

@@ -218,9 +218,7 @@ impl Agent {
             let intent = end.key.intent;
             match &end.outcome {
                 Ok(units) => self.tell(|| Status::Completed { intent, units: *units }),
-                Err(message) => {
-                    self.tell(|| Status::Failed { intent, message: message.clone() });
-                }
+                Err(code) => self.tell(|| Status::Failed { intent, code: *code }),
             }
         }
         if !sent.is_empty() {

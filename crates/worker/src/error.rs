@@ -18,6 +18,8 @@ pub enum WorkerError {
     Identity { path: PathBuf, source: std::io::Error },
     #[error("identity file {path}: expected 64 hexadecimal digits")]
     IdentityFormat { path: PathBuf },
+    #[error("identity file {path}: another worker runs with it")]
+    IdentityInUse { path: PathBuf },
     #[error("the system gave no randomness: {0}")]
     Randomness(getrandom::Error),
     #[error("TLS could not be set up")]

@@ -1,10 +1,11 @@
 //! The worker's key, and where it is enrolled. Both files are written whole or not at all.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ed25519_dalek::{Signer, SigningKey};
 use mtor_types::{Digest, RealmId, WorkerId};
@@ -12,10 +13,15 @@ use mtor_types::{Digest, RealmId, WorkerId};
 use crate::error::WorkerError;
 use crate::limits::IDENTITY_BYTES_MAX;
 
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
 pub(crate) struct Identity {
     key: SigningKey,
     /// Beside the key: realm address → realm.
     memory: PathBuf,
+    /// The key file, locked: two sessions of one key would push each other out for ever.
+    _lock: File,
 }
 
 impl Identity {
@@ -44,7 +50,7 @@ impl Identity {
         };
         let mut memory = path.as_os_str().to_owned();
         memory.push(".realms");
-        Ok(Self { key: SigningKey::from_bytes(&seed), memory: memory.into() })
+        Ok(Self { key: SigningKey::from_bytes(&seed), memory: memory.into(), _lock: lock(path)? })
     }
 
     pub(crate) fn worker(&self) -> WorkerId {
@@ -75,6 +81,21 @@ impl Identity {
         let text = read(&self.memory).ok();
         text.and_then(|(text, _)| serde_json::from_str(&text).ok()).unwrap_or_default()
     }
+}
+
+/// Locks the key file for as long as what is given back lives. A worker that is just ending may
+/// still hold it for a moment.
+fn lock(path: &Path) -> Result<File, WorkerError> {
+    let failed = |source| WorkerError::Identity { path: path.to_owned(), source };
+    let file = File::open(path).map_err(failed)?;
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+    }
+    Err(WorkerError::IdentityInUse { path: path.to_owned() })
 }
 
 /// A small text file and its mode.
@@ -115,7 +136,10 @@ mod tests {
         let path = folder.join("deep/worker.key");
         let worker = Identity::open(&path).unwrap().worker();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(Identity::open(&path).unwrap().worker(), worker);
+        let first = Identity::open(&path).unwrap();
+        assert_eq!(first.worker(), worker);
+        assert!(matches!(Identity::open(&path), Err(WorkerError::IdentityInUse { .. })));
+        drop(first);
         std::fs::write(&path, "not a key").unwrap();
         assert!(matches!(Identity::open(&path), Err(WorkerError::IdentityFormat { .. })));
         std::fs::remove_dir_all(folder).unwrap();

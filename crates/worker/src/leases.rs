@@ -99,8 +99,9 @@ struct Lease {
     backlog: Arc<Semaphore>,
     live: bool,
     queued: bool,
-    credit: u64,
-    credit_full: u64,
+    /// Bytes that may still be sent; the last piece may take it below zero. Otherwise a piece
+    /// larger than what is left would wait for credit that comes only for what was sent.
+    credit: i64,
     kept: VecDeque<Piece>,
     kept_bytes: usize,
     /// The sequence number of the first kept piece; above 0 the lease cannot be adopted.
@@ -128,7 +129,7 @@ impl Lease {
             return false;
         }
         match self.next_piece() {
-            Some(piece) => piece.raw.get().len() as u64 <= self.credit,
+            Some(_) => self.credit > 0,
             None => self.end.is_some(),
         }
     }
@@ -166,8 +167,8 @@ impl Lease {
 /// The end of a lease that has just been sent.
 pub(crate) struct Sent {
     pub(crate) key: Key,
-    /// Units, or why it failed.
-    pub(crate) outcome: Result<u64, String>,
+    /// Units, or how it failed.
+    pub(crate) outcome: Result<u64, FailCode>,
 }
 
 /// All leases of the worker.
@@ -212,8 +213,7 @@ impl Leases {
             backlog: new.backlog,
             live: true,
             queued: false,
-            credit: new.credit,
-            credit_full: new.credit,
+            credit: signed(new.credit),
             kept: VecDeque::new(),
             kept_bytes: 0,
             first_kept: 0,
@@ -250,8 +250,7 @@ impl Leases {
         lease.fence = fence;
         lease.token = token;
         lease.live = true;
-        lease.credit = credit;
-        lease.credit_full = credit;
+        lease.credit = signed(credit);
         lease.next_send = lease.first_kept;
         lease.end_sent = false;
         if lease.end.is_none() {
@@ -272,17 +271,15 @@ impl Leases {
         }
     }
 
-    /// An executor's piece. One above the whole credit could never be sent: it ends the work.
+    /// An executor's piece. One above the largest frame could never be sent: it ends the work.
     pub(crate) fn piece(&mut self, key: Key, serial: u64, piece: Piece) {
         let Some(lease) = self.map.get_mut(&key) else { return };
         if lease.serial != serial || lease.end.is_some() {
             return;
         }
         let bytes = piece.raw.get().len();
-        if bytes as u64 > lease.credit_full || bytes > limits::PIECE_BYTES_MAX {
-            let message = format!(
-                "a piece of {bytes} bytes is above what the realm lets a worker send at a time"
-            );
+        if bytes > limits::PIECE_BYTES_MAX {
+            let message = "a piece is above the largest frame";
             self.end(key, serial, End::fail(FailCode::Backend, message, false));
             return;
         }
@@ -336,7 +333,7 @@ impl Leases {
         if let Some(lease) = self.map.get_mut(&key)
             && lease.live
         {
-            lease.credit = lease.credit.saturating_add(bytes);
+            lease.credit = lease.credit.saturating_add(signed(bytes));
             self.enqueue(key);
         }
     }
@@ -467,7 +464,7 @@ impl Leases {
                     message: message.clone(),
                     retry: *retry,
                 };
-                (encoder.encode(worker::FAIL, fail), Err(message.clone()), true)
+                (encoder.encode(worker::FAIL, fail), Err(*code), true)
             }
         };
         sent.push(Sent { key, outcome });
@@ -484,7 +481,11 @@ impl Leases {
     }
 }
 
-/// Sends the next piece if there is one; the caller saw that its credit is enough.
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+/// Sends the next piece if there is one; the caller saw that there is credit.
 fn send_piece(
     key: Key,
     lease: &mut Lease,
@@ -501,7 +502,7 @@ fn send_piece(
         piece: &piece.raw,
     };
     out.extend(encoder.encode(worker::CHUNK, chunk));
-    lease.credit -= bytes as u64;
+    lease.credit = lease.credit.saturating_sub_unsigned(bytes as u64);
     lease.next_send += 1;
     if lease.next_send > lease.never_sent {
         lease.never_sent = lease.next_send;

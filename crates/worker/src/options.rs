@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mtor_types::worker::Offer;
+use mtor_types::worker::{FailCode, Offer};
 use mtor_types::{IntentId, Price, RealmId, WorkerId};
 
 use crate::limits;
@@ -141,9 +141,10 @@ pub enum Status {
         intent: IntentId,
         units: u64,
     },
+    /// Without its message: that is the client's, and a backend may quote the payload in it.
     Failed {
         intent: IntentId,
-        message: String,
+        code: FailCode,
     },
     /// An executor cannot work now; it is tried again.
     ExecutorDown {

@@ -57,7 +57,7 @@ impl Finding {
 }
 
 pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure> {
-    let data = data_dir(arguments.data, context)?;
+    let data = data_dir(arguments.data, context.environment.data_dir())?;
     let findings = [
         data_folder(&data),
         disk(&data),

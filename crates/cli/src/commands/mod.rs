@@ -203,8 +203,9 @@ impl Log {
 }
 
 /// A place for data: as given, else the user's.
-fn data_dir(given: Option<PathBuf>, context: &Context) -> Result<PathBuf, Failure> {
-    given.or_else(|| context.environment.data_dir()).ok_or_else(|| {
+/// The folder that was named, or the one for those who name none.
+fn data_dir(given: Option<PathBuf>, default: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    given.or(default).ok_or_else(|| {
         Failure::configuration("no place for data: neither HOME is set nor XDG_DATA_HOME")
             .with_remedy("name one with --data DIR")
     })

@@ -120,10 +120,7 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
 fn options(arguments: Arguments, context: &Context) -> Result<WorkerOptions, Failure> {
     let client = arguments.realm.client(context)?;
     let token = token(&arguments, context)?;
-    let data = match arguments.data {
-        Some(data) => data,
-        None => data_dir(None, context)?.join("worker"),
-    };
+    let data = data_dir(arguments.data, context.environment.worker_dir())?;
     let mut options = WorkerOptions::new(client.address(), data.join(IDENTITY));
     options.token = token;
     options.name = arguments.name.unwrap_or_else(machine_name);
@@ -192,6 +189,8 @@ fn failure(error: WorkerError) -> Failure {
         | WorkerError::Slots { .. }
         | WorkerError::Backend { .. }
         | WorkerError::Name => Failure::usage(message).with_remedy("see mtor worker --help"),
+        WorkerError::IdentityInUse { .. } => Failure::configuration(message)
+            .with_remedy("give each worker a folder of its own with --data DIR"),
         WorkerError::Identity { .. } | WorkerError::IdentityFormat { .. } => {
             Failure::configuration(message)
                 .with_remedy("name another folder with --data DIR, or repair this one")
@@ -237,9 +236,9 @@ fn told(status: Status) -> (Value, String) {
             json!({"status": "completed", "intent": intent, "units": units}),
             format!("{intent}: completed, {units} units"),
         ),
-        Status::Failed { intent, message } => (
-            json!({"status": "failed", "intent": intent, "message": message}),
-            format!("{intent}: failed: {message}"),
+        Status::Failed { intent, code } => (
+            json!({"status": "failed", "intent": intent, "code": code}),
+            format!("{intent}: failed, {}", code.name()),
         ),
         Status::ExecutorDown { executor, reason } => (
             json!({"status": "executor_down", "executor": executor, "reason": reason}),

@@ -58,12 +58,11 @@ fn pieces_go_within_their_credit_and_free_the_backlog() {
         bench.piece(key, serial, 10);
     }
     bench.complete(key, serial);
-    assert_eq!((bench.fill(), backlog.available_permits()), (2, 20));
-    bench.leases.credit(key, 4);
+    // The third may overshoot what is left.
+    assert_eq!((bench.fill(), backlog.available_permits()), (3, 30));
+    bench.leases.credit(key, 5);
     assert_eq!(bench.fill(), 0);
     bench.leases.credit(key, 1);
-    assert_eq!((bench.fill(), backlog.available_permits()), (1, 30));
-    bench.leases.credit(key, 100);
     assert_eq!((bench.fill(), backlog.available_permits()), (2, 40));
     // Sent again, the backlog is not freed again.
     bench.leases.disconnect();

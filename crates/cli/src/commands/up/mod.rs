@@ -45,7 +45,7 @@ fn listen(text: &str) -> Result<SocketAddr, String> {
 }
 
 pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure> {
-    let data = data_dir(arguments.data.clone(), context)?;
+    let data = data_dir(arguments.data.clone(), context.environment.data_dir())?;
     arguments.log.start();
     block_on(Box::pin(up(arguments, data, context)))
 }
