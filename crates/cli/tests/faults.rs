@@ -120,7 +120,11 @@ fn a_deadline_ends_what_takes_too_long() {
 fn no_payload_is_left_in_log_tables_or_metrics() {
     const CANARY: &str = "canary-6d1f0c3a";
     let place = Place::new();
-    let realm = Realm::serving(&place);
+    let log = place.path().join("stderr");
+    let mut command = Realm::command(&place, "127.0.0.1:0", &["--log", "text/trace"]);
+    command.stderr(std::fs::File::create(&log).unwrap());
+    let realm = Realm::of(command);
+    realm.wait_worker("ready");
     let guest = Guest::new(&realm.url);
     let body = format!(r#"{{"intent":"echo","data":{{"secret":"{CANARY}","delayms":1}}}}"#);
     let mut events = Events::submit(&guest, &body);
@@ -134,8 +138,13 @@ fn no_payload_is_left_in_log_tables_or_metrics() {
     assert!(metrics.contains("mtor_intents_admitted_total 2"), "{metrics}");
     assert!(!metrics.contains(CANARY));
     realm.stop();
-    let found = files_with(&place.path().join("data"), CANARY.as_bytes());
-    assert!(found.is_empty(), "{found:?}");
+    for secret in [CANARY, &guest.key] {
+        let found = files_with(place.path(), secret.as_bytes());
+        assert!(found.is_empty(), "{found:?}");
+    }
+    // The realm and its worker did write their log there.
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(log.contains("mtor_worker::agent: connected"), "{log}");
 }
 
 fn files_with(dir: &Path, needle: &[u8]) -> Vec<std::path::PathBuf> {

@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -87,6 +88,62 @@ fn an_openai_request_ends_with_its_connection() {
     let headers = [("authorization", bearer.as_str())];
     let health = || common::http::send(&realm.url, "GET", "/v1/sysop/health", &headers, b"").json();
     eventually(|| (&health()["open"], &health()["queued"]) == (&json!(0), &json!(0)));
+}
+
+#[test]
+fn who_says_nothing_is_let_go() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let address = realm.url.strip_prefix("http://").unwrap();
+    let silent = TcpStream::connect(address).unwrap();
+    let mut half = TcpStream::connect(address).unwrap();
+    half.write_all(b"GET / HTTP/1.1\r\nho").unwrap();
+    for (mut client, which) in [(silent, "silent"), (half, "half")] {
+        client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).expect(which);
+    }
+}
+
+#[test]
+fn a_strangers_body_is_not_waited_for() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    for path in ["/v1/intents", "/v1/intents/batch", "/v1/quote", "/v1/chat/completions"] {
+        let address = realm.url.strip_prefix("http://").unwrap();
+        let mut client = TcpStream::connect(address).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 9000000\r\n\r\n");
+        client.write_all(head.as_bytes()).unwrap();
+        let mut status = [0; 12];
+        client.read_exact(&mut status).unwrap();
+        assert_eq!(&status, b"HTTP/1.1 401", "{path}");
+    }
+}
+
+#[test]
+fn an_openai_request_sent_again_with_its_key_gets_the_same_answer() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let guest = Guest::new(&realm.url);
+    let offers = json!([{"intent": "chat", "model": "by-hand", "slots": 1}]);
+    let mut hand = Hand::join(&Guest::new(&realm.url), 1, &offers);
+    eventually(|| guest.ask("GET", "/v1/pools", "").json()["items"] != json!([]));
+    let body = br#"{"model":"by-hand","messages":[{"role":"user","content":"hi"}]}"#;
+    let ask = || {
+        let key = [("idempotency-key", "once"), ("content-type", "application/json")];
+        guest.ask_with("POST", "/v1/chat/completions", &key, body)
+    };
+    let replies = std::thread::scope(|scope| {
+        let first = scope.spawn(ask);
+        let assign = hand.assigned();
+        let second = scope.spawn(ask);
+        hand.complete(&assign, 1);
+        [first.join().unwrap(), second.join().unwrap(), ask()]
+    });
+    for reply in replies {
+        assert_eq!((reply.status, reply.body.as_str()), (200, r#""done""#), "{reply:?}");
+    }
 }
 
 #[test]

@@ -111,6 +111,73 @@ fn a_worker_goes_on_with_its_work_over_the_death_of_the_realm() {
 }
 
 #[test]
+fn the_events_of_durable_work_are_there_after_a_restart_before_any_worker_is() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let guest = Guest::new(&realm.url);
+    let mut hand = Hand::join(&guest, 1, &json!([{"intent": "echo", "slots": 1}]));
+    wait_offer(&guest);
+    let mut events = Events::submit(&guest, r#"{"intent":"echo","data":1,"durable":true}"#);
+    let intent = events.next("accepted")["intent"].as_str().unwrap().to_owned();
+    hand.assigned();
+    realm.kill();
+
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let guest = Guest { url: realm.url.clone(), key: guest.key };
+    let mut events = Events::of(&guest, &intent, None);
+    let cancelled = guest.ask("DELETE", &format!("/v1/intents/{intent}"), "");
+    assert_eq!(cancelled.status, 202, "{cancelled:?}");
+    assert_eq!(events.next("cancelled")["cost"]["amount"], "0");
+    assert_eq!(guest.grant(), (1_000_000, 0));
+}
+
+#[test]
+fn durable_work_goes_on_over_an_orderly_stop() {
+    let place = Place::new();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let realm = Realm::start_at(&place, &free.to_string(), &["--no-worker"]);
+    let guest = Guest::new(&realm.url);
+    let mut hand = Hand::join(&guest, 1, &json!([{"intent": "echo", "slots": 1}]));
+    wait_offer(&guest);
+    let mut events = Events::submit(&guest, r#"{"intent":"echo","data":1,"durable":true}"#);
+    events.next("accepted");
+    let assign = hand.assigned();
+    hand.chunk(&assign, 0, 1, &json!("first"));
+    events.next("chunk");
+    // Who listens would be waited for, longer than a worker without a word keeps its lease.
+    drop(events);
+    assert_eq!(realm.stop(), Some(0));
+
+    let _realm = Realm::start_at(&place, &free.to_string(), &["--no-worker"]);
+    let path = format!("/v1/intents/{}", assign["intent"].as_str().unwrap());
+    assert_eq!(guest.ask("GET", &path, "").json()["status"], "open");
+    let lease = ["intent", "attempt", "fence", "token"].map(|name| (name, assign[name].clone()));
+    hand.claim(&[lease.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()]);
+    let again = hand.assigned();
+    hand.chunk(&again, 0, 1, &json!("first"));
+    hand.complete(&again, 1);
+    hand.socket.wait("mtor.worker.acknowledge.v1");
+    assert_eq!(guest.ask("GET", &path, "").json()["status"], "completed");
+}
+
+#[test]
+fn keys_that_are_lost_are_not_replaced() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    assert_eq!(realm.stop(), Some(0));
+    let (keys, kept) = (place.path().join("data/keys"), place.path().join("kept"));
+    std::fs::rename(&keys, &kept).unwrap();
+    let again = || place.run(&["up", "--no-worker", "--listen", "127.0.0.1:0", "--data", "data"]);
+    let refused = again();
+    assert_eq!(refused.code, Some(78), "{refused:#?}");
+    assert!(refused.stderr.contains("keys"), "{refused:#?}");
+    assert!(!keys.exists(), "nothing was made in their place");
+    std::fs::rename(&kept, &keys).unwrap();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    assert_eq!(realm.stop(), Some(0));
+}
+
+#[test]
 fn a_lease_is_given_back_to_nobody_but_its_holder_and_only_as_it_was() {
     let place = Place::new();
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

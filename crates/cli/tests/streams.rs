@@ -144,13 +144,15 @@ fn a_socket_without_a_good_key_is_closed() {
     let hello = |data| {
         let mut socket = Socket::open(&realm.url, "/v1/events");
         socket.say("mtor.session.hello.v1", &data);
+        assert_eq!(socket.wait("mtor.session.error.v1")["code"], "MT0008");
         assert_eq!(socket.next(), None);
     };
     hello(json!({"api_key": "mtor_wrong"}));
     hello(json!({"api_key": guest.key, "more": 1}));
     let mut early = Socket::open(&realm.url, "/v1/events");
     early.say("mtor.intent.echo.v1", &json!(1));
-    assert_eq!(early.next(), None, "nothing is taken before the hello");
+    assert_eq!(early.wait("mtor.session.error.v1")["code"], "MT0008", "nothing before the hello");
+    assert_eq!(early.next(), None);
     // Five seconds for the first event.
     let began = Instant::now();
     Socket::open(&realm.url, "/v1/events").wait_closed();

@@ -43,6 +43,10 @@ pub enum IdentityError {
     Io { path: PathBuf, source: io::Error },
     #[error("key file {path} is missing: restore it from a backup of the data directory")]
     Missing { path: PathBuf },
+    #[error("the keys {path} of this realm's log are missing: restore them from a backup")]
+    Lost { path: PathBuf },
+    #[error("the log here is of realm {found}, the keys are of {keys}: restore the log's own keys")]
+    Another { found: RealmId, keys: RealmId },
     #[error("key file {path} has mode {mode:04o}: it must be 0600 (chmod 600)")]
     Permissions { path: PathBuf, mode: u32 },
     #[error("key file {path} is not a key of version 1: expected `mtor-key/v1 {purpose} <hex>`")]
@@ -60,10 +64,18 @@ const NETWORK: &str = "network-hash";
 const PURPOSES: [&str; 6] = [ROOT, SIGNING, ACCOUNT, LEASE, BLOB, NETWORK];
 
 impl Identity {
-    /// Reads the keys under `<data>/keys`; makes all of them if that directory does not exist.
+    /// Reads the keys under `<data>/keys`; makes all of them if there is neither that directory nor
+    /// a log.
     pub fn open(data: &Path) -> Result<Self, IdentityError> {
         let dir = data.join("keys");
-        if !dir.try_exists().map_err(|source| IdentityError::Io { path: dir.clone(), source })? {
+        let exists = |path: &Path| {
+            path.try_exists().map_err(|source| IdentityError::Io { path: path.into(), source })
+        };
+        if !exists(&dir)? {
+            // Other keys would make another realm of this ledger, and nobody would be told.
+            if exists(&data.join(mtor_store::LOG_FILE))? {
+                return Err(IdentityError::Lost { path: dir });
+            }
             create(data, &dir)?;
         }
         let key = |purpose| read_key(&dir, purpose);

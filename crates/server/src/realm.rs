@@ -147,6 +147,10 @@ impl Realm {
         let identity = Identity::open(&data)?;
         let (sysop, sysop_secret) = sysop_secret(&data)?;
         let opened = open_store(&data, &identity, &options)?;
+        let (found, keys) = (opened.node.accountant().realm(), identity.realm());
+        if let Some(found) = found.filter(|found| *found != keys) {
+            return Err(IdentityError::Another { found, keys }.into());
+        }
         let clock = Clock::start(opened.recorded);
         let blobs = BlobStore::open(&data.join("blobs"), *identity.blob_key(), BLOBS_BYTES_MAX)?;
         let spill = data.join("spill");
@@ -235,6 +239,7 @@ impl Realm {
             // A task that panicked has told so itself; the store is still to be synced.
             let _ = task.await;
         }
+        edge.close();
         let stopped = tokio::task::spawn_blocking(move || {
             shell.stop();
             keeping.join()

@@ -30,3 +30,6 @@ pub use log::{
 };
 pub use read::{ReadTables, Reader};
 pub use sqlite::Tuning;
+
+/// The log's file in a data directory.
+pub const LOG_FILE: &str = log::sqlite::FILE;

@@ -261,13 +261,16 @@ impl Agent {
         };
         let mut session = Session::new(dialled.socket, dialled.hello, Encoder::new(worker));
         session.push(worker::HELLO, hello);
-        if self.drain_until.is_some() {
-            session.push(worker::DRAIN, Drain {});
-        }
         self.link.up(Box::new(session));
         tracing::info!(%realm, "connected");
         self.tell(|| Status::Connected { realm });
+        // The realm waits for these second: what is held is adopted under them.
         self.send_offers();
+        if self.drain_until.is_some()
+            && let Some(session) = self.link.session()
+        {
+            session.push(worker::DRAIN, Drain {});
+        }
     }
 
     fn send_offers(&mut self) {

@@ -228,7 +228,8 @@ async fn embeddings_go_to_their_path() {
     ask(&mut session, 1, "embed", false, Some(3), body).await;
     let request = soon(asked.recv()).await.unwrap();
     assert_eq!((request.path.as_str(), request.body.as_str()), ("/v1/embeddings", body));
-    assert_eq!(session.hear(worker::COMPLETE).await["usage"]["units"], 4);
+    // Bytes asked for, which is what `embed` is metered in.
+    assert_eq!(session.hear(worker::COMPLETE).await["usage"]["units"], body.len());
 }
 
 #[tokio::test]
@@ -242,6 +243,7 @@ async fn refusals_are_told_apart() {
             4 => Answer::Json(429, "slow down"),
             5 => Answer::Json(503, ""),
             6 => Answer::Json(200, "not json"),
+            8 => Answer::Json(200, r#"{"error":{"message":"out of memory"}}"#),
             _ => Answer::Json(422, r#"{"detail":"unprocessable"}"#),
         }
     };
@@ -254,6 +256,7 @@ async fn refusals_are_told_apart() {
         (5, FailCode::Backend, "503", true),
         (6, FailCode::Backend, "not JSON", true),
         (7, FailCode::BadRequest, "unprocessable", false),
+        (8, FailCode::Backend, "out of memory", true),
     ];
     for (number, code, message, retry) in cases {
         let body = format!(r#"{{"model":"m","x":{number}}}"#);

@@ -14,12 +14,16 @@ mod worker;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::error::ErrorKind as ClapError;
 use clap::{Parser, Subcommand};
 use serde_json::value::RawValue;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{FilterExt as _, filter_fn};
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::environment::Environment;
 use crate::failure::Failure;
@@ -106,13 +110,17 @@ fn misread(error: &clap::Error) -> ExitCode {
     if asked { ExitCode::SUCCESS } else { ExitCode::from(2) }
 }
 
+/// For what blocks when a command is done.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_millis(300);
+
 /// Runs a command's asynchronous part.
 fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::caused(&error))?;
     let done = runtime.block_on(work);
-    // What still blocks, such as a read of standard input, must not keep the process.
-    runtime.shutdown_background();
+    // Tasks are dropped before this returns, and with them the programs that they started. What
+    // still blocks, such as a read of standard input, must not keep the process.
+    runtime.shutdown_timeout(SHUTDOWN_PATIENCE);
     done
 }
 
@@ -194,15 +202,17 @@ impl std::str::FromStr for Log {
 
 impl Log {
     fn start(&self) {
-        let builder = tracing_subscriber::fmt()
-            .with_env_filter(EnvFilter::new(&self.level))
-            .with_writer(std::io::stderr)
-            .with_ansi(false);
-        if self.json { builder.json().init() } else { builder.init() }
+        // Below `info` libraries write what passes through them: payloads and keys.
+        let is_ours = |metadata: &tracing::Metadata<'_>| {
+            metadata.target().starts_with("mtor") || *metadata.level() <= tracing::Level::INFO
+        };
+        let filter = EnvFilter::new(&self.level).and(filter_fn(is_ours));
+        let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+        let layer = if self.json { layer.json().boxed() } else { layer.boxed() };
+        tracing_subscriber::registry().with(layer.with_filter(filter)).init();
     }
 }
 
-/// A place for data: as given, else the user's.
 /// The folder that was named, or the one for those who name none.
 fn data_dir(given: Option<PathBuf>, default: Option<PathBuf>) -> Result<PathBuf, Failure> {
     given.or(default).ok_or_else(|| {

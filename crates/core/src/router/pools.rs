@@ -54,6 +54,8 @@ pub struct PoolView {
     /// The lowest price on offer.
     pub price: Price,
     pub context: Option<u32>,
+    /// A worker of the realm's own account is among those who offer it.
+    pub own: bool,
     pub slots: u64,
     pub busy: u64,
     /// Intents waiting.
@@ -66,10 +68,12 @@ impl PoolView {
     pub(super) fn of(offer: &OfferSlots) -> Self {
         let (intent, model) = (offer.name.clone(), offer.model.clone());
         let (price, context) = (offer.price, offer.context);
-        Self { intent, model, price, context, slots: 0, busy: 0, depth: 0, wait_ms: 0 }
+        let own = false;
+        Self { intent, model, price, context, own, slots: 0, busy: 0, depth: 0, wait_ms: 0 }
     }
 
-    pub(super) fn add(&mut self, offer: &OfferSlots) {
+    pub(super) fn add(&mut self, offer: &OfferSlots, own: bool) {
+        self.own |= own;
         self.slots = self.slots.saturating_add(u64::from(offer.slots));
         self.busy = self.busy.saturating_add(u64::from(offer.busy));
         if offer.price.amount < self.price.amount {

@@ -187,7 +187,7 @@ impl Workers {
             for offer in worker.offers.values().filter(|offer| offer.slots > 0) {
                 let kind = (offer.name.as_str(), offer.model.as_deref());
                 let row = rows.entry(kind).or_insert_with(|| PoolView::of(offer));
-                row.add(offer);
+                row.add(offer, worker.own);
             }
         }
         for ((name, model), row) in &mut rows {

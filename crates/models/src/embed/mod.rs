@@ -35,6 +35,8 @@ pub const CONTEXT: usize = 512;
 
 struct Job {
     request: EmbedRequest,
+    /// Of the request, without what spaces its writer left: what is metered.
+    bytes: u64,
     deadline: Option<Instant>,
 }
 
@@ -99,7 +101,9 @@ impl Embed {
 
     pub fn assign(&self, assign: &Assign) -> Result<(), Refusal> {
         let request = request::parse(&assign.data)?;
-        let job = Job { request, deadline: crate::chat::deadline(assign.deadline_ms) };
+        let bytes = assign.data.to_string().len() as u64;
+        let deadline = crate::chat::deadline(assign.deadline_ms);
+        let job = Job { request, bytes, deadline };
         crate::service::queue(&self.inbox, assign.key(), job, SLOTS)
     }
 }
@@ -160,7 +164,7 @@ impl Worker {
             "object": "list", "data": data, "model": MODEL,
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         });
-        Ok(Some((Usage { units: tokens, input: tokens, output: 0 }, result)))
+        Ok(Some((Usage { units: job.bytes, input: job.bytes, output: 0 }, result)))
     }
 
     fn encode(&self, index: usize, text: &str) -> Result<Vec<i64>, Refusal> {

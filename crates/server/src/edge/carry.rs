@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mtor_core::effect::Assignment;
 use mtor_core::{Command, Effect};
 use mtor_store::{BlobName, BlobStore};
-use mtor_types::intent::{End, EndRequest, Outcome, Usage, Why};
+use mtor_types::intent::{End, EndRequest, IntentMeta, Outcome, Usage, Why};
 use mtor_types::worker::{self, Assign, Revoke};
 use mtor_types::{Attempt, Code, IntentId};
 
@@ -14,7 +14,7 @@ use super::live::{Admission, Assigned, Live};
 use crate::admission::Ask;
 use crate::api_error::ApiError;
 use crate::shell::{CallError, Settlement, Sink, StoreState};
-use crate::streams::{Bounds, Closed};
+use crate::streams::{Bounds, Closed, IntentStream};
 
 /// The node's way to the edge. A type of its own, because carrying out may need the edge to live
 /// on in a task.
@@ -94,7 +94,7 @@ impl Carrier {
                 // A durable intent after a restart: its payload is sealed on disk.
                 let edge = Arc::clone(edge);
                 edge.runtime.clone().spawn(async move {
-                    match edge.reopen(&assignment).await {
+                    match edge.reopen(&assignment.meta).await {
                         Some(live) => edge.dispatch(&live, &assignment, begin),
                         None => {
                             let end = EndRequest {
@@ -241,9 +241,27 @@ impl Edge {
         session.assign(assign, &live.data);
     }
 
+    /// The events of an intent: those in its buffer, or, after a restart, of a durable one that
+    /// still waits for a worker.
+    pub async fn stream_of(
+        self: &Arc<Self>,
+        intent: IntentId,
+    ) -> Result<Arc<IntentStream>, ApiError> {
+        if let Some(stream) = self.streams.get(intent) {
+            return Ok(stream);
+        }
+        let meta = self.node().ask(move |node| node.events().meta(intent).cloned()).await?;
+        if let Some(meta) = meta.filter(|meta| meta.durable)
+            && let Some(live) = self.reopen(&meta).await
+        {
+            return Ok(Arc::clone(&live.stream));
+        }
+        // It may have ended meanwhile.
+        self.streams.get(intent).ok_or_else(ApiError::gone)
+    }
+
     /// Brings a durable intent back from disk. `None` if its payload cannot be read.
-    async fn reopen(self: &Arc<Self>, assignment: &Assignment) -> Option<Arc<Live>> {
-        let meta = &assignment.meta;
+    async fn reopen(self: &Arc<Self>, meta: &IntentMeta) -> Option<Arc<Live>> {
         let name = BlobName::payload(meta.id);
         let blobs = Arc::clone(&self.blobs);
         let payload = tokio::task::spawn_blocking(move || blobs.get(name)).await.ok()?;

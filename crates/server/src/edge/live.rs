@@ -1,5 +1,6 @@
 //! Intents that are not over, as the edge holds them: payload, buffer, and who works on it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -58,6 +59,10 @@ impl Live {
         Self { account, name, durable, pieces, data, stream, state }
     }
 
+    fn bytes(&self) -> u64 {
+        u64::try_from(self.data.len()).unwrap_or(u64::MAX)
+    }
+
     /// Answers the submission, the first time.
     pub(super) fn admit(&self, admission: Admission) {
         if let Some(waiter) = self.state().waiter.take() {
@@ -105,6 +110,8 @@ impl Live {
 #[derive(Default)]
 pub(super) struct Lives {
     by_intent: papaya::HashMap<IntentId, Arc<Live>>,
+    /// Of their payloads.
+    bytes: AtomicU64,
 }
 
 impl Lives {
@@ -114,14 +121,25 @@ impl Lives {
 
     /// That one, unless there is one already.
     pub(super) fn get_or_insert(&self, intent: IntentId, live: Arc<Live>) -> Arc<Live> {
-        Arc::clone(self.by_intent.pin().get_or_insert(intent, live))
-    }
-
-    pub(super) fn insert(&self, intent: IntentId, live: Arc<Live>) {
-        self.by_intent.pin().insert(intent, live);
+        let bytes = live.bytes();
+        let lives = self.by_intent.pin();
+        match lives.try_insert(intent, live) {
+            Ok(live) => {
+                self.bytes.fetch_add(bytes, Ordering::Relaxed);
+                Arc::clone(live)
+            }
+            Err(taken) => Arc::clone(taken.current),
+        }
     }
 
     pub(super) fn remove(&self, intent: IntentId) -> Option<Arc<Live>> {
-        self.by_intent.pin().remove(&intent).map(Arc::clone)
+        let removed = self.by_intent.pin().remove(&intent).map(Arc::clone)?;
+        self.bytes.fetch_sub(removed.bytes(), Ordering::Relaxed);
+        Some(removed)
+    }
+
+    /// Bytes of all payloads in memory.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 }

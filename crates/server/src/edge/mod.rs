@@ -23,10 +23,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use mtor_core::Command;
-use mtor_store::{BlobStore, Reader};
+use mtor_core::{Command, Node};
+use mtor_store::{BlobName, BlobStore, Reader};
 use mtor_types::fact::{Asset, NetworkKey};
-use mtor_types::{AccountId, Amount, Code, KeyHash, NodeId, Time};
+use mtor_types::{AccountId, Amount, Code, KeyHash, NodeId, SessionId, Time, WorkerId};
 use tokio::sync::{Notify, watch};
 
 pub use keys::Keys;
@@ -37,11 +37,17 @@ pub use offered::Offered;
 pub use submit::{Attended, Submission, Submitted};
 
 use crate::api_error::ApiError;
+use crate::http::Bodies;
 use crate::identity::{self, DOCUMENT_LIFE_MS_MAX, DocumentPlan, Identity};
 use crate::manifests::Manifests;
 use crate::sessions::Sessions;
 use crate::shell::{CallError, Clock, NodeHandle, Projection, StoreState};
 use crate::streams::Streams;
+
+/// Between two looks for sealed blobs past their time.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// Blobs of one sweep: with the pause above five times as many as the log can settle in a day.
+const SWEPT_MAX: usize = 100_000;
 
 /// Of the realm's token.
 pub const DECIMALS: u8 = 6;
@@ -60,6 +66,7 @@ pub struct Edge {
     pub sessions: Sessions,
     pub streams: Streams,
     pub metrics: Metrics,
+    pub bodies: Bodies,
     lives: Lives,
     blobs: Arc<BlobStore>,
     reader: Arc<Reader>,
@@ -76,7 +83,17 @@ pub struct Edge {
     /// Whether readiness waits for the embedded worker's first offer.
     awaits_worker: bool,
     offered_once: AtomicBool,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Stop>,
+}
+
+/// How far the realm's end has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stop {
+    Running,
+    /// Nothing new is taken; what is open may end.
+    Stopping,
+    /// Workers' sessions end, too. Durable leases outlive that: the next start adopts them.
+    Closing,
 }
 
 /// What the edge is made of.
@@ -107,6 +124,7 @@ impl Edge {
             sessions: Sessions::default(),
             streams: parts.streams,
             metrics: Metrics::default(),
+            bodies: Bodies::default(),
             lives: Lives::default(),
             blobs: parts.blobs,
             reader: parts.reader,
@@ -121,7 +139,7 @@ impl Edge {
             viewing: tokio::sync::Mutex::new(()),
             awaits_worker: parts.awaits_worker,
             offered_once: AtomicBool::new(false),
-            stop: watch::Sender::new(false),
+            stop: watch::Sender::new(Stop::Running),
         })
     }
 
@@ -155,13 +173,37 @@ impl Edge {
 
     /// Resolves when the realm stops.
     pub async fn stopping(&self) {
+        self.reached(Stop::Stopping).await;
+    }
+
+    /// Resolves when the realm's open requests have had their time.
+    pub async fn closing(&self) {
+        self.reached(Stop::Closing).await;
+    }
+
+    async fn reached(&self, wanted: Stop) {
         let mut stop = self.stop.subscribe();
         // The sender lives as long as the edge.
-        let _ = stop.wait_for(|stop| *stop).await;
+        let _ = stop.wait_for(|stop| *stop >= wanted).await;
     }
 
     pub fn stop(&self) {
-        self.stop.send_replace(true);
+        self.stop.send_replace(Stop::Stopping);
+    }
+
+    pub fn close(&self) {
+        self.stop.send_replace(Stop::Closing);
+    }
+
+    fn is_closing(&self) -> bool {
+        *self.stop.borrow() == Stop::Closing
+    }
+
+    /// A worker's connection has ended. While the realm closes that says nothing of its leases.
+    pub fn worker_gone(&self, worker: WorkerId, session: SessionId) {
+        if !self.is_closing() {
+            self.node().tell(Command::Detach { worker, session });
+        }
     }
 
     pub fn is_ready(&self) -> bool {
@@ -201,7 +243,7 @@ impl Edge {
 
     /// Removes sealed blobs past their time, of intents that are over, until the realm stops.
     pub async fn sweep_blobs(self: &Arc<Self>, kept: Duration) {
-        let mut every = tokio::time::interval(Duration::from_secs(600));
+        let mut every = tokio::time::interval(SWEEP_EVERY);
         loop {
             tokio::select! {
                 _ = every.tick() => {}
@@ -209,17 +251,33 @@ impl Edge {
             }
             let edge = Arc::clone(self);
             let Some(before) = SystemTime::now().checked_sub(kept) else { continue };
-            let swept = tokio::task::spawn_blocking(move || {
-                for name in edge.blobs.older_than(before, 1_000)? {
-                    if edge.lives.get(name.intent).is_none() {
-                        edge.blobs.delete(name)?;
-                    }
+            let swept =
+                tokio::task::spawn_blocking(move || edge.blobs.older_than(before, SWEPT_MAX));
+            let old = match swept.await {
+                Ok(Ok(old)) => old,
+                Ok(Err(error)) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "blobs not swept");
+                    continue;
                 }
-                Ok::<(), mtor_store::StoreError>(())
-            });
-            if let Ok(Err(error)) = swept.await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "blobs not swept");
-            }
+                Err(_) => continue,
+            };
+            self.drop_blobs(old).await;
+        }
+    }
+
+    /// Removes those of intents that are over: a file's age alone says nothing where a clock jumped.
+    async fn drop_blobs(&self, names: Vec<BlobName>) {
+        let over = move |node: &Node| -> Vec<BlobName> {
+            let over = |name: &BlobName| node.events().meta(name.intent).is_none();
+            names.into_iter().filter(over).collect()
+        };
+        let Ok(over) = self.node().ask(over).await else { return };
+        let blobs = Arc::clone(&self.blobs);
+        let dropped = tokio::task::spawn_blocking(move || {
+            over.into_iter().try_for_each(|name| blobs.delete(name))
+        });
+        if let Ok(Err(error)) = dropped.await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "blobs not swept");
         }
     }
 
@@ -255,7 +313,11 @@ impl Edge {
         &self,
         question: impl FnOnce(&Reader) -> Result<T, mtor_store::StoreError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        self.projection.reach(self.node().synced()).await;
+        // Behind they would deny what was promised: a repeated request would be paid twice.
+        if !self.projection.reach(self.node().synced()).await {
+            let message = "the read tables lag behind the log just now; nothing is lost";
+            return Err(ApiError::new(Code::StoreUnavailable, message));
+        }
         let reader = Arc::clone(&self.reader);
         let answer = tokio::task::spawn_blocking(move || question(&reader)).await;
         answer.map_err(|_| ApiError::internal())?.map_err(|error| {

@@ -1,6 +1,7 @@
 //! What workers offer now: a snapshot for the request path.
 
 use mtor_core::router::PoolView;
+use mtor_types::amount::Price;
 
 #[derive(Debug, Default)]
 pub struct Offered {
@@ -27,6 +28,16 @@ impl Offered {
     pub fn models_of(&self, intent: &str) -> impl Iterator<Item = &str> {
         let of_intent = self.pools.iter().filter(move |pool| pool.intent == intent);
         of_intent.filter_map(|pool| pool.model.as_deref())
+    }
+
+    /// For who names none: the realm's own first, then those at the list price or below, then all.
+    pub fn default_model(&self, intent: &str, list: Price) -> Option<String> {
+        let of_intent = self.pools.iter().filter(|pool| pool.intent == intent);
+        let named = of_intent.filter_map(|pool| Some((pool, pool.model.as_ref()?)));
+        let rank = |(pool, model): &(&PoolView, &String)| {
+            (!pool.own, pool.price.amount > list.amount, (*model).clone())
+        };
+        named.min_by_key(rank).map(|(_, model)| model.clone())
     }
 
     pub fn wait_ms(&self, intent: &str, model: Option<&str>) -> u64 {

@@ -19,6 +19,11 @@ use crate::identity;
 use crate::manifests::{Entry, Manifests};
 use crate::streams::IntentStream;
 
+/// Models that a refusal names at most.
+const NAMED_MAX: usize = 20;
+/// Payloads of open intents in memory, all together.
+const PAYLOADS_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
 /// One piece of work as a client asks for it.
 #[derive(Clone, Debug)]
 pub struct Submission {
@@ -100,9 +105,15 @@ impl Edge {
             let meta = ask.meta(stamp, entry, entry.manifest.price, &options, route)?;
             (ask, meta)
         };
+        let payloads = self.lives.bytes().saturating_add(meta.bytes);
+        if payloads > PAYLOADS_BYTES_MAX {
+            self.metrics.refused();
+            return Err(ApiError::overloaded());
+        }
         let prior = self.prior(&meta).await?;
-        // Nobody resumes an ephemeral OpenAI request: its buffer lives as long as the request.
-        let stream = if route == Route::OpenAi && !meta.durable {
+        // Nobody resumes an ephemeral OpenAI request without a key: its buffer lives as long as it.
+        let alone = route == Route::OpenAi && !meta.durable && meta.idempotency.is_none();
+        let stream = if alone {
             self.streams.detached(meta.id, ask.bounds())
         } else {
             self.streams.open(meta.id, ask.bounds())?
@@ -111,7 +122,7 @@ impl Edge {
         let (asked, durable, pieces) = (meta.id, meta.durable, ask.stream);
         let kind = (name, durable, pieces);
         let live = Live::new(account, kind, ask.data.clone(), Arc::clone(&stream), Some(waiter));
-        self.lives.insert(asked, Arc::new(live));
+        self.lives.get_or_insert(asked, Arc::new(live));
         let mut attended = (route == Route::OpenAi).then(|| Attended::new(Arc::clone(self), asked));
         if durable {
             let edge = Arc::clone(self);
@@ -150,6 +161,10 @@ impl Edge {
         let (blobs, name) = (Arc::clone(&self.blobs), BlobName::payload(meta.id));
         let sealed = tokio::task::spawn_blocking(move || blobs.put(name, &data)).await;
         let why = match sealed {
+            // Its client went meanwhile, and its end found nothing to end.
+            Ok(Ok(())) if self.lives.get(meta.id).is_some_and(|live| live.stream.is_stopped()) => {
+                ApiError::new(Code::Cancelled, "it was cancelled before it was admitted")
+            }
             Ok(Ok(())) => return self.request(meta, prior),
             Ok(Err(error)) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "payload not kept");
@@ -193,8 +208,9 @@ impl Edge {
         self.lives.get(intent).map(|live| live.account)
     }
 
-    /// A model that no worker offers is refused with those that exist; where none is named, the
-    /// first one stands.
+    /// A model that no worker offers is refused with those that exist. Where none is named, it is
+    /// the first of the realm's own, else the first at the list price: a stranger's worker cannot
+    /// put itself before these by its name or price.
     fn choose_model(&self, entry: &Entry, ask: &mut Ask) -> Result<(), ApiError> {
         if !entry.wanted.model {
             return Ok(());
@@ -202,10 +218,10 @@ impl Edge {
         let offered = self.offered.load();
         let mut models = offered.models_of(&ask.name);
         match &ask.model {
-            None => ask.model = models.next().map(str::to_owned),
+            None => ask.model = offered.default_model(&ask.name, entry.manifest.price),
             Some(model) if models.any(|known| known == model) => {}
             Some(_) => {
-                let known: Vec<&str> = offered.models_of(&ask.name).collect();
+                let known: Vec<&str> = offered.models_of(&ask.name).take(NAMED_MAX).collect();
                 let message =
                     format!("no worker here offers that model; on offer: {}", known.join(", "));
                 return Err(ApiError::new(Code::UnknownModel, message).with_field("model"));

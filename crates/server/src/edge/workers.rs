@@ -1,6 +1,7 @@
 //! What workers send, taken into the buffers and passed on to the node.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use mtor_core::Command;
@@ -14,6 +15,8 @@ use super::live::Live;
 use crate::sessions::Session;
 use crate::streams::{ChunkError, Closed, Entry, Next};
 
+/// Between two tries to seal a result.
+const SEAL_AGAIN: Duration = Duration::from_secs(1);
 /// A worker's explanation, as far as a client sees it.
 const MESSAGE_BYTES_MAX: usize = 1_000;
 
@@ -113,14 +116,30 @@ impl Edge {
     async fn seal_result(&self, mut end: EndRequest, result: Option<Bytes>, live: Arc<Live>) {
         let name = BlobName::result(end.intent);
         let blobs = Arc::clone(&self.blobs);
-        let sealed = tokio::task::spawn_blocking(move || {
-            // An answer that came in pieces only is kept as its pieces: it was paid for.
-            let bytes = result.or_else(|| pieces_of(&live)).unwrap_or_default();
-            blobs.put(name, &bytes)
+        // An answer that came in pieces only is kept as its pieces: it was paid for.
+        let pieces = tokio::task::spawn_blocking(move || {
+            (result.or_else(|| pieces_of(&live)).unwrap_or_default(), live)
         });
-        if !matches!(sealed.await, Ok(Ok(()))) {
-            tracing::error!(intent = %end.intent, "the result cannot be kept");
-            end.why = Why::WorkerFailed { code: Code::StoreUnavailable, retry: false };
+        let Ok((bytes, live)) = pieces.await else { return };
+        loop {
+            let (blobs, bytes) = (Arc::clone(&blobs), bytes.clone());
+            let sealed = tokio::task::spawn_blocking(move || blobs.put(name, &bytes)).await;
+            match sealed {
+                Ok(Ok(())) => break,
+                // A full disk may have room again; the work is done and waits for it, as long as
+                // its deadline has not ended it.
+                Ok(Err(error))
+                    if error.is_transient() && matches!(live.stream.ended(), Ok(None)) =>
+                {
+                    tracing::warn!(intent = %end.intent, "the result waits for room on the disk");
+                    tokio::time::sleep(SEAL_AGAIN).await;
+                }
+                Ok(Err(_)) | Err(_) => {
+                    tracing::error!(intent = %end.intent, "the result cannot be kept");
+                    end.why = Why::WorkerFailed { code: Code::StoreUnavailable, retry: false };
+                    break;
+                }
+            }
         }
         self.node().tell(Command::End(end));
     }

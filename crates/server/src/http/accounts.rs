@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, Path, State};
+use axum::extract::{ConnectInfo, State};
 use http::StatusCode;
 use mtor_core::Command;
 use mtor_core::authorize::{Action, Object};
@@ -13,7 +13,7 @@ use mtor_types::{AccountId, Amount, Code, IntentId, KeyHash};
 use serde::{Deserialize, Serialize};
 
 use super::auth::Caller;
-use super::json::{self, Body, Page, Params};
+use super::json::{self, Page, Params, Segment, Small};
 use super::{Answer, finish};
 use crate::api_error::ApiError;
 use crate::edge::Edge;
@@ -48,7 +48,7 @@ pub async fn guest(
     State(edge): State<Arc<Edge>>,
     ConnectInfo(client): ConnectInfo<SocketAddr>,
     caller: Caller,
-    Body(body): Body,
+    Small(body): Small,
 ) -> Result<Answer, ApiError> {
     caller.may(Action::OpenGuest, &Object::Realm)?;
     let request: GuestRequest = json::read(&body)?;
@@ -164,7 +164,7 @@ pub async fn add_key(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<An
 pub async fn revoke_key(
     State(edge): State<Arc<Edge>>,
     caller: Caller,
-    Path(key): Path<String>,
+    Segment(key): Segment,
 ) -> Result<Answer, ApiError> {
     let account = caller.account()?;
     caller.may(Action::ManageKeys, &Object::Account(account))?;

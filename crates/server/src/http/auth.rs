@@ -70,6 +70,31 @@ impl Caller {
     }
 }
 
+/// A caller with an account.
+#[derive(Clone, Copy, Debug)]
+pub struct Member {
+    pub caller: Caller,
+    pub account: AccountId,
+}
+
+impl Member {
+    pub fn from_headers(edge: &Edge, headers: &HeaderMap) -> Result<Self, ApiError> {
+        let caller = Caller::from_headers(edge, headers)?;
+        Ok(Self { caller, account: caller.account()? })
+    }
+}
+
+impl FromRequestParts<Arc<Edge>> for Member {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        edge: &Arc<Edge>,
+    ) -> Result<Self, Self::Rejection> {
+        Self::from_headers(edge, &parts.headers)
+    }
+}
+
 impl FromRequestParts<Arc<Edge>> for Caller {
     type Rejection = ApiError;
 

@@ -1,11 +1,11 @@
 //! The pages of the error codes, embedded: an error names its page, and a client on this realm can
 //! read it.
 
-use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
 use mtor_types::Code;
 
+use super::json::Segment;
 use crate::api_error::ApiError;
 
 macro_rules! pages {
@@ -22,7 +22,7 @@ const PAGES: &[(&str, &str)] = pages! {
 };
 
 /// `GET /errors/{code}`
-pub async fn page(Path(code): Path<String>) -> Result<Response, ApiError> {
+pub async fn page(Segment(code): Segment) -> Result<Response, ApiError> {
     let found = PAGES.iter().find(|(known, _)| *known == code);
     let (_, text) = found.ok_or_else(|| {
         let last = Code::ALL.last().map_or("", |code| code.text());

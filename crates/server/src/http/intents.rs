@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
 use mtor_core::authorize::{Action, Object};
@@ -12,9 +12,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::Answer;
-use super::auth::Caller;
+use super::auth::{Caller, Member};
 use super::catalogue::PriceRow;
-use super::json::{Body, Page};
+use super::json::{Body, Page, Segment};
 use super::{BODY_BYTES_MAX, sse};
 use crate::admission::{self, Document, Options, Route};
 use crate::api_error::ApiError;
@@ -40,11 +40,10 @@ struct QuoteView {
 /// `POST /v1/quote`
 pub async fn quote(
     State(edge): State<Arc<Edge>>,
-    caller: Caller,
+    Member { caller, account }: Member,
     headers: HeaderMap,
     Body(body): Body,
 ) -> Result<Answer, ApiError> {
-    let account = caller.account()?;
     caller.may(Action::Quote, &Object::Account(account))?;
     let Document { name, data, options } = admission::parse(&body, BODY_MAX)?;
     let options = options.or(Options::from_headers(&headers)?);
@@ -100,11 +99,10 @@ impl SubmittedView {
 /// `POST /v1/intents`: 202, or the events themselves with `Accept: text/event-stream`.
 pub async fn submit(
     State(edge): State<Arc<Edge>>,
-    caller: Caller,
+    Member { caller, account }: Member,
     headers: HeaderMap,
     Body(body): Body,
 ) -> Result<Response, ApiError> {
-    let account = caller.account()?;
     caller.may(Action::Submit, &Object::Account(account))?;
     check_kind(&headers)?;
     let streamed = accepts_events(&headers);
@@ -139,11 +137,10 @@ struct BatchRow {
 /// `POST /v1/intents/batch`: each item is admitted or refused by itself, in order.
 pub async fn batch(
     State(edge): State<Arc<Edge>>,
-    caller: Caller,
+    Member { caller, account }: Member,
     headers: HeaderMap,
     Body(body): Body,
 ) -> Result<Answer, ApiError> {
-    let account = caller.account()?;
     caller.may(Action::Submit, &Object::Account(account))?;
     check_kind(&headers)?;
     let defaults = Options { key: None, ..Options::from_headers(&headers)? };
@@ -174,11 +171,11 @@ pub async fn batch(
 pub async fn events(
     State(edge): State<Arc<Edge>>,
     caller: Caller,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let intent = visible(&edge, &caller, &id, Action::ReadIntent).await?.intent;
-    let stream = edge.streams.get(intent).ok_or_else(ApiError::gone)?;
+    let stream = edge.stream_of(intent).await?;
     let cursor = match headers.get("last-event-id") {
         None => stream.subscribe(),
         Some(value) => {
@@ -195,7 +192,7 @@ pub async fn events(
 pub async fn cancel(
     State(edge): State<Arc<Edge>>,
     caller: Caller,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Answer, ApiError> {
     let seen = visible(&edge, &caller, &id, Action::CancelIntent).await?;
     if seen.row.as_ref().is_some_and(|row| row.end.is_some()) {
@@ -233,7 +230,7 @@ struct IntentView {
 pub async fn read(
     State(edge): State<Arc<Edge>>,
     caller: Caller,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Answer, ApiError> {
     let seen = visible(&edge, &caller, &id, Action::ReadIntent).await?;
     let intent = seen.intent;
@@ -274,18 +271,24 @@ pub async fn read(
     Ok(Answer::json(StatusCode::OK, &view))
 }
 
-struct Seen {
-    intent: IntentId,
-    row: Option<mtor_store::read::IntentRow>,
+pub(super) struct Seen {
+    pub(super) intent: IntentId,
+    pub(super) row: Option<mtor_store::read::IntentRow>,
 }
 
 /// The intent, if the caller may know of it; else it does not exist.
-async fn visible(edge: &Edge, caller: &Caller, id: &str, action: Action) -> Result<Seen, ApiError> {
+pub(super) async fn visible(
+    edge: &Edge,
+    caller: &Caller,
+    id: &str,
+    action: Action,
+) -> Result<Seen, ApiError> {
     let nothing = || ApiError::not_found("intent of that id");
     let intent: IntentId = id.parse().map_err(|_| nothing())?;
+    // Looked at first: what is over between the two looks stands in the tables.
+    let open = edge.owner_of(intent);
     let row = edge.read(move |reader| reader.intent(intent)).await?;
-    // The read tables may lag behind what was admitted a moment ago.
-    let account = row.as_ref().map(|row| row.account).or_else(|| edge.owner_of(intent));
+    let account = row.as_ref().map(|row| row.account).or(open);
     let account = account.ok_or_else(nothing)?;
     caller.may(action, &Object::Intent { account })?;
     Ok(Seen { intent, row })

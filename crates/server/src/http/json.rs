@@ -1,39 +1,101 @@
 //! JSON bodies of the realm's own documents: bounded, strict, and refused by field.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use bytes::Bytes;
+use http::header;
 use http::request::Parts;
 use mtor_types::Code;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::BODY_BYTES_MAX;
 
 use crate::admission::json;
 use crate::api_error::ApiError;
+use crate::edge::Edge;
 
 /// A small document of our own.
-pub const SMALL_BYTES_MAX: u64 = 64 * 1024;
+const SMALL_BYTES_MAX: usize = 64 * 1024;
 
 /// For a request's body to arrive.
 const BODY_PATIENCE: Duration = Duration::from_secs(60);
 
-/// A request's bytes, refused as everything is refused here.
+/// The bytes of work. Only for handlers that know whose it is: [`super::auth::Member`] stands
+/// before it, so that a stranger makes nobody hold its bytes.
 pub struct Body(pub Bytes);
 
-impl<S: Send + Sync> FromRequest<S> for Body {
+impl FromRequest<Arc<Edge>> for Body {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let read = tokio::time::timeout(BODY_PATIENCE, Bytes::from_request(request, state));
-        let read = read.await.map_err(|_| {
-            ApiError::new(Code::RequestTimeout, "the body did not arrive within a minute")
-        })?;
-        let limit = u64::try_from(BODY_BYTES_MAX).unwrap_or(u64::MAX);
-        // Anything else is a connection that broke: nobody reads the answer.
-        read.map(Self).map_err(|_| ApiError::too_large("the body", limit))
+    async fn from_request(request: Request, edge: &Arc<Edge>) -> Result<Self, ApiError> {
+        let said = request.headers().get(header::CONTENT_LENGTH);
+        let said = said.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+        let bytes = said.unwrap_or(BODY_BYTES_MAX).min(BODY_BYTES_MAX);
+        // Held while it arrives; afterwards the bounds of payloads count it.
+        let _room = edge.bodies.enter(bytes).ok_or_else(ApiError::overloaded)?;
+        read_body(request, BODY_BYTES_MAX).await.map(Self)
+    }
+}
+
+/// The bytes of a small document of our own.
+pub struct Small(pub Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Small {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        read_body(request, SMALL_BYTES_MAX).await.map(Self)
+    }
+}
+
+async fn read_body(request: Request, bytes_max: usize) -> Result<Bytes, ApiError> {
+    let read = axum::body::to_bytes(request.into_body(), bytes_max);
+    let read = tokio::time::timeout(BODY_PATIENCE, read).await.map_err(|_| {
+        ApiError::new(Code::RequestTimeout, "the body did not arrive within a minute")
+    })?;
+    // Anything else is a connection that broke: nobody reads the answer.
+    let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX);
+    read.map_err(|_| ApiError::too_large("the body", limit))
+}
+
+/// Room for bodies that are on their way, all together.
+#[derive(Debug)]
+pub struct Bodies(Semaphore);
+
+impl Bodies {
+    /// A body up to this is in nobody's way.
+    const FREE: usize = 64 * 1024;
+    const KIB_MAX: usize = 1024 * 1024;
+
+    fn enter(&self, bytes: usize) -> Option<Option<SemaphorePermit<'_>>> {
+        if bytes <= Self::FREE {
+            return Some(None);
+        }
+        let kib = u32::try_from(bytes.div_ceil(1024)).ok()?;
+        self.0.try_acquire_many(kib).ok().map(Some)
+    }
+}
+
+impl Default for Bodies {
+    fn default() -> Self {
+        Self(Semaphore::new(Self::KIB_MAX))
+    }
+}
+
+/// One segment of a path, refused as everything is refused here.
+pub struct Segment(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Segment {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        path.map(|Path(segment)| Self(segment))
+            .map_err(|_| ApiError::not_found("path of that name"))
     }
 }
 
@@ -54,13 +116,19 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
 
 /// Reads a document whose type refuses unknown fields. Nothing at all reads as `{}`.
 pub fn read<D: DeserializeOwned>(body: &Bytes) -> Result<D, ApiError> {
-    let text = json::text(body, SMALL_BYTES_MAX)?;
+    let text = json::text(body, u64::try_from(SMALL_BYTES_MAX).unwrap_or(u64::MAX))?;
     let text = if text.trim().is_empty() { "{}" } else { text };
-    serde_json::from_str(text).map_err(|error| refusal(&error))
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let document = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = error.path().to_string();
+        refusal(&path, error.inner())
+    })?;
+    reader.end().map_err(|error| refusal("", &error))?;
+    Ok(document)
 }
 
 /// serde names the field; its message quotes no value for these types but the field's name.
-fn refusal(error: &serde_json::Error) -> ApiError {
+fn refusal(path: &str, error: &serde_json::Error) -> ApiError {
     let message = error.to_string();
     let named = |prefix: &str| {
         let rest = message.strip_prefix(prefix)?;
@@ -76,8 +144,10 @@ fn refusal(error: &serde_json::Error) -> ApiError {
     }
     match error.classify() {
         serde_json::error::Category::Data => {
-            let place = format!("line {} column {}", error.line(), error.column());
-            ApiError::invalid_field(&place, "another type of value; see the API's description")
+            // What stands there is the client's; what should, is ours.
+            let expected = message.split("expected ").nth(1).unwrap_or("another value");
+            let expected = expected.split(" at line").next().unwrap_or(expected);
+            ApiError::invalid_field(path, expected)
         }
         serde_json::error::Category::Io
         | serde_json::error::Category::Syntax
@@ -119,7 +189,10 @@ mod tests {
         let error = read(r#"{"nam":1}"#).unwrap_err();
         assert_eq!((error.code.text(), error.field.as_deref()), ("MT0003", Some("nam")));
         assert!(error.message.contains("name"), "{error}");
-        assert_eq!(read(r#"{"name":1}"#).unwrap_err().code.text(), "MT0002");
+        let error = read(r#"{"name":1}"#).unwrap_err();
+        assert_eq!((error.code.text(), error.field.as_deref()), ("MT0002", Some("name")));
+        assert_eq!(error.message, "field `name`: expected a string");
+        assert_eq!(read("{} {}").unwrap_err().code.text(), "MT0001");
         assert_eq!(read("{").unwrap_err().code.text(), "MT0001");
     }
 }

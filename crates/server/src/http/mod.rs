@@ -17,12 +17,14 @@ mod sse;
 mod sysop;
 mod workers;
 
+pub use json::Bodies;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Request};
+use axum::extract::{ConnectInfo, Request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use bytes::Bytes;
@@ -122,7 +124,6 @@ fn routes(edge: Arc<Edge>) -> Router {
         .route("/v1/sysop/intents/{id}", delete(sysop::cancel))
         .fallback(|| async { ApiError::not_found("path of that name") })
         .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(edge)
 }
 
@@ -165,19 +166,23 @@ pub async fn serve(listener: TcpListener, edge: Arc<Edge>) {
             request.extensions_mut().insert(ConnectInfo::<SocketAddr>(client));
             routes.clone().oneshot(request)
         });
-        let mut builder = auto::Builder::new(TokioExecutor::new());
+        // Said beforehand, the version is not waited for: that wait would have no bound.
+        let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
         builder
             .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_PATIENCE)
             .max_buf_size(CONNECTION_BYTES_MAX);
-        builder.http2().timer(TokioTimer::new());
-        let connection =
-            builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-        let connection = graceful.watch(connection);
+        let watcher = graceful.watcher();
         tokio::spawn(async move {
-            // A client that breaks its connection is not news.
-            let _ = connection.await;
+            // hyper's own patience begins with the first byte.
+            let began = tokio::time::timeout(HEAD_PATIENCE, stream.peek(&mut [0])).await;
+            if matches!(began, Ok(Ok(1))) {
+                let stream = TokioIo::new(stream);
+                let connection = builder.serve_connection_with_upgrades(stream, service);
+                // A client that breaks its connection is not news.
+                let _ = watcher.watch(connection.into_owned()).await;
+            }
             drop(place);
         });
     }

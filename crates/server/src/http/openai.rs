@@ -8,17 +8,17 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::body;
-use axum::extract::State;
+use axum::extract::{FromRequest, Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use mtor_core::authorize::{Action, Object};
 use mtor_types::Code;
 use mtor_types::intent::Outcome;
 
 use super::Answer;
-use super::auth::Caller;
+use super::auth::Member;
 use super::json::Body;
 use crate::admission::{Options, Route};
 use crate::api_error::{ApiError, OpenAiError};
@@ -31,31 +31,24 @@ const ROUND_BYTES: usize = 64 * 1024;
 /// `POST /v1/chat/completions`
 pub async fn chat(
     State(edge): State<Arc<Edge>>,
-    headers: HeaderMap,
-    body: Result<Body, ApiError>,
+    request: Request,
 ) -> Result<Response, OpenAiError> {
-    Ok(run(edge, "chat", &headers, body?.0).await?)
+    Ok(run(edge, "chat", request).await?)
 }
 
 /// `POST /v1/embeddings`
 pub async fn embeddings(
     State(edge): State<Arc<Edge>>,
-    headers: HeaderMap,
-    body: Result<Body, ApiError>,
+    request: Request,
 ) -> Result<Response, OpenAiError> {
-    Ok(run(edge, "embed", &headers, body?.0).await?)
+    Ok(run(edge, "embed", request).await?)
 }
 
-async fn run(
-    edge: Arc<Edge>,
-    name: &str,
-    headers: &HeaderMap,
-    data: Bytes,
-) -> Result<Response, ApiError> {
-    let caller = Caller::from_headers(&edge, headers)?;
-    let account = caller.account()?;
+async fn run(edge: Arc<Edge>, name: &str, request: Request) -> Result<Response, ApiError> {
+    let Member { caller, account } = Member::from_headers(&edge, request.headers())?;
     caller.may(Action::Submit, &Object::Account(account))?;
-    let options = Options::from_headers(headers)?;
+    let options = Options::from_headers(request.headers())?;
+    let Body(data) = Body::from_request(request, &edge).await?;
     let (name, route) = (name.to_owned(), Route::OpenAi);
     let submission = Submission { account, name, data, options, route };
     let submitted = edge.submit(submission).await?;
@@ -182,9 +175,9 @@ fn line(json: &[u8]) -> Bytes {
 
 /// One `data:` event; a raw piece may hold line breaks of its own.
 fn put(out: &mut BytesMut, json: &[u8]) {
-    for line in json.split(|byte| *byte == b'\n') {
+    for line in json.split(|byte| matches!(byte, b'\n' | b'\r')) {
         out.put_slice(b"data: ");
-        out.put_slice(line.strip_suffix(b"\r").unwrap_or(line));
+        out.put_slice(line);
         out.put_u8(b'\n');
     }
     out.put_u8(b'\n');

@@ -1,9 +1,9 @@
 //! The page, embedded: three files, by name.
 
-use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
 
+use super::json::Segment;
 use crate::api_error::ApiError;
 
 const INDEX: &[u8] = include_bytes!("../../../../web/dist/index.html");
@@ -19,7 +19,7 @@ pub async fn index() -> Response {
     file(INDEX, "text/html; charset=utf-8")
 }
 
-pub async fn asset(Path(name): Path<String>) -> Result<Response, ApiError> {
+pub async fn asset(Segment(name): Segment) -> Result<Response, ApiError> {
     match name.as_str() {
         "app.js" => Ok(file(SCRIPT, "text/javascript; charset=utf-8")),
         "app.css" => Ok(file(STYLE, "text/css; charset=utf-8")),

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use crate::identity;
 use axum::extract::State;
-use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
@@ -31,6 +32,8 @@ use crate::streams::Cursor;
 
 /// For the first event of a client that sent no header.
 const HELLO_PATIENCE: Duration = Duration::from_secs(5);
+const PING_EVERY: Duration = Duration::from_secs(15);
+const SILENCE_MAX: Duration = Duration::from_secs(50);
 /// Events that wait for one client's socket; its intents' cursors wait with them.
 const OUTBOUND_MAX: usize = 256;
 /// Intents of one socket at a time.
@@ -71,9 +74,11 @@ struct Refusal<'a> {
 pub async fn open(
     State(edge): State<Arc<Edge>>,
     headers: HeaderMap,
-    upgrade: WebSocketUpgrade,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     let caller = Caller::from_headers(&edge, &headers)?;
+    let upgrade =
+        upgrade.map_err(|_| ApiError::invalid_header("upgrade", "a WebSocket request"))?;
     Ok(upgrade
         .protocols(["cloudevents.json"])
         .max_message_size(BODY_BYTES_MAX)
@@ -86,17 +91,28 @@ async fn serve(mut socket: WebSocket, edge: Arc<Edge>, caller: Caller) {
         Actor::Nobody => {
             match tokio::time::timeout(HELLO_PATIENCE, hello(&mut socket, &edge)).await {
                 Ok(Some(caller)) => caller,
-                Ok(None) | Err(_) => return,
+                Ok(None) | Err(_) => {
+                    return turn_away(&mut socket, &edge, &ApiError::unauthenticated()).await;
+                }
             }
         }
         Actor::Account(_) | Actor::Worker(_) | Actor::Sysop => caller,
     };
-    let Ok(account) = caller.account() else { return };
+    let account = match caller.account() {
+        Ok(account) => account,
+        Err(error) => return turn_away(&mut socket, &edge, &error).await,
+    };
     let (mut sink, mut stream) = socket.split();
     let (outbound, mut events) = mpsc::channel::<Utf8Bytes>(OUTBOUND_MAX);
     let writer = tokio::spawn(async move {
-        while let Some(text) = events.recv().await {
-            if sink.send(Message::Text(text)).await.is_err() {
+        let mut every = tokio::time::interval(PING_EVERY);
+        loop {
+            let message = tokio::select! {
+                text = events.recv() => text.map(Message::Text),
+                _ = every.tick() => Some(Message::Ping(Bytes::new())),
+            };
+            let Some(message) = message else { break };
+            if sink.send(message).await.is_err() {
                 return;
             }
         }
@@ -109,8 +125,9 @@ async fn serve(mut socket: WebSocket, edge: Arc<Edge>, caller: Caller) {
     client.say(READY, Ready { account }).await;
     let mut followed = tokio::task::JoinSet::new();
     loop {
+        // A living client answers pings; one that vanished holds neither socket nor buffers.
         let frame = tokio::select! {
-            frame = stream.next() => frame,
+            frame = tokio::time::timeout(SILENCE_MAX, stream.next()) => frame.ok().flatten(),
             () = client.edge.stopping() => None,
         };
         let Some(Ok(frame)) = frame else { break };
@@ -134,6 +151,19 @@ async fn serve(mut socket: WebSocket, edge: Arc<Edge>, caller: Caller) {
     followed.abort_all();
     drop(client);
     writer.abort();
+}
+
+/// Says why, and closes.
+async fn turn_away(socket: &mut WebSocket, edge: &Edge, error: &ApiError) {
+    let (code, message, retry_after_ms) = (error.code, &*error.message, error.retry_after_ms);
+    let refusal = Refusal { event: None, code, message, retry_after_ms };
+    let event = EventOut::new("0", &edge.source, ERROR, refusal);
+    if let Ok(text) = serde_json::to_string(&event) {
+        // It may be gone already.
+        let _ = socket.send(Message::Text(text.into())).await;
+    }
+    let frame = CloseFrame { code: close_code::POLICY, reason: code.text().into() };
+    let _ = socket.send(Message::Close(Some(frame))).await;
 }
 
 async fn hello(socket: &mut WebSocket, edge: &Edge) -> Option<Caller> {
@@ -172,10 +202,12 @@ impl Client {
             let Cancel { intent } = event
                 .data()
                 .map_err(|_| ApiError::invalid_field("data", "{\"intent\":\"<id>\"}"))?;
-            let owner = self.edge.owner_of(intent);
-            let account = owner.ok_or_else(|| ApiError::not_found("open intent of that id"))?;
-            caller.may(Action::CancelIntent, &Object::Intent { account })?;
-            self.edge.cancel(intent);
+            let (id, action) = (intent.to_string(), Action::CancelIntent);
+            let seen = super::intents::visible(&self.edge, &caller, &id, action).await?;
+            if seen.row.is_some_and(|row| row.end.is_some()) {
+                return Err(ApiError::not_found("open intent of that id"));
+            }
+            self.edge.cancel(seen.intent);
             return Ok(None);
         }
         if followed >= FOLLOWED_MAX {

@@ -68,11 +68,11 @@ fn push(text: &mut String, event: &Rendered) {
     text.push_str(event.kind);
     text.push_str("\ndata: ");
     // JSON as serde writes it has no line breaks of its own; a raw piece may.
-    for (index, line) in event.json.split('\n').enumerate() {
+    for (index, line) in event.json.split(['\n', '\r']).enumerate() {
         if index > 0 {
             text.push_str("\ndata: ");
         }
-        text.push_str(line.trim_end_matches('\r'));
+        text.push_str(line);
     }
     text.push_str("\n\n");
 }

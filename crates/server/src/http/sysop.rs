@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use http::StatusCode;
 use mtor_core::authorize::{Action, Object};
 use mtor_core::{Command, Node};
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::Answer;
 use super::accounts::PageQuery;
 use super::auth::Caller;
-use super::json::{self, Body, Page, Params};
+use super::json::{self, Page, Params, Segment, Small};
 use crate::api_error::ApiError;
 use crate::edge::Edge;
 
@@ -137,7 +137,7 @@ pub async fn intents(
 pub async fn cancel(
     State(edge): State<Arc<Edge>>,
     caller: Caller,
-    Path(intent): Path<String>,
+    Segment(intent): Segment,
 ) -> Result<Answer, ApiError> {
     caller.may(Action::ReadRealm, &Object::Realm)?;
     let unknown = || ApiError::not_found("open intent of that id");
@@ -159,8 +159,8 @@ struct Ban {
 pub async fn ban_worker(
     State(edge): State<Arc<Edge>>,
     caller: Caller,
-    Path(worker): Path<String>,
-    Body(body): Body,
+    Segment(worker): Segment,
+    Small(body): Small,
 ) -> Result<Answer, ApiError> {
     let worker: WorkerId = worker.parse().map_err(|_| ApiError::not_found("worker of that id"))?;
     caller.may(Action::BanWorker, &Object::Worker(worker))?;
@@ -173,7 +173,7 @@ pub async fn ban_worker(
 pub async fn remove_worker(
     State(edge): State<Arc<Edge>>,
     caller: Caller,
-    Path(worker): Path<String>,
+    Segment(worker): Segment,
 ) -> Result<Answer, ApiError> {
     let worker: WorkerId = worker.parse().map_err(|_| ApiError::not_found("worker of that id"))?;
     caller.may(Action::RemoveWorker, &Object::Worker(worker))?;
@@ -185,8 +185,8 @@ pub async fn remove_worker(
 pub async fn ban_account(
     State(edge): State<Arc<Edge>>,
     caller: Caller,
-    Path(account): Path<String>,
-    Body(body): Body,
+    Segment(account): Segment,
+    Small(body): Small,
 ) -> Result<Answer, ApiError> {
     let account: AccountId =
         account.parse().map_err(|_| ApiError::not_found("account of that id"))?;

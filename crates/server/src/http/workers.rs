@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::response::Response;
 use http::StatusCode;
 use mtor_core::authorize::{Action, Object};
@@ -13,7 +14,7 @@ use mtor_types::{AccountId, Code, KeyHash};
 use serde::Serialize;
 
 use super::auth::Caller;
-use super::json::{self, Body};
+use super::json::{self, Small};
 use super::{Answer, finish};
 use crate::api_error::ApiError;
 use crate::edge::Edge;
@@ -46,7 +47,7 @@ pub async fn issue_token(
 pub async fn enrol(
     State(edge): State<Arc<Edge>>,
     caller: Caller,
-    Body(body): Body,
+    Small(body): Small,
 ) -> Result<Answer, ApiError> {
     caller.may(Action::Enrol, &Object::Realm)?;
     let request: Enrol = json::read(&body)?;
@@ -69,10 +70,15 @@ pub async fn enrol(
 }
 
 /// `GET /v1/workers/session`: who it is the worker proves in its first frame.
-pub async fn session(State(edge): State<Arc<Edge>>, upgrade: WebSocketUpgrade) -> Response {
-    upgrade
+pub async fn session(
+    State(edge): State<Arc<Edge>>,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, ApiError> {
+    let upgrade =
+        upgrade.map_err(|_| ApiError::invalid_header("upgrade", "a WebSocket request"))?;
+    Ok(upgrade
         .protocols(["cloudevents.json"])
         .max_message_size(FRAME_BYTES_MAX)
         .max_frame_size(FRAME_BYTES_MAX)
-        .on_upgrade(move |socket| sessions::serve(socket, edge))
+        .on_upgrade(move |socket| sessions::serve(socket, edge)))
 }

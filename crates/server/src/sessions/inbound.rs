@@ -29,10 +29,17 @@ pub(super) enum SessionError {
     Unknown(String),
     #[error("more than {} leases in one message", limits::LEASES_PER_MESSAGE_MAX)]
     TooManyLeases,
+    #[error("an offer's intent and model are 1 to 256 bytes without control characters")]
+    Offer,
     #[error("sent more than its credit for {0}")]
     OverCredit(IntentId),
     #[error(transparent)]
     Call(#[from] CallError),
+}
+
+/// Fit to be told to others.
+fn is_plain(name: &str) -> bool {
+    (1..=256).contains(&name.len()) && !name.chars().any(char::is_control)
 }
 
 pub(super) struct Inbound {
@@ -57,6 +64,12 @@ impl Inbound {
         offers: Vec<Offer>,
         leases: Vec<LeaseClaim>,
     ) -> Result<(), SessionError> {
+        if offers
+            .iter()
+            .any(|offer| !is_plain(&offer.intent) || !offer.model.as_deref().is_none_or(is_plain))
+        {
+            return Err(SessionError::Offer);
+        }
         self.offers = offers;
         let slots = Slots {
             worker: self.session.worker,

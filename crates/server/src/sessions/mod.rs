@@ -14,7 +14,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
 use futures_util::stream::SplitSink;
 use futures_util::{SinkExt, StreamExt};
-use mtor_core::Command;
 use mtor_types::event::EventOut;
 use mtor_types::worker::{self, Assign};
 use mtor_types::{SessionId, WorkerId, id};
@@ -151,7 +150,7 @@ pub async fn serve(mut socket: WebSocket, edge: Arc<Edge>) {
         let frame = tokio::select! {
             frame = stream.next() => frame,
             () = session.close.notified() => None,
-            () = edge.stopping() => None,
+            () = edge.closing() => None,
         };
         let Some(Ok(frame)) = frame else { break };
         match frame {
@@ -166,7 +165,7 @@ pub async fn serve(mut socket: WebSocket, edge: Arc<Edge>) {
         }
     }
     edge.sessions.shut(&session);
-    edge.node().tell(Command::Detach { worker: session.worker, session: session.id });
+    edge.worker_gone(session.worker, session.id);
     drop(session);
     drop(inbound);
     // The last sender is gone or soon is; the writer ends by itself, or with the socket.

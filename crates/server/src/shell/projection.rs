@@ -18,7 +18,7 @@ const REST: Duration = Duration::from_millis(50);
 const GROUPS_MAX: usize = 4_096;
 /// Batches of one step.
 const STEP_MAX: usize = 1_024;
-/// A reader waits no longer; then it sees the tables as they are.
+/// A reader waits no longer; then it is told that they lag.
 const READER_PATIENCE: Duration = Duration::from_secs(2);
 /// Idempotency keys past their time that one step removes.
 const PRUNED_AT_ONCE: usize = 1_000;
@@ -41,18 +41,20 @@ pub struct Projection {
 }
 
 impl Projection {
-    /// Resolves when everything up to batch `synced` can be read.
-    pub async fn reach(&self, synced: u64) {
+    /// Resolves when everything up to batch `synced` can be read; false if that takes too long.
+    pub async fn reach(&self, synced: u64) -> bool {
         let mut applied = self.applied.clone();
         if *applied.borrow_and_update() >= synced {
-            return;
+            return true;
         }
         // A full channel means that the thread is awake anyway.
         let _ = self.tables.try_send(ToTables::Now);
         let reached = applied.wait_for(|applied| *applied >= synced);
-        if tokio::time::timeout(READER_PATIENCE, reached).await.is_err() {
+        let reached = tokio::time::timeout(READER_PATIENCE, reached).await.is_ok();
+        if !reached {
             tracing::warn!(synced, "the read tables lag behind");
         }
+        reached
     }
 }
 

@@ -181,7 +181,10 @@ impl Streams {
     fn is_full(&self) -> bool {
         let totals = self.totals();
         let limits = &self.shared.limits;
-        totals.streams >= limits.streams_max || totals.memory_bytes >= limits.memory_total
+        // A part of the disk is left for buffers that are not over.
+        totals.streams >= limits.streams_max
+            || totals.memory_bytes >= limits.memory_total
+            || totals.disk_bytes >= limits.disk_total / 8 * 7
     }
 }
 

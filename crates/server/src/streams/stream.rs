@@ -247,7 +247,9 @@ impl IntentStream {
     pub fn begin(&self, attempt: Attempt, worker: WorkerId, limit: u64) -> bool {
         let mut state = self.state();
         let before = state.attempt.max(state.given_up);
-        if state.phase != Phase::Running || before.is_some_and(|before| before >= attempt) {
+        // After a stop its figure is on its way: nothing more may be delivered.
+        let over = state.phase != Phase::Running || state.stopped;
+        if over || before.is_some_and(|before| before >= attempt) {
             return false;
         }
         state.attempt = Some(attempt);
@@ -361,6 +363,11 @@ impl IntentStream {
         state.open = false;
         state.stopped |= attempt.is_none();
         Some(state.closed())
+    }
+
+    /// Whether it was stopped for its client.
+    pub fn is_stopped(&self) -> bool {
+        self.state().stopped
     }
 
     /// The figures so far.

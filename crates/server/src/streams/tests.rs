@@ -190,7 +190,6 @@ fn after_a_restart_of_the_edge_a_reader_gets_what_it_lacks() {
 #[test]
 fn a_close_is_final_for_its_attempt() {
     let (_streams, stream) = open(StreamLimits::default());
-    assert_eq!(stream.close(None), Some(Closed::default()));
     stream.begin(Attempt(1), WORKER, 11);
     let metered = stream.chunk(Attempt(1), 0, 40, piece(123)).unwrap();
     assert_eq!(metered, Metered { units: 11, exhausted: true });
@@ -198,6 +197,7 @@ fn a_close_is_final_for_its_attempt() {
     assert_eq!((closed.usage.units, closed.delivered), (11, true));
     assert_eq!(stream.chunk(Attempt(1), 1, 41, piece(1)), Err(ChunkError::Stale));
     assert_eq!(stream.complete(Attempt(1), Usage::default(), None), Err(ChunkError::Stale));
+    assert!(!stream.begin(Attempt(2), WORKER, 11), "its figure was given: nothing more is");
     assert_eq!(stream.close(None), Some(closed), "said again");
 }
 

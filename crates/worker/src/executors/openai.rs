@@ -142,6 +142,7 @@ impl OpenAi {
             model: job.model.as_deref(),
             aliases: &self.aliases,
         };
+        let bytes = job.data.get().len() as u64;
         let made = body::make(job.data.get(), &wishes).map_err(End::bad_request)?;
         drop(job.data);
         let request = self.request(Method::POST, path, made.bytes);
@@ -158,13 +159,21 @@ impl OpenAi {
         if wishes.stream {
             stream(answer.into_body(), output, made.usage_wanted).await
         } else {
-            whole(answer.into_body(), wishes.chat).await
+            let end = whole(answer.into_body()).await;
+            // Embeddings are metered by the bytes asked for, whatever the backend counts.
+            match end {
+                Ok(End::Complete { result, .. }) if !wishes.chat => Ok(End::Complete {
+                    usage: Usage { units: bytes, input: bytes, output: 0 },
+                    result,
+                }),
+                end => end,
+            }
         }
     }
 }
 
 /// An answer in one body: the result, verbatim.
-async fn whole(body: Incoming, chat: bool) -> Result<End, End> {
+async fn whole(body: Incoming) -> Result<End, End> {
     let body = read_body(body, limits::PIECE_BYTES_MAX).await.map_err(|error| match error {
         BodyError::TooLarge => {
             End::fail(FailCode::Backend, "the backend's answer is above 16 MiB", false)
@@ -175,8 +184,12 @@ async fn whole(body: Incoming, chat: bool) -> Result<End, End> {
     let text = String::from_utf8(body.into()).map_err(|_| not_json())?;
     let glance: Option<Glance<'_>> = serde_json::from_str(&text).ok();
     let usage = match &glance {
-        Some(Glance { usage: Some(usage), .. }) => usage.usage(),
-        Some(Glance { choices: Some(choices), .. }) if chat => uncounted(choices),
+        Some(Glance { usage: Some(usage), error: None, .. }) => usage.usage(),
+        Some(Glance { error: Some(error), .. }) if error.get() != "null" => {
+            let message = error_text(error.get());
+            return Err(End::backend(format!("the backend failed: {}", bounded(&message))));
+        }
+        Some(Glance { choices: Some(choices), .. }) => uncounted(choices),
         Some(_) | None => Usage { units: 1, input: 0, output: 1 },
     };
     let result = RawValue::from_string(text).map_err(|_| not_json())?;

@@ -9,6 +9,7 @@ use clap::Args;
 use mtor_client::Client;
 use mtor_server::{OpenError, Realm, RealmOptions};
 use mtor_types::Code;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::sync::oneshot;
 
@@ -24,7 +25,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// The address to listen on; port 0 takes a free one
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9000", value_parser = listen)]
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9000", value_parser = listen)]
     listen: SocketAddr,
     /// Start no worker beside the realm
     #[arg(long)]
@@ -50,7 +51,17 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
     block_on(Box::pin(up(arguments, data, context)))
 }
 
+/// Connections and spilled answers each take a file: as many as this process may have.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the number of open files stays limited");
+    }
+}
+
 async fn up(arguments: Arguments, data: PathBuf, context: &Context) -> Result<(), Failure> {
+    raise_open_files();
     let mut options = RealmOptions::new(data.clone(), arguments.listen);
     options.embedded_worker = !arguments.no_worker;
     options.fee_basis_points = arguments.fee_basis_points.unwrap_or(options.fee_basis_points);
