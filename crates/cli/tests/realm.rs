@@ -231,6 +231,15 @@ fn the_metrics_are_those_of_their_page() {
 }
 
 #[test]
+fn a_worker_that_nobody_enrolled_is_told_what_it_lacks() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let done = place.run(&["worker", "--realm", &realm.url, "--data", "w"]);
+    assert_eq!(done.code, Some(1), "{done:#?}");
+    assert!(done.stderr.contains("mtor account worker-token"), "{done:#?}");
+}
+
+#[test]
 fn keys_are_added_listed_and_revoked() {
     let place = Place::new();
     let realm = Realm::start(&place, &["--no-worker"]);

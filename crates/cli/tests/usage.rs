@@ -27,7 +27,7 @@ fn the_command_line_is_checked_before_anything_is_done() {
     check(&place, &["up", "--listen", "nowhere"], USAGE, &["--listen", "127.0.0.1:9000"]);
     check(&place, &["up", "--fee-basis-points", "10001"], USAGE, &["--fee-basis-points"]);
     check(&place, &["up", "--log", "loud"], USAGE, &["--log", "FORMAT/LEVEL"]);
-    check(&place, &["worker", "--price", "chat"], USAGE, &["--price", "chat=100/1000000"]);
+    check(&place, &["worker", "--price", "chat"], USAGE, &["--price", "chat=100000/1000000"]);
     check(&place, &["worker", "--backend", "x"], USAGE, &["--backend", "openai=http"]);
     let no_key = ["worker", "--realm", "http://127.0.0.1:9", "--backend"];
     let no_key = [no_key.as_slice(), &["openai=http://127.0.0.1:9,key-file=none"]].concat();

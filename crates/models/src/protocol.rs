@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// Longest accepted line. Above the largest request body a realm takes (claim checks start at
 /// 256 KiB), with room for JSON escapes.
@@ -49,14 +50,28 @@ pub struct Assign {
     /// Time left when the line was written.
     #[serde(default)]
     pub deadline_ms: Option<u64>,
-    /// The client's body, untouched.
-    #[serde(default)]
-    pub data: Value,
+    /// The client's body, untouched: JSON, which may hold what no value of ours can.
+    #[serde(default, deserialize_with = "raw")]
+    pub data: String,
+}
+
+fn raw<'de, D: serde::Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    Box::<RawValue>::deserialize(from).map(|raw| raw.get().to_owned())
 }
 
 impl Assign {
     pub fn key(&self) -> Key {
         Key { intent: self.intent.clone(), attempt: self.attempt }
+    }
+
+    /// The client's body as a value. A number beyond all range or half a surrogate is JSON, too.
+    pub fn body(&self) -> Result<Value, Refusal> {
+        serde_json::from_str(&self.data).map_err(|error| {
+            let column = error.column();
+            Refusal::bad_request(format!(
+                "the body holds a number or a text that cannot be read, at column {column}"
+            ))
+        })
     }
 }
 
@@ -81,12 +96,13 @@ pub enum LineError {
 }
 
 #[derive(Deserialize)]
-struct Envelope {
+struct Envelope<'a> {
     specversion: String,
     #[serde(rename = "type")]
     kind: String,
-    #[serde(default)]
-    data: Value,
+    /// Read by itself: whatever is in it, the assignment is known and gets its answer.
+    #[serde(borrow, default)]
+    data: Option<&'a RawValue>,
 }
 
 /// Where and why JSON did not parse, without quoting any of it: serde's own text may quote values.
@@ -96,16 +112,17 @@ fn place(error: &serde_json::Error) -> String {
 
 /// Reads one line of the protocol.
 pub fn parse(line: &[u8]) -> Result<Incoming, LineError> {
-    let envelope: Envelope =
+    let envelope: Envelope<'_> =
         serde_json::from_slice(line).map_err(|error| LineError::Envelope(place(&error)))?;
     if envelope.specversion != "1.0" {
         return Err(LineError::SpecVersion);
     }
+    let data = envelope.data.map_or("null", RawValue::get);
     match envelope.kind.as_str() {
-        ASSIGN => serde_json::from_value(envelope.data)
+        ASSIGN => serde_json::from_str(data)
             .map(|assign| Incoming::Assign(Box::new(assign)))
             .map_err(|error| LineError::Data(ASSIGN, place(&error))),
-        REVOKE => serde_json::from_value(envelope.data)
+        REVOKE => serde_json::from_str(data)
             .map(Incoming::Revoke)
             .map_err(|error| LineError::Data(REVOKE, place(&error))),
         _ => Ok(Incoming::Other),
@@ -284,6 +301,18 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_body_that_no_value_can_hold_is_refused_and_not_skipped() {
+        for body in [r#"{"x":1e999}"#, r#"{"content":"\ud800"}"#] {
+            let line = format!(
+                r#"{{"specversion":"1.0","type":"{ASSIGN}","data":{{"intent":"i","attempt":1,"name":"chat","data":{body}}}}}"#
+            );
+            let Ok(Incoming::Assign(assign)) = parse(line.as_bytes()) else { panic!("{body}") };
+            assert_eq!(assign.data, body);
+            assert_eq!(assign.body().unwrap_err().code, FailCode::BadRequest);
+        }
+    }
 
     #[test]
     fn an_assignment_is_read_past_extra_attributes() {

@@ -134,7 +134,8 @@ impl Dialer {
             if memory.token.is_some() {
                 memory.realm = None;
             }
-            memory.refused.take()
+            let stranger = memory.realm.is_none() && memory.token.is_none();
+            memory.refused.take().or(stranger.then_some(WorkerError::NoToken))
         })
     }
 

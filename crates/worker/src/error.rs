@@ -24,6 +24,8 @@ pub enum WorkerError {
     Randomness(getrandom::Error),
     #[error("TLS could not be set up")]
     Tls(#[source] rustls::Error),
+    #[error("the realm does not know this worker, and it has no enrolment token")]
+    NoToken,
     #[error("the realm refused the enrolment ({status}): {message}")]
     Enrol { status: u16, message: String },
 }

@@ -142,10 +142,12 @@ impl Session {
             let ended = match Pin::new(&mut *self.socket).poll_next(cx) {
                 Poll::Pending if frames.is_empty() => return Poll::Pending,
                 Poll::Pending => break,
-                Poll::Ready(None) => self.closed("connection closed", None),
+                Poll::Ready(None) => self.closed("connection closed", None, ""),
                 Poll::Ready(Some(Err(error))) => self.lost(&error),
                 Poll::Ready(Some(Ok(Message::Close(frame)))) => {
-                    self.closed("the realm closed the session", frame.map(|frame| frame.code))
+                    let (code, why) = frame.map(|frame| (frame.code, frame.reason)).unzip();
+                    let why = why.unwrap_or_default();
+                    self.closed("the realm closed the session", code, &why)
                 }
                 Poll::Ready(Some(Ok(message))) => {
                     self.heard_at = Instant::now();
@@ -171,14 +173,18 @@ impl Session {
     }
 
     fn lost(&self, error: &Error) -> Event {
-        self.closed(&format!("connection lost: {error}"), None)
+        self.closed(&format!("connection lost: {error}"), None, "")
     }
 
-    fn closed(&self, reason: &str, code: Option<CloseCode>) -> Event {
+    fn closed(&self, reason: &str, code: Option<CloseCode>, why: &str) -> Event {
         let number = code.map_or(0, u16::from);
         // Policy, or a code of the realm's own, before a word was said: it does not want us.
         let refused = !self.heard_event && (number == 1008 || (4000..5000).contains(&number));
-        let reason = if number == 0 { reason.to_owned() } else { format!("{reason} ({number})") };
+        let reason = match (number, why) {
+            (0, _) => reason.to_owned(),
+            (_, "") => format!("{reason} ({number})"),
+            (_, why) => format!("{reason} ({number}): {}", why.escape_debug()),
+        };
         Event::Closed { reason, refused }
     }
 

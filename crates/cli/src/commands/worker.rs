@@ -37,7 +37,7 @@ pub(crate) struct Arguments {
     /// Requests at once for each model of a backend
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
     slots: u32,
-    /// A price in place of the list price, such as chat=100/1000000 (base units / units)
+    /// A price in place of the list price, such as chat=100000/1000000 (base units / units)
     #[arg(long, value_name = "INTENT=AMOUNT/PER", value_parser = price)]
     price: Vec<(String, Price)>,
     /// Do not serve fft
@@ -100,7 +100,7 @@ fn price(text: &str) -> Result<(String, Price), String> {
         let per = per.parse().ok().filter(|per| *per > 0)?;
         (!intent.is_empty()).then(|| (intent.to_owned(), Price { amount, per }))
     };
-    parse().ok_or_else(|| "expected INTENT=AMOUNT/PER, such as chat=100/1000000".into())
+    parse().ok_or_else(|| "expected INTENT=AMOUNT/PER, such as chat=100000/1000000".into())
 }
 
 pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure> {
@@ -195,7 +195,7 @@ fn failure(error: WorkerError) -> Failure {
             Failure::configuration(message)
                 .with_remedy("name another folder with --data DIR, or repair this one")
         }
-        WorkerError::Enrol { .. } => failure.with_remedy(
+        WorkerError::Enrol { .. } | WorkerError::NoToken => failure.with_remedy(
             "get a new token: `mtor account worker-token`, or the sysop's `mtor sysop worker-token`",
         ),
         WorkerError::Randomness(_) | WorkerError::Tls(_) => failure,

@@ -135,7 +135,7 @@ impl Chat {
     }
 
     fn admit(&self, assign: &Assign) -> Result<Job, Refusal> {
-        let request = request::parse(&assign.data, random_seed())?;
+        let request = request::parse(&assign.body()?, random_seed())?;
         let prompt = self.tokenise(&request)?;
         let output_max = output_max(prompt.len(), self.context, request.max_tokens)?;
         let affordable = assign.limit.map(|limit| limit.saturating_sub(prompt.len() as u64));

@@ -35,7 +35,7 @@ pub const CONTEXT: usize = 512;
 
 struct Job {
     request: EmbedRequest,
-    /// Of the request, without what spaces its writer left: what is metered.
+    /// Of the request as its writer wrote it: what is metered.
     bytes: u64,
     deadline: Option<Instant>,
 }
@@ -100,8 +100,8 @@ impl Embed {
     }
 
     pub fn assign(&self, assign: &Assign) -> Result<(), Refusal> {
-        let request = request::parse(&assign.data)?;
-        let bytes = assign.data.to_string().len() as u64;
+        let request = request::parse(&assign.body()?)?;
+        let bytes = assign.data.len() as u64;
         let deadline = crate::chat::deadline(assign.deadline_ms);
         let job = Job { request, bytes, deadline };
         crate::service::queue(&self.inbox, assign.key(), job, SLOTS)
