@@ -72,6 +72,11 @@ export async function standIn(options = {}) {
     let text = "";
     for await (const part of request) text += part;
     const body = text ? JSON.parse(text) : {};
+    const bearer = request.headers.authorization?.replace("Bearer ", "");
+    const account = keys.get(bearer ?? "");
+    const unknown = () => refuse(response, 401, "MT0008", "send `Authorization: Bearer <api key>` with a valid key");
+    // A key that is sent must be good, also where none is needed.
+    if (bearer !== undefined && !account) return unknown();
     if (path === "/v1/pools") {
       const models = scenario === "nomodels" ? [] : scenario === "onemodel" ? MODELS.slice(0, 1) : MODELS;
       const items = models.map((model, at) => ({ intent: "chat", model, trust: "any", slots: 4 - at, busy: at, depth: at * 3,
@@ -81,13 +86,12 @@ export async function standIn(options = {}) {
     if (path === "/v1/accounts/guest") {
       if (scenario === "noguest") return refuse(response, 429, "MT0019", "too many guest accounts from this network", { retry_after_ms: 9_000 });
       accounts += 1;
-      const account = accounts === 1 ? ACCOUNT : `${accounts}${ACCOUNT.slice(1)}`;
+      const opened = accounts === 1 ? ACCOUNT : `${accounts}${ACCOUNT.slice(1)}`;
       const api_key = `mtor_guest_${accounts}`;
-      keys.set(api_key, account);
-      return json(response, 201, { account, api_key, secret_key: "5JpQs", balance: "250000" });
+      keys.set(api_key, opened);
+      return json(response, 201, { account: opened, api_key, secret_key: "5JpQs", balance: "250000" });
     }
-    const account = keys.get(String(request.headers.authorization).replace("Bearer ", ""));
-    if (!account) return refuse(response, 401, "MT0008", "send `Authorization: Bearer <api key>` with a valid key");
+    if (!account) return unknown();
     if (path === "/v1/account") {
       const balance = String(250_000n - spent);
       return json(response, 200, { account, assets: [{ asset: "grant", decimals: 6, balance, held: "0" }, { asset: "9000", decimals: 6, balance: "0", held: "0" }] });
