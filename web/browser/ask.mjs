@@ -1,5 +1,6 @@
-// Opens the page as a new visitor, asks, and watches the answer stream in. Exits 0 only if all of it
-// held. `--url URL` names a realm; without it the tests' stand-in is started (needs `npm run build`).
+// Opens the page as a new visitor, asks, and watches the answer stream in; loads the page again, stops
+// an answer midway, and comes back with a key that the realm does not know. Exits 0 only if all of it
+// held, on a desk and on a phone. `--url URL` names a realm; without it the tests' stand-in is started (needs `npm run build`).
 //   node browser/ask.mjs [--url URL] [--shot FILE.png] [--question TEXT] [--limit-s N]
 
 import { existsSync } from "node:fs";
@@ -8,6 +9,9 @@ import { chromium } from "playwright-core";
 import { standIn } from "../tests/stand-in.mjs";
 
 const PIECES_MIN = 3;
+/** Long enough that it can be stopped midway. */
+const LONG = "Write a long story about a ring of machines, with many names in it.";
+const STRANGER = { account: "StrangerStrangerStrangerStranger", api_key: "mtor_StrangerStrangerStranger", secret_key: "kept" };
 const { values } = parseArgs({
   options: {
     url: { type: "string" },
@@ -33,8 +37,11 @@ function listen(page) {
   /** @type {string[]} */
   const troubles = [];
   const aborted = { streams: 0 };
+  // A key that is to be refused is refused aloud.
+  const expected = { refusals: false };
+  const isExpected = (/** @type {string} */ text) => expected.refusals && /\b401\b/.test(text);
   page.on("console", (message) => {
-    if (message.type() === "error") troubles.push(`console: ${message.text()}`);
+    if (message.type() === "error" && !isExpected(message.text())) troubles.push(`console: ${message.text()}`);
   });
   page.on("pageerror", (error) => troubles.push(`page error: ${error.message}`));
   page.on("requestfailed", async (request) => {
@@ -46,18 +53,27 @@ function listen(page) {
     else troubles.push(`request failed: ${request.method()} ${request.url()}: ${why}`);
   });
   page.on("response", (response) => {
-    if (response.status() >= 400) troubles.push(`${response.status()} ${response.request().method()} ${response.url()}`);
+    const { pathname } = new URL(response.url());
+    const ofAccount = pathname === "/v1/account" && isExpected(String(response.status()));
+    if (response.status() >= 400 && !ofAccount) troubles.push(`${response.status()} ${response.request().method()} ${response.url()}`);
   });
-  return { troubles, aborted };
+  return { troubles, aborted, expected, streams: 0 };
 }
 
-/** Counts the streams that the page read to their end. */
+/** Counts the streams that began, and those that the page read to their end. */
 function watchStreams() {
-  Object.assign(window, { streamsEnded: 0 });
+  const streams = { begun: 0, ended: 0 };
+  Object.assign(window, { streams });
+  const plain = window.fetch;
+  window.fetch = async (...request) => {
+    const response = await plain(...request);
+    if (response.headers.get("content-type")?.startsWith("text/event-stream")) streams.begun += 1;
+    return response;
+  };
   const { read } = ReadableStreamDefaultReader.prototype;
   ReadableStreamDefaultReader.prototype.read = async function () {
     const result = await read.call(this);
-    if (result.done) Reflect.set(window, "streamsEnded", Reflect.get(window, "streamsEnded") + 1);
+    if (result.done) streams.ended += 1;
     return result;
   };
 }
@@ -73,11 +89,11 @@ function watchAnswer() {
   }).observe(document.body, { childList: true, subtree: true, characterData: true });
 }
 
-/** @param {import("playwright-core").Page} page @param {ReturnType<typeof listen>} heard */
-async function ask(page, { troubles, aborted }) {
+/** Sends a question, once its price stands there. @param {import("playwright-core").Page} page @param {string} question */
+async function send(page, question) {
   await page.waitForSelector(".price span", { timeout: limitMs });
   await page.evaluate(watchAnswer);
-  await page.getByLabel("Your question").fill(values.question);
+  await page.getByLabel("Your question").fill(question);
   await page.waitForSelector("[data-price] b", { timeout: limitMs });
   const price = (await page.textContent("[data-price]"))?.trim() ?? "";
   need(/\d/.test(price), `no price before the question was sent: ${price}`);
@@ -90,28 +106,118 @@ async function ask(page, { troubles, aborted }) {
   const problem = page.waitForSelector("[data-problem]", { timeout: limitMs }).then((element) => element.textContent());
   const refused = await Promise.race([streaming.then(() => undefined), problem.catch(() => undefined)]);
   need(refused === undefined, `the question ended badly: ${refused?.trim()}`);
+  return price;
+}
+
+/** Nothing went wrong aloud, and every stream was read to its end. @param {import("playwright-core").Page} page @param {ReturnType<typeof listen>} heard */
+async function calm(page, heard) {
+  const { troubles, aborted } = heard;
+  const settled = () => Reflect.get(window, "streams").ended >= Reflect.get(window, "streams").begun;
+  await page.waitForFunction(settled, undefined, { timeout: limitMs });
+  await page.waitForLoadState("networkidle");
+  heard.streams += await page.evaluate(() => Reflect.get(window, "streams").ended);
+  need(aborted.streams <= heard.streams, `${aborted.streams} streams were aborted, ${heard.streams} were read to their end`);
+  need(troubles.length === 0, troubles.join("\n"));
+  await page.evaluate(() => Object.assign(Reflect.get(window, "streams"), { begun: 0, ended: 0 }));
+}
+
+/** @param {import("playwright-core").Page} page @param {ReturnType<typeof listen>} heard */
+async function ask(page, heard) {
+  const price = await send(page, values.question);
   await shoot(page, "-streaming");
   await page.waitForSelector(".bill [data-cost]", { timeout: limitMs });
   const cost = (await page.textContent(".bill [data-cost]"))?.trim() ?? "";
   need(/\d/.test(cost), `no cost after the answer: ${cost}`);
   const pieces = await page.evaluate(() => Reflect.get(window, "seen").pieces);
   need(pieces >= PIECES_MIN, `only ${pieces} pieces were seen to arrive`);
-  await page.waitForLoadState("networkidle");
-  const ended = await page.evaluate(() => Reflect.get(window, "streamsEnded"));
-  need(aborted.streams <= ended, `${aborted.streams} streams were aborted, ${ended} were read to their end`);
-  need(troubles.length === 0, troubles.join("\n"));
+  await calm(page, heard);
   return { price, cost, pieces };
 }
 
-/** @param {import("playwright-core").Page} page */
-async function phone(page) {
+/** What this browser keeps of the account, and what the realm says of it once nothing is held. */
+async function accountOf() {
+  const keys = JSON.parse(localStorage.getItem("mtor.keys") ?? "null");
+  for (;;) {
+    const answer = await fetch("v1/account", { headers: { authorization: `Bearer ${keys.api_key}` } });
+    const { account, assets } = await answer.json();
+    const grant = assets.find((/** @type {{asset: string}} */ row) => row.asset === "grant");
+    if (grant.held === "0") return { kept: keys.account, account, balance: grant.balance, decimals: grant.decimals };
+    await new Promise((done) => setTimeout(done, 50));
+  }
+}
+
+/** The account and its balance are there again when the page is loaded again. @param {import("playwright-core").Page} page @param {ReturnType<typeof listen>} heard */
+async function comeBack(page, heard) {
+  const before = await page.evaluate(accountOf);
+  need(before.kept === before.account, "the page keeps another account than the realm knows");
+  await page.reload();
+  await page.waitForSelector("[data-balance] b", { timeout: limitMs });
+  const shown = (await page.textContent("[data-balance] b")) ?? "";
+  const [whole = "", part = ""] = shown.replaceAll(",", "").split(".");
+  const units = BigInt(whole + part.padEnd(before.decimals, "0"));
+  need(units === BigInt(before.balance), `the balance was ${before.balance}, and is shown as ${shown} on the next visit`);
+  const after = await page.evaluate(accountOf);
+  need(after.account === before.account, "the next visit has another account");
+  await calm(page, heard);
+}
+
+/** An answer that is stopped midway shows what was paid for. @param {import("playwright-core").Page} page @param {ReturnType<typeof listen>} heard */
+async function stop(page, heard) {
+  await page.getByLabel("Longest answer").selectOption({ label: "long" });
+  await send(page, LONG);
+  await page.getByRole("button", { name: "Stop" }).click();
+  const paid = page.locator('[data-phase="cancelled"] [data-cost]');
+  await paid.waitFor({ timeout: limitMs });
+  const cost = (await paid.textContent())?.trim() ?? "";
+  const title = await page.textContent('[data-phase="cancelled"] [data-problem] strong');
+  need(title === "Stopped" && /[1-9]/.test(cost), `stopped midway, the page says "${title}" and a cost of "${cost}"`);
+  need((await page.textContent("[data-answer]")) !== "", "what was paid for is not shown");
+  await shoot(page, "-stopped");
+  await calm(page, heard);
+  return cost;
+}
+
+/** A key that the realm does not know is named, kept, and makes room. @param {import("playwright-core").Page} page @param {ReturnType<typeof listen>} heard */
+async function refused(page, heard) {
+  heard.expected.refusals = true;
+  await page.evaluate((keys) => localStorage.setItem("mtor.keys", JSON.stringify(keys)), STRANGER);
+  await page.reload();
+  const notice = page.getByRole("alert").filter({ hasText: "refuses the key" });
+  await notice.waitFor({ timeout: limitMs });
+  await phone(page, "-refused");
+  heard.expected.refusals = false;
+  await notice.getByRole("button", { name: "Use another account" }).click();
+  await notice.waitFor({ state: "detached", timeout: limitMs });
+  await page.waitForSelector("[data-balance] b", { timeout: limitMs });
+  const { account } = await page.evaluate(accountOf);
+  need(account !== STRANGER.account, "the refused account is still in use");
+  await page.locator("[data-balance]").click();
+  const sheet = page.getByRole("dialog", { name: "Your account" });
+  const former = sheet.locator("details");
+  if ((await former.getAttribute("open")) === null) await former.locator("summary").click();
+  const listed = (await former.locator("li code").allTextContents()).join();
+  need(STRANGER.account.startsWith(listed.replace("…", "")) && listed !== "", `the former account is not listed: ${listed}`);
+  await phone(page, "-account");
+  await page.keyboard.press("Escape");
+  await calm(page, heard);
+}
+
+/** Nothing reaches beyond the edge of a small window. @param {import("playwright-core").Page} page @param {string} suffix */
+async function phone(page, suffix) {
+  const desk = page.viewportSize();
+  await shoot(page, suffix);
   for (const [width, height] of [[390, 844], [320, 640]]) {
     await page.setViewportSize({ width: width ?? 0, height: height ?? 0 });
     await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
-    const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    const wide = await page.evaluate(() => {
+      const sheet = document.querySelector("dialog[open]");
+      const { scrollWidth } = document.documentElement;
+      return Math.max(scrollWidth - innerWidth, sheet ? sheet.scrollWidth - sheet.clientWidth : 0);
+    });
     need(wide <= 0, `the page is ${wide} px wider than a window of ${width} px`);
-    if (width === 390) await shoot(page, "-phone");
+    if (width === 390) await shoot(page, `${suffix}-phone`);
   }
+  if (desk) await page.setViewportSize(desk);
 }
 
 /** @type {import("playwright-core").Browser | undefined} */
@@ -126,9 +232,11 @@ try {
   await page.addInitScript(watchStreams);
   await page.goto(values.url ?? own?.url ?? "");
   const { price, cost, pieces } = await ask(page, heard);
-  await shoot(page, "");
-  await phone(page);
-  console.log(`price before: ${price} · pieces seen: ${pieces} · cost after: ${cost}`);
+  await phone(page, "");
+  await comeBack(page, heard);
+  const paid = await stop(page, heard);
+  await refused(page, heard);
+  console.log(`price before: ${price} · pieces seen: ${pieces} · cost after: ${cost} · paid when stopped: ${paid}`);
   console.log("1 passed, 0 failed");
 } catch (error) {
   console.error(error instanceof Error ? error.message : error);
