@@ -177,15 +177,21 @@ async function stop(page, heard) {
   return cost;
 }
 
-/** A key that the realm does not know is named, kept, and makes room. @param {import("playwright-core").Page} page @param {ReturnType<typeof listen>} heard */
+/**
+ * A key that the realm does not know is named, kept, and makes room; one that was kept elsewhere is
+ * taken back.
+ * @param {import("playwright-core").Page} page @param {ReturnType<typeof listen>} heard */
 async function refused(page, heard) {
   heard.expected.refusals = true;
-  await page.evaluate((keys) => localStorage.setItem("mtor.keys", JSON.stringify(keys)), STRANGER);
+  const before = await page.evaluate((keys) => {
+    const kept = JSON.parse(localStorage.getItem("mtor.keys") ?? "null");
+    localStorage.setItem("mtor.keys", JSON.stringify(keys));
+    return kept;
+  }, STRANGER);
   await page.reload();
   const notice = page.getByRole("alert").filter({ hasText: "refuses the key" });
   await notice.waitFor({ timeout: limitMs });
   await phone(page, "-refused");
-  heard.expected.refusals = false;
   await notice.getByRole("button", { name: "Use another account" }).click();
   await notice.waitFor({ state: "detached", timeout: limitMs });
   await page.waitForSelector("[data-balance] b", { timeout: limitMs });
@@ -197,7 +203,16 @@ async function refused(page, heard) {
   if ((await former.getAttribute("open")) === null) await former.locator("summary").click();
   const listed = (await former.locator("li code").allTextContents()).join();
   need(STRANGER.account.startsWith(listed.replace("…", "")) && listed !== "", `the former account is not listed: ${listed}`);
+  const paste = former.getByPlaceholder("mtor_…");
+  await paste.pressSequentially(STRANGER.api_key);
+  await former.getByRole("button", { name: "Use it" }).click();
+  await former.getByRole("alert").waitFor({ timeout: limitMs });
   await phone(page, "-account");
+  heard.expected.refusals = false;
+  await paste.fill(before.api_key);
+  await former.getByRole("button", { name: "Use it" }).click();
+  await sheet.locator(`input[value="${before.account}"]`).waitFor({ timeout: limitMs });
+  need((await page.evaluate(accountOf)).account === before.account, "the key that was kept is not taken back");
   await page.keyboard.press("Escape");
   await calm(page, heard);
 }
