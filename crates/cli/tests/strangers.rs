@@ -4,10 +4,12 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::events::Events;
 use common::http::Guest;
 use common::socket::Hand;
-use common::{Place, Realm};
+use common::{Place, Realm, eventually};
 use serde_json::{Value, json};
 use tungstenite::Message;
 
@@ -221,6 +223,52 @@ fn what_is_no_event_of_a_worker_ends_its_session_and_nothing_else() {
 }
 
 /// Submits as soon as the worker's offer has come.
+/// A lease lasts three seconds.
+#[test]
+fn a_worker_whose_frame_takes_longer_than_a_lease_keeps_its_leases() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let (client, owner) = (Guest::new(&realm.url), Guest::new(&realm.url));
+    let mut hand = Hand::join(&owner, 1, &json!([{"intent": "echo", "slots": 2}]));
+    eventually(|| client.ask("GET", "/v1/pools", "").json()["items"][0]["slots"] == json!(2));
+    let mut ask = || {
+        let reply = client.ask("POST", "/v1/intents", r#"{"intent":"echo","data":1}"#);
+        let assign = hand.assigned();
+        assert_eq!(reply.json()["intent"], assign["intent"]);
+        assign
+    };
+    let (slow, beside) = (ask(), ask());
+    hand.complete_slowly(&slow, 20, Duration::from_millis(250));
+    hand.complete(&beside, 1);
+    for (assign, result) in [(&slow, "slow"), (&beside, "done")] {
+        let path = format!("/v1/intents/{}", assign["intent"].as_str().unwrap());
+        let read = || client.ask("GET", &path, "").json();
+        eventually(|| read()["status"] != "open");
+        assert_eq!(read()["result"], result, "{:?}", read());
+    }
+}
+
+/// Why a session ends is said in its close frame.
+#[test]
+fn a_session_that_the_realm_ends_is_told_why() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let owner = Guest::new(&realm.url);
+    let offers = json!([{"intent": "echo", "slots": 1}]);
+    let mut hand = Hand::join(&owner, 1, &offers);
+    eventually(|| owner.ask("GET", "/v1/pools", "").json()["items"][0]["slots"] == json!(1));
+    let (code, why) = hand.again().closed();
+    assert_eq!((code, why.as_str()), (1008, "this key has opened another session"));
+    hand.socket.say("mtor.worker.dance.v1", &json!({}));
+    let (code, why) = hand.socket.closed();
+    assert_eq!((code, why.as_str()), (1008, "`mtor.worker.dance.v1` is not a message of a worker"));
+    hand.rejoin();
+    eventually(|| owner.ask("GET", "/v1/pools", "").json()["items"][0]["slots"] == json!(1));
+    realm.stop();
+    let (code, why) = hand.socket.closed();
+    assert_eq!((code, why.as_str()), (1001, "the realm stops"));
+}
+
 fn submit(client: &Guest, body: &str) -> Events {
     let wanted = &serde_json::from_str::<Value>(body).unwrap()["intent"];
     let offered = |_: &u32| {

@@ -115,10 +115,12 @@ fn one_socket_carries_many_intents_both_ways() {
     socket.say("mtor.intent.echo.v1", &json!({"n": 2}));
     let mut completed = Vec::new();
     while completed.len() < 2 {
-        completed.push(socket.wait("mtor.intent.completed.v1")["result"]["n"].clone());
+        let event = socket.wait_event("mtor.intent.completed.v1");
+        completed.push((event["causationid"].clone(), event["data"]["result"]["n"].clone()));
     }
-    completed.sort_by_key(|n| n.as_u64());
-    assert_eq!(completed, [json!(1), json!(2)]);
+    completed.sort_by_key(|(_, n)| n.as_u64());
+    let third_and_fourth = [(json!("3"), json!(1)), (json!("4"), json!(2))];
+    assert_eq!(completed, third_and_fourth, "each says which of the client's events it answers");
     socket.say("mtor.intent.cancel.v1", &json!({"intent": endless}));
     assert_eq!(socket.wait("mtor.intent.cancelled.v1")["intent"], endless);
     while socket.wait("mtor.intent.settled.v1")["intent"] != endless {}

@@ -11,7 +11,7 @@ pub const OPEN_INTENTS_MAX: usize = 100_000;
 pub const OPEN_INTENTS_PER_ACCOUNT_MAX: usize = 10_000;
 /// Enrolled workers.
 pub const WORKERS_MAX: usize = 20_000;
-/// Enrolment tokens waiting to be used.
+/// Enrolment tokens waiting to be used; the last [`TOKENS_PER_ACCOUNT_MAX`] are the realm's own.
 pub const TOKENS_MAX: usize = 1_000;
 /// Tokens of one account.
 pub const TOKENS_PER_ACCOUNT_MAX: usize = 16;

@@ -5,7 +5,6 @@
 //! bound to its name. Folders follow the id's own time (UUIDv7), so the files of one batch share
 //! a folder and its one sync, and folders empty from the old end. A blob's age is its file's.
 
-use std::collections::BTreeSet;
 use std::fs::{self, DirEntry};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -129,17 +128,8 @@ impl BlobStore {
 
     /// Seals and keeps one blob; replaces one of the same name. Synced when this returns.
     pub fn put(&self, name: BlobName, bytes: &[u8]) -> Result<(), StoreError> {
-        self.put_many(&[(name, bytes)])
-    }
-
-    /// As [`BlobStore::put`] for several, with one sync for each folder. On an error some may be
-    /// kept; putting all of them again is always right.
-    pub fn put_many(&self, blobs: &[(BlobName, &[u8])]) -> Result<(), StoreError> {
-        let mut folders = BTreeSet::new();
-        for (name, bytes) in blobs {
-            folders.extend(self.put_one(*name, bytes)?);
-        }
-        // Crash before this: the files are whole, their names may be gone; nobody was told.
+        let folders = self.put_one(name, bytes)?;
+        // Crash before this: the file is whole, its name may be gone; nobody was told.
         folders.iter().try_for_each(|folder| files::sync_dir(folder))
     }
 

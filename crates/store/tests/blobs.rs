@@ -43,8 +43,7 @@ fn what_was_put_is_got_until_deleted() {
     let named = |n: u8| BlobName::payload(intent(n));
     let all: Vec<(BlobName, &[u8])> =
         (0..).zip(&bytes).map(|(n, bytes)| (named(n), bytes.as_slice())).collect();
-    store.put_many(&all[..15]).unwrap();
-    all[15..].iter().for_each(|(name, bytes)| store.put(*name, bytes).unwrap());
+    all.iter().for_each(|(name, bytes)| store.put(*name, bytes).unwrap());
     store.put(BlobName::result(intent(4)), b"its result").unwrap();
     let on_disk: u64 = files(&folder).iter().map(|file| fs::metadata(file).unwrap().len()).sum();
     assert_eq!(store.bytes(), on_disk);

@@ -31,12 +31,15 @@ pub struct EventOut<'a, D> {
     pub source: &'a str,
     #[serde(rename = "type")]
     pub kind: &'a str,
+    /// The id of the event that led to this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub causationid: Option<&'a str>,
     pub data: D,
 }
 
 impl<'a, D: Serialize> EventOut<'a, D> {
     pub fn new(id: impl Into<Cow<'a, str>>, source: &'a str, kind: &'a str, data: D) -> Self {
-        Self { specversion: SPEC_VERSION, id: id.into(), source, kind, data }
+        Self { specversion: SPEC_VERSION, id: id.into(), source, kind, causationid: None, data }
     }
 }
 

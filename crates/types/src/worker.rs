@@ -114,8 +114,8 @@ pub struct Assign<D = Box<RawValue>> {
     /// The most units that will be paid.
     #[serde(default)]
     pub limit: Option<u64>,
-    /// The most units of output among them, for a backend that is told a token limit. Absent if
-    /// the manifest counts no output.
+    /// The most units of output that one answer may have, for a backend that is told a token
+    /// limit. Absent if the manifest counts no output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<u64>,
     /// Time left when this was sent.

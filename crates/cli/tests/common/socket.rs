@@ -1,5 +1,6 @@
 //! A WebSocket to the realm, and a worker driven by hand over one.
 
+use std::io::Write;
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -8,6 +9,8 @@ use mtor_types::worker::{enrol_proof, session_proof};
 use mtor_types::{Digest, RealmId, WorkerId};
 use serde_json::{Value, json};
 use tungstenite::client::IntoClientRequest;
+use tungstenite::protocol::frame::Frame;
+use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::{Message, WebSocket};
 
 use super::http::{Guest, send};
@@ -33,6 +36,24 @@ impl Socket {
     }
 
     pub fn say(&mut self, kind: &str, data: &Value) {
+        let event = self.event(kind, data);
+        self.send(Message::text(event));
+    }
+
+    /// As [`Socket::say`], over a link so narrow that the frame takes `parts` times `pause`.
+    pub fn say_slowly(&mut self, kind: &str, data: &Value, parts: usize, pause: Duration) {
+        let event = self.event(kind, data);
+        let mut frame = Frame::message(event, OpCode::Data(Data::Text), true);
+        frame.header_mut().mask = Some([1, 2, 3, 4]);
+        let mut bytes = Vec::new();
+        frame.format(&mut bytes).unwrap();
+        for part in bytes.chunks(bytes.len().div_ceil(parts)) {
+            std::thread::sleep(pause);
+            self.socket.get_mut().write_all(part).unwrap();
+        }
+    }
+
+    fn event(&mut self, kind: &str, data: &Value) -> String {
         self.said += 1;
         let event = json!({
             "specversion": "1.0",
@@ -41,7 +62,7 @@ impl Socket {
             "type": kind,
             "data": data,
         });
-        self.send(Message::text(event.to_string()));
+        event.to_string()
     }
 
     /// A frame as it is. That the realm has closed meanwhile is seen by the next read.
@@ -72,10 +93,30 @@ impl Socket {
     /// The data of the next event of that type; others before it are passed over.
     #[track_caller]
     pub fn wait(&mut self, kind: &str) -> Value {
+        self.wait_event(kind)["data"].clone()
+    }
+
+    /// As [`Socket::wait`], the whole event.
+    #[track_caller]
+    pub fn wait_event(&mut self, kind: &str) -> Value {
         loop {
             let event = self.next().unwrap_or_else(|| panic!("closed without {kind}"));
             if event["type"] == kind {
-                return event["data"].clone();
+                return event;
+            }
+        }
+    }
+
+    /// Reads until the realm closes, and why it did.
+    #[track_caller]
+    pub fn closed(&mut self) -> (u16, String) {
+        loop {
+            match self.socket.read() {
+                Ok(Message::Close(Some(frame))) => {
+                    return (frame.code.into(), frame.reason.to_string());
+                }
+                Ok(_) => {}
+                Err(error) => panic!("closed without a reason: {error}"),
             }
         }
     }
@@ -139,6 +180,15 @@ impl Hand {
             "mtor.worker.chunk.v1",
             &json!({"intent": intent, "attempt": attempt, "seq": seq, "count": count, "piece": piece}),
         );
+    }
+
+    /// Completes it over a narrow link, see [`Socket::say_slowly`].
+    pub fn complete_slowly(&mut self, assign: &Value, parts: usize, pause: Duration) {
+        let (intent, attempt) = (&assign["intent"], &assign["attempt"]);
+        let usage = json!({"units": 1, "input": 1, "output": 0});
+        let complete =
+            json!({"intent": intent, "attempt": attempt, "usage": usage, "result": "slow"});
+        self.socket.say_slowly("mtor.worker.complete.v1", &complete, parts, pause);
     }
 
     pub fn complete(&mut self, assign: &Value, units: u64) {

@@ -34,7 +34,9 @@ impl Registry {
             of_owner = of_owner.saturating_add(usize::from(known.owner == owner));
         }
         within(of_owner, limits::TOKENS_PER_ACCOUNT_MAX, Limited::Tokens)?;
-        within(all, limits::TOKENS_MAX, Limited::Tokens)?;
+        // Strangers leave room for the realm itself.
+        let kept = if owner == self.owner { 0 } else { limits::TOKENS_PER_ACCOUNT_MAX };
+        within(all, limits::TOKENS_MAX.saturating_sub(kept), Limited::Tokens)?;
 
         let expired = self.enrolments.tokens.iter().filter(|(_, known)| known.expires <= now);
         let tokens: Vec<_> = expired.map(|(hash, _)| *hash).collect();

@@ -242,14 +242,21 @@ fn tokens_have_bounds() {
     assert_eq!(bench.issue(16, 7).result, refused(limits::TOKENS_PER_ACCOUNT_MAX));
     assert_eq!(bench.issue(16, 8).result, Ok(()));
     let expires = bench.now.after_ms(limits::TOKEN_LIFE_MS);
-    for n in bench.registry.tokens_count()..limits::TOKENS_MAX {
+    let others = limits::TOKENS_MAX - limits::TOKENS_PER_ACCOUNT_MAX;
+    for n in bench.registry.tokens_count()..others {
         let mut hash = [0xff; 32];
         hash[..8].copy_from_slice(&n.to_be_bytes());
         let full = Token { owner: AccountId(hash), expires };
         bench.registry.enrolments.tokens.insert(KeyHash(hash), full);
     }
     bench.replica = bench.registry.clone();
-    assert_eq!(bench.issue(17, 9).result, refused(limits::TOKENS_MAX));
+    assert_eq!(bench.issue(17, 9).result, refused(others));
+    // 0 is the realm's own account: nobody else can take its room.
+    for n in 0..16 {
+        assert_eq!(bench.issue(100 + n, 0).result, Ok(()));
+    }
+    assert_eq!(bench.registry.tokens_count(), limits::TOKENS_MAX);
+    assert_eq!(bench.issue(116, 0).result, refused(limits::TOKENS_PER_ACCOUNT_MAX));
     bench.now = expires;
     assert_eq!(bench.issue(17, 9).result, Ok(()));
     assert_eq!(bench.registry.tokens_count(), 1);

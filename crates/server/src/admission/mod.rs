@@ -55,8 +55,10 @@ pub struct Ask {
     pub units_max: u64,
     /// The part of it that stands with the request.
     pub input_units: u64,
-    /// The most output units; 0 if the manifest counts none.
+    /// The most output units of all answers; 0 if the manifest counts none.
     pub output_max: u64,
+    /// Answers to the one request; at least 1.
+    pub answers: u64,
     /// Whether a ceiling below the bound cuts the stream instead of being refused.
     pub may_be_cut: bool,
     /// The client's bytes, untouched.
@@ -126,6 +128,7 @@ impl Ask {
             units_max: input_units.saturating_add(output_max).max(1),
             input_units,
             output_max,
+            answers: scan.n.unwrap_or(1),
             may_be_cut: entry.manifest.meter.bound.may_be_cut(),
             data,
         })
@@ -133,8 +136,8 @@ impl Ask {
 
     /// What the meter of its stream may count.
     pub fn bounds(&self) -> Bounds {
-        let Self { units_max, input_units, output_max, may_be_cut, .. } = *self;
-        Bounds { units_max, input_units, output_max, may_be_cut }
+        let Self { units_max, input_units, output_max, answers, may_be_cut, .. } = *self;
+        Bounds { units_max, input_units, output_max, answers, may_be_cut }
     }
 
     /// Hold and price band at `price`, the list price in force.
@@ -258,7 +261,8 @@ fn bound(entry: &Entry, scan: &Scan, bytes: u64) -> Result<(u64, u64), ApiError>
         Bound::Bytes => Ok((bytes, 0)),
         Bound::BytesAndOutput => {
             let limit = scan.max_completion_tokens.or(scan.max_tokens);
-            Ok((bytes, limit.unwrap_or(meter.output_default).min(meter.output_max)))
+            let each = limit.unwrap_or(meter.output_default).min(meter.output_max);
+            Ok((bytes, each.saturating_mul(scan.n.unwrap_or(1))))
         }
         Bound::Points => {
             let expected = "whole numbers, each at least 1, whose product is at most 2^40";

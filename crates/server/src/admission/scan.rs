@@ -18,6 +18,7 @@ pub struct Wanted {
     pub stream: bool,
     pub max_tokens: bool,
     pub max_completion_tokens: bool,
+    pub n: bool,
     pub shape: bool,
 }
 
@@ -27,6 +28,7 @@ impl Wanted {
         stream: true,
         max_tokens: true,
         max_completion_tokens: true,
+        n: true,
         shape: true,
     };
 }
@@ -38,11 +40,15 @@ pub struct Scan {
     pub stream: Option<bool>,
     pub max_tokens: Option<u64>,
     pub max_completion_tokens: Option<u64>,
+    /// Answers to one request, at most [`ANSWERS_MAX`].
+    pub n: Option<u64>,
     /// Dimensions, at most [`DIMENSIONS_MAX`].
     pub shape: Option<Vec<u64>>,
 }
 
 pub const DIMENSIONS_MAX: usize = 8;
+/// As OpenAI's.
+pub const ANSWERS_MAX: u64 = 128;
 const MODEL_BYTES_MAX: usize = 256;
 
 /// Reads `text` (see [`json::text`]), whatever JSON it is: what is not an object has no fields.
@@ -58,6 +64,7 @@ enum Field {
     Stream,
     MaxTokens,
     MaxCompletionTokens,
+    Answers,
     Shape,
     Other,
 }
@@ -69,6 +76,7 @@ impl Field {
             "stream" if wanted.stream => Self::Stream,
             "max_tokens" if wanted.max_tokens => Self::MaxTokens,
             "max_completion_tokens" if wanted.max_completion_tokens => Self::MaxCompletionTokens,
+            "n" if wanted.n => Self::Answers,
             "shape" if wanted.shape => Self::Shape,
             _ => Self::Other,
         }
@@ -80,6 +88,7 @@ impl Field {
             Self::Stream => "stream",
             Self::MaxTokens => "max_tokens",
             Self::MaxCompletionTokens => "max_completion_tokens",
+            Self::Answers => "n",
             Self::Shape => "shape",
             Self::Other => "",
         }
@@ -90,6 +99,7 @@ impl Field {
             Self::Model => "a model's name of 1 to 256 bytes",
             Self::Stream => "true or false",
             Self::MaxTokens | Self::MaxCompletionTokens => "a whole number, at least 1",
+            Self::Answers => "a whole number from 1 to 128",
             Self::Shape => "a list of 1 to 8 whole numbers, each at least 1",
             Self::Other => "",
         }
@@ -102,6 +112,7 @@ impl Field {
             Self::MaxTokens => 4,
             Self::MaxCompletionTokens => 8,
             Self::Shape => 16,
+            Self::Answers => 32,
             Self::Other => 0,
         }
     }
@@ -196,6 +207,10 @@ impl Top<'_> {
             (Field::MaxCompletionTokens, Found::Number(number)) => {
                 self.scan.max_completion_tokens = Some(number);
                 number > 0
+            }
+            (Field::Answers, Found::Number(number)) => {
+                self.scan.n = Some(number);
+                (1..=ANSWERS_MAX).contains(&number)
             }
             (Field::Shape, Found::Numbers(shape)) => {
                 let good = !shape.is_empty() && !shape.contains(&0);

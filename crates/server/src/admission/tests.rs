@@ -39,6 +39,8 @@ fn bounds_come_from_the_manifest() {
     let ask = chat(r#"{"messages":[{}],"max_tokens":7,"max_completion_tokens":9}"#);
     assert_eq!(ask.output_max, 9, "the newer name counts");
     assert_eq!(chat(r#"{"messages":[{}]}"#).output_max, 512);
+    let many = chat(r#"{"messages":[{}],"max_tokens":7,"n":3}"#);
+    assert_eq!((many.output_max, many.units_max), (21, 38 + 21), "every answer is paid");
     assert_eq!(chat(r#"{"messages":[{}],"max_tokens":99999999}"#).output_max, 16_384);
     let fft =
         Ask::read(&entry("fft"), r#"{"dtype":"f32","shape":[3,8],"data":""}"#.into()).unwrap();

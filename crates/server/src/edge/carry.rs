@@ -56,7 +56,7 @@ impl Sink for Carrier {
             Effect::CloseSession { edge: _, worker, session, why } => {
                 tracing::info!(%worker, ?why, "worker session closed");
                 if let Some(session) = edge.sessions.get(session) {
-                    session.close();
+                    session.end(why);
                 }
             }
             // Of nodes that are not alone, and of [`Sink::settled`].
@@ -232,7 +232,7 @@ impl Edge {
             model: meta.model.clone(),
             stream: live.pieces,
             limit: Some(*limit),
-            output: live.stream.output_max().map(|output| output.min(*limit)),
+            output: live.stream.output_each(*limit),
             deadline_ms: assignment.remaining_ms,
             fence: *fence,
             token: self.identity.lease_token(meta.id, *attempt, *worker, *fence),

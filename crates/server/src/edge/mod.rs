@@ -20,7 +20,7 @@ mod workers;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use mtor_core::{Command, Node};
@@ -48,6 +48,9 @@ use crate::streams::Streams;
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// Blobs of one sweep: with the pause above five times as many as the log can settle in a day.
 const SWEPT_MAX: usize = 100_000;
+
+/// Strangers may look at the pools as often as they like; the node is asked this often at most.
+const VIEW_AGE_MAX: Duration = Duration::from_millis(100);
 
 /// Of the realm's token.
 pub const DECIMALS: u8 = 6;
@@ -79,8 +82,9 @@ pub struct Edge {
     endpoint: OnceLock<String>,
     runtime: tokio::runtime::Handle,
     offers_changed: Notify,
-    viewing: tokio::sync::Mutex<()>,
-    /// Whether readiness waits for the embedded worker's first offer.
+    /// When workers' offers were last looked at.
+    viewed: tokio::sync::Mutex<Option<Instant>>,
+    /// Whether readiness waits for the first offer of a worker of the realm's own.
     awaits_worker: bool,
     offered_once: AtomicBool,
     stop: watch::Sender<Stop>,
@@ -136,7 +140,7 @@ impl Edge {
             endpoint: OnceLock::new(),
             runtime: tokio::runtime::Handle::current(),
             offers_changed: Notify::new(),
-            viewing: tokio::sync::Mutex::new(()),
+            viewed: tokio::sync::Mutex::default(),
             awaits_worker: parts.awaits_worker,
             offered_once: AtomicBool::new(false),
             stop: watch::Sender::new(Stop::Running),
@@ -217,7 +221,7 @@ impl Edge {
             tokio::select! {
                 () = self.offers_changed.notified() => {
                     // A node that stops offers nothing any more.
-                    let _ = self.pools().await;
+                    let _ = self.view_pools(Duration::ZERO).await;
                 }
                 _ = every.tick() => {
                     self.streams.expire(self.now());
@@ -230,14 +234,23 @@ impl Edge {
     /// What can be asked here now. Whoever was told of a model may ask for it: the snapshot of the
     /// request path is at least as new as any answer of this.
     pub async fn pools(&self) -> Result<Arc<Offered>, CallError> {
+        self.view_pools(VIEW_AGE_MAX).await
+    }
+
+    async fn view_pools(&self, age_max: Duration) -> Result<Arc<Offered>, CallError> {
         // One at a time, so that an older view never replaces a newer one.
-        let _turn = self.viewing.lock().await;
+        let mut viewed = self.viewed.lock().await;
+        if viewed.is_some_and(|at| at.elapsed() < age_max) {
+            return Ok(self.offered.load_full());
+        }
+        let at = Instant::now();
         let pools = self.node().ask(|node| node.router().pools_view()).await?;
-        if !pools.is_empty() {
+        if pools.iter().any(|pool| pool.own) {
             self.offered_once.store(true, Ordering::Release);
         }
         let offered = Arc::new(Offered::new(pools));
         self.offered.store(Arc::clone(&offered));
+        *viewed = Some(at);
         Ok(offered)
     }
 

@@ -14,6 +14,10 @@ impl Names {
         self.by_worker.pin().insert(worker, name.into());
     }
 
+    pub fn forget(&self, worker: WorkerId) {
+        self.by_worker.pin().remove(&worker);
+    }
+
     /// Empty for a worker that was removed.
     pub fn of(&self, worker: WorkerId) -> Arc<str> {
         self.by_worker.pin().get(&worker).map_or_else(|| "".into(), Arc::clone)

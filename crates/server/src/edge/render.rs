@@ -102,9 +102,14 @@ struct Settled<'a> {
 }
 
 /// Renders one entry. Its id is the same whenever and to whomever it is sent: a client may drop
-/// what it has seen.
-pub fn render(edge: &Edge, intent: IntentId, entry: &Entry) -> Option<Rendered> {
-    let to = Envelope { source: &edge.source, intent, place: place(entry) };
+/// what it has seen. `cause` is the id of the client's own event, where the intent came as one.
+pub fn render(
+    edge: &Edge,
+    intent: IntentId,
+    cause: Option<&str>,
+    entry: &Entry,
+) -> Option<Rendered> {
+    let to = Envelope { source: &edge.source, intent, cause, place: place(entry) };
     Some(match entry {
         Entry::Accepted { asset, hold } => {
             let hold = Money { asset: *asset, amount: *hold };
@@ -181,13 +186,16 @@ fn place(entry: &Entry) -> String {
 struct Envelope<'a> {
     source: &'a str,
     intent: IntentId,
+    cause: Option<&'a str>,
     place: String,
 }
 
 impl Envelope<'_> {
     fn event(&self, kind: &'static str, data: &impl Serialize) -> Option<Rendered> {
         let id = format!("{}/{}", self.intent, self.place);
-        let json = serde_json::to_string(&EventOut::new(id, self.source, kind, data)).ok()?;
+        let event = EventOut::new(id, self.source, kind, data);
+        let event = EventOut { causationid: self.cause, ..event };
+        let json = serde_json::to_string(&event).ok()?;
         Some(Rendered { kind, id: None, json, is_end: false })
     }
 }

@@ -1,9 +1,9 @@
 //! Guest accounts, balances, keys, transfers and receipts.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, State};
+use axum::Extension;
+use axum::extract::State;
 use http::StatusCode;
 use mtor_core::Command;
 use mtor_core::authorize::{Action, Object};
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::auth::Caller;
 use super::json::{self, Page, Params, Segment, Small};
-use super::{Answer, finish};
+use super::{Answer, Connection, finish};
 use crate::api_error::ApiError;
 use crate::edge::Edge;
 use crate::identity;
@@ -46,7 +46,7 @@ struct Guest {
 /// `POST /v1/accounts/guest`
 pub async fn guest(
     State(edge): State<Arc<Edge>>,
-    ConnectInfo(client): ConnectInfo<SocketAddr>,
+    Extension(connection): Extension<Arc<Connection>>,
     caller: Caller,
     Small(body): Small,
 ) -> Result<Answer, ApiError> {
@@ -70,7 +70,7 @@ pub async fn guest(
         kind: AccountKind::Guest,
         key,
         name_secret: random()?,
-        network: edge.network_of(client.ip()),
+        network: edge.network_of(connection.client.ip()),
         salt: random()?,
     };
     let balance = finish(async move {

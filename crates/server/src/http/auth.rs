@@ -26,8 +26,11 @@ impl Caller {
         let Some(value) = headers.get(http::header::AUTHORIZATION) else {
             return Ok(Self { actor: Actor::Nobody, key: None });
         };
-        let secret = value.to_str().ok().and_then(|text| text.strip_prefix("Bearer "));
-        let secret = secret.ok_or_else(ApiError::unauthenticated)?;
+        // The scheme's name is case-insensitive (RFC 9110).
+        let secret = value.to_str().ok().and_then(|text| {
+            text.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        });
+        let (_, secret) = secret.ok_or_else(ApiError::unauthenticated)?;
         Self::from_secret(edge, secret.trim())
     }
 

@@ -2,11 +2,13 @@
 //!
 //! Each file here is one family of paths. Handlers read, ask [`auth::Caller::may`], and speak to
 //! the [`Edge`]; they decide nothing about money or fairness. Every body is bounded, every
-//! connection has `TCP_NODELAY`, and a client that does not send its request in time is dropped.
+//! connection has `TCP_NODELAY`, and a client that does not send its request in time, or leaves its
+//! connection idle, is dropped.
 
 mod accounts;
 mod auth;
 mod catalogue;
+mod connection;
 mod errors;
 mod intents;
 mod json;
@@ -17,14 +19,14 @@ mod sse;
 mod sysop;
 mod workers;
 
+pub use connection::Connection;
 pub use json::Bodies;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, Request};
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use bytes::Bytes;
@@ -36,6 +38,8 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
+
+use connection::Counted;
 
 use crate::api_error::ApiError;
 use crate::edge::Edge;
@@ -161,10 +165,17 @@ pub async fn serve(listener: TcpListener, edge: Arc<Edge>) {
         // Without it a stream of small writes stalls for 40 ms at a time.
         let _ = stream.set_nodelay(true);
         let routes = routes.clone();
+        let connection = Connection::new(client, place);
+        let of = Arc::clone(&connection);
         let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
             let mut request = request.map(axum::body::Body::new);
-            request.extensions_mut().insert(ConnectInfo::<SocketAddr>(client));
-            routes.clone().oneshot(request)
+            request.extensions_mut().insert(Arc::clone(&of));
+            let answering = of.answer();
+            let answer = routes.clone().oneshot(request);
+            async move {
+                let _answering = answering;
+                answer.await
+            }
         });
         // Said beforehand, the version is not waited for: that wait would have no bound.
         let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
@@ -178,12 +189,14 @@ pub async fn serve(listener: TcpListener, edge: Arc<Edge>) {
             // hyper's own patience begins with the first byte.
             let began = tokio::time::timeout(HEAD_PATIENCE, stream.peek(&mut [0])).await;
             if matches!(began, Ok(Ok(1))) {
-                let stream = TokioIo::new(stream);
-                let connection = builder.serve_connection_with_upgrades(stream, service);
-                // A client that breaks its connection is not news.
-                let _ = watcher.watch(connection.into_owned()).await;
+                let stream = TokioIo::new(Counted::new(stream, Arc::clone(&connection)));
+                let serving = builder.serve_connection_with_upgrades(stream, service);
+                tokio::select! {
+                    // A client that breaks its connection is not news.
+                    _ = watcher.watch(serving.into_owned()) => {}
+                    () = connection.idle() => {}
+                }
             }
-            drop(place);
         });
     }
     let _ = tokio::time::timeout(STOP_PATIENCE, graceful.shutdown()).await;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::identity;
+use axum::Extension;
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
@@ -22,8 +23,8 @@ use mtor_types::{AccountId, Code, IntentId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::BODY_BYTES_MAX;
 use super::auth::Caller;
+use super::{BODY_BYTES_MAX, Connection};
 use crate::admission::{self, Document, Route};
 use crate::api_error::ApiError;
 use crate::edge::render::render;
@@ -73,6 +74,7 @@ struct Refusal<'a> {
 
 pub async fn open(
     State(edge): State<Arc<Edge>>,
+    Extension(connection): Extension<Arc<Connection>>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
@@ -83,7 +85,11 @@ pub async fn open(
         .protocols(["cloudevents.json"])
         .max_message_size(BODY_BYTES_MAX)
         .max_frame_size(BODY_BYTES_MAX)
-        .on_upgrade(move |socket| serve(socket, edge, caller)))
+        .on_upgrade(async move |socket| {
+            serve(socket, edge, caller).await;
+            // It takes its place until here.
+            drop(connection);
+        }))
 }
 
 async fn serve(mut socket: WebSocket, edge: Arc<Edge>, caller: Caller) {
@@ -135,9 +141,9 @@ async fn serve(mut socket: WebSocket, edge: Arc<Edge>, caller: Caller) {
             Message::Text(text) => {
                 while followed.try_join_next().is_some() {}
                 match client.take(&text, followed.len()).await {
-                    Ok(Some(cursor)) => {
+                    Ok(Some((cursor, cause))) => {
                         let client = client.clone();
-                        followed.spawn(async move { client.follow(cursor).await });
+                        followed.spawn(async move { client.follow(cursor, &cause).await });
                     }
                     Ok(None) => {}
                     Err(error) => client.refuse(&text, &error).await,
@@ -192,8 +198,12 @@ struct Client {
 }
 
 impl Client {
-    /// One event of the client: an intent to follow, or a cancel.
-    async fn take(&self, text: &str, followed: usize) -> Result<Option<Cursor>, ApiError> {
+    /// One event of the client: an intent to follow, with the event's own id, or a cancel.
+    async fn take(
+        &self,
+        text: &str,
+        followed: usize,
+    ) -> Result<Option<(Cursor, String)>, ApiError> {
         let event = EventIn::parse(text).map_err(|error| {
             ApiError::new(Code::InvalidField, format!("{error}: send one CloudEvent a frame"))
         })?;
@@ -221,14 +231,16 @@ impl Client {
         let (account, route) = (self.account, Route::Streamed);
         let submitted =
             self.edge.submit(Submission { account, name, data, options, route }).await?;
-        Ok(submitted.stream.map(|stream| stream.subscribe()))
+        let cause = event.id.into_owned();
+        Ok(submitted.stream.map(|stream| (stream.subscribe(), cause)))
     }
 
-    /// Sends every event of one intent. A slow client holds its own cursors back, nothing else.
-    async fn follow(&self, mut cursor: Cursor) {
+    /// Sends every event of one intent, with the id of the client's event that asked for it. A slow
+    /// client holds its own cursors back, nothing else.
+    async fn follow(&self, mut cursor: Cursor, cause: &str) {
         let intent = cursor.stream().id();
         while let Ok(Some(entry)) = cursor.next().await {
-            if let Some(event) = render(&self.edge, intent, &entry)
+            if let Some(event) = render(&self.edge, intent, Some(cause), &entry)
                 && self.outbound.send(event.json.into()).await.is_err()
             {
                 return;

@@ -38,7 +38,7 @@ pub fn respond(status: StatusCode, edge: Arc<Edge>, cursor: Cursor) -> Response 
         let mut text = String::new();
         let mut entry = Some(first);
         while let Some(current) = entry.take() {
-            if let Some(event) = render(&edge, intent, &current) {
+            if let Some(event) = render(&edge, intent, None, &current) {
                 push(&mut text, &event);
             }
             if text.len() < ROUND_BYTES

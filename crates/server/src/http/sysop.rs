@@ -11,10 +11,10 @@ use mtor_types::intent::Why;
 use mtor_types::{AccountId, Amount, IntentId, Time, WorkerId};
 use serde::{Deserialize, Serialize};
 
-use super::Answer;
 use super::accounts::PageQuery;
 use super::auth::Caller;
 use super::json::{self, Page, Params, Segment, Small};
+use super::{Answer, finish};
 use crate::api_error::ApiError;
 use crate::edge::Edge;
 
@@ -177,7 +177,12 @@ pub async fn remove_worker(
 ) -> Result<Answer, ApiError> {
     let worker: WorkerId = worker.parse().map_err(|_| ApiError::not_found("worker of that id"))?;
     caller.may(Action::RemoveWorker, &Object::Worker(worker))?;
-    edge.node().call(Command::RemoveWorker { worker }).await?;
+    let removed = finish(async move {
+        edge.node().call(Command::RemoveWorker { worker }).await?;
+        edge.names.forget(worker);
+        Ok(())
+    });
+    removed.await?;
     Ok(Answer::empty())
 }
 

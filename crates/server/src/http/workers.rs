@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
@@ -15,7 +16,7 @@ use serde::Serialize;
 
 use super::auth::Caller;
 use super::json::{self, Small};
-use super::{Answer, finish};
+use super::{Answer, Connection, finish};
 use crate::api_error::ApiError;
 use crate::edge::Edge;
 use crate::{identity, sessions};
@@ -72,6 +73,7 @@ pub async fn enrol(
 /// `GET /v1/workers/session`: who it is the worker proves in its first frame.
 pub async fn session(
     State(edge): State<Arc<Edge>>,
+    Extension(connection): Extension<Arc<Connection>>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     let upgrade =
@@ -80,5 +82,5 @@ pub async fn session(
         .protocols(["cloudevents.json"])
         .max_message_size(FRAME_BYTES_MAX)
         .max_frame_size(FRAME_BYTES_MAX)
-        .on_upgrade(move |socket| sessions::serve(socket, edge)))
+        .on_upgrade(move |socket| sessions::serve(socket, edge, connection)))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::ws::{Message, Utf8Bytes, WebSocket};
+use axum::extract::ws::{Message, Utf8Bytes, WebSocket, close_code};
 use mtor_core::limits;
 use mtor_types::event::{EventIn, EventOut};
 use mtor_types::worker::{self, LeaseClaim, Offer, OfferList, RealmHello, WorkerHello};
@@ -30,6 +30,16 @@ pub(super) enum Refusal {
     Proof,
     #[error(transparent)]
     Rejected(#[from] Rejection),
+}
+
+impl Refusal {
+    /// Of the close frame: whether to come again helps.
+    pub(super) fn code(&self) -> u16 {
+        match self {
+            Self::Full | Self::Silent => close_code::AGAIN,
+            Self::Proof | Self::Rejected(_) => close_code::POLICY,
+        }
+    }
 }
 
 pub(super) struct Opened {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::extract::ws::close_code;
 use mtor_core::{Command, limits};
 use mtor_types::event::{EventError, EventIn};
 use mtor_types::message::Slots;
@@ -19,6 +20,9 @@ use crate::shell::CallError;
 
 /// A sign of life is passed on at most this often.
 const HEARD_EVERY: Duration = Duration::from_millis(500);
+
+/// While a long frame arrives, leases are renewed as often as the worker would.
+const RENEWED_EVERY: Duration = Duration::from_millis(limits::HEARTBEAT_MS);
 
 /// Why a session ends from our side.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +41,23 @@ pub(super) enum SessionError {
     Call(#[from] CallError),
 }
 
+impl SessionError {
+    /// Of the close frame: whether to come again helps.
+    pub(super) fn code(&self) -> u16 {
+        match self {
+            Self::Call(CallError::Store(_) | CallError::Overloaded | CallError::Stopping) => {
+                close_code::AGAIN
+            }
+            Self::Event(_)
+            | Self::Unknown(_)
+            | Self::TooManyLeases
+            | Self::Offer
+            | Self::OverCredit(_)
+            | Self::Call(CallError::Rejected(_)) => close_code::POLICY,
+        }
+    }
+}
+
 /// Fit to be told to others.
 fn is_plain(name: &str) -> bool {
     (1..=256).contains(&name.len()) && !name.chars().any(char::is_control)
@@ -48,22 +69,47 @@ pub(super) struct Inbound {
     offers: Vec<Offer>,
     draining: bool,
     heard: Instant,
+    renewed: Instant,
     /// Bytes of pieces per running attempt since credit was last given.
     used: BTreeMap<(IntentId, Attempt), u64>,
 }
 
 impl Inbound {
     pub(super) fn new(session: Arc<Session>, edge: Arc<Edge>) -> Self {
-        let (offers, draining) = (Vec::new(), false);
-        Self { session, edge, offers, draining, heard: Instant::now(), used: BTreeMap::new() }
+        let (offers, draining, now) = (Vec::new(), false, Instant::now());
+        let used = BTreeMap::new();
+        Self { session, edge, offers, draining, heard: now, renewed: now, used }
     }
 
-    /// Tells the registry what this worker can do. The first time with the leases it still holds.
-    pub(super) async fn attach(
+    /// The first offer, with the leases that the worker still holds.
+    pub(super) async fn open(
         &mut self,
         offers: Vec<Offer>,
         leases: Vec<LeaseClaim>,
     ) -> Result<(), SessionError> {
+        Ok(self.attach(offers, leases)?.await?)
+    }
+
+    /// Another offer. The node takes it in its order; its answer waits for the store, and reading
+    /// does not.
+    fn offer(&mut self, offers: Vec<Offer>) -> Result<(), SessionError> {
+        let attached = self.attach(offers, Vec::new())?;
+        let session = Arc::clone(&self.session);
+        tokio::spawn(async move {
+            if let Err(error) = attached.await {
+                let error = SessionError::from(error);
+                session.close(error.code(), &error.to_string());
+            }
+        });
+        Ok(())
+    }
+
+    /// Tells the registry what this worker can do.
+    fn attach(
+        &mut self,
+        offers: Vec<Offer>,
+        leases: Vec<LeaseClaim>,
+    ) -> Result<impl Future<Output = Result<(), CallError>> + Send + use<>, SessionError> {
         if offers
             .iter()
             .any(|offer| !is_plain(&offer.intent) || !offer.model.as_deref().is_none_or(is_plain))
@@ -83,39 +129,55 @@ impl Inbound {
             offers: self.edge.priced(&self.offers),
             leases,
         };
-        self.edge.node().call(Command::Attach(slots)).await?;
-        Ok(())
+        Ok(self.edge.node().call(Command::Attach(slots)))
     }
 
-    pub(super) async fn take(&mut self, text: &str) -> Result<(), SessionError> {
+    pub(super) fn take(&mut self, text: &str) -> Result<(), SessionError> {
         let event = EventIn::parse(text)?;
         self.heard();
         match event.kind.as_ref() {
             worker::CHUNK => self.chunk(&event.data()?)?,
             worker::COMPLETE => {
                 let complete: Complete<'_> = event.data()?;
-                self.used.remove(&(complete.intent, complete.attempt));
+                self.over(complete.intent, complete.attempt);
                 self.edge.worker_completed(&self.session, &complete);
             }
             worker::FAIL => {
                 let fail: Fail = event.data()?;
-                self.used.remove(&(fail.intent, fail.attempt));
+                self.over(fail.intent, fail.attempt);
                 self.edge.worker_failed(&self.session, &fail);
             }
             worker::RENEW => self.renew(event.data()?)?,
             worker::PING => {}
             worker::OFFER => {
                 let list: OfferList = event.data()?;
-                self.attach(list.offers, Vec::new()).await?;
+                self.offer(list.offers)?;
             }
             worker::DRAIN => {
                 self.draining = true;
                 let offers = std::mem::take(&mut self.offers);
-                self.attach(offers, Vec::new()).await?;
+                self.offer(offers)?;
             }
             other => return Err(SessionError::Unknown(other.chars().take(64).collect())),
         }
         Ok(())
+    }
+
+    fn over(&mut self, intent: IntentId, attempt: Attempt) {
+        self.used.remove(&(intent, attempt));
+        self.session.held().ended(intent, attempt);
+    }
+
+    /// Part of a long frame came: the worker lives, holds what it held, and can only say so when
+    /// all of the frame is here.
+    pub(super) fn part(&mut self) {
+        self.heard();
+        if self.renewed.elapsed() >= RENEWED_EVERY {
+            self.renewed = Instant::now();
+            let leases = self.session.held().claims();
+            let (worker, session) = (self.session.worker, self.session.id);
+            self.edge.node().tell(Command::Renew { worker, session, leases });
+        }
     }
 
     /// A sign of life.
@@ -157,6 +219,8 @@ impl Inbound {
         let held: std::collections::BTreeSet<_> =
             renew.leases.iter().map(|lease| (lease.intent, lease.attempt)).collect();
         self.used.retain(|key, _| held.contains(key));
+        self.session.held().renewed(&renew.leases);
+        self.renewed = Instant::now();
         let (worker, session, leases) = (self.session.worker, self.session.id, renew.leases);
         self.edge.node().tell(Command::Renew { worker, session, leases });
         Ok(())

@@ -6,26 +6,37 @@
 //! every frame is bounded. Absent on purpose: which intent a slot gets, what is paid.
 
 mod handshake;
+mod held;
 mod inbound;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
 use futures_util::stream::SplitSink;
 use futures_util::{SinkExt, StreamExt};
+use mtor_core::effect::CloseReason;
+use mtor_core::limits;
 use mtor_types::event::EventOut;
 use mtor_types::worker::{self, Assign};
 use mtor_types::{SessionId, WorkerId, id};
 use serde::Serialize;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{SetOnce, mpsc};
+
+use held::Held;
 
 use crate::edge::Edge;
+use crate::http::Connection;
 
 /// Frames that wait for one worker's socket. A worker that lets so many pile up is not reading.
 const OUTBOUND_MAX: usize = 8_192;
 /// Sessions at a time.
 pub const SESSIONS_MAX: usize = 20_000;
+/// Between two looks whether part of a long frame came: three of them within a silence.
+const LOOK_EVERY: Duration = Duration::from_millis(limits::SESSION_SILENCE_MS / 4);
+/// For a worker to hear why its session ends.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Every live session. A worker that opens another has two for a moment: the node says which one
 /// ends.
@@ -41,7 +52,9 @@ pub struct Session {
     pub id: SessionId,
     pub worker: WorkerId,
     outbound: mpsc::Sender<Utf8Bytes>,
-    close: Notify,
+    /// Why it ends, once it does.
+    close: SetOnce<CloseFrame>,
+    held: Mutex<Held>,
     frames: AtomicU64,
     realm: Arc<str>,
 }
@@ -71,7 +84,8 @@ impl Sessions {
             id: SessionId(number),
             worker,
             outbound,
-            close: Notify::new(),
+            close: SetOnce::new(),
+            held: Mutex::default(),
             frames: AtomicU64::new(0),
             realm,
         });
@@ -100,6 +114,7 @@ impl Session {
     /// As [`Session::send`], with the client's bytes in their place: admission has proven them to
     /// be JSON, and here they are copied without being read again.
     pub fn assign(&self, assign: Assign<()>, data: &[u8]) {
+        self.held().assigned(assign.intent, assign.attempt);
         let Some(mut text) = self.render(worker::ASSIGN, assign, data.len()) else { return };
         // `data` stands last in the event and last in `Assign`.
         if text.ends_with(NO_DATA) {
@@ -121,70 +136,121 @@ impl Session {
     fn queue(&self, text: Vec<u8>) {
         let Ok(text) = String::from_utf8(text) else { return };
         if self.outbound.try_send(Utf8Bytes::from(text)).is_err() {
-            self.close();
+            self.close(close_code::AGAIN, "the worker does not read what it is sent");
         }
     }
 
-    /// Ends the session.
-    pub fn close(&self) {
-        self.close.notify_one();
+    /// Ends the session, as the node has decided.
+    pub fn end(&self, why: CloseReason) {
+        let (code, why) = match why {
+            CloseReason::Silent => (close_code::AGAIN, "the worker was silent for too long"),
+            CloseReason::Replaced => (close_code::POLICY, "this key has opened another session"),
+            CloseReason::Banned => (close_code::POLICY, "the worker is banned"),
+            CloseReason::Removed => (close_code::POLICY, "the worker was removed"),
+        };
+        self.close(code, why);
+    }
+
+    fn close(&self, code: u16, why: &str) {
+        // The first reason stands.
+        let _ = self.close.set(close_frame(code, why));
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Serves one worker's connection to its end.
-pub async fn serve(mut socket: WebSocket, edge: Arc<Edge>) {
+pub async fn serve(mut socket: WebSocket, edge: Arc<Edge>, connection: Arc<Connection>) {
     let opened = match handshake::open(&mut socket, &edge).await {
         Ok(opened) => opened,
-        Err(refusal) => return refuse(&mut socket, &refusal.to_string()).await,
+        Err(refusal) => return refuse(&mut socket, refusal.code(), &refusal.to_string()).await,
     };
     let handshake::Opened { session, frames, offers, leases } = opened;
     let mut inbound = inbound::Inbound::new(Arc::clone(&session), Arc::clone(&edge));
-    if let Err(error) = inbound.attach(offers, leases).await {
+    if let Err(error) = inbound.open(offers, leases).await {
         edge.sessions.shut(&session);
-        refuse(&mut socket, &error.to_string()).await;
+        refuse(&mut socket, error.code(), &error.to_string()).await;
         return;
     }
     let (sink, mut stream) = socket.split();
-    let writer = tokio::spawn(write(sink, frames));
+    let mut writer = tokio::spawn(write(sink, frames, Arc::clone(&session)));
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    let (mut heard, mut whole) = (connection.heard(), true);
     loop {
         let frame = tokio::select! {
             frame = stream.next() => frame,
-            () = session.close.notified() => None,
-            () = edge.closing() => None,
+            _ = session.close.wait() => break,
+            () = edge.closing() => {
+                session.close(close_code::AWAY, "the realm stops");
+                break;
+            }
+            _ = looks.tick() => {
+                let before = std::mem::replace(&mut heard, connection.heard());
+                let part = !std::mem::take(&mut whole) && heard != before;
+                if part {
+                    inbound.part();
+                }
+                continue;
+            }
         };
         let Some(Ok(frame)) = frame else { break };
+        whole = true;
         match frame {
             Message::Text(text) => {
-                if let Err(error) = inbound.take(&text).await {
+                if let Err(error) = inbound.take(&text) {
                     tracing::warn!(worker = %session.worker, %error, "worker session closed");
+                    session.close(error.code(), &error.to_string());
                     break;
                 }
             }
             Message::Ping(_) | Message::Pong(_) => inbound.heard(),
-            Message::Binary(_) | Message::Close(_) => break,
+            Message::Binary(_) => session.close(close_code::UNSUPPORTED, "frames are text"),
+            Message::Close(_) => break,
         }
     }
     edge.sessions.shut(&session);
     edge.worker_gone(session.worker, session.id);
-    drop(session);
-    drop(inbound);
-    // The last sender is gone or soon is; the writer ends by itself, or with the socket.
+    if session.close.initialized() {
+        // Until both have closed, or a reset might overtake the reason.
+        let farewell = async {
+            let _ = (&mut writer).await;
+            while let Some(Ok(_)) = stream.next().await {}
+        };
+        let _ = tokio::time::timeout(FAREWELL, farewell).await;
+    }
     writer.abort();
 }
 
-/// Closes a connection that is no session, with the reason.
-async fn refuse(socket: &mut WebSocket, why: &str) {
+fn close_frame(code: u16, why: &str) -> CloseFrame {
     // A close frame has room for 123 bytes.
     let reason = Utf8Bytes::from(&why[..why.floor_char_boundary(123)]);
-    let frame = CloseFrame { code: close_code::POLICY, reason };
-    // It may be gone already.
-    let _ = socket.send(Message::Close(Some(frame))).await;
+    CloseFrame { code, reason }
 }
 
-/// Writes what is queued, as much as there is in one flush.
-async fn write(mut sink: SplitSink<WebSocket, Message>, mut frames: mpsc::Receiver<Utf8Bytes>) {
+/// Closes a connection that is no session, with the reason.
+async fn refuse(socket: &mut WebSocket, code: u16, why: &str) {
+    // It may be gone already.
+    let _ = socket.send(Message::Close(Some(close_frame(code, why)))).await;
+}
+
+/// Writes what is queued, as much as there is in one flush, and at the end why it ends.
+async fn write(
+    mut sink: SplitSink<WebSocket, Message>,
+    mut frames: mpsc::Receiver<Utf8Bytes>,
+    session: Arc<Session>,
+) {
     let mut round = Vec::new();
-    while frames.recv_many(&mut round, 256).await > 0 {
+    loop {
+        tokio::select! {
+            biased;
+            close = session.close.wait() => {
+                let _ = sink.send(Message::Close(Some(close.clone()))).await;
+                return;
+            }
+            _ = frames.recv_many(&mut round, 256) => {}
+        }
         for text in round.drain(..) {
             if sink.feed(Message::Text(text)).await.is_err() {
                 return;
@@ -194,7 +260,6 @@ async fn write(mut sink: SplitSink<WebSocket, Message>, mut frames: mpsc::Receiv
             return;
         }
     }
-    let _ = sink.close().await;
 }
 
 #[cfg(test)]

@@ -157,11 +157,18 @@ pub struct NodeHandle {
 }
 
 impl NodeHandle {
-    /// Sends a command and waits until it is decided and its facts are synced.
-    pub async fn call(&self, command: Command) -> Result<(), CallError> {
+    /// Sends a command at once; what is given back waits until it is decided and its facts are
+    /// synced.
+    pub fn call(
+        &self,
+        command: Command,
+    ) -> impl Future<Output = Result<(), CallError>> + Send + use<> {
         let (answer, answered) = oneshot::channel();
-        self.send(Request::Command(Box::new(command), Reply::Asker(answer)))?;
-        answered.await.unwrap_or(Err(CallError::Stopping))
+        let sent = self.send(Request::Command(Box::new(command), Reply::Asker(answer)));
+        async move {
+            sent?;
+            answered.await.unwrap_or(Err(CallError::Stopping))
+        }
     }
 
     /// Asks for work. What becomes of it the sink hears, whether or not anybody still waits.

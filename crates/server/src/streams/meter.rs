@@ -11,13 +11,16 @@ use mtor_types::intent::Usage;
 pub struct Bounds {
     pub units_max: u64,
     pub input_units: u64,
+    /// Of all answers.
     pub output_max: u64,
+    pub answers: u64,
     pub may_be_cut: bool,
 }
 
 impl Bounds {
     /// Of an intent that never ran here.
-    pub const NONE: Self = Self { units_max: 0, input_units: 0, output_max: 0, may_be_cut: false };
+    pub const NONE: Self =
+        Self { units_max: 0, input_units: 0, output_max: 0, answers: 1, may_be_cut: false };
 }
 
 /// The state after a piece.
@@ -49,8 +52,10 @@ impl Meter {
         *self = Self { limit, ..Self::new(self.bounds) };
     }
 
-    pub(super) fn output_max(&self) -> Option<u64> {
-        Some(self.bounds.output_max).filter(|output| *output > 0)
+    /// What one answer may have of `limit` units.
+    pub(super) fn output_each(&self, limit: u64) -> Option<u64> {
+        let Bounds { output_max, answers, .. } = self.bounds;
+        (output_max > 0).then(|| (output_max.min(limit) / answers.max(1)).max(1))
     }
 
     pub(super) fn set_limit(&mut self, limit: u64) {
@@ -85,7 +90,7 @@ impl Meter {
     }
 
     fn bound(&self) -> u64 {
-        let Bounds { units_max, input_units, output_max, may_be_cut } = self.bounds;
+        let Bounds { units_max, input_units, output_max, may_be_cut, .. } = self.bounds;
         if may_be_cut {
             input_units.saturating_add(self.sent.min(output_max)).min(units_max)
         } else {
@@ -101,7 +106,7 @@ mod tests {
     use super::*;
 
     const CHAT: Bounds =
-        Bounds { units_max: 110, input_units: 10, output_max: 100, may_be_cut: true };
+        Bounds { units_max: 110, input_units: 10, output_max: 100, answers: 1, may_be_cut: true };
 
     #[test]
     fn a_greedy_count_is_cut_to_what_was_sent() {
@@ -119,7 +124,7 @@ mod tests {
         assert_eq!(meter.piece(200, 13), Metered { units: 12, exhausted: true });
         meter.begin(12);
         assert_eq!(meter.now(), Metered { units: 0, exhausted: false });
-        let whole = Bounds { units_max: 1, input_units: 1, output_max: 0, may_be_cut: false };
+        let whole = Bounds { units_max: 1, input_units: 1, output_max: 0, answers: 1, may_be_cut: false };
         let mut meter = Meter::new(whole);
         meter.begin(1);
         assert_eq!(meter.piece(9, 9), Metered { units: 1, exhausted: false });
@@ -133,7 +138,7 @@ mod tests {
             claim in 0_u64..4_000, parts in (0_u64..4_000, 0_u64..4_000),
         ) {
             let bounds = Bounds {
-                units_max: input + output, input_units: input, output_max: output, may_be_cut: cut,
+                units_max: input + output, input_units: input, output_max: output, answers: 1, may_be_cut: cut,
             };
             let mut meter = Meter::new(bounds);
             meter.begin(limit);

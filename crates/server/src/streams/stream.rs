@@ -329,9 +329,9 @@ impl IntentStream {
         Ok(state.closed())
     }
 
-    /// The most units of output, if its manifest counts them.
-    pub fn output_max(&self) -> Option<u64> {
-        self.state().meter.output_max()
+    /// What one answer may have of `limit` units, if its manifest counts output.
+    pub fn output_each(&self, limit: u64) -> Option<u64> {
+        self.state().meter.output_each(limit)
     }
 
     /// Whether that attempt's worker is done, and the intent is not over yet.
