@@ -223,6 +223,38 @@ fn what_is_no_event_of_a_worker_ends_its_session_and_nothing_else() {
 }
 
 /// Submits as soon as the worker's offer has come.
+#[test]
+fn a_worker_dearer_than_the_list_serves_whoever_says_so() {
+    let place = Place::new();
+    let (_realm, client, owner) = world(&place);
+    let price = json!({"amount": "600000", "per": 1_000_000});
+    let offer = json!({"intent": "chat", "model": "fine", "slots": 1, "price": price});
+    let mut hand = Hand::join(&owner, 1, &json!([offer]));
+    eventually(|| client.ask("GET", "/v1/pools", "").json()["items"] != json!([]));
+    let chat = |more: &str| {
+        let data = r#"{"messages":[{"role":"user","content":"hi"}]}"#;
+        format!(r#"{{"intent":"chat","data":{data}{more}}}"#)
+    };
+    let quote = client.ask("POST", "/v1/quote", &chat("")).json();
+    assert_eq!(quote["price"]["amount"], "600000", "{quote}");
+    let refused = client.ask("POST", "/v1/intents", &chat(""));
+    assert_eq!(refused.refusal(), (402, "MT0013".to_owned()), "{refused:?}");
+    let error = refused.json()["error"].clone();
+    let message = error["message"].as_str().unwrap();
+    let needed = quote["ceiling"].as_str().unwrap();
+    assert!(message.contains("600000 per 1000000"), "{message}");
+    assert!(message.contains(&format!("at least {needed} base units")), "{message}");
+    let ceiling = format!(r#","ceiling":"{needed}""#);
+    let taken = client.ask("POST", "/v1/intents", &chat(&ceiling));
+    assert_eq!(taken.status, 202, "{taken:?}");
+    let assign = hand.assigned();
+    hand.complete(&assign, 10);
+    let path = format!("/v1/intents/{}", assign["intent"].as_str().unwrap());
+    let read = || client.ask("GET", &path, "").json();
+    eventually(|| read()["status"] == "completed");
+    assert_eq!(read()["cost"]["amount"], "6", "{}", read());
+}
+
 /// A lease lasts three seconds.
 #[test]
 fn a_worker_whose_frame_takes_longer_than_a_lease_keeps_its_leases() {

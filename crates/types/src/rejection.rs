@@ -199,7 +199,7 @@ pub enum Rejection {
     #[error("this worker is banned from the realm")]
     WorkerBanned,
     #[error(
-        "the ceiling is below the price: the work costs up to {needed} base units \
+        "the ceiling is too low: it must be at least {needed} base units \
          ({amount} per {per} units)", amount = price.amount, per = price.per
     )]
     CeilingTooLow { needed: Amount, price: Price },

@@ -40,6 +40,13 @@ impl Offered {
         named.min_by_key(rank).map(|(_, model)| model.clone())
     }
 
+    /// The lowest price that anybody asks for it.
+    pub fn lowest_price(&self, intent: &str, model: Option<&str>) -> Option<Price> {
+        let of_intent = self.pools.iter().filter(|pool| pool.intent == intent);
+        let fits = of_intent.filter(|pool| model.is_none() || pool.model.as_deref() == model);
+        fits.map(|pool| pool.price).min_by_key(|price| price.amount)
+    }
+
     pub fn wait_ms(&self, intent: &str, model: Option<&str>) -> u64 {
         let found = self.pools.iter().find(|pool| {
             pool.intent == intent && (model.is_none() || pool.model.as_deref() == model)

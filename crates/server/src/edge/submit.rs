@@ -6,6 +6,7 @@ use bytes::Bytes;
 use mtor_core::Command;
 use mtor_core::command::Prior;
 use mtor_store::{BlobName, StoreError};
+use mtor_types::amount::Price;
 use mtor_types::fact::Asset;
 use mtor_types::intent::{IntentMeta, Why};
 use mtor_types::{AccountId, Amount, Code, IntentId};
@@ -88,7 +89,7 @@ impl Edge {
         let entry = known(&manifests, name)?;
         let mut ask = Ask::read(entry, data)?;
         self.choose_model(entry, &mut ask)?;
-        let quote = ask.quote(entry, entry.manifest.price, options)?;
+        let quote = ask.quote(entry, self.price_of(entry, &ask), options)?;
         Ok((quote, self.offered.load().wait_ms(name, ask.model.as_deref())))
     }
 
@@ -102,7 +103,11 @@ impl Edge {
             let mut ask = Ask::read(entry, data)?;
             self.choose_model(entry, &mut ask)?;
             let stamp = self.stamp(account)?;
-            let meta = ask.meta(stamp, entry, entry.manifest.price, &options, route)?;
+            let price = self.price_of(entry, &ask);
+            if options.ceiling.is_none() && price.amount > entry.manifest.price.amount {
+                return Err(dearer(price, price.cost_up(ask.units_max)));
+            }
+            let meta = ask.meta(stamp, entry, price, &options, route)?;
             (ask, meta)
         };
         let payloads = self.lives.bytes().saturating_add(meta.bytes);
@@ -230,6 +235,14 @@ impl Edge {
         Ok(())
     }
 
+    /// The list price, or the lowest on offer where all ask more: what a quote tells, and what a
+    /// ceiling must buy.
+    fn price_of(&self, entry: &Entry, ask: &Ask) -> Price {
+        let list = entry.manifest.price;
+        let lowest = self.offered.load().lowest_price(&ask.name, ask.model.as_deref());
+        lowest.filter(|price| price.amount > list.amount).unwrap_or(list)
+    }
+
     fn stamp(&self, account: AccountId) -> Result<Stamp, ApiError> {
         let fresh: [u8; 26] = identity::random().map_err(|_| ApiError::internal())?;
         let (mut random, mut salt) = ([0; 10], [0; 16]);
@@ -247,6 +260,16 @@ impl Edge {
         let found = self.read(move |reader| reader.idempotency(asked.key)).await?;
         Ok(found.map(|(intent, body)| Prior { intent, body }))
     }
+}
+
+/// Nobody pays more than the list price without having said so.
+fn dearer(price: Price, needed: Amount) -> ApiError {
+    let Price { amount, per } = price;
+    let message = format!(
+        "whoever offers this asks more than the list price: {amount} per {per} units; say that \
+         you pay it with a ceiling of at least {needed} base units"
+    );
+    ApiError::new(Code::CeilingTooLow, message).with_field("ceiling")
 }
 
 fn known<'a>(manifests: &'a Manifests, name: &str) -> Result<&'a Entry, ApiError> {
