@@ -8,7 +8,7 @@ use super::Router;
 use super::ends::{Standing, revoke, revoke_claim};
 use super::job::{Job, Place, Taken};
 use super::pools::PoolKey;
-use super::workers::OfferNo;
+use super::workers::{OfferNo, OfferSlots};
 use crate::effect::Effect;
 use crate::limits;
 use crate::turn::Turn;
@@ -69,7 +69,7 @@ impl Router {
             Place::Running(lease) if (lease.worker, lease.attempt) == (worker, attempt) => {
                 let (offer, taken) = (lease.offer, lease.taken);
                 // Its slot is taken again under the new fence.
-                self.set_busy(worker, offer, |busy| busy.saturating_sub(1));
+                self.set_busy(worker, offer, OfferSlots::give_back);
                 (offer, taken, false)
             }
             // After a restart an older attempt of it came back first.

@@ -74,7 +74,7 @@ impl Router {
         let remaining_ms = job.deadline.since_ms(turn.now);
         job.place =
             Place::Running(Lease { worker, session, offer, attempt, fence, price, until, taken });
-        self.set_busy(worker, offer, |busy| busy.saturating_add(1));
+        self.set_busy(worker, offer, |offer| offer.take(fence));
         self.schedule(intent, until);
         let limit = meta.units_max.min(price.buys(meta.ceiling));
         Some(Assignment { meta, attempt, fence, edge, worker, session, price, limit, remaining_ms })

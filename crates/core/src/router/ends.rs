@@ -9,6 +9,7 @@ use super::Router;
 use super::job::{Lease, Place};
 use super::pools::PoolKey;
 use super::safe_queue::{ItemId, PoolId};
+use super::workers::OfferSlots;
 use crate::effect::Effect;
 use crate::limits;
 use crate::turn::Turn;
@@ -242,7 +243,7 @@ impl Router {
                 self.estimates.learn(&offer.name, offer.model.as_deref(), slot_ms);
             }
         }
-        self.set_busy(worker, lease.offer, |busy| busy.saturating_sub(1));
+        self.set_busy(worker, lease.offer, OfferSlots::give_back);
         if let Some(known) = self.workers.get_mut(worker) {
             known.drop_gone_offers();
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mtor_types::intent::{IntentMeta, Trust};
-use mtor_types::{Amount, Price, Time, WorkerId};
+use mtor_types::{Amount, Fence, Price, Time, WorkerId};
 
 use super::Router;
 use super::safe_queue::{PoolId, SafeQueue};
@@ -91,10 +91,15 @@ impl PoolView {
     }
 }
 
-/// An offer with a free slot, least loaded first.
+/// An offer with a free slot: the least loaded first, of these the cheapest, of these the one that
+/// has waited longest for work. So equal workers take turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Free {
     load_per_mille: u64,
+    /// Per the same number of units for all offers of a pool.
+    price: Amount,
+    /// Its last lease; 0 if it had none.
+    served: Fence,
     worker: WorkerId,
     offer: OfferNo,
 }
@@ -131,7 +136,7 @@ impl Pools {
         self.by_id.get(&pool).is_some_and(|pool| !pool.free.is_empty())
     }
 
-    /// The least loaded offer with a free slot.
+    /// The first of the offers with a free slot, see [`Free`].
     pub(super) fn freest(&self, pool: PoolId) -> Option<(WorkerId, OfferNo)> {
         self.by_id.get(&pool)?.free.first().map(|free| (free.worker, free.offer))
     }
@@ -249,7 +254,8 @@ fn free_entry(workers: &Workers, worker: WorkerId, offer: OfferNo) -> Option<Fre
         return None;
     }
     let load = u64::from(found.busy).saturating_mul(1_000).checked_div(u64::from(found.slots));
-    Some(Free { load_per_mille: load.unwrap_or_default(), worker, offer })
+    let (price, served) = (found.price.amount, found.served);
+    Some(Free { load_per_mille: load.unwrap_or_default(), price, served, worker, offer })
 }
 
 impl Router {
@@ -331,12 +337,12 @@ impl Router {
         &mut self,
         worker: WorkerId,
         offer: OfferNo,
-        change: impl FnOnce(u32) -> u32,
+        change: impl FnOnce(&mut OfferSlots),
     ) {
         let before = free_entry(&self.workers, worker, offer);
         let Some(known) = self.workers.get_mut(worker) else { return };
         let Some(found) = known.offers.get_mut(&offer) else { return };
-        found.busy = change(found.busy);
+        change(found);
         let pools = std::mem::take(&mut found.pools);
         let after = free_entry(&self.workers, worker, offer);
         for pool in &pools {

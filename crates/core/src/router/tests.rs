@@ -347,3 +347,28 @@ fn the_end_of_an_unknown_intent_goes_on_to_the_accountant() {
         assert_eq!(sent, resolution, "{why:?}: and nobody is paid for it");
     }
 }
+
+#[test]
+fn equal_workers_take_turns_and_a_cheaper_one_comes_before_them() {
+    let mut world = World::new();
+    const C: WorkerId = WorkerId([3; 32]);
+    let served = |world: &mut World, numbers: std::ops::Range<u8>| -> Vec<WorkerId> {
+        let one = |number| {
+            world.enqueue(number);
+            let assignment = world.granted().remove(0);
+            world.end(&assignment, Why::Completed(Reason::Done));
+            assignment.worker
+        };
+        numbers.map(one).collect()
+    };
+    for (session, worker) in [(1, A), (2, B), (3, C)] {
+        world.attach(worker, session, 1, &[5]);
+    }
+    assert_eq!(served(&mut world, 0..7), [A, B, C, A, B, C, A]);
+    world.attach(C, 3, 1, &[4]);
+    assert_eq!(served(&mut world, 7..10), [C, C, C]);
+    // While the cheap one is busy the others take turns again.
+    world.enqueue(10);
+    assert_eq!(world.granted().remove(0).worker, C);
+    assert_eq!(served(&mut world, 11..15), [B, A, B, A]);
+}

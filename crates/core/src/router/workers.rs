@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mtor_types::intent::Trust;
 use mtor_types::message::Slots;
 use mtor_types::worker::Offer;
-use mtor_types::{AccountId, IntentId, NodeId, Price, SessionId, WorkerId};
+use mtor_types::{AccountId, Fence, IntentId, NodeId, Price, SessionId, WorkerId};
 
 use super::job::{Job, Place};
 use super::pools::{PoolKey, PoolView};
@@ -23,8 +23,21 @@ pub(super) struct OfferSlots {
     pub(super) context: Option<u32>,
     pub(super) slots: u32,
     pub(super) busy: u32,
+    /// Its last lease; 0 if it had none.
+    pub(super) served: Fence,
     /// The pools whose demands it meets.
     pub(super) pools: Vec<PoolId>,
+}
+
+impl OfferSlots {
+    pub(super) fn take(&mut self, lease: Fence) {
+        self.busy = self.busy.saturating_add(1);
+        self.served = lease;
+    }
+
+    pub(super) fn give_back(&mut self) {
+        self.busy = self.busy.saturating_sub(1);
+    }
 }
 
 #[derive(Debug)]
@@ -101,8 +114,8 @@ impl WorkerSlots {
                 continue;
             }
             let Offer { intent: name, model, slots, context, price: _ } = offer;
-            let fresh =
-                OfferSlots { name, model, price, context, slots, busy: 0, pools: Vec::new() };
+            let (busy, served, pools) = (0, Fence::default(), Vec::new());
+            let fresh = OfferSlots { name, model, price, context, slots, busy, served, pools };
             self.offers.insert(OfferNo(self.next_offer), fresh);
             self.next_offer = self.next_offer.wrapping_add(1);
         }
