@@ -88,11 +88,32 @@ impl Keyring {
         self.document.realms.get(realm)
     }
 
-    /// Remembers an account; the one before becomes a former one.
-    pub(crate) fn set(&mut self, realm: &str, entry: Entry) -> Result<(), Failure> {
-        if let Some(former) = self.document.realms.insert(realm.to_owned(), entry) {
-            self.document.former.push((realm.to_owned(), former));
-        }
+    /// The accounts that others have replaced, the oldest first.
+    pub(crate) fn former(&self, realm: &str) -> impl Iterator<Item = &Entry> {
+        self.document.former.iter().filter(move |(at, _)| at == realm).map(|(_, entry)| entry)
+    }
+
+    /// Makes a former account the one to use again. `None` if there is none of that id.
+    pub(crate) fn restore(
+        &mut self,
+        realm: &str,
+        account: AccountId,
+    ) -> Result<Option<()>, Failure> {
+        let found = |(at, entry): &(String, Entry)| at == realm && entry.account == account;
+        let Some(place) = self.document.former.iter().position(found) else { return Ok(None) };
+        let (_, entry) = self.document.former.remove(place);
+        self.set(realm, entry).map(|_| Some(()))
+    }
+
+    /// Remembers an account; the one before becomes a former one, whose id is given back.
+    pub(crate) fn set(&mut self, realm: &str, entry: Entry) -> Result<Option<AccountId>, Failure> {
+        let former = self.document.realms.insert(realm.to_owned(), entry);
+        let account = former.as_ref().map(|former| former.account);
+        self.document.former.extend(former.map(|former| (realm.to_owned(), former)));
+        self.write().map(|()| account)
+    }
+
+    fn write(&self) -> Result<(), Failure> {
         let text = serde_json::to_string_pretty(&self.document);
         let text = text.map_err(|error| Failure::caused(&error))?;
         write_private(&self.path, &text).map_err(|error| unusable(&self.path, &error))

@@ -1,6 +1,6 @@
 //! Why a realm did not do what it was asked.
 
-use mtor_types::Code;
+use mtor_types::{Code, IntentId};
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
@@ -27,9 +27,9 @@ pub enum ClientError {
     Unreadable { address: String, expected: &'static str, source: Option<Source> },
     #[error("{address} sent more than {bytes_max} bytes")]
     TooLarge { address: String, bytes_max: usize },
-    /// A followed intent was lost; it goes on at the realm.
+    /// A followed intent was lost: `intent` is its id, if the realm has named it.
     #[error("the events of the intent were lost: {tries} connections in a row brought nothing")]
-    StreamLost { tries: u32, source: Option<Box<ClientError>> },
+    StreamLost { tries: u32, intent: Option<IntentId>, source: Option<Box<ClientError>> },
     #[error("TLS could not be set up")]
     Tls(#[source] rustls::Error),
     #[error("the system gave no randomness: {0}")]
@@ -59,8 +59,12 @@ impl ClientError {
             Self::Unreadable { .. } => {
                 Some("check the address, and that realm and client have the same version".into())
             }
-            Self::StreamLost { .. } => {
-                Some("it goes on at the realm: ask again with the same idempotency key".into())
+            Self::StreamLost { intent: Some(intent), .. } => Some(format!(
+                "it is intent {intent}: if it is durable it goes on once the realm is back \
+                 (GET /v1/intents/{intent}), if not it is void and costs nothing"
+            )),
+            Self::StreamLost { intent: None, .. } => {
+                Some("ask again with the same idempotency key, or anew if there was none".into())
             }
             Self::Broken { .. } => Some("try again".into()),
             Self::Key

@@ -187,9 +187,13 @@ impl IntentStream {
         self.connection = None;
         self.tries = self.tries.saturating_add(1);
         match error {
-            Some(error) if !self.begun || !error.may_reconnect() => Err(error),
+            Some(error) if !error.may_reconnect() => Err(error),
+            // It was sent, and may have been taken: its key asks for it, not for another.
+            Some(ClientError::Broken { .. }) if self.tries < limits::TRIES_MAX => Ok(()),
+            Some(error) if !self.begun => Err(error),
             error if self.tries >= limits::TRIES_MAX => {
-                Err(ClientError::StreamLost { tries: self.tries, source: error.map(Box::new) })
+                let (tries, intent) = (self.tries, self.intent);
+                Err(ClientError::StreamLost { tries, intent, source: error.map(Box::new) })
             }
             _ => Ok(()),
         }

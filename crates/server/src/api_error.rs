@@ -66,10 +66,11 @@ impl ApiError {
     }
 
     pub fn malformed_json(line: usize, column: usize) -> Self {
-        Self::new(
-            Code::MalformedJson,
-            format!("the body is not JSON: look at line {line}, column {column}"),
-        )
+        let message = match (line, column) {
+            (1, 0) => "the body is empty: send JSON".to_owned(),
+            _ => format!("the body is not JSON: look at line {line}, column {column}"),
+        };
+        Self::new(Code::MalformedJson, message)
     }
 
     pub fn too_large(what: &str, bytes_max: u64) -> Self {

@@ -82,7 +82,10 @@ impl RealmOptions {
 pub enum OpenError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("cannot listen on {address}; is another realm running there? choose another --listen")]
+    /// It cannot be made, is no folder, or is not ours to write.
+    #[error("{} cannot be the data directory", path.display())]
+    Data { path: PathBuf, source: StoreError },
+    #[error("cannot listen on {address}")]
     Listen { address: SocketAddr, source: std::io::Error },
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -106,7 +109,11 @@ impl OpenError {
     pub fn code(&self) -> Code {
         match self {
             Self::Store(StoreError::InUse { .. }) => Code::DataDirectoryInUse,
-            Self::Listen { .. } => Code::AddressInUse,
+            Self::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {
+                Code::AddressInUse
+            }
+            Self::Listen { .. } => Code::BadConfiguration,
+            Self::Data { .. } => Code::BadConfiguration,
             Self::Store(_)
             | Self::Recover(_)
             | Self::Ledger(_)
@@ -140,7 +147,10 @@ impl Realm {
             return Err(OpenError::Fee);
         }
         let data = options.data.clone();
-        let directory = DataDir::open(&data)?;
+        let directory = DataDir::open(&data).map_err(|source| {
+            let unusable = matches!(source, StoreError::Io { .. });
+            if unusable { OpenError::Data { path: data.clone(), source } } else { source.into() }
+        })?;
         let listen = |source| OpenError::Listen { address: options.listen, source };
         let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;

@@ -215,7 +215,7 @@ pub enum Rejection {
     GrantsExhausted { retry_after_ms: u64 },
     #[error("this network has had its guest accounts for today")]
     NetworkLimit { retry_after_ms: u64 },
-    #[error("the realm holds as many {what} as it may ({limit})")]
+    #[error("there may be no more than {limit} {what}")]
     LimitReached { what: Limited, limit: u64 },
     #[error("this enrolment token is unknown, used or expired; create a new one")]
     TokenInvalid,
@@ -246,11 +246,11 @@ pub enum Limited {
 impl fmt::Display for Limited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Accounts => "accounts",
-            Self::Keys => "keys",
+            Self::Accounts => "accounts in a realm",
+            Self::Keys => "keys of one account",
             Self::Intents => "open intents",
-            Self::Workers => "workers",
-            Self::Tokens => "enrolment tokens",
+            Self::Workers => "workers in a realm",
+            Self::Tokens => "enrolment tokens that wait to be used",
             Self::Messages => "unacknowledged messages",
             Self::Offers => "offers of one worker",
             Self::Slots => "slots of one offer",
@@ -289,6 +289,11 @@ impl Rejection {
             | Self::GrantsExhausted { retry_after_ms }
             | Self::NetworkLimit { retry_after_ms } => Some(*retry_after_ms),
             Self::DeadlineHopeless { wait_ms } => Some(*wait_ms),
+            // Only the asker's own doing makes room.
+            Self::LimitReached {
+                what: Limited::Keys | Limited::Tokens | Limited::Offers | Limited::Slots,
+                ..
+            } => None,
             other => other.code().may_retry().then_some(UNKNOWN_WAIT_MS),
         }
     }

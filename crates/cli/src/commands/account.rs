@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use mtor_client::{Client, Transfer};
-use mtor_types::KeyHash;
+use mtor_types::{AccountId, KeyHash};
 use serde_json::json;
 
 use super::realm::{RealmArgument, explain, open_guest};
@@ -24,6 +24,13 @@ enum Action {
     Show,
     /// Open a new guest account; the one before is kept as a former one
     New,
+    /// The accounts that were replaced, the oldest first
+    Former,
+    /// Go back to a former account
+    Use {
+        /// Its id, as `mtor account former` shows it
+        account: AccountId,
+    },
     /// The account's API keys, by hash
     Keys {
         /// Make another key; it is shown once
@@ -51,6 +58,8 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
     block_on(Box::pin(async {
         match action.unwrap_or(Action::Show) {
             Action::New => new(&realm, context).await,
+            Action::Former => former(&realm, context),
+            Action::Use { account } => go_back(&realm, account, context),
             Action::Show => show(&realm.required(context)?, context).await,
             Action::Keys { add: true, .. } => add_key(&realm.required(context)?, context).await,
             Action::Keys { revoke: Some(key), .. } => {
@@ -72,6 +81,28 @@ async fn new(realm: &RealmArgument, context: &Context) -> Result<(), Failure> {
     let client = realm.client(context)?;
     let mut keyring = Keyring::open(context.environment.config_dir())?;
     open_guest(&client, &mut keyring, context).await.map(drop)
+}
+
+fn former(realm: &RealmArgument, context: &Context) -> Result<(), Failure> {
+    let client = realm.client(context)?;
+    let keyring = Keyring::open(context.environment.config_dir())?;
+    for entry in keyring.former(client.address()) {
+        context.out.show(&json!({"account": entry.account}), entry.account);
+    }
+    Ok(())
+}
+
+fn go_back(realm: &RealmArgument, account: AccountId, context: &Context) -> Result<(), Failure> {
+    let client = realm.client(context)?;
+    let mut keyring = Keyring::open(context.environment.config_dir())?;
+    let address = client.address();
+    keyring.restore(address, account)?.ok_or_else(|| {
+        Failure::usage(format!("{account} is not a former account at {address}"))
+            .with_remedy("`mtor account former` shows those that are")
+    })?;
+    let event = json!({"event": "account_used", "realm": address, "account": account});
+    context.out.show(&event, format_args!("now using {account} at {address}"));
+    Ok(())
 }
 
 async fn show(client: &Client, context: &Context) -> Result<(), Failure> {

@@ -129,7 +129,8 @@ fn port(listen: SocketAddr) -> Finding {
     match TcpListener::bind(listen) {
         Ok(_) => Finding::good(WHAT, format!("{listen} is free")),
         Err(error) => {
-            let remedy = "end what listens there, or choose another with --listen ADDR";
+            let remedy = "a realm that runs there already is fine; else end what listens there, or \
+                          choose another with --listen ADDR";
             Finding::wanting(WHAT, Verdict::Bad, format!("{listen}: {error}"), remedy)
         }
     }

@@ -77,12 +77,17 @@ pub(crate) async fn open_guest(
     let guest = client.open_guest(None).await?;
     let (account, balance) = (guest.account, guest.balance);
     let entry = Entry::from(guest);
-    keyring.set(client.address(), entry.clone())?;
+    let former = keyring.set(client.address(), entry.clone())?;
     context.out.event(
         "account_opened",
         serde_json::json!({"realm": client.address(), "account": account, "balance": balance}),
     );
     context.out.note(format_args!("opened guest account {account} with {balance} base units"));
+    if let Some(former) = former {
+        context.out.note(format_args!(
+            "the account before, {former}, is kept: `mtor account use {former}` goes back to it"
+        ));
+    }
     Ok(entry)
 }
 

@@ -156,7 +156,10 @@ async fn follow(
                     return Err(Failure::failed("interrupted"));
                 };
                 cancelled = true;
-                client.cancel(intent).await?;
+                tokio::select! {
+                    done = client.cancel(intent) => done?,
+                    () = signals.next() => return Err(Failure::failed("interrupted")),
+                }
                 continue;
             }
         };
@@ -165,6 +168,9 @@ async fn follow(
         if event.kind.is_end() {
             end = Some(event.kind);
         }
+    }
+    if let Some(intent) = stream.intent().filter(|_| end.is_some()) {
+        shown.out.note(format_args!("this was intent {intent}"));
     }
     match end {
         Some(EventKind::Failed(lost)) => {

@@ -158,12 +158,12 @@ fn discard(blobs: &BlobStore, intent: IntentId) {
 }
 
 /// What a client is told of a failure that no worker explained.
-fn failure(code: Code) -> &'static str {
+pub fn failure(code: Code) -> &'static str {
     #[expect(clippy::wildcard_enum_match_arm, reason = "every other code has its own text")]
     match code {
         Code::WorkerFailed => "the worker was lost or could not do it; nothing was charged",
         Code::NoWorker => "no worker came to serve it; nothing was charged",
-        Code::RealmRestarted => "the realm restarted; nothing was charged",
+        Code::RealmRestarted => "the realm restarted; nothing was charged, send it again",
         _ => "it failed; nothing was charged",
     }
 }

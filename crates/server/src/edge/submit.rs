@@ -51,6 +51,14 @@ pub struct Submitted {
     pub attended: Option<Attended>,
 }
 
+/// Work that only the node may still refuse.
+struct Checked {
+    ask: Ask,
+    meta: IntentMeta,
+    prior: Option<Prior>,
+    stream: Arc<IntentStream>,
+}
+
 /// An intent that lives with its request: dropped before its end, it cancels it.
 pub struct Attended {
     edge: Arc<Edge>,
@@ -96,33 +104,9 @@ impl Edge {
     /// Admits work, or says why not. Nothing of it stays behind when it is refused. Who stops
     /// waiting changes nothing, except for an OpenAI request: that is cancelled.
     pub async fn submit(self: &Arc<Self>, submission: Submission) -> Result<Submitted, ApiError> {
-        let Submission { account, name, data, options, route } = submission;
-        let (ask, meta) = {
-            let manifests = self.manifests.load();
-            let entry = known(&manifests, &name)?;
-            let mut ask = Ask::read(entry, data)?;
-            self.choose_model(entry, &mut ask)?;
-            let stamp = self.stamp(account)?;
-            let price = self.price_of(entry, &ask);
-            if options.ceiling.is_none() && price.amount > entry.manifest.price.amount {
-                return Err(dearer(price, price.cost_up(ask.units_max)));
-            }
-            let meta = ask.meta(stamp, entry, price, &options, route)?;
-            (ask, meta)
-        };
-        let payloads = self.lives.bytes().saturating_add(meta.bytes);
-        if payloads > PAYLOADS_BYTES_MAX {
-            self.metrics.refused();
-            return Err(ApiError::overloaded());
-        }
-        let prior = self.prior(&meta).await?;
-        // Nobody resumes an ephemeral OpenAI request without a key: its buffer lives as long as it.
-        let alone = route == Route::OpenAi && !meta.durable && meta.idempotency.is_none();
-        let stream = if alone {
-            self.streams.detached(meta.id, ask.bounds())
-        } else {
-            self.streams.open(meta.id, ask.bounds())?
-        };
+        let (account, route, name) = (submission.account, submission.route, submission.name.clone());
+        let checked = self.check(submission).await.inspect_err(|_| self.metrics.refused())?;
+        let Checked { ask, meta, prior, stream } = checked;
         let (waiter, admission) = oneshot::channel();
         let (asked, durable, pieces) = (meta.id, meta.durable, ask.stream);
         let kind = (name, durable, pieces);
@@ -148,6 +132,36 @@ impl Edge {
         };
         let stream = if joined { self.streams.get(intent) } else { Some(stream) };
         Ok(Submitted { intent, hold, durable, pieces, stream, joined, attended })
+    }
+
+    /// What can be said of work before the node is asked.
+    async fn check(&self, submission: Submission) -> Result<Checked, ApiError> {
+        let Submission { account, name, data, options, route } = submission;
+        let (ask, meta) = {
+            let manifests = self.manifests.load();
+            let entry = known(&manifests, &name)?;
+            let mut ask = Ask::read(entry, data)?;
+            self.choose_model(entry, &mut ask)?;
+            let stamp = self.stamp(account)?;
+            let price = self.price_of(entry, &ask);
+            if options.ceiling.is_none() && price.amount > entry.manifest.price.amount {
+                return Err(dearer(price, price.cost_up(ask.units_max)));
+            }
+            let meta = ask.meta(stamp, entry, price, &options, route)?;
+            (ask, meta)
+        };
+        if self.lives.bytes().saturating_add(meta.bytes) > PAYLOADS_BYTES_MAX {
+            return Err(ApiError::overloaded());
+        }
+        let prior = self.prior(&meta).await?;
+        // Nobody resumes an ephemeral OpenAI request without a key: its buffer lives as long as it.
+        let alone = route == Route::OpenAi && !meta.durable && meta.idempotency.is_none();
+        let stream = if alone {
+            self.streams.detached(meta.id, ask.bounds())
+        } else {
+            self.streams.open(meta.id, ask.bounds())?
+        };
+        Ok(Checked { ask, meta, prior, stream })
     }
 
     /// Asks the node. The answer goes to the intent's waiter, if there still is one.

@@ -18,6 +18,7 @@ use super::json::{Body, Page, Segment};
 use super::{BODY_BYTES_MAX, sse};
 use crate::admission::{self, Document, Options, Route};
 use crate::api_error::ApiError;
+use crate::edge::carry::failure;
 use crate::edge::{Edge, Submission, Submitted};
 use crate::streams::LastEventId;
 
@@ -214,6 +215,9 @@ struct IntentView {
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<Code>,
+    /// Why it failed, as far as its code tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hold: Option<Money>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -238,6 +242,7 @@ pub async fn read(
         intent,
         status: "open",
         code: None,
+        reason: None,
         hold: None,
         usage: None,
         cost: None,
@@ -258,6 +263,7 @@ pub async fn read(
         };
         if let Outcome::Failed(code) = end.outcome {
             view.code = Some(code);
+            view.reason = Some(failure(code));
         }
         view.usage = Some(end.usage);
         view.cost = Some(Money { asset, amount: end.cost });
