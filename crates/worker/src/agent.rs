@@ -259,7 +259,12 @@ impl Agent {
             signature: self.identity.sign(&proof),
             leases: self.leases.held(),
         };
-        let mut session = Session::new(dialled.socket, dialled.hello, Encoder::new(worker));
+        let mut session = Session::new(
+            dialled.socket,
+            dialled.life,
+            dialled.hello,
+            Encoder::new(worker),
+        );
         session.push(worker::HELLO, hello);
         self.link.up(Box::new(session));
         tracing::info!(%realm, "connected");
@@ -295,13 +300,13 @@ impl Agent {
     fn on_heartbeat(&mut self) -> Result<(), WorkerError> {
         let leases = self.leases.claims();
         let Some(session) = self.link.session() else { return Ok(()) };
-        if session.check_silence() {
+        if session.is_silent(Instant::now()) {
             return self.on_lost("the realm is silent".into(), false);
         }
         if leases.is_empty() {
-            session.push(worker::PING, Ping {});
+            session.beat(worker::PING, Ping {});
         } else {
-            session.push(worker::RENEW, Renew { leases });
+            session.beat(worker::RENEW, Renew { leases });
         }
         Ok(())
     }

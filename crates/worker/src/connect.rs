@@ -23,6 +23,7 @@ use crate::http_client::{HttpClient, base_address, read_body};
 use crate::identity::Identity;
 use crate::limits;
 use crate::session::Socket;
+use crate::wire::{Life, Wire};
 
 const SUBPROTOCOL: &str = "cloudevents.json";
 
@@ -64,6 +65,7 @@ impl DialError {
 /// What a dial gave.
 pub(crate) struct Dialled {
     pub(crate) socket: Box<Socket>,
+    pub(crate) life: Life,
     pub(crate) hello: RealmHello,
     /// This dial enrolled the worker.
     pub(crate) enrolled: Option<RealmId>,
@@ -147,7 +149,7 @@ impl Dialer {
         }
         let limit = Duration::from_millis(limits::CONNECT_MS);
         let open = timeout(limit, self.open());
-        let mut socket = open.await.map_err(|_| DialError::new("the realm does not answer"))??;
+        let (mut socket, life) = open.await.map_err(|_| DialError::new("the realm does not answer"))??;
         let hello = timeout(limit, hello(&mut socket));
         let hello = hello.await.map_err(|_| DialError::new("the realm said no hello"))??;
         // Another realm than the one that is remembered at this address.
@@ -156,7 +158,7 @@ impl Dialer {
         if other {
             enrolled = self.enrol().await?.or(enrolled);
         }
-        Ok(Dialled { socket: Box::new(socket), hello, enrolled })
+        Ok(Dialled { socket: Box::new(socket), life, hello, enrolled })
     }
 
     /// Uses the token, if there is one.
@@ -203,7 +205,7 @@ impl Dialer {
         Ok(Some(enrolled.realm))
     }
 
-    async fn open(&self) -> Result<Socket, DialError> {
+    async fn open(&self) -> Result<(Socket, Life), DialError> {
         let failed =
             |error: &dyn std::fmt::Display| DialError::new(format!("no connection: {error}"));
         let tcp = TcpStream::connect((self.host.as_str(), self.port));
@@ -220,9 +222,11 @@ impl Dialer {
             .max_frame_size(Some(limits::FRAME_BYTES_MAX));
         let connector =
             if self.secure { Connector::Rustls(Arc::clone(&self.tls)) } else { Connector::Plain };
-        let opened = client_async_tls_with_config(request, tcp, Some(config), Some(connector));
+        let wire = Wire::new(tcp);
+        let life = wire.life();
+        let opened = client_async_tls_with_config(request, wire, Some(config), Some(connector));
         match Box::pin(opened).await {
-            Ok((socket, _)) => Ok(socket),
+            Ok((socket, _)) => Ok((socket, life)),
             Err(Error::Http(answer)) => Err(DialError {
                 reason: format!("the realm refused the session ({})", answer.status().as_u16()),
                 refused: matches!(answer.status().as_u16(), 401 | 403),

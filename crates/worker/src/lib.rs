@@ -22,6 +22,7 @@ mod leases;
 mod limits;
 mod options;
 mod session;
+mod wire;
 
 pub use agent::run;
 pub use error::WorkerError;

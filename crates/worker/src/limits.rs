@@ -19,8 +19,9 @@ pub(crate) const REPORTS_MAX: usize = 1_024;
 pub(crate) const REPORTS_PER_WAKE_MAX: usize = 256;
 /// Frames read in one wake-up.
 pub(crate) const FRAMES_PER_WAKE_MAX: usize = 64;
-/// Bytes written before the socket is flushed.
-pub(crate) const FLUSH_BYTES_MAX: usize = 512 * 1024;
+/// Bytes of pieces given to the socket before it is flushed, not counting what the last of them is
+/// above it: a heartbeat waits behind them.
+pub(crate) const FLUSH_BYTES_MAX: usize = 128 * 1024;
 /// Bytes one intent sends before it is the next one's turn.
 pub(crate) const TURN_BYTES_MAX: usize = 64 * 1024;
 /// A completed lease is forgotten this long after its deadline if nobody acknowledges it.
