@@ -259,12 +259,8 @@ impl Agent {
             signature: self.identity.sign(&proof),
             leases: self.leases.held(),
         };
-        let mut session = Session::new(
-            dialled.socket,
-            dialled.life,
-            dialled.hello,
-            Encoder::new(worker),
-        );
+        let mut session =
+            Session::new(dialled.socket, dialled.life, dialled.hello, Encoder::new(worker));
         session.push(worker::HELLO, hello);
         self.link.up(Box::new(session));
         tracing::info!(%realm, "connected");

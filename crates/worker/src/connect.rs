@@ -149,7 +149,8 @@ impl Dialer {
         }
         let limit = Duration::from_millis(limits::CONNECT_MS);
         let open = timeout(limit, self.open());
-        let (mut socket, life) = open.await.map_err(|_| DialError::new("the realm does not answer"))??;
+        let (mut socket, life) =
+            open.await.map_err(|_| DialError::new("the realm does not answer"))??;
         let hello = timeout(limit, hello(&mut socket));
         let hello = hello.await.map_err(|_| DialError::new("the realm said no hello"))??;
         // Another realm than the one that is remembered at this address.

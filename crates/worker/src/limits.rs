@@ -75,8 +75,10 @@ pub(crate) const EXEC_OFFER_MS: u64 = 60_000;
 /// for one intent without slowing the others, so one that outruns this fails.
 pub(crate) const EXEC_BACKLOG_BYTES_MAX: usize = FRAME_BYTES_MAX;
 pub(crate) const EXEC_BACKLOG_PIECES_MAX: usize = 16_384;
-/// `exec`: lines that wait for the program to read them.
-pub(crate) const EXEC_LINES_MAX: usize = 8_192;
+/// `exec`: the same bytes of all intents of a program together.
+pub(crate) const EXEC_BACKLOGS_BYTES_MAX: usize = 4 * EXEC_BACKLOG_BYTES_MAX;
+/// `exec`: bytes of lines that wait for the program to read them.
+pub(crate) const EXEC_LINES_BYTES_MAX: usize = 4 * FRAME_BYTES_MAX;
 /// `exec`: a line of standard error, as it is logged.
 pub(crate) const EXEC_STDERR_BYTES_MAX: usize = 1_024;
 /// `exec`: a program has this long to end after its standard output has.
