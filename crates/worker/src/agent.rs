@@ -235,6 +235,7 @@ impl Agent {
                 self.link.redial(Arc::clone(&self.dialer));
             }
             LinkEvent::Session(Event::Frames(frames)) => {
+                self.on_heard();
                 frames.iter().for_each(|frame| self.on_frame(frame));
             }
             LinkEvent::Session(Event::Flushed) => {}
@@ -267,11 +268,22 @@ impl Agent {
         self.tell(|| Status::Connected { realm });
         // The realm waits for these second: what is held is adopted under them.
         self.send_offers();
-        if self.drain_until.is_some()
-            && let Some(session) = self.link.session()
-        {
+        let draining = self.drain_until.is_some();
+        let Some(session) = self.link.session() else { return };
+        session.ask();
+        if draining {
             session.push(worker::DRAIN, Drain {});
         }
+    }
+
+    /// The realm's first word after its hello says that it has taken this worker.
+    fn on_heard(&mut self) {
+        let Some(session) = self.link.session() else { return };
+        if !session.is_newly_taken() {
+            return;
+        }
+        let realm = session.hello.realm;
+        self.dialer.session_taken(realm);
     }
 
     fn send_offers(&mut self) {

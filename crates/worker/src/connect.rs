@@ -141,6 +141,18 @@ impl Dialer {
         })
     }
 
+    /// The realm took the session: it knows this worker, whatever it said of a token before. A
+    /// refusal that comes later is of its own day.
+    pub(crate) fn session_taken(&self, realm: RealmId) {
+        let is_new = self.with_memory(|memory| {
+            memory.refused = None;
+            memory.realm.replace(realm) != Some(realm)
+        });
+        if is_new {
+            self.identity.remember(&self.address, realm);
+        }
+    }
+
     /// Opens a session as far as the realm's hello.
     pub(crate) async fn dial(&self) -> Result<Dialled, DialError> {
         let mut enrolled = None;

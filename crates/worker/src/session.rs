@@ -22,6 +22,7 @@ pub(crate) type Socket = WebSocketStream<MaybeTlsStream<Wire<TcpStream>>>;
 
 /// What a session wakes the agent for.
 pub(crate) enum Event {
+    /// Also empty: the realm has answered [`Session::ask`].
     Frames(Vec<Utf8Bytes>),
     /// All that was given is on its way; there is room for more.
     Flushed,
@@ -47,6 +48,8 @@ pub(crate) struct Session {
     life: Life,
     /// An event came after the realm's hello: it has taken this worker.
     heard_event: bool,
+    /// The agent was told that the realm has taken this worker.
+    taken: bool,
     /// The end came with frames before it; it is told after them.
     ended: Option<Event>,
     silence: Duration,
@@ -75,6 +78,7 @@ impl Session {
             heartbeat,
             life,
             heard_event: false,
+            taken: false,
             ended: None,
             silence: lease * u32::try_from(limits::SILENCE_LEASES).unwrap_or(1),
         }
@@ -105,8 +109,19 @@ impl Session {
         self.beating = true;
         self.push(kind, data);
         if self.life.last().elapsed() >= self.heartbeat.period() {
-            self.out.push_back(Message::Ping(bytes::Bytes::new()));
+            self.ask();
         }
+    }
+
+    /// Asks for a sign of life. A realm answers what stands before it first, so an answer to one
+    /// that follows hello and offer says that it has taken them.
+    pub(crate) fn ask(&mut self) {
+        self.out.push_back(Message::Ping(bytes::Bytes::new()));
+    }
+
+    /// True once, when the realm has said something after its hello.
+    pub(crate) fn is_newly_taken(&mut self) -> bool {
+        !std::mem::replace(&mut self.taken, true)
     }
 
     /// Whether nothing came for too long.
@@ -163,9 +178,10 @@ impl Session {
     /// All that has come, up to a bound, so that its answers share one flush.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         let mut frames = Vec::new();
+        let mut answered = false;
         while frames.len() < limits::FRAMES_PER_WAKE_MAX {
             let ended = match Pin::new(&mut *self.socket).poll_next(cx) {
-                Poll::Pending if frames.is_empty() => return Poll::Pending,
+                Poll::Pending if frames.is_empty() && !answered => return Poll::Pending,
                 Poll::Pending => break,
                 Poll::Ready(None) => self.closed("connection closed", None, ""),
                 Poll::Ready(Some(Err(error))) => self.lost(&error),
@@ -182,6 +198,7 @@ impl Session {
                     if message.is_binary() {
                         tracing::warn!("a binary frame from the realm");
                     }
+                    answered |= message.is_pong() && !self.taken;
                     continue;
                 }
             };
@@ -191,7 +208,7 @@ impl Session {
             self.ended = Some(ended);
             break;
         }
-        self.heard_event = true;
+        self.heard_event |= !frames.is_empty();
         Poll::Ready(Event::Frames(frames))
     }
 
@@ -201,7 +218,8 @@ impl Session {
 
     fn closed(&self, reason: &str, code: Option<CloseCode>, why: &str) -> Event {
         let number = code.map_or(0, u16::from);
-        // Policy, or a code of the realm's own, before a word was said: it does not want us.
+        // Policy, or a code of the realm's own, before a word was said: it does not want us. A
+        // realm that is full, or for which we were too slow, says 1013: another time it may.
         let refused = !self.heard_event && (number == 1008 || (4000..5000).contains(&number));
         let reason = match (number, why) {
             (0, _) => reason.to_owned(),

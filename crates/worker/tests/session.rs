@@ -48,7 +48,9 @@ async fn a_refused_token_ends_the_worker_only_if_the_session_is_refused_too() {
     let token = |options: &mut mtor_worker::WorkerOptions| options.token = Some("used".into());
     let worker = Worker::start_with(&realm, Folder::new(), token);
     realm.enrol(401).await;
-    realm.accept().await.refuse().await;
+    // Full: that is not about this worker, and another time it may be taken.
+    realm.accept().await.refuse(1013).await;
+    realm.accept().await.refuse(1008).await;
     match soon(worker.end).await.unwrap() {
         Err(WorkerError::Enrol { status: 401, message }) => assert!(message.contains("MT0021")),
         other => panic!("{other:?}"),
@@ -58,6 +60,26 @@ async fn a_refused_token_ends_the_worker_only_if_the_session_is_refused_too() {
     let mut session = realm.accept().await;
     session.assign(1, "echo", json!(1)).await;
     session.hear(worker::COMPLETE).await;
+    drop(session);
+    // Once it was taken the refused token is forgotten: a refusal is no longer about it.
+    realm.accept().await.refuse(1008).await;
+    realm.accept().await.until(worker::PING).await;
+    worker.end.abort();
+}
+
+#[tokio::test]
+async fn a_realm_that_takes_a_worker_without_a_word_has_taken_it() {
+    let realm = Realm::start().await;
+    let token = |options: &mut mtor_worker::WorkerOptions| options.token = Some("used".into());
+    let worker = Worker::start_with(&realm, Folder::new(), token);
+    realm.enrol(401).await;
+    let mut session = realm.accept().await;
+    // Reading on answers the question that follows the offer.
+    session.until(worker::PING).await;
+    session.until(worker::PING).await;
+    drop(session);
+    realm.accept().await.refuse(1008).await;
+    realm.accept().await.until(worker::PING).await;
     worker.end.abort();
 }
 

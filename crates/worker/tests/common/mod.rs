@@ -232,9 +232,9 @@ impl Session {
         self.say(worker::ACKNOWLEDGE, claim(number)).await;
     }
 
-    /// Ends the session as a realm that does not want this worker.
-    pub(crate) async fn refuse(mut self) {
-        let frame = CloseFrame { code: 1008.into(), reason: "no".into() };
+    /// Ends the session with that code: 1008 if the realm does not want this worker.
+    pub(crate) async fn refuse(mut self, code: u16) {
+        let frame = CloseFrame { code: code.into(), reason: "no".into() };
         self.socket.close(Some(frame)).await.unwrap();
         while self.any().await.is_some() {}
     }
