@@ -35,8 +35,8 @@ use offers::Offers;
 ///
 /// A drain tells the realm to give nothing new, lets what runs finish for
 /// [`WorkerOptions::drain_grace`], and closes. Dropping the future ends everything at once: a
-/// caller that gets a second signal does that. Errors are those of the start, and a refused
-/// enrolment; a lost realm is none, it is dialled again for ever.
+/// caller that gets a second signal does that. Errors are those of the start, a refused enrolment,
+/// and another realm at the address; a lost realm is none, it is dialled again for ever.
 pub async fn run(
     options: WorkerOptions,
     stop: impl Future<Output = ()>,

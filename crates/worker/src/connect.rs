@@ -165,13 +165,25 @@ impl Dialer {
             open.await.map_err(|_| DialError::new("the realm does not answer"))??;
         let hello = timeout(limit, hello(&mut socket));
         let hello = hello.await.map_err(|_| DialError::new("the realm said no hello"))??;
-        // Another realm than the one that is remembered at this address.
-        let other =
-            self.with_memory(|memory| memory.realm.is_some_and(|realm| realm != hello.realm));
-        if other {
-            enrolled = self.enrol().await?.or(enrolled);
+        let known = self.with_memory(|memory| memory.realm);
+        if let Some(known) = known.filter(|known| *known != hello.realm) {
+            enrolled = Some(self.enrol_anew(known, hello.realm).await?);
         }
         Ok(Dialled { socket: Box::new(socket), life, hello, enrolled })
+    }
+
+    /// Another realm answers where this worker is enrolled. It is told nothing, neither who this
+    /// worker is nor what it holds of the other one, unless a token says that it is meant.
+    async fn enrol_anew(&self, known: RealmId, found: RealmId) -> Result<RealmId, DialError> {
+        if self.enrol().await? == Some(found) {
+            return Ok(found);
+        }
+        let other = WorkerError::OtherRealm { address: self.address.clone(), known, found };
+        let reason = other.to_string();
+        self.with_memory(|memory| {
+            memory.refused.get_or_insert(other);
+        });
+        Err(DialError { reason, refused: true })
     }
 
     /// Uses the token, if there is one.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::{Folder, REALM, Realm, Worker, assignment, claim, intent, soon, verify};
 use mtor_types::worker::{self, Fail, FailCode};
-use mtor_types::{Amount, Digest, Price};
+use mtor_types::{Amount, Digest, Price, RealmId};
 use mtor_worker::{ExecutorOptions, Status, WorkerError};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
@@ -81,6 +81,35 @@ async fn a_realm_that_takes_a_worker_without_a_word_has_taken_it() {
     realm.accept().await.refuse(1008).await;
     realm.accept().await.until(worker::PING).await;
     worker.end.abort();
+}
+
+#[tokio::test]
+async fn another_realm_at_the_address_is_told_nothing_without_a_token_of_it() {
+    let mut realm = Realm::start().await;
+    let token = |token: &'static str| {
+        move |options: &mut mtor_worker::WorkerOptions| options.token = Some(token.into())
+    };
+    let worker = Worker::start_with(&realm, Folder::new(), token("first"));
+    realm.enrol(201).await;
+    realm.accept().await.until(worker::PING).await;
+    worker.end.abort();
+    realm.id = RealmId([8; 32]);
+    let again = Worker::start_with(&realm, worker.folder, |_| {});
+    assert_eq!(realm.greet().await.any().await, None);
+    match soon(again.end).await.unwrap() {
+        Err(error @ WorkerError::OtherRealm { .. }) => {
+            let message = error.to_string();
+            let realms = [REALM.to_string(), realm.id.to_string()];
+            assert!(realms.iter().all(|id| message.contains(id)), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+    // With one it is meant.
+    let meant = Worker::start_with(&realm, again.folder, token("second"));
+    let mut session = realm.greet().await;
+    realm.enrol(201).await;
+    session.hear(worker::HELLO).await;
+    meant.end.abort();
 }
 
 #[tokio::test]

@@ -198,6 +198,10 @@ fn failure(error: WorkerError) -> Failure {
         WorkerError::Enrol { .. } | WorkerError::NoToken => failure.with_remedy(
             "get a new token: `mtor account worker-token`, or the sysop's `mtor sysop worker-token`",
         ),
+        WorkerError::OtherRealm { .. } => failure.with_remedy(
+            "see whether the address is right; to work for that realm, get a token of it: \
+             `mtor account worker-token`, or the sysop's `mtor sysop worker-token`",
+        ),
         WorkerError::Randomness(_) | WorkerError::Tls(_) => failure,
     }
 }
