@@ -217,6 +217,7 @@ impl Agent {
         for end in &sent {
             let intent = end.key.intent;
             match &end.outcome {
+                Ok(_) if end.kept => {}
                 Ok(units) => self.tell(|| Status::Completed { intent, units: *units }),
                 Err(code) => self.tell(|| Status::Failed { intent, code: *code }),
             }
@@ -264,8 +265,6 @@ impl Agent {
             Session::new(dialled.socket, dialled.life, dialled.hello, Encoder::new(worker));
         session.push(worker::HELLO, hello);
         self.link.up(Box::new(session));
-        tracing::info!(%realm, "connected");
-        self.tell(|| Status::Connected { realm });
         // The realm waits for these second: what is held is adopted under them.
         self.send_offers();
         let draining = self.drain_until.is_some();
@@ -284,6 +283,8 @@ impl Agent {
         }
         let realm = session.hello.realm;
         self.dialer.session_taken(realm);
+        tracing::info!(%realm, "connected");
+        self.tell(|| Status::Connected { realm });
     }
 
     fn send_offers(&mut self) {
@@ -356,7 +357,10 @@ impl Agent {
                 self.leases.credit(key(credit.intent, credit.attempt), credit.bytes);
             }),
             worker::ACKNOWLEDGE => event.data().map(|done: Acknowledge| {
-                self.leases.forget(key(done.intent, done.attempt));
+                let (key, intent) = (key(done.intent, done.attempt), done.intent);
+                if let Some(units) = self.leases.acknowledged(key) {
+                    self.tell(|| Status::Completed { intent, units });
+                }
             }),
             worker::REVOKE => event.data().map(|revoke: Revoke| {
                 self.leases.forget(key(revoke.intent, revoke.attempt));

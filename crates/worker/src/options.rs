@@ -124,6 +124,7 @@ pub enum Status {
     Enrolled {
         realm: RealmId,
     },
+    /// The realm has taken this worker's session.
     Connected {
         realm: RealmId,
     },
@@ -136,7 +137,8 @@ pub enum Status {
         intent: IntentId,
         name: String,
     },
-    /// The realm was told of the end; `units` is the worker's own count.
+    /// The realm has acknowledged the end, or was told of one too large to be kept for that;
+    /// `units` is the worker's own count.
     Completed {
         intent: IntentId,
         units: u64,

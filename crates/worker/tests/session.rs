@@ -129,10 +129,40 @@ async fn an_assignment_streams_and_completes() {
     assert_eq!((&complete["usage"]["units"], &complete["result"]), (&json!(1), &data));
     session.assign(2, "echo", json!([1, "two"])).await;
     assert_eq!(session.hear(worker::COMPLETE).await["result"], json!([1, "two"]));
+    session.acknowledge(2).await;
     assert!(matches!(
         worker.until(|status| matches!(status, Status::Completed { .. })).await,
         Status::Completed { units: 1, .. }
     ));
+}
+
+#[tokio::test]
+async fn connected_and_completed_are_told_when_the_realm_has_said_so() {
+    let realm = Realm::start().await;
+    let mut worker = Worker::start(&realm, vec![ExecutorOptions::echo()]);
+    realm.accept().await.refuse(1013).await;
+    let mut session = realm.accept().await;
+    session.assign(1, "echo", json!(1)).await;
+    session.hear(worker::COMPLETE).await;
+    drop(session);
+    let mut session = realm.accept().await;
+    session.assign(1, "echo", json!(1)).await;
+    session.hear(worker::COMPLETE).await;
+    session.acknowledge(1).await;
+    session.assign(2, "echo", json!({"chunks": 0})).await;
+    session.hear(worker::FAIL).await;
+    let mut told = Vec::new();
+    loop {
+        match soon(worker.status.recv()).await.unwrap() {
+            Status::Connected { .. } => told.push("connected"),
+            Status::Disconnected { .. } => told.push("disconnected"),
+            Status::Completed { .. } => told.push("completed"),
+            Status::Failed { .. } => break,
+            _ => {}
+        }
+    }
+    let expected = ["disconnected", "connected", "disconnected", "connected", "completed"];
+    assert_eq!(told, expected);
 }
 
 #[tokio::test]
