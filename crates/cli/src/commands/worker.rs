@@ -12,6 +12,7 @@ use super::realm::RealmArgument;
 use super::{Context, Log, block_on, data_dir, stop_signal};
 use crate::failure::Failure;
 use crate::keyring::read_secret;
+use crate::printer::Printer;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -110,14 +111,21 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
         let _ = rustix::process::nice(NICENESS);
     }
     arguments.log.start();
-    let options = options(arguments, context)?;
-    block_on(Box::pin(async {
+    let (printer, printing) = Printer::start(context.out);
+    let options = options(arguments, context, printer)?;
+    let done = block_on(Box::pin(async {
         let stop = stop_signal()?;
         mtor_worker::run(options, stop).await.map_err(failure)
-    }))
+    }));
+    printing.finish();
+    done
 }
 
-fn options(arguments: Arguments, context: &Context) -> Result<WorkerOptions, Failure> {
+fn options(
+    arguments: Arguments,
+    context: &Context,
+    printer: Printer,
+) -> Result<WorkerOptions, Failure> {
     let client = arguments.realm.client(context)?;
     let token = token(&arguments, context)?;
     let data = data_dir(arguments.data, context.environment.worker_dir())?;
@@ -143,11 +151,10 @@ fn options(arguments: Arguments, context: &Context) -> Result<WorkerOptions, Fai
         let (program, args) = (program.into(), args.to_vec());
         options.executors.push(ExecutorOptions::Exec { program, args });
     }
-    let out = context.out;
+    let json = context.out.is_json();
     options.status = Some(Box::new(move |status| {
         let (object, words) = told(status);
-        out.event("worker", object);
-        out.words(words);
+        if json { printer.event("worker", object) } else { printer.words(words) }
     }));
     Ok(options)
 }

@@ -17,6 +17,7 @@ use super::{Context, Log, block_on, data_dir, stop_signal};
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::models;
+use crate::printer::Printer;
 use embedded::Embedded;
 
 #[derive(Args)]
@@ -89,15 +90,22 @@ async fn up(arguments: Arguments, data: PathBuf, context: &Context) -> Result<()
             log: arguments.log,
         };
         let (stop, stopped) = oneshot::channel();
-        Some((stop, tokio::spawn(embedded::keep(embedded, client, context.out, stopped))))
+        let (printer, printing) = Printer::start(context.out);
+        let worker = tokio::spawn(embedded::keep(embedded, client, printer, stopped));
+        Some((stop, worker, printing))
     };
     realm.run(stop).await;
-    if let Some((stop, worker)) = worker {
+    let mut is_read = true;
+    if let Some((stop, worker, printing)) = worker {
         drop(stop);
         // A supervisor that panicked took its child along.
         let _ = worker.await;
+        is_read = printing.finish();
     }
-    context.out.show(&json!({"event": "stopped"}), "stopped");
+    // An output that nobody reads would keep this process.
+    if is_read {
+        context.out.show(&json!({"event": "stopped"}), "stopped");
+    }
     Ok(())
 }
 

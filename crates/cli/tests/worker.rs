@@ -1,0 +1,102 @@
+//! `mtor worker` as a process: an output that nobody reads, and what it is told by signals.
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
+
+mod common;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ChildStdout, Stdio};
+
+use common::http::Guest;
+use common::{Place, Realm, eventually, signal};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+/// Ended with its test, by its own pid.
+struct Running {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Running {
+    fn of(place: &Place, arguments: &[&str]) -> Self {
+        let mut child = place.command(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Self { child, lines }
+    }
+
+    /// A worker of that realm; `more` is what it serves with.
+    fn worker(place: &Place, owner: &Guest, more: &[&str]) -> Self {
+        let token = owner.ask("POST", "/v1/workers/tokens", "").json()["token"].clone();
+        place.write("token", token.as_str().unwrap(), 0o600);
+        let to = ["--json", "worker", "--realm", &owner.url, "--token-file", "token"];
+        Self::of(place, &[to.as_slice(), &["--data", "w", "--no-fft"], more].concat())
+    }
+
+    fn stop(&self) {
+        signal(self.child.id(), Signal::TERM);
+    }
+
+    /// The next line; `None` at the end of the output.
+    fn line(&mut self) -> Option<Value> {
+        let mut line = String::new();
+        let bytes = self.lines.read_line(&mut line).unwrap();
+        (bytes > 0).then(|| serde_json::from_str(&line).unwrap())
+    }
+
+    #[track_caller]
+    fn wait(&mut self, status: &str) {
+        while self.line().unwrap_or_else(|| panic!("no {status}"))["status"] != status {}
+    }
+
+    /// Reads to the end, and gives the exit code.
+    fn end(&mut self) -> Option<i32> {
+        while self.line().is_some() {}
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Already ended is fine.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// More work than the lines of it that a pipe and a queue hold; all of it is done and paid.
+fn work(client: &Guest) {
+    let before = client.grant().0;
+    let batch: Vec<_> = (0..256).map(|data| json!({"intent": "echo", "data": data})).collect();
+    let batch = json!(batch).to_string();
+    for done in 1..=8 {
+        let reply = client.ask("POST", "/v1/intents/batch", &batch);
+        assert_eq!(reply.status, 202, "{reply:?}");
+        eventually(|| client.grant() == (before - done * 256, 0));
+    }
+}
+
+#[test]
+fn a_worker_whose_output_is_not_read_works_on() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let guest = Guest::new(&realm.url);
+    let mut worker = Running::worker(&place, &Guest::new(&realm.url), &[]);
+    worker.wait("connected");
+    work(&guest);
+    worker.wait("left_out");
+    worker.stop();
+    assert_eq!(worker.end(), Some(0));
+}
+
+#[test]
+fn a_realm_whose_output_is_not_read_serves_on() {
+    let place = Place::new();
+    let arguments = ["--json", "up", "--listen", "127.0.0.1:0", "--data", "data"];
+    let mut realm = Running::of(&place, &arguments);
+    let url = realm.line().unwrap()["url"].as_str().unwrap().to_owned();
+    realm.wait("ready");
+    work(&Guest::new(&url));
+    realm.wait("left_out");
+    realm.stop();
+    assert_eq!(realm.end(), Some(0));
+}
