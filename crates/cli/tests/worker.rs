@@ -3,8 +3,10 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
 use std::process::{Child, ChildStdout, Stdio};
+use std::time::Duration;
 
 use common::http::Guest;
 use common::{Place, Realm, eventually, signal};
@@ -99,4 +101,35 @@ fn a_realm_whose_output_is_not_read_serves_on() {
     realm.wait("left_out");
     realm.stop();
     assert_eq!(realm.end(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_a_worker_and_all_that_its_program_started() {
+    // Takes what it is given and never answers; a helper that it starts holds a connection.
+    const PROGRAM: &str = r#"
+import subprocess, sys
+helper = "import socket, sys; socket.create_connection(('127.0.0.1', int(sys.argv[1]))).recv(1)"
+subprocess.Popen([sys.executable, "-c", helper, sys.argv[1]], stdin=subprocess.DEVNULL)
+print('{"specversion":"1.0","id":"1","source":"p","type":"mtor.worker.offer.v1",'
+      '"data":{"offers":[{"intent":"echo","slots":1}]}}', flush=True)
+sys.stdin.read()
+"#;
+    let place = Place::new();
+    place.write("program.py", PROGRAM, 0o644);
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let guest = Guest::new(&realm.url);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let program = ["--no-echo", "--exec", "python3", "program.py", &port];
+    let mut worker = Running::worker(&place, &Guest::new(&realm.url), &program);
+    worker.wait("connected");
+    let (mut helper, _) = listener.accept().unwrap();
+    helper.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    assert_eq!(guest.ask("POST", "/v1/intents", r#"{"intent":"echo","data":1}"#).status, 202);
+    worker.wait("working");
+    worker.stop();
+    worker.wait("draining");
+    worker.stop();
+    assert_eq!(worker.end(), Some(1));
+    assert_eq!(helper.read(&mut [0]).unwrap(), 0);
 }

@@ -7,6 +7,7 @@ use clap::Args;
 use mtor_types::{Amount, Price};
 use mtor_worker::{ExecutorOptions, OpenAiOptions, Status, WorkerError, WorkerOptions};
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use super::realm::RealmArgument;
 use super::{Context, Log, block_on, data_dir, stop_signal};
@@ -114,8 +115,13 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
     let (printer, printing) = Printer::start(context.out);
     let options = options(arguments, context, printer)?;
     let done = block_on(Box::pin(async {
-        let stop = stop_signal()?;
-        mtor_worker::run(options, stop).await.map_err(failure)
+        let (end, ended) = oneshot::channel::<()>();
+        let stop = stop_signal(move || drop(end))?;
+        tokio::select! {
+            done = mtor_worker::run(options, stop) => done.map_err(failure),
+            // The agent is dropped and not only left: the programs that it started end with it.
+            _ = ended => Err(Failure::failed("stopped at once: what it had goes to other workers")),
+        }
     }));
     printing.finish();
     done

@@ -13,7 +13,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::{Context, Log, block_on, data_dir, stop_signal};
+use super::{Context, Log, block_on, data_dir, end_at_once, stop_signal};
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::models;
@@ -67,7 +67,7 @@ async fn up(arguments: Arguments, data: PathBuf, context: &Context) -> Result<()
     options.embedded_worker = !arguments.no_worker;
     options.fee_basis_points = arguments.fee_basis_points.unwrap_or(options.fee_basis_points);
     // Before the realm opens: a signal that comes meanwhile stops it in order, too.
-    let stop = stop_signal()?;
+    let stop = stop_signal(end_at_once)?;
     let realm = Realm::open(options).await.map_err(|error| refused(&error))?;
     let models = context.environment.models_dir().map(Models::look);
     tell(&realm, &data, models.as_ref(), context);
