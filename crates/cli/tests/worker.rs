@@ -133,3 +133,24 @@ sys.stdin.read()
     assert_eq!(worker.end(), Some(1));
     assert_eq!(helper.read(&mut [0]).unwrap(), 0);
 }
+
+#[test]
+fn a_price_in_other_units_than_the_realms_is_refused() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let to = ["worker", "--realm", &realm.url, "--data", "w"];
+    for (price, words) in [
+        ("echo=5/7", ["--price echo=5/7", "per 1 units", "--price echo=AMOUNT/1"]),
+        ("fft=5", ["--price fft=5/1", "per 1000000 units", "--price fft=AMOUNT/1000000"]),
+    ] {
+        let done = place.run(&[to.as_slice(), &["--price", price]].concat());
+        assert_eq!(done.code, Some(2), "{done:#?}");
+        assert!(words.iter().all(|word| done.stderr.contains(word)), "{done:#?}");
+    }
+    let unknown = [to.as_slice(), &["--price", "paint=1/1", "--exec", "true"]].concat();
+    let done = place.run(&unknown);
+    assert_eq!(done.code, Some(2), "{done:#?}");
+    assert!(done.stderr.contains("no intent paint"), "{done:#?}");
+    let mut worker = Running::worker(&place, &Guest::new(&realm.url), &["--price", "echo=5/1"]);
+    worker.wait("connected");
+}

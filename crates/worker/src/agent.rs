@@ -158,6 +158,9 @@ impl Agent {
     fn dial_when_full(&mut self) {
         if self.gathering && self.offers.is_full() {
             self.gathering = false;
+            for intent in self.offers.priced_in_vain() {
+                tracing::warn!(intent, "a price for what this worker does not offer");
+            }
             self.link.redial(Arc::clone(&self.dialer));
         }
     }

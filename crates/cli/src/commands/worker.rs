@@ -1,10 +1,12 @@
 //! `mtor worker`: serves a realm from this machine, over one outbound connection.
 
+mod prices;
+
 use std::io::{BufRead, Read};
 use std::path::PathBuf;
 
 use clap::Args;
-use mtor_types::{Amount, Price};
+use mtor_types::Price;
 use mtor_worker::{ExecutorOptions, OpenAiOptions, Status, WorkerError, WorkerOptions};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -40,7 +42,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
     slots: u32,
     /// A price in place of the list price, such as chat=100000/1000000 (base units / units)
-    #[arg(long, value_name = "INTENT=AMOUNT/PER", value_parser = price)]
+    #[arg(long, value_name = "INTENT=AMOUNT/PER", value_parser = prices::price)]
     price: Vec<(String, Price)>,
     /// Do not serve fft
     #[arg(long)]
@@ -94,17 +96,6 @@ fn backend(text: &str) -> Result<Backend, String> {
     })
 }
 
-fn price(text: &str) -> Result<(String, Price), String> {
-    let parse = || {
-        let (intent, price) = text.split_once('=')?;
-        let (amount, per) = price.split_once('/').unwrap_or((price, "1"));
-        let amount: Amount = amount.parse().ok()?;
-        let per = per.parse().ok().filter(|per| *per > 0)?;
-        (!intent.is_empty()).then(|| (intent.to_owned(), Price { amount, per }))
-    };
-    parse().ok_or_else(|| "expected INTENT=AMOUNT/PER, such as chat=100000/1000000".into())
-}
-
 pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure> {
     if arguments.embedded {
         // Before there is any other thread: a thread inherits it from the one that starts it.
@@ -112,11 +103,15 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
         let _ = rustix::process::nice(NICENESS);
     }
     arguments.log.start();
+    prices::check_offered(&arguments)?;
+    let client = arguments.realm.client(context)?;
+    let asked = arguments.price.clone();
     let (printer, printing) = Printer::start(context.out);
     let options = options(arguments, context, printer)?;
     let done = block_on(Box::pin(async {
         let (end, ended) = oneshot::channel::<()>();
         let stop = stop_signal(move || drop(end))?;
+        prices::check_units(&asked, &client, context.out).await?;
         tokio::select! {
             done = mtor_worker::run(options, stop) => done.map_err(failure),
             // The agent is dropped and not only left: the programs that it started end with it.
