@@ -26,6 +26,4 @@ mod wire;
 
 pub use agent::run;
 pub use error::WorkerError;
-pub use options::{
-    ExecutorOptions, ModelIntent, OpenAiModel, OpenAiOptions, Status, StatusSink, WorkerOptions,
-};
+pub use options::{ExecutorOptions, OpenAiOptions, Status, StatusSink, WorkerOptions};

@@ -145,7 +145,7 @@ fn options(
     let slots = arguments.slots;
     for Backend { url, key_file } in arguments.backend {
         let key = key_file.map(|file| read_secret(&file)).transpose()?;
-        let backend = OpenAiOptions { url, models: Vec::new(), slots, key };
+        let backend = OpenAiOptions { url, slots, key };
         options.executors.push(ExecutorOptions::OpenAi(backend));
     }
     if let Some((program, args)) = arguments.exec.split_first() {

@@ -14,7 +14,6 @@ use super::OpenAi;
 use crate::executors::{Announcer, Tidy};
 use crate::http_client::read_body;
 use crate::limits;
-use crate::options::ModelIntent;
 
 /// Of the name of a model that is left out.
 const SHOWN_BYTES: usize = 64;
@@ -73,35 +72,20 @@ pub(crate) async fn discover(backend: Arc<OpenAi>, announcer: Announcer) {
 }
 
 impl OpenAi {
-    /// What to offer now. An operator's own list needs only that the backend answers at all.
+    /// What to offer now.
     async fn offers(&self) -> Result<Found, String> {
         let ask = timeout(Duration::from_millis(limits::CONNECT_MS), self.models());
         let models = ask.await.map_err(|_| "does not answer".to_owned())??;
-        let offer = |intent: ModelIntent, model: String, context| Offer {
-            intent: intent.name().into(),
-            model: Some(model),
-            slots: self.options.slots,
-            price: None,
-            context,
-        };
+        let models = models.ok_or("GET /v1/models gives no list")?;
         let mut offers = Vec::new();
         let mut left_out = Vec::new();
-        for model in &self.options.models {
-            let known = model.backend.as_ref().unwrap_or(&model.name);
-            let found = models.iter().flatten().flatten().find(|found| found.id == *known);
-            let context = found.and_then(|found| found.max_model_len);
-            offers.push(offer(model.intent, model.name.clone(), context));
-        }
-        if self.options.models.is_empty() {
-            let models = models.ok_or("GET /v1/models gives no list; name the models")?;
-            for model in models {
-                match model {
-                    Some(model) => {
-                        offers.push(offer(intent_of(&model.id), model.id, model.max_model_len));
-                    }
-                    None => left_out.push("it has no id".to_owned()),
-                }
-            }
+        for model in models {
+            let Some(Model { id, max_model_len: context }) = model else {
+                left_out.push("it has no id".to_owned());
+                continue;
+            };
+            let (intent, slots) = (intent_of(&id).to_owned(), self.options.slots);
+            offers.push(Offer { intent, model: Some(id), slots, price: None, context });
         }
         Ok(tidy(offers, left_out))
     }
@@ -142,14 +126,10 @@ fn tidy(offers: Vec<Offer>, mut left_out: Vec<String>) -> Found {
 }
 
 /// `/v1/models` does not say what a model is for; embedding models are known by their names.
-fn intent_of(model: &str) -> ModelIntent {
+fn intent_of(model: &str) -> &'static str {
     let name = model.to_ascii_lowercase();
     let marks = ["embed", "minilm", "bge-", "gte-", "e5-"];
-    if marks.iter().any(|mark| name.contains(mark)) {
-        ModelIntent::Embed
-    } else {
-        ModelIntent::Chat
-    }
+    if marks.iter().any(|mark| name.contains(mark)) { "embed" } else { "chat" }
 }
 
 #[cfg(test)]
@@ -185,10 +165,10 @@ mod tests {
     #[test]
     fn embedding_models_are_known_by_their_names() {
         for model in ["nomic-embed-text:latest", "all-MiniLM-L6-v2", "BAAI/bge-m3"] {
-            assert_eq!(intent_of(model), ModelIntent::Embed, "{model}");
+            assert_eq!(intent_of(model), "embed", "{model}");
         }
         for model in ["llama3:8b", "gpt-4o", "Qwen2.5-7B"] {
-            assert_eq!(intent_of(model), ModelIntent::Chat, "{model}");
+            assert_eq!(intent_of(model), "chat", "{model}");
         }
     }
 }
