@@ -11,6 +11,7 @@ mod failure;
 mod keyring;
 mod models;
 mod output;
+mod printer;
 
 /// A request makes and frees some dozens of small values over three threads; the system's allocator
 /// took a seventh of its time (`bench/README.md`).

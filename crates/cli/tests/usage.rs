@@ -33,6 +33,10 @@ fn the_command_line_is_checked_before_anything_is_done() {
     let no_key = [no_key.as_slice(), &["openai=http://127.0.0.1:9,key-file=none"]].concat();
     check(&place, &no_key, CONFIGURATION, &["none", "no such file"]);
     check(&place, &["worker", "--no-fft", "--no-echo"], USAGE, &["no executor"]);
+    let words = ["--price chat", "does not serve chat", "echo, fft", "--backend"];
+    check(&place, &["worker", "--price", "chat=1/1000000"], USAGE, &words);
+    let no_echo = ["worker", "--no-echo", "--price", "echo=1/1"];
+    check(&place, &no_echo, USAGE, &["does not serve echo"]);
     check(&place, &["submit", "echo"], USAGE, &["--data"]);
     check(&place, &["submit", "echo", "--data", "1", "--ceiling", "1.5"], USAGE, &["--ceiling"]);
     check(&place, &["submit", "echo", "--data", "1", "--key", "\n"], USAGE, &["--key"]);

@@ -35,8 +35,8 @@ use offers::Offers;
 ///
 /// A drain tells the realm to give nothing new, lets what runs finish for
 /// [`WorkerOptions::drain_grace`], and closes. Dropping the future ends everything at once: a
-/// caller that gets a second signal does that. Errors are those of the start, and a refused
-/// enrolment; a lost realm is none, it is dialled again for ever.
+/// caller that gets a second signal does that. Errors are those of the start, a refused enrolment,
+/// and another realm at the address; a lost realm is none, it is dialled again for ever.
 pub async fn run(
     options: WorkerOptions,
     stop: impl Future<Output = ()>,
@@ -158,6 +158,9 @@ impl Agent {
     fn dial_when_full(&mut self) {
         if self.gathering && self.offers.is_full() {
             self.gathering = false;
+            for intent in self.offers.priced_in_vain() {
+                tracing::warn!(intent, "a price for what this worker does not offer");
+            }
             self.link.redial(Arc::clone(&self.dialer));
         }
     }
@@ -217,6 +220,7 @@ impl Agent {
         for end in &sent {
             let intent = end.key.intent;
             match &end.outcome {
+                Ok(_) if end.kept => {}
                 Ok(units) => self.tell(|| Status::Completed { intent, units: *units }),
                 Err(code) => self.tell(|| Status::Failed { intent, code: *code }),
             }
@@ -235,6 +239,7 @@ impl Agent {
                 self.link.redial(Arc::clone(&self.dialer));
             }
             LinkEvent::Session(Event::Frames(frames)) => {
+                self.on_heard();
                 frames.iter().for_each(|frame| self.on_frame(frame));
             }
             LinkEvent::Session(Event::Flushed) => {}
@@ -259,18 +264,30 @@ impl Agent {
             signature: self.identity.sign(&proof),
             leases: self.leases.held(),
         };
-        let mut session = Session::new(dialled.socket, dialled.hello, Encoder::new(worker));
+        let mut session =
+            Session::new(dialled.socket, dialled.life, dialled.hello, Encoder::new(worker));
         session.push(worker::HELLO, hello);
         self.link.up(Box::new(session));
-        tracing::info!(%realm, "connected");
-        self.tell(|| Status::Connected { realm });
         // The realm waits for these second: what is held is adopted under them.
         self.send_offers();
-        if self.drain_until.is_some()
-            && let Some(session) = self.link.session()
-        {
+        let draining = self.drain_until.is_some();
+        let Some(session) = self.link.session() else { return };
+        session.ask();
+        if draining {
             session.push(worker::DRAIN, Drain {});
         }
+    }
+
+    /// The realm's first word after its hello says that it has taken this worker.
+    fn on_heard(&mut self) {
+        let Some(session) = self.link.session() else { return };
+        if !session.is_newly_taken() {
+            return;
+        }
+        let realm = session.hello.realm;
+        self.dialer.session_taken(realm);
+        tracing::info!(%realm, "connected");
+        self.tell(|| Status::Connected { realm });
     }
 
     fn send_offers(&mut self) {
@@ -295,13 +312,13 @@ impl Agent {
     fn on_heartbeat(&mut self) -> Result<(), WorkerError> {
         let leases = self.leases.claims();
         let Some(session) = self.link.session() else { return Ok(()) };
-        if session.check_silence() {
+        if session.is_silent(Instant::now()) {
             return self.on_lost("the realm is silent".into(), false);
         }
         if leases.is_empty() {
-            session.push(worker::PING, Ping {});
+            session.beat(worker::PING, Ping {});
         } else {
-            session.push(worker::RENEW, Renew { leases });
+            session.beat(worker::RENEW, Renew { leases });
         }
         Ok(())
     }
@@ -343,7 +360,10 @@ impl Agent {
                 self.leases.credit(key(credit.intent, credit.attempt), credit.bytes);
             }),
             worker::ACKNOWLEDGE => event.data().map(|done: Acknowledge| {
-                self.leases.forget(key(done.intent, done.attempt));
+                let (key, intent) = (key(done.intent, done.attempt), done.intent);
+                if let Some(units) = self.leases.acknowledged(key) {
+                    self.tell(|| Status::Completed { intent, units });
+                }
             }),
             worker::REVOKE => event.data().map(|revoke: Revoke| {
                 self.leases.forget(key(revoke.intent, revoke.attempt));

@@ -23,6 +23,7 @@ use crate::http_client::{HttpClient, base_address, read_body};
 use crate::identity::Identity;
 use crate::limits;
 use crate::session::Socket;
+use crate::wire::{Life, Wire};
 
 const SUBPROTOCOL: &str = "cloudevents.json";
 
@@ -64,6 +65,7 @@ impl DialError {
 /// What a dial gave.
 pub(crate) struct Dialled {
     pub(crate) socket: Box<Socket>,
+    pub(crate) life: Life,
     pub(crate) hello: RealmHello,
     /// This dial enrolled the worker.
     pub(crate) enrolled: Option<RealmId>,
@@ -139,6 +141,18 @@ impl Dialer {
         })
     }
 
+    /// The realm took the session: it knows this worker, whatever it said of a token before. A
+    /// refusal that comes later is of its own day.
+    pub(crate) fn session_taken(&self, realm: RealmId) {
+        let is_new = self.with_memory(|memory| {
+            memory.refused = None;
+            memory.realm.replace(realm) != Some(realm)
+        });
+        if is_new {
+            self.identity.remember(&self.address, realm);
+        }
+    }
+
     /// Opens a session as far as the realm's hello.
     pub(crate) async fn dial(&self) -> Result<Dialled, DialError> {
         let mut enrolled = None;
@@ -147,16 +161,29 @@ impl Dialer {
         }
         let limit = Duration::from_millis(limits::CONNECT_MS);
         let open = timeout(limit, self.open());
-        let mut socket = open.await.map_err(|_| DialError::new("the realm does not answer"))??;
+        let (mut socket, life) =
+            open.await.map_err(|_| DialError::new("the realm does not answer"))??;
         let hello = timeout(limit, hello(&mut socket));
         let hello = hello.await.map_err(|_| DialError::new("the realm said no hello"))??;
-        // Another realm than the one that is remembered at this address.
-        let other =
-            self.with_memory(|memory| memory.realm.is_some_and(|realm| realm != hello.realm));
-        if other {
-            enrolled = self.enrol().await?.or(enrolled);
+        let known = self.with_memory(|memory| memory.realm);
+        if let Some(known) = known.filter(|known| *known != hello.realm) {
+            enrolled = Some(self.enrol_anew(known, hello.realm).await?);
         }
-        Ok(Dialled { socket: Box::new(socket), hello, enrolled })
+        Ok(Dialled { socket: Box::new(socket), life, hello, enrolled })
+    }
+
+    /// Another realm answers where this worker is enrolled. It is told nothing, neither who this
+    /// worker is nor what it holds of the other one, unless a token says that it is meant.
+    async fn enrol_anew(&self, known: RealmId, found: RealmId) -> Result<RealmId, DialError> {
+        if self.enrol().await? == Some(found) {
+            return Ok(found);
+        }
+        let other = WorkerError::OtherRealm { address: self.address.clone(), known, found };
+        let reason = other.to_string();
+        self.with_memory(|memory| {
+            memory.refused.get_or_insert(other);
+        });
+        Err(DialError { reason, refused: true })
     }
 
     /// Uses the token, if there is one.
@@ -203,7 +230,7 @@ impl Dialer {
         Ok(Some(enrolled.realm))
     }
 
-    async fn open(&self) -> Result<Socket, DialError> {
+    async fn open(&self) -> Result<(Socket, Life), DialError> {
         let failed =
             |error: &dyn std::fmt::Display| DialError::new(format!("no connection: {error}"));
         let tcp = TcpStream::connect((self.host.as_str(), self.port));
@@ -220,9 +247,11 @@ impl Dialer {
             .max_frame_size(Some(limits::FRAME_BYTES_MAX));
         let connector =
             if self.secure { Connector::Rustls(Arc::clone(&self.tls)) } else { Connector::Plain };
-        let opened = client_async_tls_with_config(request, tcp, Some(config), Some(connector));
+        let wire = Wire::new(tcp);
+        let life = wire.life();
+        let opened = client_async_tls_with_config(request, wire, Some(config), Some(connector));
         match Box::pin(opened).await {
-            Ok((socket, _)) => Ok(socket),
+            Ok((socket, _)) => Ok((socket, life)),
             Err(Error::Http(answer)) => Err(DialError {
                 reason: format!("the realm refused the session ({})", answer.status().as_u16()),
                 refused: matches!(answer.status().as_u16(), 401 | 403),

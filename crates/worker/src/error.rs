@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use mtor_types::RealmId;
+
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
     #[error("realm address {url:?}: expected http://host:port or https://host")]
@@ -26,6 +28,8 @@ pub enum WorkerError {
     Tls(#[source] rustls::Error),
     #[error("the realm does not know this worker, and it has no enrolment token")]
     NoToken,
+    #[error("{address} is realm {found} now, and this worker is enrolled at realm {known}")]
+    OtherRealm { address: String, known: RealmId, found: RealmId },
     #[error("the realm refused the enrolment ({status}): {message}")]
     Enrol { status: u16, message: String },
 }

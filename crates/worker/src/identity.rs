@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,30 +27,23 @@ pub(crate) struct Identity {
 impl Identity {
     /// Reads the key file, or makes it.
     pub(crate) fn open(path: &Path) -> Result<Self, WorkerError> {
-        let failed = |source| WorkerError::Identity { path: path.to_owned(), source };
-        let seed = match read(path) {
-            Ok((text, mode)) => {
-                if mode & 0o077 != 0 {
-                    tracing::warn!(path = %path.display(), "others can read the worker's key");
-                }
-                // The text form of 32 bytes in lower-case hex, which a digest has too.
-                let digest: Result<Digest, _> = text.trim().parse();
-                digest.map_err(|_| WorkerError::IdentityFormat { path: path.to_owned() })?.0
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let mut seed = [0; 32];
-                getrandom::fill(&mut seed).map_err(WorkerError::Randomness)?;
-                if let Some(folder) = path.parent() {
-                    std::fs::create_dir_all(folder).map_err(failed)?;
-                }
-                write_whole(path, &format!("{}\n", Digest(seed))).map_err(failed)?;
-                seed
-            }
-            Err(error) => return Err(failed(error)),
-        };
+        if !path.exists() {
+            make(path)?;
+        }
+        // Before it is read: from here on the key is this worker's alone.
+        let lock = lock(path, path)?;
+        let (text, mode) =
+            read(path).map_err(|source| WorkerError::Identity { path: path.to_owned(), source })?;
+        if mode & 0o077 != 0 {
+            tracing::warn!(path = %path.display(), "others can read the worker's key");
+        }
+        // The text form of 32 bytes in lower-case hex, which a digest has too.
+        let digest: Result<Digest, _> = text.trim().parse();
+        let Digest(seed) =
+            digest.map_err(|_| WorkerError::IdentityFormat { path: path.to_owned() })?;
         let mut memory = path.as_os_str().to_owned();
         memory.push(".realms");
-        Ok(Self { key: SigningKey::from_bytes(&seed), memory: memory.into(), _lock: lock(path)? })
+        Ok(Self { key: SigningKey::from_bytes(&seed), memory: memory.into(), _lock: lock })
     }
 
     pub(crate) fn worker(&self) -> WorkerId {
@@ -83,11 +76,27 @@ impl Identity {
     }
 }
 
-/// Locks the key file for as long as what is given back lives. A worker that is just ending may
-/// still hold it for a moment.
-fn lock(path: &Path) -> Result<File, WorkerError> {
+/// Makes the key file, unless another worker does so meanwhile: the folder is locked before one
+/// looks again, so that of two first starts at once one makes the key and both find the same.
+fn make(path: &Path) -> Result<(), WorkerError> {
     let failed = |source| WorkerError::Identity { path: path.to_owned(), source };
-    let file = File::open(path).map_err(failed)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    let _lock = lock(folder, path)?;
+    if path.exists() {
+        return Ok(());
+    }
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(WorkerError::Randomness)?;
+    write_whole(path, &format!("{}\n", Digest(seed))).map_err(failed)
+}
+
+/// Locks a file or folder for the key at `path`, for as long as what is given back lives. A worker
+/// that is just ending may still hold it for a moment.
+fn lock(what: &Path, path: &Path) -> Result<File, WorkerError> {
+    let failed = |source| WorkerError::Identity { path: path.to_owned(), source };
+    let file = File::open(what).map_err(failed)?;
     for _ in 0..LOCK_TRIES {
         match file.try_lock() {
             Ok(()) => return Ok(file),
@@ -142,6 +151,21 @@ mod tests {
         drop(first);
         std::fs::write(&path, "not a key").unwrap();
         assert!(matches!(Identity::open(&path), Err(WorkerError::IdentityFormat { .. })));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_key_is_made_by_one_worker_only() {
+        let folder = folder("race");
+        let path = folder.join("worker.key");
+        std::fs::create_dir_all(&folder).unwrap();
+        let other = File::open(&folder).unwrap();
+        other.lock().unwrap();
+        assert!(matches!(Identity::open(&path), Err(WorkerError::IdentityInUse { .. })));
+        assert!(!path.exists(), "it was made under another's lock");
+        drop(other);
+        let first = Identity::open(&path).unwrap().worker();
+        assert_eq!(Identity::open(&path).unwrap().worker(), first);
         std::fs::remove_dir_all(folder).unwrap();
     }
 

@@ -169,6 +169,8 @@ pub(crate) struct Sent {
     pub(crate) key: Key,
     /// Units, or how it failed.
     pub(crate) outcome: Result<u64, FailCode>,
+    /// Until the realm acknowledges it.
+    pub(crate) kept: bool,
 }
 
 /// All leases of the worker.
@@ -338,6 +340,17 @@ impl Leases {
         }
     }
 
+    /// The realm has the end: gives the units of a completion, and forgets it.
+    pub(crate) fn acknowledged(&mut self, key: Key) -> Option<u64> {
+        let lease = self.map.get(&key).filter(|lease| lease.end_sent);
+        let units = match lease.and_then(|lease| lease.end.as_ref()) {
+            Some(End::Complete { usage, .. }) => Some(usage.units),
+            Some(End::Fail { .. }) | None => None,
+        };
+        self.forget(key);
+        units
+    }
+
     /// Revoked, acknowledged or given up: stops the work and forgets it. True if it was there.
     pub(crate) fn forget(&mut self, key: Key) -> bool {
         let Some(lease) = self.map.remove(&key) else { return false };
@@ -467,16 +480,17 @@ impl Leases {
                 (encoder.encode(worker::FAIL, fail), Err(*code), true)
             }
         };
-        sent.push(Sent { key, outcome });
         let bytes = message.as_ref().map_or(0, Message::len);
         out.extend(message);
         // A failure needs no acknowledgement: lost with its session, the lease is lost too. What
         // is above the bounds is not kept for one.
         let above =
             lease.kept_bytes > limits::KEPT_PER_INTENT_MAX || self.kept_bytes > limits::KEPT_MAX;
-        if forget || above {
+        let kept = !forget && !above;
+        if !kept {
             self.forget(key);
         }
+        sent.push(Sent { key, outcome, kept });
         bytes
     }
 }

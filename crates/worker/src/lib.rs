@@ -22,9 +22,8 @@ mod leases;
 mod limits;
 mod options;
 mod session;
+mod wire;
 
 pub use agent::run;
 pub use error::WorkerError;
-pub use options::{
-    ExecutorOptions, ModelIntent, OpenAiModel, OpenAiOptions, Status, StatusSink, WorkerOptions,
-};
+pub use options::{ExecutorOptions, OpenAiOptions, Status, StatusSink, WorkerOptions};

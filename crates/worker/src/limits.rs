@@ -19,8 +19,9 @@ pub(crate) const REPORTS_MAX: usize = 1_024;
 pub(crate) const REPORTS_PER_WAKE_MAX: usize = 256;
 /// Frames read in one wake-up.
 pub(crate) const FRAMES_PER_WAKE_MAX: usize = 64;
-/// Bytes written before the socket is flushed.
-pub(crate) const FLUSH_BYTES_MAX: usize = 512 * 1024;
+/// Bytes of pieces given to the socket before it is flushed, not counting what the last of them is
+/// above it: a heartbeat waits behind them.
+pub(crate) const FLUSH_BYTES_MAX: usize = 128 * 1024;
 /// Bytes one intent sends before it is the next one's turn.
 pub(crate) const TURN_BYTES_MAX: usize = 64 * 1024;
 /// A completed lease is forgotten this long after its deadline if nobody acknowledges it.
@@ -74,8 +75,10 @@ pub(crate) const EXEC_OFFER_MS: u64 = 60_000;
 /// for one intent without slowing the others, so one that outruns this fails.
 pub(crate) const EXEC_BACKLOG_BYTES_MAX: usize = FRAME_BYTES_MAX;
 pub(crate) const EXEC_BACKLOG_PIECES_MAX: usize = 16_384;
-/// `exec`: lines that wait for the program to read them.
-pub(crate) const EXEC_LINES_MAX: usize = 8_192;
+/// `exec`: the same bytes of all intents of a program together.
+pub(crate) const EXEC_BACKLOGS_BYTES_MAX: usize = 4 * EXEC_BACKLOG_BYTES_MAX;
+/// `exec`: bytes of lines that wait for the program to read them.
+pub(crate) const EXEC_LINES_BYTES_MAX: usize = 4 * FRAME_BYTES_MAX;
 /// `exec`: a line of standard error, as it is logged.
 pub(crate) const EXEC_STDERR_BYTES_MAX: usize = 1_024;
 /// `exec`: a program has this long to end after its standard output has.

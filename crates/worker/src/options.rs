@@ -76,42 +76,16 @@ impl ExecutorOptions {
     }
 }
 
+/// All is offered that `GET /v1/models` names: names that look like an embedding model's as `embed`,
+/// the others as `chat`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenAiOptions {
     /// `http://127.0.0.1:11434`; a trailing `/v1` is accepted.
     pub url: String,
-    /// What to offer; empty: all that `GET /v1/models` names, names that look like an embedding
-    /// model's as `embed`, the others as `chat`.
-    pub models: Vec<OpenAiModel>,
     /// Of each model.
     pub slots: u32,
     /// Sent as a bearer token.
     pub key: Option<String>,
-}
-
-/// A model offered under a name of the operator's choice.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OpenAiModel {
-    pub intent: ModelIntent,
-    /// As clients ask for it.
-    pub name: String,
-    /// As the backend knows it, if that differs.
-    pub backend: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ModelIntent {
-    Chat,
-    Embed,
-}
-
-impl ModelIntent {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Chat => "chat",
-            Self::Embed => "embed",
-        }
-    }
 }
 
 /// What an operator, or a parent process, may want to see. Never holds a client's content.
@@ -124,6 +98,7 @@ pub enum Status {
     Enrolled {
         realm: RealmId,
     },
+    /// The realm has taken this worker's session.
     Connected {
         realm: RealmId,
     },
@@ -136,7 +111,8 @@ pub enum Status {
         intent: IntentId,
         name: String,
     },
-    /// The realm was told of the end; `units` is the worker's own count.
+    /// The realm has acknowledged the end, or was told of one too large to be kept for that;
+    /// `units` is the worker's own count.
     Completed {
         intent: IntentId,
         units: u64,

@@ -16,11 +16,13 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use crate::frame::Encoder;
 use crate::limits;
+use crate::wire::{Life, Wire};
 
-pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub(crate) type Socket = WebSocketStream<MaybeTlsStream<Wire<TcpStream>>>;
 
 /// What a session wakes the agent for.
 pub(crate) enum Event {
+    /// Also empty: the realm has answered [`Session::ask`].
     Frames(Vec<Utf8Bytes>),
     /// All that was given is on its way; there is room for more.
     Flushed,
@@ -38,17 +40,28 @@ pub(crate) struct Session {
     out: VecDeque<Message>,
     /// Something was given to the socket and not yet flushed.
     dirty: bool,
+    /// Events that were added one by one and may not be on their way yet.
+    pushed: usize,
+    /// A heartbeat is among them.
+    beating: bool,
     heartbeat: Interval,
-    heard_at: Instant,
+    life: Life,
     /// An event came after the realm's hello: it has taken this worker.
     heard_event: bool,
+    /// The agent was told that the realm has taken this worker.
+    taken: bool,
     /// The end came with frames before it; it is told after them.
     ended: Option<Event>,
     silence: Duration,
 }
 
 impl Session {
-    pub(crate) fn new(socket: Box<Socket>, hello: RealmHello, encoder: Encoder) -> Self {
+    pub(crate) fn new(
+        socket: Box<Socket>,
+        life: Life,
+        hello: RealmHello,
+        encoder: Encoder,
+    ) -> Self {
         let beat = hello.heartbeat_ms.clamp(limits::HEARTBEAT_MS_MIN, limits::HEARTBEAT_MS_MAX);
         let beat = Duration::from_millis(beat);
         let mut heartbeat = interval_at(Instant::now() + beat, beat);
@@ -60,9 +73,12 @@ impl Session {
             encoder,
             out: VecDeque::new(),
             dirty: false,
+            pushed: 0,
+            beating: false,
             heartbeat,
-            heard_at: Instant::now(),
+            life,
             heard_event: false,
+            taken: false,
             ended: None,
             silence: lease * u32::try_from(limits::SILENCE_LEASES).unwrap_or(1),
         }
@@ -79,17 +95,38 @@ impl Session {
 
     /// Adds one event.
     pub(crate) fn push<D: Serialize>(&mut self, kind: &str, data: D) {
+        self.pushed += 1;
         self.out.extend(self.encoder.encode(kind, data));
     }
 
-    /// Asks for a sign of life if there was none since the last heartbeat; true if the realm has
-    /// been silent for too long.
-    pub(crate) fn check_silence(&mut self) -> bool {
-        let silent = self.heard_at.elapsed();
-        if silent >= self.heartbeat.period() {
-            self.out.push_back(Message::Ping(bytes::Bytes::new()));
+    /// Adds the heartbeat, and asks for a sign of life if there was none since the last one. While
+    /// that still waits behind a large frame another would only wait with it: the bytes of the
+    /// frame are what tells the realm that this worker lives.
+    pub(crate) fn beat<D: Serialize>(&mut self, kind: &str, data: D) {
+        if self.beating && !self.has_room() {
+            return;
         }
-        silent > self.silence
+        self.beating = true;
+        self.push(kind, data);
+        if self.life.last().elapsed() >= self.heartbeat.period() {
+            self.ask();
+        }
+    }
+
+    /// Asks for a sign of life. A realm answers what stands before it first, so an answer to one
+    /// that follows hello and offer says that it has taken them.
+    pub(crate) fn ask(&mut self) {
+        self.out.push_back(Message::Ping(bytes::Bytes::new()));
+    }
+
+    /// True once, when the realm has said something after its hello.
+    pub(crate) fn is_newly_taken(&mut self) -> bool {
+        !std::mem::replace(&mut self.taken, true)
+    }
+
+    /// Whether nothing came for too long.
+    pub(crate) fn is_silent(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.life.last()) > self.silence
     }
 
     pub(crate) async fn next(&mut self) -> Event {
@@ -111,8 +148,9 @@ impl Session {
         if self.heartbeat.poll_tick(cx).is_ready() {
             return Poll::Ready(Event::Heartbeat);
         }
-        // A realm that sends and does not read is not read either.
-        if self.out.len() > limits::FRAMES_PER_WAKE_MAX * 4 {
+        // A realm that sends and does not read is not read either. Pieces do not count: they are
+        // bounded, and over a slow link they take as long as they take.
+        if self.pushed > limits::FRAMES_PER_WAKE_MAX * 4 {
             return Poll::Pending;
         }
         // A busy writer must not keep heartbeat and reading from their turns: they come first.
@@ -132,15 +170,18 @@ impl Session {
         }
         ready!(Pin::new(&mut *self.socket).poll_flush(cx))?;
         self.dirty = false;
+        self.pushed = 0;
+        self.beating = false;
         Poll::Ready(Ok(()))
     }
 
     /// All that has come, up to a bound, so that its answers share one flush.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         let mut frames = Vec::new();
+        let mut answered = false;
         while frames.len() < limits::FRAMES_PER_WAKE_MAX {
             let ended = match Pin::new(&mut *self.socket).poll_next(cx) {
-                Poll::Pending if frames.is_empty() => return Poll::Pending,
+                Poll::Pending if frames.is_empty() && !answered => return Poll::Pending,
                 Poll::Pending => break,
                 Poll::Ready(None) => self.closed("connection closed", None, ""),
                 Poll::Ready(Some(Err(error))) => self.lost(&error),
@@ -149,16 +190,15 @@ impl Session {
                     let why = why.unwrap_or_default();
                     self.closed("the realm closed the session", code, &why)
                 }
+                Poll::Ready(Some(Ok(Message::Text(text)))) => {
+                    frames.push(text);
+                    continue;
+                }
                 Poll::Ready(Some(Ok(message))) => {
-                    self.heard_at = Instant::now();
-                    match message {
-                        Message::Text(text) => frames.push(text),
-                        Message::Binary(_) => tracing::warn!("a binary frame from the realm"),
-                        Message::Ping(_)
-                        | Message::Pong(_)
-                        | Message::Frame(_)
-                        | Message::Close(_) => {}
+                    if message.is_binary() {
+                        tracing::warn!("a binary frame from the realm");
                     }
+                    answered |= message.is_pong() && !self.taken;
                     continue;
                 }
             };
@@ -168,7 +208,7 @@ impl Session {
             self.ended = Some(ended);
             break;
         }
-        self.heard_event = true;
+        self.heard_event |= !frames.is_empty();
         Poll::Ready(Event::Frames(frames))
     }
 
@@ -178,7 +218,8 @@ impl Session {
 
     fn closed(&self, reason: &str, code: Option<CloseCode>, why: &str) -> Event {
         let number = code.map_or(0, u16::from);
-        // Policy, or a code of the realm's own, before a word was said: it does not want us.
+        // Policy, or a code of the realm's own, before a word was said: it does not want us. A
+        // realm that is full, or for which we were too slow, says 1013: another time it may.
         let refused = !self.heard_event && (number == 1008 || (4000..5000).contains(&number));
         let reason = match (number, why) {
             (0, _) => reason.to_owned(),
@@ -197,5 +238,63 @@ impl Session {
             while let Some(Ok(_)) = futures_util::StreamExt::next(&mut *self.socket).await {}
         };
         timeout(Duration::from_secs(1), close).await.ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mtor_types::worker::{CHUNK, PING, Ping};
+    use mtor_types::{Digest, RealmId, WorkerId};
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+    use tokio_tungstenite::tungstenite::protocol::Role;
+
+    use super::*;
+
+    /// A session behind its handshake, and the realm's end of the connection.
+    async fn session() -> (Session, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (far, _) = listener.accept().await.unwrap();
+        let wire = Wire::new(near);
+        let life = wire.life();
+        let socket = MaybeTlsStream::Plain(wire);
+        let socket = WebSocketStream::from_raw_socket(socket, Role::Client, None).await;
+        let (realm, nonce) = (RealmId([1; 32]), Digest([2; 32]));
+        let hello = RealmHello { realm, nonce, lease_ms: 1_000, heartbeat_ms: 20, credit: 1 };
+        let encoder = Encoder::new(WorkerId([3; 32]));
+        (Session::new(Box::new(socket), life, hello, encoder), far)
+    }
+
+    async fn heartbeat(session: &mut Session) {
+        assert!(matches!(session.next().await, Event::Heartbeat));
+    }
+
+    #[tokio::test]
+    async fn a_frame_that_is_still_coming_is_no_silence() {
+        let (mut session, mut far) = session().await;
+        let begun = session.life.last();
+        // The head of a text frame of 11 MiB, and the first of it.
+        far.write_all(&[0x81, 127, 0, 0, 0, 0, 0, 0xb0, 0, 0]).await.unwrap();
+        far.write_all(&[b'x'; 1000]).await.unwrap();
+        while session.life.last() == begun {
+            heartbeat(&mut session).await;
+        }
+        let silence = Duration::from_secs(3);
+        let last = session.life.last();
+        assert!(!session.is_silent(last + silence));
+        assert!(session.is_silent(last + silence + Duration::from_nanos(1)));
+    }
+
+    #[tokio::test]
+    async fn heartbeats_do_not_pile_up_behind_a_frame_that_nobody_takes() {
+        let (mut session, _far) = session().await;
+        let (encoder, out) = session.queue();
+        out.extend(encoder.encode(CHUNK, "x".repeat(15 << 20)));
+        for _ in 0..5 {
+            heartbeat(&mut session).await;
+            session.beat(PING, Ping {});
+        }
+        assert!(session.out.len() <= 2, "{}", session.out.len());
     }
 }

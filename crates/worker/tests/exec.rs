@@ -3,10 +3,12 @@
 
 mod common;
 
-use common::{Folder, Realm, Session, Worker, assignment, claim, intent};
+use common::{Folder, Realm, Session, Worker, assignment, claim, intent, soon};
 use mtor_types::worker::{self, Fail, FailCode};
 use mtor_worker::{ExecutorOptions, Status};
 use serde_json::json;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
 
 fn python(args: &[&str]) -> ExecutorOptions {
     let args = args.iter().map(|arg| (*arg).to_owned()).collect();
@@ -46,13 +48,15 @@ async fn fail_of(session: &mut Session) -> Fail {
 async fn the_example_program_serves() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/echo-worker/echo_worker.py");
     let (_realm, mut worker, mut session) = start(python(&[path])).await;
-    assert_eq!(session.offered("echo").await, 4);
+    assert_eq!(session.offered("echo").await, 1);
     let offered = |status: &Status| matches!(status, Status::Offered { full: true, .. });
     worker.until(offered).await;
-    let data = json!({"text": "two\nlines", "list": [1, 2]});
+    let data = json!({"text": "two\nlines", "list": [1, 2], "chunks": 2, "delayms": 1});
     session.assign(1, "echo", data.clone()).await;
-    let chunk = session.hear(worker::CHUNK).await;
-    assert_eq!((&chunk["piece"], &chunk["seq"]), (&data, &json!(0)));
+    for seq in 0..2 {
+        let chunk = session.hear(worker::CHUNK).await;
+        assert_eq!((&chunk["piece"], &chunk["seq"]), (&data, &json!(seq)));
+    }
     let complete = session.hear(worker::COMPLETE).await;
     assert_eq!(complete["result"], data);
     assert_eq!(complete["usage"], json!({"units": 1, "input": 0, "output": 0}));
@@ -63,8 +67,24 @@ async fn the_example_program_serves() {
         worker::ASSIGN
     );
     session.send(tokio_tungstenite::tungstenite::Message::text(event)).await;
-    session.hear(worker::CHUNK).await;
-    assert_eq!(session.hear(worker::COMPLETE).await["result"], data);
+    assert_eq!(session.until(worker::COMPLETE).await.1["result"], data);
+    // Numbers of JSON that Python cannot read, or would write as what is not JSON; and wishes that
+    // mean nothing.
+    let digits = "9".repeat(5_000);
+    let wrong = ["1e999", digits.as_str(), r#"{"chunks":-1}"#, r#"{"chunks":1.5}"#, r#"{"delayms":[]}"#];
+    for (number, raw) in (3..).zip(wrong) {
+        let assign = assignment(number, "echo", json!("DATA")).to_string();
+        let assign = assign.replace("\"DATA\"", raw);
+        let kind = worker::ASSIGN;
+        let event = format!(
+            r#"{{"specversion":"1.0","id":"1","source":"/r","type":"{kind}","data":{assign}}}"#
+        );
+        session.send(tokio_tungstenite::tungstenite::Message::text(event)).await;
+        let fail = fail_of(&mut session).await;
+        assert_eq!((fail.code, fail.retry), (FailCode::BadRequest, false), "{}", fail.message);
+    }
+    session.assign(9, "echo", data.clone()).await;
+    assert_eq!(session.until(worker::COMPLETE).await.1["result"], data);
 }
 
 #[tokio::test]
@@ -141,10 +161,9 @@ async fn a_program_that_breaks_the_rules_harms_only_its_intent() {
 if kind == "assign" and work["data"] == "gap":
     say("chunk", **key(work), seq=1, count=1, piece=1)
 elif kind == "assign":
-    print("not an event", flush=True)
-    print("{}", flush=True)
+    print(" ", flush=True)
+    print('{"specversion":"1.0","id":"1","source":"p","type":"unknown"}', flush=True)
     say("chunk", intent="01010101-0101-0101-0101-0101010101ff", attempt=1, seq=0, count=1, piece=1)
-    say("chunk", **key(work), seq="x")
     say("fail", **key(work), code="context_overflow", message="m" * 2000, retry=False)
 "#;
     let (_realm, _worker, mut session) = start(program(body)).await;
@@ -157,6 +176,56 @@ elif kind == "assign":
     let fail = fail_of(&mut session).await;
     assert_eq!((fail.code, fail.retry), (FailCode::ContextOverflow, false));
     assert_eq!(fail.message.len(), 500);
+}
+
+#[tokio::test]
+async fn a_line_that_is_no_event_fails_what_it_names_or_all_that_run() {
+    let body = r#"
+if kind == "assign" and work["data"] == "nan":
+    say("complete", **key(work), usage={"units": 1}, result=float("nan"))
+elif kind == "assign" and work["data"] == "misfit":
+    say("chunk", **key(work), seq="x")
+elif kind == "assign" and work["data"] == "print":
+    print("now at 50 %", flush=True)
+elif kind == "assign" and work["data"] != "hang":
+    say("complete", **key(work), usage={"units": 1})
+"#;
+    let (_realm, _worker, mut session) = start(program(body)).await;
+    session.offered("test").await;
+    session.assign(1, "test", json!("hang")).await;
+    for (number, data) in [(2, "nan"), (3, "misfit")] {
+        session.assign(number, "test", json!(data)).await;
+        let fail = fail_of(&mut session).await;
+        assert_eq!((fail.intent.to_string(), fail.retry), (intent(number), true), "{data}");
+        assert!(fail.message.contains("not an event"), "{}", fail.message);
+    }
+    session.assign(4, "test", json!("print")).await;
+    let mut failed = Vec::new();
+    for _ in 0..2 {
+        failed.push(fail_of(&mut session).await.intent.to_string());
+    }
+    failed.sort();
+    assert_eq!(failed, [intent(1), intent(4)]);
+    // Its life went on.
+    session.assign(5, "test", json!("live")).await;
+    assert_eq!(session.hear(worker::COMPLETE).await["intent"], intent(5));
+}
+
+#[tokio::test]
+async fn nothing_that_a_program_started_outlives_the_agent() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let script = format!(
+        "import subprocess, sys\n\
+         helper = 'import socket\\ns = socket.create_connection((\"127.0.0.1\", {port}))\\ns.recv(1)'\n\
+         subprocess.Popen([sys.executable, '-c', helper]).wait()"
+    );
+    let realm = Realm::start().await;
+    let worker = Worker::start(&realm, vec![python(&["-c", &script])]);
+    let (mut helper, _) = soon(listener.accept()).await.unwrap();
+    // What a second signal comes to.
+    worker.end.abort();
+    assert_eq!(soon(helper.read(&mut [0])).await.unwrap(), 0);
 }
 
 #[tokio::test]

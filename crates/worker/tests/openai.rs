@@ -14,7 +14,7 @@ use hyper::body::{Frame, Incoming};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use mtor_types::worker::{self, Fail, FailCode};
-use mtor_worker::{ExecutorOptions, ModelIntent, OpenAiModel, OpenAiOptions, Status};
+use mtor_worker::{ExecutorOptions, OpenAiOptions, Status};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -86,9 +86,9 @@ async fn respond(
     }
 }
 
-fn executor(url: &str, models: Vec<OpenAiModel>) -> ExecutorOptions {
+fn executor(url: &str) -> ExecutorOptions {
     let (url, key) = (url.to_owned(), Some("k3y".into()));
-    ExecutorOptions::OpenAi(OpenAiOptions { url, models, slots: 2, key })
+    ExecutorOptions::OpenAi(OpenAiOptions { url, slots: 2, key })
 }
 
 async fn start(
@@ -96,7 +96,7 @@ async fn start(
 ) -> (mpsc::Receiver<Asked>, Worker, Session) {
     let (url, asked) = backend(answer).await;
     let realm = Realm::start().await;
-    let worker = Worker::start(&realm, vec![executor(&url, vec![])]);
+    let worker = Worker::start(&realm, vec![executor(&url)]);
     let mut session = realm.accept().await;
     assert_eq!(session.offered("chat").await, 2);
     (asked, worker, session)
@@ -268,16 +268,15 @@ async fn refusals_are_told_apart() {
 }
 
 #[tokio::test]
-async fn an_own_list_of_models_uses_the_backends_names() {
+async fn an_answer_without_usage_costs_a_unit_and_the_address_may_name_the_version() {
     let (url, mut asked) = backend(|_| Answer::Json(200, r#"{"choices":[]}"#)).await;
     let realm = Realm::start().await;
-    let model =
-        OpenAiModel { intent: ModelIntent::Chat, name: "fast".into(), backend: Some("m".into()) };
-    let _worker = Worker::start(&realm, vec![executor(&format!("{url}/v1/"), vec![model])]);
+    let _worker = Worker::start(&realm, vec![executor(&format!("{url}/v1/"))]);
     let mut session = realm.accept().await;
     session.offered("chat").await;
-    ask(&mut session, 1, "chat", false, None, r#"{"model":"fast"}"#).await;
-    assert_eq!(soon(asked.recv()).await.unwrap().body, r#"{"model":"m"}"#);
+    ask(&mut session, 1, "chat", false, None, r#"{"model":"m"}"#).await;
+    let request = soon(asked.recv()).await.unwrap();
+    assert_eq!((&*request.path, &*request.body), ("/v1/chat/completions", r#"{"model":"m"}"#));
     let complete = session.hear(worker::COMPLETE).await;
     assert_eq!((&complete["intent"], &complete["usage"]["units"]), (&json!(intent(1)), &json!(1)));
 }
@@ -289,7 +288,7 @@ async fn a_backend_that_is_not_there_is_told_of() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let realm = Realm::start().await;
-    let mut worker = Worker::start(&realm, vec![executor(&url, vec![])]);
+    let mut worker = Worker::start(&realm, vec![executor(&url)]);
     let down = worker.until(|status| matches!(status, Status::ExecutorDown { .. })).await;
     assert!(matches!(down, Status::ExecutorDown { reason, .. } if reason.contains("reached")));
     let session = realm.accept().await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::{Folder, REALM, Realm, Worker, assignment, claim, intent, soon, verify};
 use mtor_types::worker::{self, Fail, FailCode};
-use mtor_types::{Amount, Digest, Price};
+use mtor_types::{Amount, Digest, Price, RealmId};
 use mtor_worker::{ExecutorOptions, Status, WorkerError};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
@@ -48,7 +48,9 @@ async fn a_refused_token_ends_the_worker_only_if_the_session_is_refused_too() {
     let token = |options: &mut mtor_worker::WorkerOptions| options.token = Some("used".into());
     let worker = Worker::start_with(&realm, Folder::new(), token);
     realm.enrol(401).await;
-    realm.accept().await.refuse().await;
+    // Full: that is not about this worker, and another time it may be taken.
+    realm.accept().await.refuse(1013).await;
+    realm.accept().await.refuse(1008).await;
     match soon(worker.end).await.unwrap() {
         Err(WorkerError::Enrol { status: 401, message }) => assert!(message.contains("MT0021")),
         other => panic!("{other:?}"),
@@ -58,7 +60,56 @@ async fn a_refused_token_ends_the_worker_only_if_the_session_is_refused_too() {
     let mut session = realm.accept().await;
     session.assign(1, "echo", json!(1)).await;
     session.hear(worker::COMPLETE).await;
+    drop(session);
+    // Once it was taken the refused token is forgotten: a refusal is no longer about it.
+    realm.accept().await.refuse(1008).await;
+    realm.accept().await.until(worker::PING).await;
     worker.end.abort();
+}
+
+#[tokio::test]
+async fn a_realm_that_takes_a_worker_without_a_word_has_taken_it() {
+    let realm = Realm::start().await;
+    let token = |options: &mut mtor_worker::WorkerOptions| options.token = Some("used".into());
+    let worker = Worker::start_with(&realm, Folder::new(), token);
+    realm.enrol(401).await;
+    let mut session = realm.accept().await;
+    // Reading on answers the question that follows the offer.
+    session.until(worker::PING).await;
+    session.until(worker::PING).await;
+    drop(session);
+    realm.accept().await.refuse(1008).await;
+    realm.accept().await.until(worker::PING).await;
+    worker.end.abort();
+}
+
+#[tokio::test]
+async fn another_realm_at_the_address_is_told_nothing_without_a_token_of_it() {
+    let mut realm = Realm::start().await;
+    let token = |token: &'static str| {
+        move |options: &mut mtor_worker::WorkerOptions| options.token = Some(token.into())
+    };
+    let worker = Worker::start_with(&realm, Folder::new(), token("first"));
+    realm.enrol(201).await;
+    realm.accept().await.until(worker::PING).await;
+    worker.end.abort();
+    realm.id = RealmId([8; 32]);
+    let again = Worker::start_with(&realm, worker.folder, |_| {});
+    assert_eq!(realm.greet().await.any().await, None);
+    match soon(again.end).await.unwrap() {
+        Err(error @ WorkerError::OtherRealm { .. }) => {
+            let message = error.to_string();
+            let realms = [REALM.to_string(), realm.id.to_string()];
+            assert!(realms.iter().all(|id| message.contains(id)), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+    // With one it is meant.
+    let meant = Worker::start_with(&realm, again.folder, token("second"));
+    let mut session = realm.greet().await;
+    realm.enrol(201).await;
+    session.hear(worker::HELLO).await;
+    meant.end.abort();
 }
 
 #[tokio::test]
@@ -78,10 +129,40 @@ async fn an_assignment_streams_and_completes() {
     assert_eq!((&complete["usage"]["units"], &complete["result"]), (&json!(1), &data));
     session.assign(2, "echo", json!([1, "two"])).await;
     assert_eq!(session.hear(worker::COMPLETE).await["result"], json!([1, "two"]));
+    session.acknowledge(2).await;
     assert!(matches!(
         worker.until(|status| matches!(status, Status::Completed { .. })).await,
         Status::Completed { units: 1, .. }
     ));
+}
+
+#[tokio::test]
+async fn connected_and_completed_are_told_when_the_realm_has_said_so() {
+    let realm = Realm::start().await;
+    let mut worker = Worker::start(&realm, vec![ExecutorOptions::echo()]);
+    realm.accept().await.refuse(1013).await;
+    let mut session = realm.accept().await;
+    session.assign(1, "echo", json!(1)).await;
+    session.hear(worker::COMPLETE).await;
+    drop(session);
+    let mut session = realm.accept().await;
+    session.assign(1, "echo", json!(1)).await;
+    session.hear(worker::COMPLETE).await;
+    session.acknowledge(1).await;
+    session.assign(2, "echo", json!({"chunks": 0})).await;
+    session.hear(worker::FAIL).await;
+    let mut told = Vec::new();
+    loop {
+        match soon(worker.status.recv()).await.unwrap() {
+            Status::Connected { .. } => told.push("connected"),
+            Status::Disconnected { .. } => told.push("disconnected"),
+            Status::Completed { .. } => told.push("completed"),
+            Status::Failed { .. } => break,
+            _ => {}
+        }
+    }
+    let expected = ["disconnected", "connected", "disconnected", "connected", "completed"];
+    assert_eq!(told, expected);
 }
 
 #[tokio::test]
@@ -186,17 +267,31 @@ async fn revoke_stops_a_stream() {
 #[tokio::test]
 async fn a_deadline_stops_the_work_without_a_word() {
     let realm = Realm::start().await;
-    let _worker = Worker::start(&realm, vec![ExecutorOptions::Echo { slots: 1 }]);
+    let mut worker = Worker::start(&realm, vec![ExecutorOptions::Echo { slots: 1 }]);
     let mut session = realm.accept().await;
     let mut assign = assignment(1, "echo", json!({"delayms": 60_000}));
     assign["deadline_ms"] = json!(120);
     session.say(worker::ASSIGN, assign).await;
-    let (_, renew) = session.until(worker::RENEW).await;
-    assert_eq!(renew["leases"], json!([claim(1)]));
-    let (before, _) = session.until(worker::PING).await;
-    assert!(before.iter().all(|(kind, _)| kind == worker::RENEW), "{before:?}");
-    session.assign(2, "echo", json!(0)).await;
-    session.hear(worker::COMPLETE).await;
+    worker.until(|status| matches!(status, Status::Started { .. })).await;
+    // The only slot is asked for again until it is free. What comes meanwhile is of those who asked
+    // too early, or renews the first.
+    for number in 2..=255 {
+        session.assign(number, "echo", json!(0)).await;
+        let end = loop {
+            let (kind, data) = session.any().await.unwrap();
+            if kind == worker::COMPLETE || kind == worker::FAIL {
+                assert_eq!(data["intent"], intent(number), "{kind}: {data}");
+                break kind;
+            }
+            assert!(kind == worker::RENEW || kind == worker::PING, "{kind}: {data}");
+        };
+        if end == worker::COMPLETE {
+            return;
+        }
+        // At the pace of its heartbeats.
+        session.any().await.unwrap();
+    }
+    panic!("the deadline did not stop the first");
 }
 
 #[tokio::test]

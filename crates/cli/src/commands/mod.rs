@@ -146,20 +146,30 @@ impl Signals {
     }
 }
 
-/// Resolves at the first SIGINT or SIGTERM; at the second one the process ends at once.
-fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
+/// Resolves at the first SIGINT or SIGTERM. The second one does what it is given; should that not
+/// end the process, the third does.
+fn stop_signal(
+    second: impl FnOnce() + Send + 'static,
+) -> Result<impl Future<Output = ()>, Failure> {
     let mut signals = Signals::listen()?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     tokio::spawn(async move {
         signals.next().await;
         drop(stop);
         signals.next().await;
-        std::process::exit(1);
+        second();
+        signals.next().await;
+        end_at_once();
     });
     Ok(async move {
         // Dropped is the signal.
         let _ = stopped.await;
     })
+}
+
+/// Nothing is lost but what was under way.
+fn end_at_once() {
+    std::process::exit(1);
 }
 
 /// How the log is written, as in `json/info`. The log goes to standard error.

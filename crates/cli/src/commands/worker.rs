@@ -1,17 +1,21 @@
 //! `mtor worker`: serves a realm from this machine, over one outbound connection.
 
+mod prices;
+
 use std::io::{BufRead, Read};
 use std::path::PathBuf;
 
 use clap::Args;
-use mtor_types::{Amount, Price};
+use mtor_types::Price;
 use mtor_worker::{ExecutorOptions, OpenAiOptions, Status, WorkerError, WorkerOptions};
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use super::realm::RealmArgument;
 use super::{Context, Log, block_on, data_dir, stop_signal};
 use crate::failure::Failure;
 use crate::keyring::read_secret;
+use crate::printer::Printer;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -38,7 +42,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
     slots: u32,
     /// A price in place of the list price, such as chat=100000/1000000 (base units / units)
-    #[arg(long, value_name = "INTENT=AMOUNT/PER", value_parser = price)]
+    #[arg(long, value_name = "INTENT=AMOUNT/PER", value_parser = prices::price)]
     price: Vec<(String, Price)>,
     /// Do not serve fft
     #[arg(long)]
@@ -92,17 +96,6 @@ fn backend(text: &str) -> Result<Backend, String> {
     })
 }
 
-fn price(text: &str) -> Result<(String, Price), String> {
-    let parse = || {
-        let (intent, price) = text.split_once('=')?;
-        let (amount, per) = price.split_once('/').unwrap_or((price, "1"));
-        let amount: Amount = amount.parse().ok()?;
-        let per = per.parse().ok().filter(|per| *per > 0)?;
-        (!intent.is_empty()).then(|| (intent.to_owned(), Price { amount, per }))
-    };
-    parse().ok_or_else(|| "expected INTENT=AMOUNT/PER, such as chat=100000/1000000".into())
-}
-
 pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure> {
     if arguments.embedded {
         // Before there is any other thread: a thread inherits it from the one that starts it.
@@ -110,14 +103,30 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
         let _ = rustix::process::nice(NICENESS);
     }
     arguments.log.start();
-    let options = options(arguments, context)?;
-    block_on(Box::pin(async {
-        let stop = stop_signal()?;
-        mtor_worker::run(options, stop).await.map_err(failure)
-    }))
+    prices::check_offered(&arguments)?;
+    let client = arguments.realm.client(context)?;
+    let asked = arguments.price.clone();
+    let (printer, printing) = Printer::start(context.out);
+    let options = options(arguments, context, printer)?;
+    let done = block_on(Box::pin(async {
+        let (end, ended) = oneshot::channel::<()>();
+        let stop = stop_signal(move || drop(end))?;
+        prices::check_units(&asked, &client, context.out).await?;
+        tokio::select! {
+            done = mtor_worker::run(options, stop) => done.map_err(failure),
+            // The agent is dropped and not only left: the programs that it started end with it.
+            _ = ended => Err(Failure::failed("stopped at once: what it had goes to other workers")),
+        }
+    }));
+    printing.finish();
+    done
 }
 
-fn options(arguments: Arguments, context: &Context) -> Result<WorkerOptions, Failure> {
+fn options(
+    arguments: Arguments,
+    context: &Context,
+    printer: Printer,
+) -> Result<WorkerOptions, Failure> {
     let client = arguments.realm.client(context)?;
     let token = token(&arguments, context)?;
     let data = data_dir(arguments.data, context.environment.worker_dir())?;
@@ -136,18 +145,17 @@ fn options(arguments: Arguments, context: &Context) -> Result<WorkerOptions, Fai
     let slots = arguments.slots;
     for Backend { url, key_file } in arguments.backend {
         let key = key_file.map(|file| read_secret(&file)).transpose()?;
-        let backend = OpenAiOptions { url, models: Vec::new(), slots, key };
+        let backend = OpenAiOptions { url, slots, key };
         options.executors.push(ExecutorOptions::OpenAi(backend));
     }
     if let Some((program, args)) = arguments.exec.split_first() {
         let (program, args) = (program.into(), args.to_vec());
         options.executors.push(ExecutorOptions::Exec { program, args });
     }
-    let out = context.out;
+    let json = context.out.is_json();
     options.status = Some(Box::new(move |status| {
         let (object, words) = told(status);
-        out.event("worker", object);
-        out.words(words);
+        if json { printer.event("worker", object) } else { printer.words(words) }
     }));
     Ok(options)
 }
@@ -197,6 +205,10 @@ fn failure(error: WorkerError) -> Failure {
         }
         WorkerError::Enrol { .. } | WorkerError::NoToken => failure.with_remedy(
             "get a new token: `mtor account worker-token`, or the sysop's `mtor sysop worker-token`",
+        ),
+        WorkerError::OtherRealm { .. } => failure.with_remedy(
+            "see whether the address is right; to work for that realm, get a token of it: \
+             `mtor account worker-token`, or the sysop's `mtor sysop worker-token`",
         ),
         WorkerError::Randomness(_) | WorkerError::Tls(_) => failure,
     }

@@ -34,6 +34,13 @@ impl Offers {
         self.said.iter().all(Option::is_some)
     }
 
+    /// Intents that have a price and no offer.
+    pub(super) fn priced_in_vain(&self) -> impl Iterator<Item = &str> {
+        let offers = || self.said.iter().flatten().flatten();
+        let in_vain = move |intent: &&String| !offers().any(|offer| offer.intent == **intent);
+        self.prices.keys().filter(in_vain).map(String::as_str)
+    }
+
     /// One offer for each intent and model: the slots of several executors are added.
     pub(super) fn list(&self) -> Vec<Offer> {
         let mut list: Vec<Offer> = Vec::new();
@@ -102,7 +109,8 @@ mod tests {
     #[test]
     fn the_same_offer_of_two_executors_is_one() {
         let price = Price { amount: mtor_types::Amount::from_u64(3), per: 10 };
-        let mut offers = Offers::new(3, BTreeMap::from([("chat".into(), price)]));
+        let mut offers =
+            Offers::new(3, BTreeMap::from([("chat".into(), price), ("paint".into(), price)]));
         assert!(offers.set(0, Ok(vec![offer("chat", Some("m"), 2, Some(4096))])));
         assert!(offers.set(
             1,
@@ -116,6 +124,7 @@ mod tests {
         assert_eq!(list.len(), 2);
         assert_eq!((list[0].slots, list[0].context, list[0].price), (5, Some(2048), Some(price)));
         assert_eq!(list[1].price, None);
+        assert_eq!(offers.priced_in_vain().collect::<Vec<_>>(), ["paint"]);
     }
 
     #[test]

@@ -4,8 +4,9 @@
 //!
 //! All running intents share the program's one output, so a program cannot be slowed down for one
 //! intent alone: what an intent sends ahead of its credit waits here, within a bound, and an
-//! intent beyond it fails. A program that dies, or writes a line above the bound, fails what it
-//! ran (another worker may do better), has its offers withdrawn and is started again.
+//! intent beyond it fails. So does one for which the program wrote a line that is no event. A
+//! program that dies, or writes a line above the bound, fails what it ran (another worker may do
+//! better), has its offers withdrawn and is started again.
 
 mod line;
 mod program;
@@ -28,23 +29,32 @@ use crate::limits;
 
 /// From the program to the task that stands for one of its intents.
 enum Said {
-    Piece { raw: Box<RawValue>, count: u64, _room: OwnedSemaphorePermit },
+    Piece { raw: Box<RawValue>, count: u64, _room: [OwnedSemaphorePermit; 2] },
     Complete { usage: Usage, result: Option<Box<RawValue>> },
     Fail { code: FailCode, message: String, retry: bool },
 }
 
 struct Route {
     said: mpsc::Sender<Said>,
-    room: Arc<Semaphore>,
+    /// Bytes that may wait here of this intent, and of all of its program together.
+    room: [Arc<Semaphore>; 2],
     next_seq: u64,
 }
 
 /// What the tasks of a program share.
-#[derive(Default)]
 pub(crate) struct Program {
     state: Mutex<State>,
     /// There are lines to write.
     wake: Notify,
+    /// Bytes that may wait here of all its intents together.
+    room: Arc<Semaphore>,
+}
+
+impl Default for Program {
+    fn default() -> Self {
+        let room = Arc::new(Semaphore::new(limits::EXEC_BACKLOGS_BYTES_MAX));
+        Self { state: Mutex::default(), wake: Notify::new(), room }
+    }
 }
 
 #[derive(Default)]
@@ -52,6 +62,7 @@ struct State {
     up: bool,
     routes: HashMap<Key, Route>,
     lines: VecDeque<String>,
+    lines_bytes: usize,
     next_id: u64,
 }
 
@@ -60,8 +71,23 @@ impl State {
         self.next_id += 1;
         // Lines are made of types that always serialise.
         if let Ok(line) = line::write(self.next_id, kind, data) {
+            self.lines_bytes += line.len();
             self.lines.push_back(line);
         }
+    }
+
+    fn finish(&mut self, key: Key, said: Said) {
+        if let Some(route) = self.routes.remove(&key) {
+            // A full route means the task is far behind; it sees the end as the route's closing.
+            let _ = route.said.try_send(said);
+        }
+    }
+
+    /// Ends an intent for what its program did wrong; the program is told to stop working on it.
+    fn fault(&mut self, key: Key, message: &str) {
+        let message = message.to_owned();
+        self.finish(key, Said::Fail { code: FailCode::Backend, message, retry: true });
+        self.line(worker::REVOKE, Revoke { intent: key.intent, attempt: key.attempt });
     }
 }
 
@@ -131,10 +157,13 @@ impl Program {
         if !state.up {
             return Err(End::backend("the program that serves this is not running"));
         }
-        if state.lines.len() >= limits::EXEC_LINES_MAX {
+        // What waits for other intents, and this: a single one is never too much.
+        let waiting = state.lines_bytes + job.data.get().len();
+        if state.lines_bytes > 0 && waiting > limits::EXEC_LINES_BYTES_MAX {
             return Err(End::backend("the program that serves this does not read its input"));
         }
-        let room = Arc::new(Semaphore::new(limits::EXEC_BACKLOG_BYTES_MAX));
+        let own = Arc::new(Semaphore::new(limits::EXEC_BACKLOG_BYTES_MAX));
+        let room = [own, Arc::clone(&self.room)];
         state.routes.insert(job.key, Route { said, room, next_seq: 0 });
         state.line(worker::ASSIGN, assignment);
         drop(state);
@@ -153,16 +182,54 @@ impl Program {
         state.up = false;
         state.routes.clear();
         state.lines.clear();
+        state.lines_bytes = 0;
     }
 
     /// The next line for the program.
     async fn next_line(&self) -> String {
         loop {
-            if let Some(line) = self.lock().lines.pop_front() {
+            if let Some(line) = self.pop_line() {
                 return line;
             }
             self.wake.notified().await;
         }
+    }
+
+    fn pop_line(&self) -> Option<String> {
+        let mut state = self.lock();
+        let line = state.lines.pop_front()?;
+        state.lines_bytes -= line.len();
+        Some(line)
+    }
+
+    /// A line that is no event. It was meant to be a word of an intent that would wait for it
+    /// until its deadline: it fails the intents that it names, or, if it names none, all that run.
+    fn said_nonsense(&self, line: &[u8]) {
+        // Its envelope, wherever the program put it: searching all of a line for all intents could
+        // take seconds.
+        let head = line.get(..limits::ENVELOPE_BYTES_MAX).unwrap_or(line);
+        let tail = line.len().checked_sub(limits::ENVELOPE_BYTES_MAX);
+        let tail = tail.and_then(|at| line.get(at..)).unwrap_or_default();
+        let envelope = [String::from_utf8_lossy(head), String::from_utf8_lossy(tail)];
+        let is_named = |key: &Key| {
+            let intent = key.intent.to_string();
+            envelope.iter().any(|part| part.contains(&intent))
+        };
+        let mut state = self.lock();
+        let mut failed: Vec<Key> = state.routes.keys().copied().filter(is_named).collect();
+        if failed.is_empty() {
+            failed = state.routes.keys().copied().collect();
+        }
+        tracing::warn!(
+            bytes = line.len(),
+            failed = failed.len(),
+            "a program's line is not an event"
+        );
+        for key in failed {
+            state.fault(key, "the program that serves this wrote a line that is not an event");
+        }
+        drop(state);
+        self.wake.notify_one();
     }
 
     /// Passes on what the program said. What it says of an intent that it was not given, or that
@@ -174,12 +241,7 @@ impl Program {
                 let key = Key { intent: chunk.intent, attempt: chunk.attempt };
                 let Some(route) = state.routes.get_mut(&key) else { return };
                 if let Err(fault) = route.piece(&chunk) {
-                    let fail =
-                        Said::Fail { code: FailCode::Backend, message: fault.into(), retry: true };
-                    // A full route closes, which its task sees as a failure too.
-                    let _ = route.said.try_send(fail);
-                    state.routes.remove(&key);
-                    state.line(worker::REVOKE, Revoke { intent: key.intent, attempt: key.attempt });
+                    state.fault(key, fault);
                     drop(state);
                     self.wake.notify_one();
                 }
@@ -198,15 +260,6 @@ impl Program {
     }
 }
 
-impl State {
-    fn finish(&mut self, key: Key, said: Said) {
-        if let Some(route) = self.routes.remove(&key) {
-            // A full route means the task is far behind; it sees the end as the route's closing.
-            let _ = route.said.try_send(said);
-        }
-    }
-}
-
 impl Route {
     fn piece(&mut self, chunk: &worker::Chunk<'_>) -> Result<(), &'static str> {
         if chunk.seq != self.next_seq {
@@ -215,7 +268,11 @@ impl Route {
         self.next_seq += 1;
         let outran = "the program outran what its client takes";
         let bytes = u32::try_from(chunk.piece.get().len()).map_err(|_| outran)?;
-        let room = Arc::clone(&self.room).try_acquire_many_owned(bytes).map_err(|_| outran)?;
+        let [own, all] = &self.room;
+        let take = |room: &Arc<Semaphore>| {
+            Arc::clone(room).try_acquire_many_owned(bytes).map_err(|_| outran)
+        };
+        let room = [take(own)?, take(all)?];
         let said = Said::Piece { raw: chunk.piece.to_owned(), count: chunk.count, _room: room };
         self.said.try_send(said).map_err(|_| outran)
     }
@@ -242,3 +299,6 @@ impl Drop for RevokeOnDrop<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -237,27 +237,46 @@ fn in_process_offer(intent: &'static str, slots: u32) -> Result<Vec<Offer>, Work
     Ok(vec![Offer { intent: intent.into(), model: None, slots, price: None, context: None }])
 }
 
-/// What an outsider offers, made to fit: sane names and slots, no price, no doubles.
-fn tidy_offers(offers: Vec<Offer>) -> Result<Vec<Offer>, String> {
-    if offers.len() > limits::OFFERS_MAX {
-        return Err(format!("more than {} offers", limits::OFFERS_MAX));
-    }
-    let mut seen = HashSet::new();
-    let mut tidy = Vec::with_capacity(offers.len());
-    for offer in offers {
-        let name = |name: &str| !name.is_empty() && name.len() <= limits::NAME_BYTES_MAX;
-        if !name(&offer.intent) || offer.model.as_deref().is_some_and(|model| !name(model)) {
-            return Err("an offer with an empty or very long name".into());
+/// What an outsider offers, made to fit: names and slots that a realm takes, no price, no doubles.
+#[derive(Default)]
+struct Tidy {
+    offers: Vec<Offer>,
+    seen: HashSet<(String, Option<String>)>,
+}
+
+impl Tidy {
+    /// Takes an offer, or says why it is none.
+    fn add(&mut self, offer: Offer) -> Result<(), String> {
+        if self.offers.len() >= limits::OFFERS_MAX {
+            return Err(format!("more than {} offers", limits::OFFERS_MAX));
+        }
+        if !is_name(&offer.intent) || !offer.model.as_deref().is_none_or(is_name) {
+            return Err(format!(
+                "a name must be 1 to {} bytes without control characters",
+                limits::NAME_BYTES_MAX
+            ));
         }
         if offer.slots == 0 || offer.slots > limits::SLOTS_PER_OFFER_MAX {
             return Err(format!("slots must be 1 to {}", limits::SLOTS_PER_OFFER_MAX));
         }
-        if !seen.insert((offer.intent.clone(), offer.model.clone())) {
+        if !self.seen.insert((offer.intent.clone(), offer.model.clone())) {
             return Err("the same intent and model twice".into());
         }
-        tidy.push(Offer { price: None, ..offer });
+        self.offers.push(Offer { price: None, ..offer });
+        Ok(())
     }
-    Ok(tidy)
+}
+
+/// A realm closes a session that offers anything else.
+fn is_name(name: &str) -> bool {
+    (1..=limits::NAME_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control)
+}
+
+/// A program's offers: it is told of the first that is wrong.
+fn tidy_offers(offers: Vec<Offer>) -> Result<Vec<Offer>, String> {
+    let mut tidy = Tidy::default();
+    offers.into_iter().try_for_each(|offer| tidy.add(offer))?;
+    Ok(tidy.offers)
 }
 
 /// A backend's words, cut to their bound.

@@ -36,8 +36,6 @@ pub(crate) struct OpenAi {
     /// Without a trailing `/v1`.
     base: String,
     options: OpenAiOptions,
-    /// Offered name → the backend's.
-    aliases: BTreeMap<String, String>,
     /// A connection was refused: ask again soon.
     suspect: Notify,
 }
@@ -98,10 +96,7 @@ impl OpenAi {
         let wrong = || WorkerError::Backend { url: options.url.clone() };
         let (_, base) = base_address(&options.url).ok_or_else(wrong)?;
         let base = base.trim_end_matches("/v1").trim_end_matches('/').to_owned();
-        let named = options.models.iter();
-        let aliases = named.filter_map(|model| Some((model.name.clone(), model.backend.clone()?)));
-        let aliases = aliases.collect();
-        Ok(Self { client: HttpClient::new()?, base, options, aliases, suspect: Notify::new() })
+        Ok(Self { client: HttpClient::new()?, base, options, suspect: Notify::new() })
     }
 
     fn request(
@@ -140,7 +135,6 @@ impl OpenAi {
             stream: job.stream && job.name == "chat",
             output: job.output,
             model: job.model.as_deref(),
-            aliases: &self.aliases,
         };
         let bytes = job.data.get().len() as u64;
         let made = body::make(job.data.get(), &wishes).map_err(End::bad_request)?;

@@ -26,6 +26,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 /// Nothing in these tests takes near as long; a wait this long is a failure.
 const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) const REALM: RealmId = RealmId([9; 32]);
+const NONCE: Digest = Digest([7; 32]);
 
 pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
     timeout(PATIENCE, what).await.expect("it takes too long")
@@ -66,6 +67,7 @@ impl Drop for Folder {
 pub(crate) struct Realm {
     listener: TcpListener,
     pub(crate) url: String,
+    pub(crate) id: RealmId,
     pub(crate) credit: u64,
     pub(crate) heartbeat_ms: u64,
 }
@@ -81,7 +83,7 @@ impl Realm {
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        Self { listener, url, credit: 1 << 20, heartbeat_ms: 50 }
+        Self { listener, url, id: REALM, credit: 1 << 20, heartbeat_ms: 50 }
     }
 
     /// Takes one enrolment and answers it.
@@ -103,7 +105,7 @@ impl Realm {
         };
         let enrol: Enrol = serde_json::from_str(&body).unwrap();
         let answer = if status < 300 {
-            json!({"worker": enrol.worker, "owner": AccountId([3; 32]), "realm": REALM})
+            json!({"worker": enrol.worker, "owner": AccountId([3; 32]), "realm": self.id})
         } else {
             json!({"error": {"code": "MT0021", "message": "the token is used"}})
         };
@@ -131,21 +133,26 @@ impl Realm {
         soon(tokio_tungstenite::accept_hdr_async(stream, check)).await.unwrap()
     }
 
-    /// A whole session: hello, proof, offers.
-    pub(crate) async fn accept(&self) -> Session {
+    /// A session in which the realm has said its hello.
+    pub(crate) async fn greet(&self) -> Session {
         let socket = self.socket().await;
         let hello =
             WorkerHello { worker: WorkerId([0; 32]), signature: String::new(), leases: vec![] };
         let mut session =
             Session { socket, hello, offers: OfferList { offers: vec![] }, last_id: 0 };
-        let nonce = Digest([7; 32]);
         let (lease_ms, heartbeat_ms, credit) = (3000, self.heartbeat_ms, self.credit);
-        let hello = RealmHello { realm: REALM, nonce, lease_ms, heartbeat_ms, credit };
+        let hello = RealmHello { realm: self.id, nonce: NONCE, lease_ms, heartbeat_ms, credit };
         session.say(worker::HELLO, json!(hello)).await;
+        session
+    }
+
+    /// A whole session: hello, proof, offers.
+    pub(crate) async fn accept(&self) -> Session {
+        let mut session = self.greet().await;
         let hello = session.hear(worker::HELLO).await;
         session.hello = serde_json::from_value(hello).unwrap();
         let worker = session.hello.worker;
-        verify(worker, &worker::session_proof(REALM, nonce, worker), &session.hello.signature);
+        verify(worker, &worker::session_proof(self.id, NONCE, worker), &session.hello.signature);
         let offers = session.hear(worker::OFFER).await;
         session.offers = serde_json::from_value(offers).unwrap();
         session
@@ -232,9 +239,9 @@ impl Session {
         self.say(worker::ACKNOWLEDGE, claim(number)).await;
     }
 
-    /// Ends the session as a realm that does not want this worker.
-    pub(crate) async fn refuse(mut self) {
-        let frame = CloseFrame { code: 1008.into(), reason: "no".into() };
+    /// Ends the session with that code: 1008 if the realm does not want this worker.
+    pub(crate) async fn refuse(mut self, code: u16) {
+        let frame = CloseFrame { code: code.into(), reason: "no".into() };
         self.socket.close(Some(frame)).await.unwrap();
         while self.any().await.is_some() {}
     }

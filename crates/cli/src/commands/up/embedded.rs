@@ -15,10 +15,11 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::commands::Log;
-use crate::output::Out;
+use crate::printer::Printer;
 
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(15);
@@ -76,13 +77,13 @@ enum Over {
 pub(super) async fn keep(
     embedded: Embedded,
     client: Client,
-    out: Out,
+    out: Printer,
     mut stop: oneshot::Receiver<()>,
 ) {
     let mut pause = BACKOFF_MIN;
     loop {
         let born = Instant::now();
-        let reason = match live(&embedded, &client, out, &mut stop).await {
+        let reason = match live(&embedded, &client, &out, &mut stop).await {
             Ok(Over::Stopped) => return,
             Ok(Over::Died(status)) => status,
             Err(error) => error.to_string(),
@@ -96,7 +97,7 @@ pub(super) async fn keep(
             "worker",
             json!({"status": "died", "reason": reason, "restart_after_ms": pause_ms}),
         );
-        out.note(format_args!("the worker ended ({reason}); it is started again"));
+        out.note(format!("the worker ended ({reason}); it is started again"));
         tokio::select! {
             () = sleep(pause) => {}
             _ = &mut stop => return,
@@ -109,7 +110,7 @@ pub(super) async fn keep(
 async fn live(
     embedded: &Embedded,
     client: &Client,
-    out: Out,
+    out: &Printer,
     stop: &mut oneshot::Receiver<()>,
 ) -> std::io::Result<Over> {
     let mut child = embedded.command().spawn()?;
@@ -122,10 +123,17 @@ async fn live(
     let _ = stdin.write_all(token.as_bytes()).await;
     let mut open = true;
     let mut said = String::new();
+    // Ends with this child.
+    let mut telling = JoinSet::new();
     loop {
         tokio::select! {
             line = lines.next_line(), if open => match line {
-                Ok(Some(line)) => relay(&line, &mut said, client, out),
+                Ok(Some(line)) => {
+                    if relay(&line, &mut said, out) {
+                        while telling.try_join_next().is_some() {}
+                        telling.spawn(tell_ready(client.clone(), out.clone()));
+                    }
+                }
                 Ok(None) | Err(_) => open = false,
             },
             status = child.wait() => return Ok(Over::Died(status?.to_string())),
@@ -144,21 +152,22 @@ fn pipes(child: &mut Child) -> Option<(ChildStdin, Lines<BufReader<ChildStdout>>
     Some((child.stdin.take()?, lines))
 }
 
-/// Passes on what the worker says of itself. People are told what it offers, once.
-fn relay(line: &str, said: &mut String, client: &Client, out: Out) {
-    let Ok(event) = serde_json::from_str::<Value>(line) else { return };
+/// Passes on what the worker says of itself. People are told what it offers, once. True if that was
+/// a full offer.
+fn relay(line: &str, said: &mut String, out: &Printer) -> bool {
+    let Ok(event) = serde_json::from_str::<Value>(line) else { return false };
     let full = event.get("full").and_then(Value::as_bool) == Some(true);
     if full {
         let offers = event.get("offers").and_then(Value::as_array);
         let names: Vec<_> = offers.into_iter().flatten().filter_map(name_of).collect();
         let names = names.join(", ");
         if *said != names {
-            out.words(format_args!("The worker here serves {names}."));
+            out.words(format!("The worker here serves {names}."));
             *said = names;
         }
-        tokio::spawn(tell_ready(client.clone(), out));
     }
     out.event("worker", event);
+    full
 }
 
 fn name_of(offer: &Value) -> Option<String> {
@@ -168,7 +177,7 @@ fn name_of(offer: &Value) -> Option<String> {
 }
 
 /// The worker has sent its offer; the realm knows when it has taken it.
-async fn tell_ready(client: Client, out: Out) {
+async fn tell_ready(client: Client, out: Printer) {
     for _ in 0..READY_TRIES {
         if matches!(client.ready().await, Ok(Ok(()))) {
             out.event("worker", json!({"status": "ready"}));

@@ -13,10 +13,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::{Context, Log, block_on, data_dir, stop_signal};
+use super::{Context, Log, block_on, data_dir, end_at_once, stop_signal};
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::models;
+use crate::printer::Printer;
 use embedded::Embedded;
 
 #[derive(Args)]
@@ -66,7 +67,7 @@ async fn up(arguments: Arguments, data: PathBuf, context: &Context) -> Result<()
     options.embedded_worker = !arguments.no_worker;
     options.fee_basis_points = arguments.fee_basis_points.unwrap_or(options.fee_basis_points);
     // Before the realm opens: a signal that comes meanwhile stops it in order, too.
-    let stop = stop_signal()?;
+    let stop = stop_signal(end_at_once)?;
     let realm = Realm::open(options).await.map_err(|error| refused(&error))?;
     let models = context.environment.models_dir().map(Models::look);
     tell(&realm, &data, models.as_ref(), context);
@@ -89,15 +90,22 @@ async fn up(arguments: Arguments, data: PathBuf, context: &Context) -> Result<()
             log: arguments.log,
         };
         let (stop, stopped) = oneshot::channel();
-        Some((stop, tokio::spawn(embedded::keep(embedded, client, context.out, stopped))))
+        let (printer, printing) = Printer::start(context.out);
+        let worker = tokio::spawn(embedded::keep(embedded, client, printer, stopped));
+        Some((stop, worker, printing))
     };
     realm.run(stop).await;
-    if let Some((stop, worker)) = worker {
+    let mut is_read = true;
+    if let Some((stop, worker, printing)) = worker {
         drop(stop);
         // A supervisor that panicked took its child along.
         let _ = worker.await;
+        is_read = printing.finish();
     }
-    context.out.show(&json!({"event": "stopped"}), "stopped");
+    // An output that nobody reads would keep this process.
+    if is_read {
+        context.out.show(&json!({"event": "stopped"}), "stopped");
+    }
     Ok(())
 }
 

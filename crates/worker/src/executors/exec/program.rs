@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mtor_types::worker::OfferList;
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, sleep, timeout};
@@ -40,6 +41,26 @@ pub(crate) async fn keep(
     }
 }
 
+/// The program's process group. It ends with this, so that nothing that the program started itself
+/// outlives it, however its life, or the agent's, ends.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(leader: &Child) -> Self {
+        let pid = leader.id().and_then(|pid| i32::try_from(pid).ok());
+        Self(pid.and_then(Pid::from_raw))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // An empty group is what is wanted.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
 /// One life of the program; gives why it ended.
 async fn live(
     program: &Arc<Program>,
@@ -60,6 +81,7 @@ async fn live(
         Ok(child) => child,
         Err(error) => return format!("cannot start: {error}"),
     };
+    let _group = Group::of(&child);
     let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
         return "cannot start: no pipes".into();
@@ -121,7 +143,9 @@ async fn listen(
                 }
             }
             Some(Line::Other) => {}
-            None => tracing::warn!(bytes = line.len(), "a program's line is not an event"),
+            // Nothing was said.
+            None if line.trim_ascii().is_empty() => {}
+            None => program.said_nonsense(line),
         }
     }
 }

@@ -5,11 +5,9 @@
 //! - `stream_options.include_usage` is true when streaming, since usage is how work is metered;
 //! - `max_tokens` (or `max_completion_tokens`, if the client used that) is at most what the
 //!   realm pays of output;
-//! - `model` is the backend's name where the operator offers it under another, or the assigned
-//!   one if the client named none.
+//! - `model` is the assigned one if the client named none.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
@@ -23,7 +21,6 @@ pub(super) struct Wishes<'a> {
     /// The most tokens of answer.
     pub(super) output: Option<u64>,
     pub(super) model: Option<&'a str>,
-    pub(super) aliases: &'a BTreeMap<String, String>,
 }
 
 pub(super) struct Made {
@@ -114,20 +111,12 @@ pub(super) fn make(data: &str, wishes: &Wishes<'_>) -> Result<Made, String> {
 }
 
 fn set_model(fields: &mut Fields<'_>, wishes: &Wishes<'_>) -> Result<(), String> {
-    let named: Option<String> = match fields.get("model") {
-        Some(raw) => serde_json::from_str(raw).map_err(|_| "field `model`: expected a string")?,
-        None => None,
-    };
-    let alias = |name: &str| wishes.aliases.get(name).cloned();
-    let wanted = match (&named, wishes.model) {
-        // The assignment says which offer was meant, also where the client's name is the realm's.
-        (_, Some(assigned)) if wishes.aliases.contains_key(assigned) => alias(assigned),
-        (Some(named), _) => alias(named),
-        (None, Some(assigned)) => Some(assigned.to_owned()),
-        (None, None) => None,
-    };
-    if let Some(wanted) = wanted {
-        let raw = serde_json::to_string(&wanted).map_err(|_| "field `model`: not text")?;
+    if let Some(raw) = fields.get("model") {
+        let named: Result<String, _> = serde_json::from_str(raw);
+        return named.map(drop).map_err(|_| "field `model`: expected a string".into());
+    }
+    if let Some(assigned) = wishes.model {
+        let raw = serde_json::to_string(assigned).map_err(|_| "field `model`: not text")?;
         fields.set("model", &raw);
     }
     Ok(())
@@ -171,8 +160,7 @@ mod tests {
     use super::*;
 
     fn check(data: &str, stream: bool, limit: Option<u64>, expected: &str) -> bool {
-        let aliases = BTreeMap::from([("fast".into(), "llama3:8b".into())]);
-        let wishes = Wishes { chat: true, stream, output: limit, model: None, aliases: &aliases };
+        let wishes = Wishes { chat: true, stream, output: limit, model: None };
         let made = make(data, &wishes).unwrap();
         assert_eq!(std::str::from_utf8(&made.bytes).unwrap(), expected);
         made.usage_wanted
@@ -221,30 +209,19 @@ mod tests {
     }
 
     #[test]
-    fn a_model_goes_by_the_backends_name() {
-        check(r#"{"model":"fast"}"#, false, None, r#"{"model":"llama3:8b"}"#);
-        check(r#"{"model":"other"}"#, false, None, r#"{"model":"other"}"#);
-        let aliases = BTreeMap::from([("fast".into(), "llama3:8b".into())]);
-        let wishes = |model| Wishes {
-            chat: false,
-            stream: false,
-            output: Some(1),
-            model,
-            aliases: &aliases,
-        };
+    fn a_model_that_is_not_named_is_the_assigned_one() {
         let body = |data, model| {
-            String::from_utf8(make(data, &wishes(model)).unwrap().bytes.into()).unwrap()
+            let wishes = Wishes { chat: false, stream: false, output: Some(1), model };
+            String::from_utf8(make(data, &wishes).unwrap().bytes.into()).unwrap()
         };
         assert_eq!(body("{}", Some("m")), r#"{"model":"m"}"#);
-        assert_eq!(body("{}", Some("fast")), r#"{"model":"llama3:8b"}"#);
-        assert_eq!(body(r#"{"model":"gpt-4o"}"#, Some("fast")), r#"{"model":"llama3:8b"}"#);
+        assert_eq!(body("{}", None), "{}");
+        assert_eq!(body(r#"{"model":"other"}"#, Some("m")), r#"{"model":"other"}"#);
     }
 
     #[test]
     fn what_is_wrong_is_named() {
-        let aliases = BTreeMap::new();
-        let wishes =
-            Wishes { chat: true, stream: true, output: Some(1), model: None, aliases: &aliases };
+        let wishes = Wishes { chat: true, stream: true, output: Some(1), model: None };
         for (data, field) in [
             ("[]", "an object"),
             (r#"{"model":1}"#, "`model`"),

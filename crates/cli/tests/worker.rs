@@ -1,0 +1,156 @@
+//! `mtor worker` as a process: an output that nobody reads, and what it is told by signals.
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
+
+mod common;
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::process::{Child, ChildStdout, Stdio};
+use std::time::Duration;
+
+use common::http::Guest;
+use common::{Place, Realm, eventually, signal};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+/// Ended with its test, by its own pid.
+struct Running {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Running {
+    fn of(place: &Place, arguments: &[&str]) -> Self {
+        let mut child = place.command(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Self { child, lines }
+    }
+
+    /// A worker of that realm; `more` is what it serves with.
+    fn worker(place: &Place, owner: &Guest, more: &[&str]) -> Self {
+        let token = owner.ask("POST", "/v1/workers/tokens", "").json()["token"].clone();
+        place.write("token", token.as_str().unwrap(), 0o600);
+        let to = ["--json", "worker", "--realm", &owner.url, "--token-file", "token"];
+        Self::of(place, &[to.as_slice(), &["--data", "w", "--no-fft"], more].concat())
+    }
+
+    fn stop(&self) {
+        signal(self.child.id(), Signal::TERM);
+    }
+
+    /// The next line; `None` at the end of the output.
+    fn line(&mut self) -> Option<Value> {
+        let mut line = String::new();
+        let bytes = self.lines.read_line(&mut line).unwrap();
+        (bytes > 0).then(|| serde_json::from_str(&line).unwrap())
+    }
+
+    #[track_caller]
+    fn wait(&mut self, status: &str) {
+        while self.line().unwrap_or_else(|| panic!("no {status}"))["status"] != status {}
+    }
+
+    /// Reads to the end, and gives the exit code.
+    fn end(&mut self) -> Option<i32> {
+        while self.line().is_some() {}
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Already ended is fine.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// More work than the lines of it that a pipe and a queue hold; all of it is done and paid.
+fn work(client: &Guest) {
+    let before = client.grant().0;
+    let batch: Vec<_> = (0..256).map(|data| json!({"intent": "echo", "data": data})).collect();
+    let batch = json!(batch).to_string();
+    for done in 1..=8 {
+        let reply = client.ask("POST", "/v1/intents/batch", &batch);
+        assert_eq!(reply.status, 202, "{reply:?}");
+        eventually(|| client.grant() == (before - done * 256, 0));
+    }
+}
+
+#[test]
+fn a_worker_whose_output_is_not_read_works_on() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let guest = Guest::new(&realm.url);
+    let mut worker = Running::worker(&place, &Guest::new(&realm.url), &[]);
+    worker.wait("connected");
+    work(&guest);
+    worker.wait("left_out");
+    worker.stop();
+    assert_eq!(worker.end(), Some(0));
+}
+
+#[test]
+fn a_realm_whose_output_is_not_read_serves_on() {
+    let place = Place::new();
+    let arguments = ["--json", "up", "--listen", "127.0.0.1:0", "--data", "data"];
+    let mut realm = Running::of(&place, &arguments);
+    let url = realm.line().unwrap()["url"].as_str().unwrap().to_owned();
+    realm.wait("ready");
+    work(&Guest::new(&url));
+    realm.wait("left_out");
+    realm.stop();
+    assert_eq!(realm.end(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_a_worker_and_all_that_its_program_started() {
+    // Takes what it is given and never answers; a helper that it starts holds a connection.
+    const PROGRAM: &str = r#"
+import subprocess, sys
+helper = "import socket, sys; socket.create_connection(('127.0.0.1', int(sys.argv[1]))).recv(1)"
+subprocess.Popen([sys.executable, "-c", helper, sys.argv[1]], stdin=subprocess.DEVNULL)
+print('{"specversion":"1.0","id":"1","source":"p","type":"mtor.worker.offer.v1",'
+      '"data":{"offers":[{"intent":"echo","slots":1}]}}', flush=True)
+sys.stdin.read()
+"#;
+    let place = Place::new();
+    place.write("program.py", PROGRAM, 0o644);
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let guest = Guest::new(&realm.url);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let program = ["--no-echo", "--exec", "python3", "program.py", &port];
+    let mut worker = Running::worker(&place, &Guest::new(&realm.url), &program);
+    worker.wait("connected");
+    let (mut helper, _) = listener.accept().unwrap();
+    helper.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    assert_eq!(guest.ask("POST", "/v1/intents", r#"{"intent":"echo","data":1}"#).status, 202);
+    worker.wait("working");
+    worker.stop();
+    worker.wait("draining");
+    worker.stop();
+    assert_eq!(worker.end(), Some(1));
+    assert_eq!(helper.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn a_price_in_other_units_than_the_realms_is_refused() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let to = ["worker", "--realm", &realm.url, "--data", "w"];
+    for (price, words) in [
+        ("echo=5/7", ["--price echo=5/7", "per 1 units", "--price echo=AMOUNT/1"]),
+        ("fft=5", ["--price fft=5/1", "per 1000000 units", "--price fft=AMOUNT/1000000"]),
+    ] {
+        let done = place.run(&[to.as_slice(), &["--price", price]].concat());
+        assert_eq!(done.code, Some(2), "{done:#?}");
+        assert!(words.iter().all(|word| done.stderr.contains(word)), "{done:#?}");
+    }
+    let unknown = [to.as_slice(), &["--price", "paint=1/1", "--exec", "true"]].concat();
+    let done = place.run(&unknown);
+    assert_eq!(done.code, Some(2), "{done:#?}");
+    assert!(done.stderr.contains("no intent paint"), "{done:#?}");
+    let mut worker = Running::worker(&place, &Guest::new(&realm.url), &["--price", "echo=5/1"]);
+    worker.wait("connected");
+}
