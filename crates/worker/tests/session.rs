@@ -153,12 +153,15 @@ async fn connected_and_completed_are_told_when_the_realm_has_said_so() {
     session.hear(worker::FAIL).await;
     let mut told = Vec::new();
     loop {
-        match soon(worker.status.recv()).await.unwrap() {
-            Status::Connected { .. } => told.push("connected"),
-            Status::Disconnected { .. } => told.push("disconnected"),
-            Status::Completed { .. } => told.push("completed"),
-            Status::Failed { .. } => break,
-            _ => {}
+        let status = soon(worker.status.recv()).await.unwrap();
+        if matches!(status, Status::Failed { .. }) {
+            break;
+        } else if matches!(status, Status::Connected { .. }) {
+            told.push("connected");
+        } else if matches!(status, Status::Disconnected { .. }) {
+            told.push("disconnected");
+        } else if matches!(status, Status::Completed { .. }) {
+            told.push("completed");
         }
     }
     let expected = ["disconnected", "connected", "disconnected", "connected", "completed"];
