@@ -1,7 +1,9 @@
 //! The environment, read once; everything else is told what stood there.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, access};
 
 use crate::models::Places;
 
@@ -20,6 +22,10 @@ pub(crate) struct Environment {
     pub(crate) api_key: Option<String>,
     /// `MTOR_SYSOP_SECRET`.
     pub(crate) sysop_secret: Option<String>,
+}
+
+pub(crate) fn is_program(path: &Path) -> bool {
+    path.is_file() && access(path, Access::EXEC_OK).is_ok()
 }
 
 impl Environment {
@@ -57,6 +63,16 @@ impl Environment {
     fn data_home(&self) -> Option<PathBuf> {
         let home = || self.home.as_ref().map(|home| home.join(".local/share"));
         self.data_home.clone().or_else(home)
+    }
+
+    /// Whether a program of that name, or at that path, could be started.
+    pub(crate) fn can_run(&self, program: &Path) -> bool {
+        if program.components().count() > 1 || program.is_absolute() {
+            return is_program(program);
+        }
+        let folders = self.path.as_ref().map(|path| std::env::split_paths(path).collect());
+        let folders: Vec<PathBuf> = folders.unwrap_or_default();
+        folders.iter().any(|folder| is_program(&folder.join(program)))
     }
 
     /// Where accounts are remembered.

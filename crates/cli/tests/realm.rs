@@ -83,6 +83,25 @@ fn a_guest_gets_an_echo_pays_one_unit_and_sees_every_transfer() {
 }
 
 #[test]
+fn an_account_that_was_replaced_can_be_used_again() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let account =
+        |more: &[&str]| place.run(&[&["--json", "account", "--realm", &realm.url], more].concat());
+    let id = |done: Done| done.lines()[0]["account"].as_str().unwrap().to_owned();
+    let first = id(account(&["new"]).good());
+    let second = id(account(&["new"]).good());
+    assert_ne!(first, second);
+    assert_eq!(id(account(&["former"]).good()), first);
+    account(&["use", &first]).good();
+    assert_eq!(id(account(&[]).good()), first);
+    assert_eq!(id(account(&["former"]).good()), second);
+    let unknown = account(&["use", &first]);
+    assert_eq!(unknown.code, Some(2), "{unknown:#?}");
+    assert!(unknown.stdout.contains("mtor account former"), "{unknown:#?}");
+}
+
+#[test]
 fn words_for_people_hold_the_answer_and_the_cost() {
     let place = Place::new();
     let realm = Realm::serving(&place);

@@ -37,12 +37,28 @@ fn the_command_line_is_checked_before_anything_is_done() {
     check(&place, &["worker", "--price", "chat=1/1000000"], USAGE, &words);
     let no_echo = ["worker", "--no-echo", "--price", "echo=1/1"];
     check(&place, &no_echo, USAGE, &["does not serve echo"]);
+    check(&place, &["worker", "--exec", "/nope"], USAGE, &["--exec", "/nope", "chmod"]);
+    check(&place, &["worker", "--exec", "no-such-program"], USAGE, &["no-such-program"]);
+    check(&place, &["sim", "--seeds", "0"], USAGE, &["--seeds"]);
     check(&place, &["submit", "echo"], USAGE, &["--data"]);
     check(&place, &["submit", "echo", "--data", "1", "--ceiling", "1.5"], USAGE, &["--ceiling"]);
     check(&place, &["submit", "echo", "--data", "1", "--key", "\n"], USAGE, &["--key"]);
     check(&place, &["sysop", "cancel", "x"], USAGE, &["INTENT", "UUID"]);
     let shown = place.run(&["--version"]).good();
     assert!(shown.stdout.starts_with("mtor "), "{shown:#?}");
+}
+
+#[test]
+fn a_place_that_a_realm_cannot_have_is_named_with_a_remedy() {
+    let place = Place::new();
+    let file = place.write("file", "", 0o644);
+    let on_file =
+        ["up", "--no-worker", "--listen", "127.0.0.1:0", "--data", file.to_str().unwrap()];
+    let words = ["MT0039", file.to_str().unwrap(), "data directory", "--data DIR"];
+    check(&place, &on_file, CONFIGURATION, &words);
+    // An address of the documentation's, which no machine has.
+    let elsewhere = ["up", "--no-worker", "--data", "d", "--listen", "192.0.2.1:9000"];
+    check(&place, &elsewhere, CONFIGURATION, &["MT0039", "192.0.2.1:9000", "of this machine"]);
 }
 
 #[test]

@@ -36,6 +36,17 @@ pub enum ClientError {
     Randomness(getrandom::Error),
 }
 
+/// A wait in the unit that people would use.
+fn time(ms: u64) -> String {
+    let seconds = ms.div_ceil(1_000);
+    match seconds {
+        0..=1 => format!("{ms} ms"),
+        2..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds.div_ceil(60)),
+        _ => format!("{} h", seconds.div_ceil(3_600)),
+    }
+}
+
 impl ClientError {
     /// The realm's code, if it refused with one that this version knows.
     pub fn code(&self) -> Option<Code> {
@@ -51,7 +62,7 @@ impl ClientError {
                 Some("check the address, and that a realm runs there: `mtor up` starts one".into())
             }
             Self::Refused { retry_after_ms: Some(wait_ms), .. } => {
-                Some(format!("try again in {wait_ms} ms"))
+                Some(format!("try again in {}", time(*wait_ms)))
             }
             Self::Refused { status, code, .. } if code.starts_with("HTTP") => {
                 Some(format!("check the address: what answered with status {status} is no realm"))

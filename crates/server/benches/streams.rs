@@ -18,8 +18,13 @@ fn main() {
     divan::main();
 }
 
-const BOUNDS: Bounds =
-    Bounds { units_max: u64::MAX, input_units: 10, output_max: u64::MAX, answers: 1, may_be_cut: true };
+const BOUNDS: Bounds = Bounds {
+    units_max: u64::MAX,
+    input_units: 10,
+    output_max: u64::MAX,
+    answers: 1,
+    may_be_cut: true,
+};
 
 fn streams(limits: StreamLimits) -> Streams {
     let dir = std::env::temp_dir().join("mtor-streams-bench");

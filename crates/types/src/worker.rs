@@ -76,6 +76,11 @@ pub struct LeaseClaim {
     pub attempt: Attempt,
 }
 
+/// Code of a session's close: the worker is banned, and may come again when it is not.
+pub const CLOSE_BANNED: u16 = 4403;
+/// Code of a session's close: the worker is not enrolled, or not any more.
+pub const CLOSE_UNKNOWN: u16 = 4404;
+
 /// Worker → realm (and program → worker): everything it can do now. Replaces the offer before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

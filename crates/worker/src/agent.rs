@@ -27,7 +27,7 @@ use crate::identity::Identity;
 use crate::leases::{End, Key, Leases, NewLease, SlotOf};
 use crate::limits;
 use crate::options::{Status, StatusSink, WorkerOptions};
-use crate::session::{Event, Session};
+use crate::session::{Event, Refused, Session};
 use link::{Link, LinkEvent, State};
 use offers::Offers;
 
@@ -233,7 +233,10 @@ impl Agent {
     fn on_link(&mut self, event: LinkEvent) -> Result<(), WorkerError> {
         match event {
             LinkEvent::Dialled(dialled) => self.on_dialled(*dialled),
-            LinkEvent::Failed(error) => return self.on_lost(error.reason, error.refused),
+            LinkEvent::Failed(error) => {
+                let refused = if error.refused { Refused::Unwanted } else { Refused::Not };
+                return self.on_lost(error.reason, refused);
+            }
             LinkEvent::RetryNow => {
                 self.gathering = false;
                 self.link.redial(Arc::clone(&self.dialer));
@@ -298,8 +301,8 @@ impl Agent {
         self.tell(|| Status::Offered { offers, full });
     }
 
-    fn on_lost(&mut self, reason: String, refused: bool) -> Result<(), WorkerError> {
-        if refused && let Some(error) = self.dialer.session_refused() {
+    fn on_lost(&mut self, reason: String, refused: Refused) -> Result<(), WorkerError> {
+        if let Some(error) = self.dialer.session_refused(refused) {
             return Err(error);
         }
         self.leases.disconnect();
@@ -313,7 +316,7 @@ impl Agent {
         let leases = self.leases.claims();
         let Some(session) = self.link.session() else { return Ok(()) };
         if session.is_silent(Instant::now()) {
-            return self.on_lost("the realm is silent".into(), false);
+            return self.on_lost("the realm is silent".into(), Refused::Not);
         }
         if leases.is_empty() {
             session.beat(worker::PING, Ping {});

@@ -22,7 +22,7 @@ use crate::error::WorkerError;
 use crate::http_client::{HttpClient, base_address, read_body};
 use crate::identity::Identity;
 use crate::limits;
-use crate::session::Socket;
+use crate::session::{Refused, Socket};
 use crate::wire::{Life, Wire};
 
 const SUBPROTOCOL: &str = "cloudevents.json";
@@ -130,13 +130,18 @@ impl Dialer {
         with(&mut self.memory.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The realm refused a session: an unused token may help; a refused one cannot.
-    pub(crate) fn session_refused(&self) -> Option<WorkerError> {
+    /// The realm refused a session: an unused token may help; a refused one cannot. A ban may be
+    /// lifted, and a token is no way around it.
+    pub(crate) fn session_refused(&self, refused: Refused) -> Option<WorkerError> {
+        if let Refused::Not | Refused::Banned = refused {
+            return None;
+        }
         self.with_memory(|memory| {
             if memory.token.is_some() {
                 memory.realm = None;
             }
-            let stranger = memory.realm.is_none() && memory.token.is_none();
+            let stranger = memory.realm.is_none() || refused == Refused::Unknown;
+            let stranger = stranger && memory.token.is_none();
             memory.refused.take().or(stranger.then_some(WorkerError::NoToken))
         })
     }

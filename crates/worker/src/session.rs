@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::{Sink, Stream};
-use mtor_types::worker::RealmHello;
+use mtor_types::worker::{self, RealmHello};
 use serde::Serialize;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
@@ -29,8 +29,21 @@ pub(crate) enum Event {
     Heartbeat,
     Closed {
         reason: String,
-        refused: bool,
+        refused: Refused,
     },
+}
+
+/// What the end of a connection says of this worker's standing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// Nothing.
+    Not,
+    /// It is not wanted, or not understood.
+    Unwanted,
+    /// It is not enrolled there, or not any more.
+    Unknown,
+    /// It may be wanted again another day.
+    Banned,
 }
 
 pub(crate) struct Session {
@@ -220,7 +233,12 @@ impl Session {
         let number = code.map_or(0, u16::from);
         // Policy, or a code of the realm's own, before a word was said: it does not want us. A
         // realm that is full, or for which we were too slow, says 1013: another time it may.
-        let refused = !self.heard_event && (number == 1008 || (4000..5000).contains(&number));
+        let refused = match number {
+            worker::CLOSE_UNKNOWN => Refused::Unknown,
+            worker::CLOSE_BANNED => Refused::Banned,
+            1008 | 4000..5000 if !self.heard_event => Refused::Unwanted,
+            _ => Refused::Not,
+        };
         let reason = match (number, why) {
             (0, _) => reason.to_owned(),
             (_, "") => format!("{reason} ({number})"),

@@ -84,6 +84,22 @@ async fn a_realm_that_takes_a_worker_without_a_word_has_taken_it() {
 }
 
 #[tokio::test]
+async fn a_removed_worker_ends_and_a_banned_one_comes_again() {
+    let realm = Realm::start().await;
+    let token = |options: &mut mtor_worker::WorkerOptions| options.token = Some("good".into());
+    let worker = Worker::start_with(&realm, Folder::new(), token);
+    realm.enrol(201).await;
+    let mut session = realm.accept().await;
+    session.until(worker::PING).await;
+    session.refuse(worker::CLOSE_BANNED).await;
+    realm.accept().await.refuse(worker::CLOSE_BANNED).await;
+    let mut session = realm.accept().await;
+    session.until(worker::PING).await;
+    session.refuse(worker::CLOSE_UNKNOWN).await;
+    assert!(matches!(soon(worker.end).await.unwrap(), Err(WorkerError::NoToken)));
+}
+
+#[tokio::test]
 async fn another_realm_at_the_address_is_told_nothing_without_a_token_of_it() {
     let mut realm = Realm::start().await;
     let token = |token: &'static str| {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use mtor_client::{Client, ClientError, Page};
-use mtor_types::{AccountId, IntentId, WorkerId};
+use mtor_types::{AccountId, Code, IntentId, WorkerId};
 use serde::Serialize;
 use serde_json::json;
 
@@ -63,7 +63,12 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
         }
     };
     let client = client.with_key(&secret)?;
-    block_on(Box::pin(act(&client, arguments.action, context)))
+    block_on(Box::pin(act(&client, arguments.action, context))).map_err(|failure| {
+        if failure.is_code(Code::Unauthenticated) {
+            return failure.with_remedy("that is not this realm's sysop secret");
+        }
+        failure
+    })
 }
 
 async fn act(client: &Client, action: Action, context: &Context) -> Result<(), Failure> {

@@ -149,6 +149,12 @@ fn options(
         options.executors.push(ExecutorOptions::OpenAi(backend));
     }
     if let Some((program, args)) = arguments.exec.split_first() {
+        // A token would be used up for a worker that can never do its work.
+        if !context.environment.can_run(program.as_ref()) {
+            let message = format!("--exec: {program}: there is no such program that may be run");
+            return Err(Failure::usage(message)
+                .with_remedy("give its path, and make it executable (chmod +x)"));
+        }
         let (program, args) = (program.into(), args.to_vec());
         options.executors.push(ExecutorOptions::Exec { program, args });
     }

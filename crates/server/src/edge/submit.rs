@@ -104,7 +104,8 @@ impl Edge {
     /// Admits work, or says why not. Nothing of it stays behind when it is refused. Who stops
     /// waiting changes nothing, except for an OpenAI request: that is cancelled.
     pub async fn submit(self: &Arc<Self>, submission: Submission) -> Result<Submitted, ApiError> {
-        let (account, route, name) = (submission.account, submission.route, submission.name.clone());
+        let (account, route, name) =
+            (submission.account, submission.route, submission.name.clone());
         let checked = self.check(submission).await.inspect_err(|_| self.metrics.refused())?;
         let Checked { ask, meta, prior, stream } = checked;
         let (waiter, admission) = oneshot::channel();

@@ -17,7 +17,7 @@ use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
 use futures_util::stream::SplitSink;
 use futures_util::{SinkExt, StreamExt};
 use mtor_core::effect::CloseReason;
-use mtor_core::limits;
+use mtor_core::{Node, limits};
 use mtor_types::event::EventOut;
 use mtor_types::worker::{self, Assign};
 use mtor_types::{SessionId, WorkerId, id};
@@ -145,8 +145,8 @@ impl Session {
         let (code, why) = match why {
             CloseReason::Silent => (close_code::AGAIN, "the worker was silent for too long"),
             CloseReason::Replaced => (close_code::POLICY, "this key has opened another session"),
-            CloseReason::Banned => (close_code::POLICY, "the worker is banned"),
-            CloseReason::Removed => (close_code::POLICY, "the worker was removed"),
+            CloseReason::Banned => (worker::CLOSE_BANNED, "the worker is banned"),
+            CloseReason::Removed => (worker::CLOSE_UNKNOWN, "the worker was removed"),
         };
         self.close(code, why);
     }
@@ -171,7 +171,8 @@ pub async fn serve(mut socket: WebSocket, edge: Arc<Edge>, connection: Arc<Conne
     let mut inbound = inbound::Inbound::new(Arc::clone(&session), Arc::clone(&edge));
     if let Err(error) = inbound.open(offers, leases).await {
         edge.sessions.shut(&session);
-        refuse(&mut socket, error.code(), &error.to_string()).await;
+        let code = standing(&edge, session.worker).await.unwrap_or(error.code());
+        refuse(&mut socket, code, &error.to_string()).await;
         return;
     }
     let (sink, mut stream) = socket.split();
@@ -221,6 +222,16 @@ pub async fn serve(mut socket: WebSocket, edge: Arc<Edge>, connection: Arc<Conne
         let _ = tokio::time::timeout(FAREWELL, farewell).await;
     }
     writer.abort();
+}
+
+/// The close code of a worker that may not come at all.
+async fn standing(edge: &Edge, worker: WorkerId) -> Option<u16> {
+    let banned = move |node: &Node| Some(node.registry().worker(worker)?.enrolled.banned);
+    match edge.node().ask(banned).await {
+        Ok(None) => Some(worker::CLOSE_UNKNOWN),
+        Ok(Some(true)) => Some(worker::CLOSE_BANNED),
+        Ok(Some(false)) | Err(_) => None,
+    }
 }
 
 fn close_frame(code: u16, why: &str) -> CloseFrame {

@@ -124,7 +124,8 @@ mod tests {
         assert_eq!(meter.piece(200, 13), Metered { units: 12, exhausted: true });
         meter.begin(12);
         assert_eq!(meter.now(), Metered { units: 0, exhausted: false });
-        let whole = Bounds { units_max: 1, input_units: 1, output_max: 0, answers: 1, may_be_cut: false };
+        let whole =
+            Bounds { units_max: 1, input_units: 1, output_max: 0, answers: 1, may_be_cut: false };
         let mut meter = Meter::new(whole);
         meter.begin(1);
         assert_eq!(meter.piece(9, 9), Metered { units: 1, exhausted: false });

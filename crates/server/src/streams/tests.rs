@@ -6,8 +6,13 @@ use proptest::prelude::*;
 
 use super::*;
 
-const BOUNDS: Bounds =
-    Bounds { units_max: 1_000_010, input_units: 10, output_max: 1_000_000, answers: 1, may_be_cut: true };
+const BOUNDS: Bounds = Bounds {
+    units_max: 1_000_010,
+    input_units: 10,
+    output_max: 1_000_000,
+    answers: 1,
+    may_be_cut: true,
+};
 const INTENT: IntentId = IntentId([7; 16]);
 const WORKER: WorkerId = WorkerId([8; 32]);
 

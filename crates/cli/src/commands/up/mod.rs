@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::{Context, Log, block_on, data_dir, end_at_once, stop_signal};
-use crate::environment::Environment;
+use crate::environment::{Environment, is_program};
 use crate::failure::Failure;
 use crate::models;
 use crate::printer::Printer;
@@ -70,6 +70,7 @@ async fn up(arguments: Arguments, data: PathBuf, context: &Context) -> Result<()
     let stop = stop_signal(end_at_once)?;
     let realm = Realm::open(options).await.map_err(|error| refused(&error))?;
     let models = context.environment.models_dir().map(Models::look);
+    let models = models.filter(|_| !arguments.no_worker);
     tell(&realm, &data, models.as_ref(), context);
     let worker = if arguments.no_worker {
         None
@@ -111,7 +112,14 @@ async fn up(arguments: Arguments, data: PathBuf, context: &Context) -> Result<()
 
 fn refused(error: &OpenError) -> Failure {
     let (code, failure) = (error.code(), Failure::caused(error));
-    let failure = if code == Code::BadConfiguration {
+    let failure = if let OpenError::Data { .. } = error {
+        Failure::configuration(failure.message()).with_remedy(
+            "name a folder that you may write in, or that can be made, with --data DIR",
+        )
+    } else if let (OpenError::Listen { .. }, Code::BadConfiguration) = (error, code) {
+        Failure::configuration(failure.message())
+            .with_remedy("--listen takes an address of this machine and a port that you may use")
+    } else if code == Code::BadConfiguration {
         Failure::configuration(failure.message())
     } else if code == Code::DataDirectoryInUse {
         failure.with_remedy("stop that realm first, or name another folder with --data DIR")
@@ -147,7 +155,11 @@ fn tell(realm: &Realm, data: &Path, models: Option<&Models>, context: &Context) 
             let names = models.names.join(", ");
             out.words(format_args!("  models  {names} in {}", models.dir.display()));
         }
-        _ => out.words("  models  none here: `mtor models pull` fetches small ones (about 160 MB)"),
+        Some(_) => {
+            out.words("  models  none here: `mtor models pull` fetches small ones (about 160 MB)");
+        }
+        // Nothing here would serve them.
+        None => {}
     }
     out.words("Stop it with Ctrl-C.");
 }
@@ -179,8 +191,5 @@ pub(super) fn find_models_program(environment: &Environment) -> Option<PathBuf> 
     let path =
         environment.path.as_ref().map(|path| std::env::split_paths(path).collect::<Vec<_>>());
     let folders = beside.into_iter().chain(path.unwrap_or_default());
-    let is_program = |path: &PathBuf| {
-        path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
-    };
-    folders.map(|folder| folder.join(NAME)).find(is_program)
+    folders.map(|folder| folder.join(NAME)).find(|path| is_program(path))
 }
