@@ -111,9 +111,12 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
     let done = block_on(Box::pin(async {
         let (end, ended) = oneshot::channel::<()>();
         let stop = stop_signal(move || drop(end))?;
-        prices::check_units(&asked, &client, context.out).await?;
+        let work = async {
+            prices::check_units(&asked, &client, context.out).await?;
+            mtor_worker::run(options, stop).await.map_err(failure)
+        };
         tokio::select! {
-            done = mtor_worker::run(options, stop) => done.map_err(failure),
+            done = work => done,
             // The agent is dropped and not only left: the programs that it started end with it.
             _ = ended => Err(Failure::failed("stopped at once: what it had goes to other workers")),
         }
