@@ -98,7 +98,7 @@ fn an_account_that_was_replaced_can_be_used_again() {
     assert_eq!(id(account(&["former"]).good()), second);
     let unknown = account(&["use", &first]);
     assert_eq!(unknown.code, Some(2), "{unknown:#?}");
-    assert!(unknown.stdout.contains("mtor account former"), "{unknown:#?}");
+    assert!(unknown.stderr.contains("mtor account former"), "{unknown:#?}");
 }
 
 #[test]

@@ -385,6 +385,8 @@ mod tests {
         check(r#"{"max_tokens":0}"#, &wrong("`max_tokens`"));
         check(r#"{"max_tokens":-1}"#, &wrong("`max_tokens`"));
         check(r#"{"max_completion_tokens":1.5}"#, &wrong("`max_completion_tokens`"));
+        check(r#"{"n":0}"#, &wrong("`n`"));
+        check(r#"{"n":129}"#, &wrong("`n`"));
         check(r#"{"shape":[]}"#, &wrong("`shape`"));
         check(r#"{"shape":[1,1,1,1,1,1,1,1,1]}"#, &wrong("`shape`"));
         check(r#"{"shape":[[4]]}"#, &wrong("`shape`"));
@@ -392,7 +394,7 @@ mod tests {
         check(r#"{"model":"a","model":"b"}"#, &wrong("only once"));
         check("{\"a\":\n 1,}", &Err((Code::MalformedJson, "line 2")));
         check("{}{}", &Err((Code::MalformedJson, "line 1, column 3")));
-        check("", &Err((Code::MalformedJson, "line 1")));
+        check("", &Err((Code::MalformedJson, "is empty")));
     }
 
     #[test]

@@ -51,10 +51,8 @@ impl Edge {
                 let why = Why::WorkerFailed { code: Code::WorkerFailed, retry: true };
                 self.finish_attempt(session, &live, attempt, why);
             }
-            Err(ChunkError::Full) => {
-                live.explain("the answer is larger than this realm keeps".into());
-                let why = Why::WorkerFailed { code: Code::TooLarge, retry: false };
-                self.finish_attempt(session, &live, attempt, why);
+            Err(error @ (ChunkError::Full | ChunkError::NoRoom)) => {
+                self.no_room(session, &live, attempt, error);
             }
         }
         true
@@ -74,11 +72,8 @@ impl Edge {
         let result = result.map(|result| Bytes::copy_from_slice(result.get().as_bytes()));
         let closed = match live.stream.complete(attempt, usage, result.clone()) {
             Ok(closed) => closed,
-            Err(ChunkError::Full) => {
-                live.explain("the answer is larger than this realm keeps".into());
-                let why = Why::WorkerFailed { code: Code::TooLarge, retry: false };
-                self.finish_attempt(session, &live, attempt, why);
-                return;
+            Err(error @ (ChunkError::Full | ChunkError::NoRoom)) => {
+                return self.no_room(session, &live, attempt, error);
             }
             Err(ChunkError::Stale | ChunkError::Sequence { .. }) => return,
         };
@@ -142,6 +137,14 @@ impl Edge {
             }
         }
         self.node().tell(Command::End(end));
+    }
+
+    /// An answer that cannot be kept ends here: another worker's would be as long.
+    fn no_room(&self, session: &Session, live: &Live, attempt: Attempt, error: ChunkError) {
+        let full = matches!(error, ChunkError::Full);
+        let code = if full { Code::TooLarge } else { Code::StoreUnavailable };
+        live.explain(error.to_string());
+        self.finish_attempt(session, live, attempt, Why::WorkerFailed { code, retry: false });
     }
 
     /// Takes nothing more of the attempt and tells both sides.

@@ -18,6 +18,7 @@ use super::{Answer, Connection, finish};
 use crate::api_error::ApiError;
 use crate::edge::Edge;
 use crate::identity;
+use crate::shell::CallError;
 
 /// Items of one page.
 const PAGE_DEFAULT: usize = 100;
@@ -170,9 +171,14 @@ pub async fn revoke_key(
     caller.may(Action::ManageKeys, &Object::Account(account))?;
     let key: KeyHash = key.parse().map_err(|_| ApiError::not_found("key of that hash"))?;
     let revoked = finish(async move {
-        edge.node().call(Command::RevokeKey { account, key }).await?;
-        edge.keys.remove(key);
-        Ok(())
+        let revoked = edge.node().call(Command::RevokeKey { account, key }).await;
+        // Refused means that the node has it no more: another revocation is on its way to the disk,
+        // and after this answer, too, the key is not to work.
+        let own = edge.keys.account_of(key) == Some(account);
+        if revoked.is_ok() || (own && matches!(revoked, Err(CallError::Rejected(_)))) {
+            edge.keys.remove(key);
+        }
+        Ok(revoked?)
     });
     revoked.await?;
     Ok(Answer::empty())

@@ -64,9 +64,12 @@ pub enum ChunkError {
     /// The worker broke the protocol.
     #[error("expected seq {expected}")]
     Sequence { expected: u64 },
-    /// The buffer is full, or its disk is: stop the attempt.
-    #[error("the answer is larger than the realm keeps")]
+    /// More than one buffer may hold: stop the attempt.
+    #[error("the answer is larger than this realm keeps")]
     Full,
+    /// The buffers' disk is full or fails: stop the attempt, it may do better another time.
+    #[error("the realm has no room for the answer just now; nothing was charged")]
+    NoRoom,
 }
 
 /// The figures of an attempt once nothing more of it is taken.
@@ -559,7 +562,7 @@ impl IntentStream {
         }
         let places = self.write(state, &[(Attempt(0), RESULT_SEQ, result)])?;
         state.taken += bytes;
-        places.first().map(|place| Body::Away(*place)).ok_or(ChunkError::Full)
+        places.first().map(|place| Body::Away(*place)).ok_or(ChunkError::NoRoom)
     }
 
     /// Moves the oldest pieces to disk until at most `target` bytes are in memory.
@@ -592,7 +595,7 @@ impl IntentStream {
         Ok(())
     }
 
-    /// Seals and writes, all or nothing. A disk that fails counts as full.
+    /// Seals and writes, all or nothing.
     fn write(
         &self,
         state: &mut State,
@@ -602,7 +605,7 @@ impl IntentStream {
         let disk = &self.shared.disk;
         if disk.fetch_add(needed, Ordering::Relaxed) + needed > self.shared.limits.disk_total {
             disk.fetch_sub(needed, Ordering::Relaxed);
-            return Err(ChunkError::Full);
+            return Err(ChunkError::NoRoom);
         }
         let written = self.try_write(state, pieces);
         if written.is_err() {
@@ -610,7 +613,7 @@ impl IntentStream {
         } else {
             state.file_bytes += needed;
         }
-        written.map_err(|_| ChunkError::Full)
+        written.map_err(|_| ChunkError::NoRoom)
     }
 
     fn try_write(

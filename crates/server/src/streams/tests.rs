@@ -252,7 +252,8 @@ fn a_full_buffer_stops_the_attempt_and_keeps_what_it_has() {
     let disk = StreamLimits { disk_total: 1_000, ..small() };
     let (_streams, stream) = open(disk);
     stream.begin(Attempt(1), WORKER, u64::MAX);
-    let full = (0..1_000).find(|seq| stream.chunk(Attempt(1), *seq, 1, padded(*seq)).is_err());
+    let full = (0..1_000)
+        .find(|seq| stream.chunk(Attempt(1), *seq, 1, padded(*seq)) == Err(ChunkError::NoRoom));
     assert!(full.is_some_and(|seq| seq < 20), "{full:?}");
     let mut cursor = stream.subscribe();
     assert!(drain(&mut cursor).starts_with("S 1.0 1.1"));
