@@ -211,7 +211,13 @@ async function refused(page, heard) {
   heard.expected.refusals = false;
   await paste.fill(before.api_key);
   await former.getByRole("button", { name: "Use it" }).click();
-  await sheet.locator(`input[value="${before.account}"]`).waitFor({ timeout: limitMs });
+  // What a field holds is a property; its attribute is not kept up to date.
+  const inUse = await sheet.getByLabel("Account", { exact: true }).elementHandle({ timeout: limitMs });
+  await page.waitForFunction(
+    ([field, account]) => field instanceof HTMLInputElement && field.value === account,
+    /** @type {const} */ ([inUse, before.account]),
+    { timeout: limitMs },
+  );
   need((await page.evaluate(accountOf)).account === before.account, "the key that was kept is not taken back");
   await page.keyboard.press("Escape");
   await calm(page, heard);
