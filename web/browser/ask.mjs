@@ -161,6 +161,18 @@ async function comeBack(page, heard) {
   await calm(page, heard);
 }
 
+/** What is longer than a question may be stays whole, and is neither priced nor sent. @param {import("playwright-core").Page} page */
+async function tooLong(page) {
+  const box = page.getByLabel("Your question");
+  await box.fill("word ".repeat(5_000));
+  await page.getByText("characters too many").waitFor({ timeout: limitMs });
+  need((await box.inputValue()).length === 25_000, "the question was cut");
+  need(await page.getByRole("button", { name: "Ask", exact: true }).isDisabled(), "a question that is too long can be sent");
+  need((await page.locator("[data-price] b").count()) === 0, "a question that is too long has a price");
+  await shoot(page, "-long");
+  await box.fill("");
+}
+
 /** An answer that is stopped midway shows what was paid for. @param {import("playwright-core").Page} page @param {ReturnType<typeof listen>} heard */
 async function stop(page, heard) {
   await page.getByLabel("Longest answer").selectOption({ label: "long" });
@@ -255,6 +267,7 @@ try {
   const { price, cost, pieces } = await ask(page, heard);
   await phone(page, "");
   await comeBack(page, heard);
+  await tooLong(page);
   const paid = await stop(page, heard);
   await refused(page, heard);
   console.log(`price before: ${price} · pieces seen: ${pieces} · cost after: ${cost} · paid when stopped: ${paid}`);

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { isOver } from "../src/lib/conversation";
 import { forgetKeys } from "../src/lib/keys";
-import { Session } from "../src/lib/session.svelte";
+import { QUESTION_CHARS_MAX, Session } from "../src/lib/session.svelte";
 import { standIn } from "./stand-in.mjs";
 
 let server: Awaited<ReturnType<typeof standIn>>;
@@ -125,6 +125,19 @@ it("gives no key up for another one", async () => {
   expect(session.keyRefused).toBe(false);
   expect(session.keys?.account).not.toBe(first?.account);
   expect(session.former).toEqual([first]);
+});
+
+it("neither prices nor sends a question that is too long, and cuts nothing off", async () => {
+  const long = "x".repeat(QUESTION_CHARS_MAX);
+  session.draft = `${long}yz`;
+  session.draftChanged();
+  expect(session.excess).toBe(2);
+  expect(session.quoting).toBe(false);
+  await session.ask();
+  expect(session.turns).toEqual([]);
+  expect(server.calls).not.toContain("POST /v1/quote");
+  await ask(` ${long} `);
+  expect((await over())?.question).toBe(long);
 });
 
 it("takes a kept key back, and says what is wrong with a bad one", async () => {

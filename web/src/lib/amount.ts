@@ -27,6 +27,11 @@ export function formatAmount(text: string, decimals: number): string {
   return sign + whole + (fraction ? `.${fraction}` : "");
 }
 
+/** `20,000` */
+export function formatCount(count: number): string {
+  return count.toString().replace(/\B(?=(\d{3})+$)/g, ",");
+}
+
 /** The machine symbol of the token is `9000` because a shell would expand `$9000`. */
 export function assetName(asset: string): string {
   return asset === "9000" ? "$9000" : asset;

@@ -23,6 +23,8 @@ const RETRY_MS_MAX = 30_000;
 /** How long a question that the realm has not even named yet may take to stop. */
 const STOP_MS_MAX = 8_000;
 const TURNS_MAX = 200;
+/** Characters of one question. What is longer is said to be, and neither priced nor sent. */
+export const QUESTION_CHARS_MAX = 20_000;
 
 export const LENGTHS = [
   { label: "short", tokens: 128 },
@@ -64,6 +66,8 @@ export class Session {
   /** True from the press of the button until the turn stands in the conversation. */
   pricing = $state(false);
 
+  /** Characters of the draft beyond what a question may have. */
+  excess = $derived(Math.max(this.draft.trim().length - QUESTION_CHARS_MAX, 0));
   current = $derived<Turn | undefined>(this.turns.at(-1));
   busy = $derived(this.pricing || (this.current !== undefined && !isOver(this.current)));
   chosen = $derived(
@@ -239,7 +243,7 @@ export class Session {
   draftChanged(): void {
     clearTimeout(this.#quoteTimer);
     this.quoteProblem = undefined;
-    if (this.draft.trim() === "" || !this.chosen) return this.#dropQuote();
+    if (this.draft.trim() === "" || this.excess > 0 || !this.chosen) return this.#dropQuote();
     this.quoting = true;
     this.#quoteTimer = setTimeout(() => void this.#price(), QUOTE_DELAY_MS);
   }
@@ -303,7 +307,7 @@ export class Session {
   /** Nothing is sent before its price stands on the page, and nothing but what was priced. */
   async ask(): Promise<void> {
     const question = this.draft.trim();
-    if (question === "" || this.busy) return;
+    if (question === "" || this.excess > 0 || this.busy) return;
     const sent = await this.#prepare(this.#body(question));
     if (!sent || this.draft.trim() !== question) return;
     this.draft = "";
