@@ -218,7 +218,10 @@ async function refused(page, heard) {
   const paste = former.getByPlaceholder("mtor_…");
   await paste.pressSequentially(STRANGER.api_key);
   await former.getByRole("button", { name: "Use it" }).click();
-  await former.getByRole("alert").waitFor({ timeout: limitMs });
+  const wrong = former.getByRole("alert").filter({ hasText: "does not know that key" });
+  await wrong.waitFor({ timeout: limitMs });
+  const docs = await wrong.getByRole("link", { name: "What this means" }).getAttribute("href");
+  need(docs === "errors/MT0008", `the refused key's code leads to ${docs}`);
   await phone(page, "-account");
   heard.expected.refusals = false;
   await paste.fill(before.api_key);

@@ -19,11 +19,11 @@ export type Phase =
 
 export interface Problem {
   code: string;
+  /** Empty where the realm told the code alone. */
   message: string;
   /** HTTP status of a refusal; 0 where there was none. */
   status: number;
   retryAfterMs?: number;
-  docs?: string;
 }
 
 export interface Turn {
@@ -153,7 +153,7 @@ function onEvent(turn: Turn, event: RealmEvent, now: number): Turn {
       return onCompleted(turn, data, now);
     case "failed": {
       const code = text(data["code"]) ?? "";
-      const message = text(data["reason"]) ?? "the realm gave no reason";
+      const message = text(data["reason"]) ?? "";
       return end(turn, "failed", now, { problem: { code, message, status: 0 }, ...bill(data) });
     }
     case "cancelled":
@@ -298,11 +298,6 @@ function money(value: unknown): Money | undefined {
   const asset = text(record(value)["asset"]);
   const amount = text(record(value)["amount"]);
   return asset && amount ? { asset, amount } : undefined;
-}
-
-/** The realm writes its messages in lower case without a full stop; people read sentences. */
-export function sentence(message: string): string {
-  return message.charAt(0).toUpperCase() + message.slice(1) + (/[.!?]$/.test(message) ? "" : ".");
 }
 
 export function record(value: unknown): Record<string, unknown> {

@@ -202,13 +202,11 @@ async function refusalOf(response: Response): Promise<Refusal> {
   const body: unknown = await response.json().catch(() => undefined);
   const error = record(record(body)["error"]);
   const retryAfterMs = number(error["retry_after_ms"]) ?? retryAfterHeader(response);
-  const docs = text(error["docs"]);
   return new Refusal({
     code: text(error["code"]) ?? `HTTP ${response.status}`,
     message: text(error["message"]) ?? (response.statusText || "the realm refused"),
     status: response.status,
     ...(retryAfterMs !== undefined && { retryAfterMs }),
-    ...(docs && { docs }),
   });
 }
 
