@@ -211,6 +211,13 @@ async function refused(page, heard) {
   need(account !== STRANGER.account, "the refused account is still in use");
   await page.locator("[data-balance]").click();
   const sheet = page.getByRole("dialog", { name: "Your account" });
+  for (const label of [/^API key/, /^Secret key/]) {
+    const field = sheet.getByLabel(label).locator("..");
+    await field.getByRole("button", { name: "Show" }).click();
+    need((await field.locator("input").getAttribute("type")) === "text", `${label} is not shown`);
+    await field.getByRole("button", { name: "Hide" }).click();
+    need(await field.getByRole("button", { name: "Copy" }).isVisible(), `${label} cannot be copied`);
+  }
   const former = sheet.locator("details");
   if ((await former.getAttribute("open")) === null) await former.locator("summary").click();
   const listed = (await former.locator("li code").allTextContents()).join();

@@ -13,7 +13,7 @@ import {
 } from "./conversation";
 import { follow } from "./follow";
 import { followKeys, forgetKeys, formerKeys, KEYS_ITEM, loadKeys, saveKeys } from "./keys";
-import { isLess, type Money } from "./amount";
+import { formatPrice, isLess, type Money } from "./amount";
 import { Realm, Refusal, type Asset, type ChatBody, type Keys, type Model, type Quote } from "./realm";
 
 const QUOTE_DELAY_MS = 300;
@@ -22,6 +22,8 @@ const POOLS_WHEN_EMPTY_MS = 5_000;
 const RETRY_MS_MAX = 30_000;
 /** How long a question that the realm has not even named yet may take to stop. */
 const STOP_MS_MAX = 8_000;
+/** What a guest account will pay with. */
+const NEW_PURSE = { asset: "grant", decimals: 6 };
 const TURNS_MAX = 200;
 /** Characters of one question. What is longer is said to be, and neither priced nor sent. */
 export const QUESTION_CHARS_MAX = 20_000;
@@ -75,6 +77,12 @@ export class Session {
       this.models.find((model) => model.slots > 0) ??
       this.models[0],
   );
+  /** What pays next: the grant while there is one, else the token. */
+  purse = $derived(
+    this.assets?.find((row) => row.asset === "grant" && isLess("0", row.balance)) ??
+      this.assets?.find((row) => row.asset === "9000") ??
+      this.assets?.[0],
+  );
   tooLow = $derived(
     this.quoteProblem?.status === 402 ||
       (this.quote !== undefined &&
@@ -119,6 +127,12 @@ export class Session {
     clearTimeout(this.#poolsTimer);
     clearInterval(this.#countdown);
     void this.#refreshPools();
+  }
+
+  /** The lowest price that anybody asks here now; a quote tells what a question may cost. */
+  fromPrice(model: Model): string {
+    const { asset, decimals } = this.purse ?? NEW_PURSE;
+    return formatPrice(model.price, asset, decimals);
   }
 
   decimalsOf(asset: string): number | undefined {
