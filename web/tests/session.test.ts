@@ -54,6 +54,23 @@ it("asks with the price that was shown, and opens an account for it", async () =
   expect(session.draft).toBe("");
 });
 
+it("shows the quote's price, and what is asked at least only where there is no quote", async () => {
+  expect(session.fromPrice(session.chosen!)).toBe("from 0.0001 grant per 1M tokens");
+  session.draft = "hello";
+  session.draftChanged();
+  await vi.waitFor(() => expect(session.quote).toBeDefined());
+  const { fetch } = globalThis;
+  vi.stubGlobal("fetch", async (url: URL, init: RequestInit) => {
+    const response = await fetch(url, init);
+    if (url.pathname !== "/v1/quote") return response;
+    return Response.json({ ...(await response.json()), ceiling: "999000" });
+  });
+  session.draft = "hello again";
+  session.draftChanged();
+  await vi.waitFor(() => expect(session.quote?.ceiling.amount).toBe("999000"));
+  expect(session.tooLow).toBe(true);
+});
+
 it("tells what an answer cost whose events are gone", async () => {
   await ask("gone");
   expect(await over()).toMatchObject({ phase: "completed", cost: { amount: "42" }, cut: "gone" });

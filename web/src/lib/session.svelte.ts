@@ -132,7 +132,8 @@ export class Session {
   /** The lowest price that anybody asks here now; a quote tells what a question may cost. */
   fromPrice(model: Model): string {
     const { asset, decimals } = this.purse ?? NEW_PURSE;
-    return formatPrice(model.price, asset, decimals);
+    const price = formatPrice(model.price, asset, decimals);
+    return model.price.amount === "0" ? price : `from ${price}`;
   }
 
   decimalsOf(asset: string): number | undefined {
