@@ -38,7 +38,7 @@ function listen(page) {
   const troubles = [];
   const aborted = { streams: 0 };
   // A key that is to be refused is refused aloud.
-  const expected = { refusals: false };
+  const expected = { refusals: false, aborts: 0 };
   const isExpected = (/** @type {string} */ text) => expected.refusals && /\b401\b/.test(text);
   page.on("console", (message) => {
     if (message.type() === "error" && !isExpected(message.text())) troubles.push(`console: ${message.text()}`);
@@ -116,7 +116,7 @@ async function calm(page, heard) {
   await page.waitForFunction(settled, undefined, { timeout: limitMs });
   await page.waitForLoadState("networkidle");
   heard.streams += await page.evaluate(() => Reflect.get(window, "streams").ended);
-  need(aborted.streams <= heard.streams, `${aborted.streams} streams were aborted, ${heard.streams} were read to their end`);
+  need(aborted.streams <= heard.streams + heard.expected.aborts, `${aborted.streams} streams were aborted, ${heard.streams} were read to their end`);
   need(troubles.length === 0, troubles.join("\n"));
   await page.evaluate(() => Object.assign(Reflect.get(window, "streams"), { begun: 0, ended: 0 }));
 }
@@ -158,6 +158,19 @@ async function comeBack(page, heard) {
   need(units === BigInt(before.balance), `the balance was ${before.balance}, and is shown as ${shown} on the next visit`);
   const after = await page.evaluate(accountOf);
   need(after.account === before.account, "the next visit has another account");
+  await calm(page, heard);
+}
+
+/** A page that is loaded again in the middle of an answer finds the answer and its bill. @param {import("playwright-core").Page} page @param {ReturnType<typeof listen>} heard */
+async function reloaded(page, heard) {
+  await send(page, LONG);
+  heard.expected.aborts += 1;
+  await page.reload();
+  await page.getByText("Asked before this page was loaded again").waitFor({ timeout: limitMs });
+  await page.waitForFunction(() => (document.querySelector("[data-answer]")?.textContent ?? "") !== "", undefined, { timeout: limitMs });
+  await page.waitForSelector(".bill [data-cost]", { timeout: limitMs });
+  await shoot(page, "-reloaded");
+  await page.getByRole("button", { name: "New", exact: true }).click();
   await calm(page, heard);
 }
 
@@ -278,6 +291,7 @@ try {
   await phone(page, "");
   await comeBack(page, heard);
   await tooLong(page);
+  await reloaded(page, heard);
   const paid = await stop(page, heard);
   await refused(page, heard);
   console.log(`price before: ${price} · pieces seen: ${pieces} · cost after: ${cost} · paid when stopped: ${paid}`);

@@ -8,12 +8,7 @@ let server: Awaited<ReturnType<typeof standIn>>;
 let session: Session;
 
 beforeEach(async () => {
-  const kept = new Map<string, string>();
-  vi.stubGlobal("localStorage", {
-    getItem: (name: string) => kept.get(name) ?? null,
-    setItem: (name: string, value: string) => void kept.set(name, value),
-    removeItem: (name: string) => void kept.delete(name),
-  });
+  for (const name of ["localStorage", "sessionStorage"]) vi.stubGlobal(name, storage());
   vi.stubGlobal("document", { visibilityState: "hidden" });
   forgetKeys();
   server = await standIn({ pieceMs: 1 });
@@ -26,6 +21,15 @@ afterEach(async () => {
   vi.unstubAllGlobals();
   await server.close();
 });
+
+function storage() {
+  const kept = new Map<string, string>();
+  return {
+    getItem: (name: string) => kept.get(name) ?? null,
+    setItem: (name: string, value: string) => void kept.set(name, value),
+    removeItem: (name: string) => void kept.delete(name),
+  };
+}
 
 async function ask(question: string) {
   session.draft = question;
@@ -111,6 +115,24 @@ it("takes a lost question up again instead of paying for a second one", async ()
   expect(session.draft).toBe("what I was writing");
   session.stop();
   await over();
+}, 10_000);
+
+it("finds the answer and its bill again when the page is loaded again", async () => {
+  await ask("slow restart");
+  await vi.waitFor(() => expect(session.current?.phase).toBe("running"), 5_000);
+  const { intent } = session.current!;
+  const next = new Session(server.url);
+  next.takeUpOpen();
+  expect(next.current).toMatchObject({ intent, question: "", resuming: true });
+  await vi.waitFor(() => expect(next.current?.text).not.toBe(""), 5_000);
+  next.stop();
+  await vi.waitFor(() => expect(next.current).toMatchObject({ phase: "cancelled", cost: { amount: "9" } }), 5_000);
+  expect(posts()).toBe(1);
+  await over();
+  await vi.waitFor(() => expect(sessionStorage.getItem("mtor.open")).toBeNull());
+  const later = new Session(server.url);
+  later.takeUpOpen();
+  expect(later.turns).toEqual([]);
 }, 10_000);
 
 it("asks anew what was over, and keeps what was being written", async () => {

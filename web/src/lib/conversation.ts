@@ -28,6 +28,7 @@ export interface Problem {
 
 export interface Turn {
   key: number;
+  /** Empty where it was asked before the page was loaded again. */
   question: string;
   model: string;
   ceiling: Money | undefined;
@@ -273,7 +274,7 @@ export function messagesFor(turns: readonly Turn[], question: string): Message[]
   let chars = 0;
   for (const turn of turns.toReversed()) {
     const useful = turn.phase === "completed" || turn.phase === "cancelled";
-    if (!useful || turn.text.trim() === "") continue;
+    if (!useful || turn.question === "" || turn.text.trim() === "") continue;
     chars += turn.question.length + turn.text.length;
     if (chars > HISTORY_CHARS_MAX || messages.length + 2 > HISTORY_MESSAGES_MAX + 1) break;
     messages.unshift(

@@ -13,6 +13,7 @@ import {
 } from "./conversation";
 import { follow } from "./follow";
 import { followKeys, forgetKeys, formerKeys, KEYS_ITEM, loadKeys, saveKeys } from "./keys";
+import { dropOpen, keepOpen, loadOpen } from "./open";
 import { formatPrice, isLess, type Money } from "./amount";
 import { Realm, Refusal, type Asset, type ChatBody, type Keys, type Model, type Quote } from "./realm";
 
@@ -121,6 +122,7 @@ export class Session {
     });
     this.reconnect();
     void this.refreshAccount();
+    this.takeUpOpen();
   }
 
   reconnect(): void {
@@ -355,12 +357,13 @@ export class Session {
    */
   async again(turn: Turn): Promise<void> {
     const sent = this.#sent.get(turn.key);
-    if (this.busy || !sent) return;
-    if (turn.phase === "lost") {
+    if (this.busy) return;
+    if (turn.phase === "lost" && (sent || turn.intent)) {
       this.#apply(turn.key, { kind: "taken up" });
       void this.#run(turn.key, sent);
       return;
     }
+    if (!sent) return;
     // What it gave stays where it is.
     if (turn.text === "") this.turns = this.turns.filter((other) => other.key !== turn.key);
     const anew = await this.#prepare(sent.data);
@@ -370,7 +373,18 @@ export class Session {
     else if (turn.text === "") this.turns = [...this.turns, turn];
   }
 
-  async #run(key: number, { data, ceiling, once }: Sent): Promise<void> {
+  /** What was being answered when this tab was loaded again; its question is known no more. */
+  takeUpOpen(): void {
+    const open = loadOpen();
+    if (!open || open.account !== this.keys?.account) return;
+    const sentAt = open.askedAt - performance.timeOrigin;
+    const turn = newTurn({ key: this.#nextKey, question: "", model: "", ceiling: undefined, sentAt });
+    this.#nextKey += 1;
+    this.turns = [...this.turns, { ...turn, intent: open.intent, phase: "accepted", resuming: true }];
+    void this.#run(turn.key);
+  }
+
+  async #run(key: number, sent?: Sent): Promise<void> {
     const abort = new AbortController();
     this.#aborts.set(key, abort);
     const known = this.#turn(key);
@@ -378,7 +392,10 @@ export class Session {
     try {
       await follow({
         ...(from && { from }),
-        submit: (signal) => this.#realm.submit(data, ceiling, once, signal),
+        submit: (signal) => {
+          if (!sent) throw new Error("only what is known to the realm is followed without its data");
+          return this.#realm.submit(sent.data, sent.ceiling, sent.once, signal);
+        },
         resume: async (intent, lastId, signal) => {
           // Stopped, or cleared away, while there was no connection.
           if (this.#turn(key)?.stopping !== false) await this.#cancel(intent);
@@ -391,6 +408,7 @@ export class Session {
           // Stopped, or cleared away, before the realm had named it.
           const named = event.type === "mtor.intent.accepted.v1";
           const intent = text(event.data["intent"]);
+          if (named && intent && turn) this.#keepOpen(turn, intent);
           if (named && intent && turn?.stopping !== false) void this.#cancel(intent).catch(() => undefined);
           if (turn && isOver(turn)) void this.refreshAccount();
         },
@@ -400,7 +418,15 @@ export class Session {
       await this.#ended(key, cause, abort.signal.aborted);
     } finally {
       this.#aborts.delete(key);
+      const turn = this.#turn(key);
+      if (turn && isOver(turn) && turn.phase !== "lost") dropOpen();
     }
+  }
+
+  #keepOpen({ sentAt }: Turn, intent: string): void {
+    if (!this.keys) return;
+    const askedAt = Math.round(performance.timeOrigin + sentAt);
+    keepOpen({ intent, account: this.keys.account, askedAt });
   }
 
   /** The thread is gone. Only what the realm never took is told as not charged. */
@@ -457,6 +483,7 @@ export class Session {
     this.stop();
     this.turns = [];
     this.#sent.clear();
+    dropOpen();
     this.draftChanged();
   }
 
