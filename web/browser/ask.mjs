@@ -38,7 +38,7 @@ function listen(page) {
   const troubles = [];
   const aborted = { streams: 0 };
   // A key that is to be refused is refused aloud.
-  const expected = { refusals: false };
+  const expected = { refusals: false, aborts: 0 };
   const isExpected = (/** @type {string} */ text) => expected.refusals && /\b401\b/.test(text);
   page.on("console", (message) => {
     if (message.type() === "error" && !isExpected(message.text())) troubles.push(`console: ${message.text()}`);
@@ -116,7 +116,7 @@ async function calm(page, heard) {
   await page.waitForFunction(settled, undefined, { timeout: limitMs });
   await page.waitForLoadState("networkidle");
   heard.streams += await page.evaluate(() => Reflect.get(window, "streams").ended);
-  need(aborted.streams <= heard.streams, `${aborted.streams} streams were aborted, ${heard.streams} were read to their end`);
+  need(aborted.streams <= heard.streams + heard.expected.aborts, `${aborted.streams} streams were aborted, ${heard.streams} were read to their end`);
   need(troubles.length === 0, troubles.join("\n"));
   await page.evaluate(() => Object.assign(Reflect.get(window, "streams"), { begun: 0, ended: 0 }));
 }
@@ -161,6 +161,31 @@ async function comeBack(page, heard) {
   await calm(page, heard);
 }
 
+/** A page that is loaded again in the middle of an answer finds the answer and its bill. @param {import("playwright-core").Page} page @param {ReturnType<typeof listen>} heard */
+async function reloaded(page, heard) {
+  await send(page, LONG);
+  heard.expected.aborts += 1;
+  await page.reload();
+  await page.getByText("Asked before this page was loaded again").waitFor({ timeout: limitMs });
+  await page.waitForFunction(() => (document.querySelector("[data-answer]")?.textContent ?? "") !== "", undefined, { timeout: limitMs });
+  await page.waitForSelector(".bill [data-cost]", { timeout: limitMs });
+  await shoot(page, "-reloaded");
+  await page.getByRole("button", { name: "New", exact: true }).click();
+  await calm(page, heard);
+}
+
+/** What is longer than a question may be stays whole, and is neither priced nor sent. @param {import("playwright-core").Page} page */
+async function tooLong(page) {
+  const box = page.getByLabel("Your question");
+  await box.fill("word ".repeat(5_000));
+  await page.getByText("characters too many").waitFor({ timeout: limitMs });
+  need((await box.inputValue()).length === 25_000, "the question was cut");
+  need(await page.getByRole("button", { name: "Ask", exact: true }).isDisabled(), "a question that is too long can be sent");
+  need((await page.locator("[data-price] b").count()) === 0, "a question that is too long has a price");
+  await shoot(page, "-long");
+  await box.fill("");
+}
+
 /** An answer that is stopped midway shows what was paid for. @param {import("playwright-core").Page} page @param {ReturnType<typeof listen>} heard */
 async function stop(page, heard) {
   await page.getByLabel("Longest answer").selectOption({ label: "long" });
@@ -199,6 +224,13 @@ async function refused(page, heard) {
   need(account !== STRANGER.account, "the refused account is still in use");
   await page.locator("[data-balance]").click();
   const sheet = page.getByRole("dialog", { name: "Your account" });
+  for (const label of [/^API key/, /^Secret key/]) {
+    const field = sheet.getByLabel(label).locator("..");
+    await field.getByRole("button", { name: "Show" }).click();
+    need((await field.locator("input").getAttribute("type")) === "text", `${label} is not shown`);
+    await field.getByRole("button", { name: "Hide" }).click();
+    need(await field.getByRole("button", { name: "Copy" }).isVisible(), `${label} cannot be copied`);
+  }
   const former = sheet.locator("details");
   if ((await former.getAttribute("open")) === null) await former.locator("summary").click();
   const listed = (await former.locator("li code").allTextContents()).join();
@@ -206,12 +238,21 @@ async function refused(page, heard) {
   const paste = former.getByPlaceholder("mtor_…");
   await paste.pressSequentially(STRANGER.api_key);
   await former.getByRole("button", { name: "Use it" }).click();
-  await former.getByRole("alert").waitFor({ timeout: limitMs });
+  const wrong = former.getByRole("alert").filter({ hasText: "does not know that key" });
+  await wrong.waitFor({ timeout: limitMs });
+  const docs = await wrong.getByRole("link", { name: "What this means" }).getAttribute("href");
+  need(docs === "errors/MT0008", `the refused key's code leads to ${docs}`);
   await phone(page, "-account");
   heard.expected.refusals = false;
   await paste.fill(before.api_key);
   await former.getByRole("button", { name: "Use it" }).click();
-  await sheet.locator(`input[value="${before.account}"]`).waitFor({ timeout: limitMs });
+  // What a field holds is a property; its attribute is not kept up to date.
+  const inUse = await sheet.getByLabel("Account", { exact: true }).elementHandle({ timeout: limitMs });
+  await page.waitForFunction(
+    ([field, account]) => field instanceof HTMLInputElement && field.value === account,
+    /** @type {const} */ ([inUse, before.account]),
+    { timeout: limitMs },
+  );
   need((await page.evaluate(accountOf)).account === before.account, "the key that was kept is not taken back");
   await page.keyboard.press("Escape");
   await calm(page, heard);
@@ -249,6 +290,8 @@ try {
   const { price, cost, pieces } = await ask(page, heard);
   await phone(page, "");
   await comeBack(page, heard);
+  await tooLong(page);
+  await reloaded(page, heard);
   const paid = await stop(page, heard);
   await refused(page, heard);
   console.log(`price before: ${price} · pieces seen: ${pieces} · cost after: ${cost} · paid when stopped: ${paid}`);

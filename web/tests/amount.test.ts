@@ -3,17 +3,21 @@ import { assetName, formatAmount, formatMoney, formatPrice, isLess, parseAmount 
 
 describe("amounts", () => {
   it.each([
-    ["0", 6, "0"],
+    ["0", 6, "0.000000"],
     ["1", 6, "0.000001"],
     ["42", 6, "0.000042"],
-    ["250000", 6, "0.25"],
-    ["1000000", 6, "1"],
-    ["1234567890000", 6, "1,234,567.89"],
+    ["250000", 6, "0.250000"],
+    ["1000000", 6, "1.000000"],
+    ["1234567890000", 6, "1,234,567.890000"],
     ["999", 0, "999"],
     ["1000", 0, "1,000"],
-    ["-1500000", 6, "-1.5"],
+    ["-1500000", 6, "-1.500000"],
     // 2^96 - 1: far beyond what a float holds
     ["79228162514264337593543950335", 9, "79,228,162,514,264,337,593.543950335"],
+    // More decimals than need to stand still.
+    ["1500000000", 9, "1.500000"],
+    ["1500000010", 9, "1.50000001"],
+    ["150", 2, "1.50"],
     ["1.5", 6, "?"],
     ["1e6", 6, "?"],
     ["", 6, "?"],
@@ -28,15 +32,15 @@ describe("amounts", () => {
 
   it("names the asset, and says base units where the decimals are not known", () => {
     expect(assetName("9000")).toBe("$9000");
-    expect(formatMoney({ asset: "9000", amount: "1500000" }, 6)).toBe("1.5 $9000");
+    expect(formatMoney({ asset: "9000", amount: "1500000" }, 6)).toBe("1.500000 $9000");
     expect(formatMoney({ asset: "grant", amount: "1500" }, undefined)).toBe("1,500 base units of grant");
   });
 
   it("writes prices short", () => {
-    expect(formatPrice({ amount: "100", per: 1_000_000, unit: "token" }, 6)).toBe("0.0001 per 1M tokens");
-    expect(formatPrice({ amount: "1", per: 1, unit: "intent" }, 6)).toBe("0.000001 per intent");
-    expect(formatPrice({ amount: "5", per: 1_000, unit: "point" }, 0)).toBe("5 per 1k points");
-    expect(formatPrice({ amount: "0", per: 1, unit: "token" }, 6)).toBe("free");
+    expect(formatPrice({ amount: "100", per: 1_000_000, unit: "token" }, "grant", 6)).toBe("0.0001 grant per 1M tokens");
+    expect(formatPrice({ amount: "1", per: 1, unit: "intent" }, "9000", 6)).toBe("0.000001 $9000 per intent");
+    expect(formatPrice({ amount: "5", per: 1_000, unit: "point" }, "grant", 0)).toBe("5 grant per 1k points");
+    expect(formatPrice({ amount: "0", per: 1, unit: "token" }, "grant", 6)).toBe("free");
   });
 
   it("compares as integers, never as text", () => {

@@ -142,6 +142,8 @@ describe("a turn", () => {
     expect(whole).toMatchObject({ text: "half and whole" });
     expect(whole.cut).toBeUndefined();
     expect(reduce(lost, { kind: "learned", status: "open", data: {}, now: 10 })).toEqual(lost);
+    const restarted = reduce(lost, { kind: "learned", status: "failed", data: { code: "MT0026" }, now: 10 });
+    expect(restarted).toMatchObject({ phase: "failed", problem: { code: "MT0026", message: "" } });
     const open = reduce(lost, { kind: "taken up" });
     expect(open).toMatchObject({ phase: "running", text: "half", resuming: true });
     expect(isOver(open)).toBe(false);

@@ -190,5 +190,8 @@ describe("the realm's answers", () => {
     const models = chatModels({ items: [pool("a", {}), pool("a", { trust: "own", eta_ms: 10 }), pool("b", { slots: 0 }), pool("c", { intent: "embed" }), null, pool("d", { price: null })] });
     expect(models).toMatchObject([{ id: "a", slots: 4, busy: 2, depth: 8, etaMs: 10 }, { id: "b", slots: 0 }]);
     expect(chatModels("nonsense")).toEqual([]);
+    const asks = (amount: string) => pool("a", { price: { amount, per: 1000, unit: "token" } });
+    const [cheapest] = chatModels({ items: [asks("10"), asks("9"), asks("11")] });
+    expect(cheapest?.price).toEqual({ amount: "9", per: 1000, unit: "token" });
   });
 });

@@ -1,19 +1,14 @@
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { isOver } from "../src/lib/conversation";
 import { forgetKeys } from "../src/lib/keys";
-import { Session } from "../src/lib/session.svelte";
+import { QUESTION_CHARS_MAX, Session } from "../src/lib/session.svelte";
 import { standIn } from "./stand-in.mjs";
 
 let server: Awaited<ReturnType<typeof standIn>>;
 let session: Session;
 
 beforeEach(async () => {
-  const kept = new Map<string, string>();
-  vi.stubGlobal("localStorage", {
-    getItem: (name: string) => kept.get(name) ?? null,
-    setItem: (name: string, value: string) => void kept.set(name, value),
-    removeItem: (name: string) => void kept.delete(name),
-  });
+  for (const name of ["localStorage", "sessionStorage"]) vi.stubGlobal(name, storage());
   vi.stubGlobal("document", { visibilityState: "hidden" });
   forgetKeys();
   server = await standIn({ pieceMs: 1 });
@@ -26,6 +21,15 @@ afterEach(async () => {
   vi.unstubAllGlobals();
   await server.close();
 });
+
+function storage() {
+  const kept = new Map<string, string>();
+  return {
+    getItem: (name: string) => kept.get(name) ?? null,
+    setItem: (name: string, value: string) => void kept.set(name, value),
+    removeItem: (name: string) => void kept.delete(name),
+  };
+}
 
 async function ask(question: string) {
   session.draft = question;
@@ -52,6 +56,23 @@ it("asks with the price that was shown, and opens an account for it", async () =
   expect(sent.map((body) => JSON.parse(body).ceiling)).toEqual([shown?.amount]);
   expect(session.keys?.secret_key).toBeDefined();
   expect(session.draft).toBe("");
+});
+
+it("shows the quote's price, and what is asked at least only where there is no quote", async () => {
+  expect(session.fromPrice(session.chosen!)).toBe("from 0.0001 grant per 1M tokens");
+  session.draft = "hello";
+  session.draftChanged();
+  await vi.waitFor(() => expect(session.quote).toBeDefined());
+  const { fetch } = globalThis;
+  vi.stubGlobal("fetch", async (url: URL, init: RequestInit) => {
+    const response = await fetch(url, init);
+    if (url.pathname !== "/v1/quote") return response;
+    return Response.json({ ...(await response.json()), ceiling: "999000" });
+  });
+  session.draft = "hello again";
+  session.draftChanged();
+  await vi.waitFor(() => expect(session.quote?.ceiling.amount).toBe("999000"));
+  expect(session.tooLow).toBe(true);
 });
 
 it("tells what an answer cost whose events are gone", async () => {
@@ -96,6 +117,24 @@ it("takes a lost question up again instead of paying for a second one", async ()
   await over();
 }, 10_000);
 
+it("finds the answer and its bill again when the page is loaded again", async () => {
+  await ask("slow restart");
+  await vi.waitFor(() => expect(session.current?.phase).toBe("running"), 5_000);
+  const { intent } = session.current!;
+  const next = new Session(server.url);
+  next.takeUpOpen();
+  expect(next.current).toMatchObject({ intent, question: "", resuming: true });
+  await vi.waitFor(() => expect(next.current?.text).not.toBe(""), 5_000);
+  next.stop();
+  await vi.waitFor(() => expect(next.current).toMatchObject({ phase: "cancelled", cost: { amount: "9" } }), 5_000);
+  expect(posts()).toBe(1);
+  await over();
+  await vi.waitFor(() => expect(sessionStorage.getItem("mtor.open")).toBeNull());
+  const later = new Session(server.url);
+  later.takeUpOpen();
+  expect(later.turns).toEqual([]);
+}, 10_000);
+
 it("asks anew what was over, and keeps what was being written", async () => {
   await ask("fail");
   expect(await over()).toMatchObject({ phase: "failed", problem: { code: "MT0025" } });
@@ -125,6 +164,19 @@ it("gives no key up for another one", async () => {
   expect(session.keyRefused).toBe(false);
   expect(session.keys?.account).not.toBe(first?.account);
   expect(session.former).toEqual([first]);
+});
+
+it("neither prices nor sends a question that is too long, and cuts nothing off", async () => {
+  const long = "x".repeat(QUESTION_CHARS_MAX);
+  session.draft = `${long}yz`;
+  session.draftChanged();
+  expect(session.excess).toBe(2);
+  expect(session.quoting).toBe(false);
+  await session.ask();
+  expect(session.turns).toEqual([]);
+  expect(server.calls).not.toContain("POST /v1/quote");
+  await ask(` ${long} `);
+  expect((await over())?.question).toBe(long);
 });
 
 it("takes a kept key back, and says what is wrong with a bad one", async () => {

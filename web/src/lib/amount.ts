@@ -16,15 +16,28 @@ export function parseAmount(text: unknown): bigint | undefined {
   return typeof text === "string" && /^-?\d{1,40}$/.test(text) ? BigInt(text) : undefined;
 }
 
-/** `"1234500000"` with 6 decimals is `1,234.5`: exact, trailing zeros dropped. */
-export function formatAmount(text: string, decimals: number): string {
+/** Decimals that are always shown, so that a figure keeps its width while it changes. */
+const STEADY_DECIMALS = 6;
+
+/**
+ * `"1234500000"` with 6 decimals is `1,234.500000`: exact, and of `steady` decimals, or as few as the
+ * asset has. Further zeros are dropped.
+ */
+export function formatAmount(text: string, decimals: number, steady = STEADY_DECIMALS): string {
   const units = parseAmount(text);
   if (units === undefined) return "?";
   const sign = units < 0n ? "-" : "";
   const digits = (units < 0n ? -units : units).toString().padStart(decimals + 1, "0");
   const whole = digits.slice(0, digits.length - decimals).replace(/\B(?=(\d{3})+$)/g, ",");
-  const fraction = digits.slice(digits.length - decimals).replace(/0+$/, "");
+  const zeros = /0*$/.exec(digits)?.[0].length ?? 0;
+  const shown = Math.max(decimals - zeros, Math.min(steady, decimals));
+  const fraction = digits.slice(digits.length - decimals).slice(0, shown);
   return sign + whole + (fraction ? `.${fraction}` : "");
+}
+
+/** `20,000` */
+export function formatCount(count: number): string {
+  return count.toString().replace(/\B(?=(\d{3})+$)/g, ",");
 }
 
 /** The machine symbol of the token is `9000` because a shell would expand `$9000`. */
@@ -38,12 +51,12 @@ export function formatMoney(money: Money, decimals: number | undefined): string 
     : `${formatAmount(money.amount, decimals)} ${assetName(money.asset)}`;
 }
 
-/** `0.0001 per 1M tokens` */
-export function formatPrice(price: Price, decimals: number): string {
+/** `0.5 grant per 1M tokens`: a list price stands still, and is written short. */
+export function formatPrice(price: Price, asset: string, decimals: number): string {
   if (price.amount === "0") return "free";
   const many = price.per === 1 ? "" : `${shortCount(price.per)} `;
   const unit = price.per === 1 ? price.unit : `${price.unit}s`;
-  return `${formatAmount(price.amount, decimals)} per ${many}${unit}`;
+  return `${formatAmount(price.amount, decimals, 0)} ${assetName(asset)} per ${many}${unit}`;
 }
 
 function shortCount(count: number): string {

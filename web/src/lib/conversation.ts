@@ -19,15 +19,16 @@ export type Phase =
 
 export interface Problem {
   code: string;
+  /** Empty where the realm told the code alone. */
   message: string;
   /** HTTP status of a refusal; 0 where there was none. */
   status: number;
   retryAfterMs?: number;
-  docs?: string;
 }
 
 export interface Turn {
   key: number;
+  /** Empty where it was asked before the page was loaded again. */
   question: string;
   model: string;
   ceiling: Money | undefined;
@@ -153,7 +154,7 @@ function onEvent(turn: Turn, event: RealmEvent, now: number): Turn {
       return onCompleted(turn, data, now);
     case "failed": {
       const code = text(data["code"]) ?? "";
-      const message = text(data["reason"]) ?? "the realm gave no reason";
+      const message = text(data["reason"]) ?? "";
       return end(turn, "failed", now, { problem: { code, message, status: 0 }, ...bill(data) });
     }
     case "cancelled":
@@ -273,7 +274,7 @@ export function messagesFor(turns: readonly Turn[], question: string): Message[]
   let chars = 0;
   for (const turn of turns.toReversed()) {
     const useful = turn.phase === "completed" || turn.phase === "cancelled";
-    if (!useful || turn.text.trim() === "") continue;
+    if (!useful || turn.question === "" || turn.text.trim() === "") continue;
     chars += turn.question.length + turn.text.length;
     if (chars > HISTORY_CHARS_MAX || messages.length + 2 > HISTORY_MESSAGES_MAX + 1) break;
     messages.unshift(
@@ -298,11 +299,6 @@ function money(value: unknown): Money | undefined {
   const asset = text(record(value)["asset"]);
   const amount = text(record(value)["amount"]);
   return asset && amount ? { asset, amount } : undefined;
-}
-
-/** The realm writes its messages in lower case without a full stop; people read sentences. */
-export function sentence(message: string): string {
-  return message.charAt(0).toUpperCase() + message.slice(1) + (/[.!?]$/.test(message) ? "" : ".");
 }
 
 export function record(value: unknown): Record<string, unknown> {

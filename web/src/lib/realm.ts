@@ -1,7 +1,7 @@
 // The realm's public API as the page uses it. Addresses are relative to the page, the key goes in a
 // header only, and every refusal becomes one `Refusal`.
 
-import type { Money, Price } from "./amount";
+import { isLess, type Money, type Price } from "./amount";
 import { list, number, record, text, type Message, type Problem } from "./conversation";
 
 export interface Keys {
@@ -202,13 +202,11 @@ async function refusalOf(response: Response): Promise<Refusal> {
   const body: unknown = await response.json().catch(() => undefined);
   const error = record(record(body)["error"]);
   const retryAfterMs = number(error["retry_after_ms"]) ?? retryAfterHeader(response);
-  const docs = text(error["docs"]);
   return new Refusal({
     code: text(error["code"]) ?? `HTTP ${response.status}`,
     message: text(error["message"]) ?? (response.statusText || "the realm refused"),
     status: response.status,
     ...(retryAfterMs !== undefined && { retryAfterMs }),
-    ...(docs && { docs }),
   });
 }
 
@@ -217,7 +215,7 @@ function retryAfterHeader(response: Response): number | undefined {
   return Number.isFinite(seconds) && seconds >= 0 ? seconds * 1000 : undefined;
 }
 
-/** Pools of one model differ by trust and price band; the page shows one line a model. */
+/** Pools of one model differ by trust and price; the page shows one line a model, with the lowest. */
 export function chatModels(pools: unknown): Model[] {
   const models = new Map<string, Model>();
   for (const item of list(record(pools)["items"])) {
@@ -227,14 +225,17 @@ export function chatModels(pools: unknown): Model[] {
     const amount = text(price["amount"]);
     if (row["intent"] !== "chat" || !id || !amount) continue;
     const known = models.get(id);
+    const asked = { amount, per: number(price["per"]) ?? 1, unit: text(price["unit"]) ?? "unit" };
     const model: Model = known ?? {
       id,
-      price: { amount, per: number(price["per"]) ?? 1, unit: text(price["unit"]) ?? "unit" },
+      price: asked,
       slots: 0,
       busy: 0,
       depth: 0,
       etaMs: number(row["eta_ms"]) ?? 0,
     };
+    // All prices of one intent have the manifest's `per`.
+    if (isLess(asked.amount, model.price.amount)) model.price = asked;
     model.slots += number(row["slots"]) ?? 0;
     model.busy += number(row["busy"]) ?? 0;
     model.depth += number(row["depth"]) ?? 0;

@@ -13,7 +13,8 @@ import {
 } from "./conversation";
 import { follow } from "./follow";
 import { followKeys, forgetKeys, formerKeys, KEYS_ITEM, loadKeys, saveKeys } from "./keys";
-import { isLess, type Money } from "./amount";
+import { dropOpen, keepOpen, loadOpen } from "./open";
+import { formatPrice, isLess, type Money } from "./amount";
 import { Realm, Refusal, type Asset, type ChatBody, type Keys, type Model, type Quote } from "./realm";
 
 const QUOTE_DELAY_MS = 300;
@@ -22,7 +23,11 @@ const POOLS_WHEN_EMPTY_MS = 5_000;
 const RETRY_MS_MAX = 30_000;
 /** How long a question that the realm has not even named yet may take to stop. */
 const STOP_MS_MAX = 8_000;
+/** What a guest account will pay with. */
+const NEW_PURSE = { asset: "grant", decimals: 6 };
 const TURNS_MAX = 200;
+/** Characters of one question. What is longer is said to be, and neither priced nor sent. */
+export const QUESTION_CHARS_MAX = 20_000;
 
 export const LENGTHS = [
   { label: "short", tokens: 128 },
@@ -64,12 +69,20 @@ export class Session {
   /** True from the press of the button until the turn stands in the conversation. */
   pricing = $state(false);
 
+  /** Characters of the draft beyond what a question may have. */
+  excess = $derived(Math.max(this.draft.trim().length - QUESTION_CHARS_MAX, 0));
   current = $derived<Turn | undefined>(this.turns.at(-1));
   busy = $derived(this.pricing || (this.current !== undefined && !isOver(this.current)));
   chosen = $derived(
     this.models.find((model) => model.id === this.model) ??
       this.models.find((model) => model.slots > 0) ??
       this.models[0],
+  );
+  /** What pays next: the grant while there is one, else the token. */
+  purse = $derived(
+    this.assets?.find((row) => row.asset === "grant" && isLess("0", row.balance)) ??
+      this.assets?.find((row) => row.asset === "9000") ??
+      this.assets?.[0],
   );
   tooLow = $derived(
     this.quoteProblem?.status === 402 ||
@@ -109,12 +122,20 @@ export class Session {
     });
     this.reconnect();
     void this.refreshAccount();
+    this.takeUpOpen();
   }
 
   reconnect(): void {
     clearTimeout(this.#poolsTimer);
     clearInterval(this.#countdown);
     void this.#refreshPools();
+  }
+
+  /** The lowest price that anybody asks here now; a quote tells what a question may cost. */
+  fromPrice(model: Model): string {
+    const { asset, decimals } = this.purse ?? NEW_PURSE;
+    const price = formatPrice(model.price, asset, decimals);
+    return model.price.amount === "0" ? price : `from ${price}`;
   }
 
   decimalsOf(asset: string): number | undefined {
@@ -239,7 +260,7 @@ export class Session {
   draftChanged(): void {
     clearTimeout(this.#quoteTimer);
     this.quoteProblem = undefined;
-    if (this.draft.trim() === "" || !this.chosen) return this.#dropQuote();
+    if (this.draft.trim() === "" || this.excess > 0 || !this.chosen) return this.#dropQuote();
     this.quoting = true;
     this.#quoteTimer = setTimeout(() => void this.#price(), QUOTE_DELAY_MS);
   }
@@ -303,7 +324,7 @@ export class Session {
   /** Nothing is sent before its price stands on the page, and nothing but what was priced. */
   async ask(): Promise<void> {
     const question = this.draft.trim();
-    if (question === "" || this.busy) return;
+    if (question === "" || this.excess > 0 || this.busy) return;
     const sent = await this.#prepare(this.#body(question));
     if (!sent || this.draft.trim() !== question) return;
     this.draft = "";
@@ -336,12 +357,13 @@ export class Session {
    */
   async again(turn: Turn): Promise<void> {
     const sent = this.#sent.get(turn.key);
-    if (this.busy || !sent) return;
-    if (turn.phase === "lost") {
+    if (this.busy) return;
+    if (turn.phase === "lost" && (sent || turn.intent)) {
       this.#apply(turn.key, { kind: "taken up" });
       void this.#run(turn.key, sent);
       return;
     }
+    if (!sent) return;
     // What it gave stays where it is.
     if (turn.text === "") this.turns = this.turns.filter((other) => other.key !== turn.key);
     const anew = await this.#prepare(sent.data);
@@ -351,7 +373,18 @@ export class Session {
     else if (turn.text === "") this.turns = [...this.turns, turn];
   }
 
-  async #run(key: number, { data, ceiling, once }: Sent): Promise<void> {
+  /** What was being answered when this tab was loaded again; its question is known no more. */
+  takeUpOpen(): void {
+    const open = loadOpen();
+    if (!open || open.account !== this.keys?.account) return;
+    const sentAt = open.askedAt - performance.timeOrigin;
+    const turn = newTurn({ key: this.#nextKey, question: "", model: "", ceiling: undefined, sentAt });
+    this.#nextKey += 1;
+    this.turns = [...this.turns, { ...turn, intent: open.intent, phase: "accepted", resuming: true }];
+    void this.#run(turn.key);
+  }
+
+  async #run(key: number, sent?: Sent): Promise<void> {
     const abort = new AbortController();
     this.#aborts.set(key, abort);
     const known = this.#turn(key);
@@ -359,7 +392,10 @@ export class Session {
     try {
       await follow({
         ...(from && { from }),
-        submit: (signal) => this.#realm.submit(data, ceiling, once, signal),
+        submit: (signal) => {
+          if (!sent) throw new Error("only what is known to the realm is followed without its data");
+          return this.#realm.submit(sent.data, sent.ceiling, sent.once, signal);
+        },
         resume: async (intent, lastId, signal) => {
           // Stopped, or cleared away, while there was no connection.
           if (this.#turn(key)?.stopping !== false) await this.#cancel(intent);
@@ -372,6 +408,7 @@ export class Session {
           // Stopped, or cleared away, before the realm had named it.
           const named = event.type === "mtor.intent.accepted.v1";
           const intent = text(event.data["intent"]);
+          if (named && intent && turn) this.#keepOpen(turn, intent);
           if (named && intent && turn?.stopping !== false) void this.#cancel(intent).catch(() => undefined);
           if (turn && isOver(turn)) void this.refreshAccount();
         },
@@ -381,7 +418,15 @@ export class Session {
       await this.#ended(key, cause, abort.signal.aborted);
     } finally {
       this.#aborts.delete(key);
+      const turn = this.#turn(key);
+      if (turn && isOver(turn) && turn.phase !== "lost") dropOpen();
     }
+  }
+
+  #keepOpen({ sentAt }: Turn, intent: string): void {
+    if (!this.keys) return;
+    const askedAt = Math.round(performance.timeOrigin + sentAt);
+    keepOpen({ intent, account: this.keys.account, askedAt });
   }
 
   /** The thread is gone. Only what the realm never took is told as not charged. */
@@ -438,6 +483,7 @@ export class Session {
     this.stop();
     this.turns = [];
     this.#sent.clear();
+    dropOpen();
     this.draftChanged();
   }
 
