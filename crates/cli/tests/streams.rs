@@ -132,7 +132,7 @@ fn one_socket_carries_many_intents_both_ways() {
     socket.send(Message::text("{"));
     assert_eq!(socket.wait("mtor.session.error.v1")["code"], "MT0002");
     socket.say("mtor.intent.cancel.v1", &json!({"intent": endless}));
-    assert_eq!(socket.wait("mtor.session.error.v1")["code"], "MT0010", "it is over");
+    assert_eq!(socket.wait("mtor.session.error.v1")["code"], "MT0011", "it is over");
     socket.say("mtor.intent.echo.v1", &json!("still here"));
     assert_eq!(socket.wait("mtor.intent.completed.v1")["result"], "still here");
     assert_eq!(guest.grant(), (999_997, 0));

@@ -71,8 +71,8 @@ impl ClientError {
                 Some("check the address, and that realm and client have the same version".into())
             }
             Self::StreamLost { intent: Some(intent), .. } => Some(format!(
-                "it is intent {intent}: if it is durable it goes on once the realm is back \
-                 (GET /v1/intents/{intent}), if not it is void and costs nothing"
+                "it is intent {intent}, and GET /v1/intents/{intent} tells what became of it; \
+                 what was not durable is void, and free, if the realm restarted meanwhile"
             )),
             Self::StreamLost { intent: None, .. } => {
                 Some("ask again with the same idempotency key, or anew if there was none".into())

@@ -250,6 +250,7 @@ impl Realm {
             let _ = task.await;
         }
         edge.close();
+        edge.sessions.ended().await;
         let stopped = tokio::task::spawn_blocking(move || {
             shell.stop();
             keeping.join()

@@ -59,8 +59,8 @@ pub(crate) struct Session {
     beating: bool,
     heartbeat: Interval,
     life: Life,
-    /// An event came after the realm's hello: it has taken this worker.
-    heard_event: bool,
+    /// An event or an answer came after the realm's hello: it has taken this worker.
+    heard: bool,
     /// The agent was told that the realm has taken this worker.
     taken: bool,
     /// The end came with frames before it; it is told after them.
@@ -90,7 +90,7 @@ impl Session {
             beating: false,
             heartbeat,
             life,
-            heard_event: false,
+            heard: false,
             taken: false,
             ended: None,
             silence: lease * u32::try_from(limits::SILENCE_LEASES).unwrap_or(1),
@@ -205,12 +205,15 @@ impl Session {
                 }
                 Poll::Ready(Some(Ok(Message::Text(text)))) => {
                     frames.push(text);
+                    self.heard = true;
                     continue;
                 }
                 Poll::Ready(Some(Ok(message))) => {
                     if message.is_binary() {
                         tracing::warn!("a binary frame from the realm");
                     }
+                    // The question follows hello and offer.
+                    self.heard |= message.is_pong();
                     answered |= message.is_pong() && !self.taken;
                     continue;
                 }
@@ -221,7 +224,6 @@ impl Session {
             self.ended = Some(ended);
             break;
         }
-        self.heard_event |= !frames.is_empty();
         Poll::Ready(Event::Frames(frames))
     }
 
@@ -236,7 +238,7 @@ impl Session {
         let refused = match number {
             worker::CLOSE_UNKNOWN => Refused::Unknown,
             worker::CLOSE_BANNED => Refused::Banned,
-            1008 | 4000..5000 if !self.heard_event => Refused::Unwanted,
+            1008 | 4000..5000 if !self.heard => Refused::Unwanted,
             _ => Refused::Not,
         };
         let reason = match (number, why) {

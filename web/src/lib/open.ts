@@ -21,7 +21,9 @@ export function keepOpen(open: Open): void {
   }
 }
 
-export function dropOpen(): void {
+/** Forgets that question, or any: another may have been asked before the receipt of the first. */
+export function dropOpen(intent?: string): void {
+  if (intent && loadOpen()?.intent !== intent) return;
   try {
     sessionStorage.removeItem(OPEN_ITEM);
   } catch {

@@ -7,16 +7,9 @@ const INSTEAD: Record<string, string> = {
   MT0008: "this realm does not know that key: it belongs to another realm, or was revoked",
 };
 
-/** For an end that is told by its code alone, as an intent's state tells it. */
-const UNEXPLAINED: Record<string, string> = {
-  MT0017: "no worker came to serve it; nothing was charged",
-  MT0025: "the worker was lost or could not do it; nothing was charged",
-  MT0026: "the realm restarted; nothing was charged. Ask again",
-};
-
 /** A sentence. The realm writes in lower case without a full stop. */
 export function reasonOf(problem: Problem): string {
-  const words = problem.message || UNEXPLAINED[problem.code] || "the realm gave no reason";
+  const words = problem.message || "the realm gave no reason";
   return sentence(INSTEAD[problem.code] ?? words);
 }
 

@@ -419,7 +419,7 @@ export class Session {
     } finally {
       this.#aborts.delete(key);
       const turn = this.#turn(key);
-      if (turn && isOver(turn) && turn.phase !== "lost") dropOpen();
+      if (turn?.intent && isOver(turn) && turn.phase !== "lost") dropOpen(turn.intent);
     }
   }
 
@@ -438,6 +438,8 @@ export class Session {
       this.#apply(key, { kind: "refused", problem, now: performance.now() });
     } else {
       if (problem && intent) await this.#learn(key, intent);
+      // Nobody will ever tell more.
+      if (problem?.status === 404 || problem?.status === 410) dropOpen(intent);
       const message = stopped
         ? "stopped here; the realm has not confirmed it"
         : problem

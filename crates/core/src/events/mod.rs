@@ -80,6 +80,11 @@ impl EventProcessor {
         self.open.len()
     }
 
+    /// Whether an intent that is open, or ended a short while ago, was asked for under that key.
+    pub fn knows_key(&self, key: Digest) -> bool {
+        self.keys.contains_key(&key)
+    }
+
     /// What is known of an open intent.
     pub fn meta(&self, intent: IntentId) -> Option<&Arc<IntentMeta>> {
         self.open.get(&intent).map(|open| &open.meta)

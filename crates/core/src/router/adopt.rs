@@ -2,7 +2,7 @@
 
 use mtor_types::message::Slots;
 use mtor_types::worker::LeaseClaim;
-use mtor_types::{IntentId, SessionId, WorkerId};
+use mtor_types::{Fence, IntentId, SessionId, WorkerId};
 
 use super::Router;
 use super::ends::{Standing, revoke, revoke_claim};
@@ -20,7 +20,7 @@ impl Router {
         let claims = slots.leases.clone();
         let mut pools = self.leave_pools(worker);
         let fresh = self.workers.get(worker).is_none_or(|known| known.session != session);
-        self.workers.put(slots);
+        self.workers.put(slots, Fence(self.counter));
         self.join_pools(worker);
         if fresh {
             for claim in &claims {

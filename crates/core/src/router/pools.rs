@@ -98,7 +98,7 @@ struct Free {
     load_per_mille: u64,
     /// Per the same number of units for all offers of a pool.
     price: Amount,
-    /// Its last lease; 0 if it had none.
+    /// See [`OfferSlots::served`].
     served: Fence,
     worker: WorkerId,
     offer: OfferNo,

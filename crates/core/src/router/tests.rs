@@ -365,8 +365,13 @@ fn equal_workers_take_turns_and_a_cheaper_one_comes_before_them() {
         world.attach(worker, session, 1, &[5]);
     }
     assert_eq!(served(&mut world, 0..7), [A, B, C, A, B, C, A]);
-    world.attach(C, 3, 1, &[4]);
-    assert_eq!(served(&mut world, 7..10), [C, C, C]);
+    // Offering anew, or in another session, is no way to the front.
+    world.attach(A, 1, 1, &[6]);
+    world.attach(A, 1, 1, &[5]);
+    world.attach(C, 4, 1, &[5]);
+    assert_eq!(served(&mut world, 7..10), [B, C, A]);
+    world.attach(C, 4, 1, &[4]);
+    assert_eq!(served(&mut world, 20..23), [C, C, C]);
     // While the cheap one is busy the others take turns again.
     world.enqueue(10);
     assert_eq!(world.granted().remove(0).worker, C);

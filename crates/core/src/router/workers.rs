@@ -23,7 +23,7 @@ pub(super) struct OfferSlots {
     pub(super) context: Option<u32>,
     pub(super) slots: u32,
     pub(super) busy: u32,
-    /// Its last lease; 0 if it had none.
+    /// Its last lease, or the last of all when it was offered.
     pub(super) served: Fence,
     /// The pools whose demands it meets.
     pub(super) pools: Vec<PoolId>,
@@ -98,7 +98,7 @@ impl WorkerSlots {
 
     /// Replaces what it offers. Offers that go on keep their number and what is taken of them;
     /// those that are gone have no slots and stay until their last lease ends.
-    fn set_offers(&mut self, offers: Vec<Offer>) {
+    fn set_offers(&mut self, offers: Vec<Offer>, newest: Fence) {
         for offer in self.offers.values_mut() {
             offer.slots = 0;
         }
@@ -114,7 +114,8 @@ impl WorkerSlots {
                 continue;
             }
             let Offer { intent: name, model, slots, context, price: _ } = offer;
-            let (busy, served, pools) = (0, Fence::default(), Vec::new());
+            // Behind the others: who offers again does not come first by that.
+            let (busy, served, pools) = (0, newest, Vec::new());
             let fresh = OfferSlots { name, model, price, context, slots, busy, served, pools };
             self.offers.insert(OfferNo(self.next_offer), fresh);
             self.next_offer = self.next_offer.wrapping_add(1);
@@ -147,7 +148,8 @@ impl Workers {
     }
 
     /// Takes over what a session says. Leases of an earlier session are the caller's to settle.
-    pub(super) fn put(&mut self, slots: Slots) -> &mut WorkerSlots {
+    /// `newest` is the newest fence there is.
+    pub(super) fn put(&mut self, slots: Slots, newest: Fence) -> &mut WorkerSlots {
         let Slots { worker, session, edge, owner, own, proven, draining, offers, leases: _ } =
             slots;
         let number = self.next_number;
@@ -171,7 +173,7 @@ impl Workers {
         });
         (known.session, known.edge, known.owner) = (session, edge, owner);
         (known.own, known.proven, known.draining) = (own, proven, draining);
-        known.set_offers(offers);
+        known.set_offers(offers, newest);
         known
     }
 

@@ -30,12 +30,13 @@ impl Offered {
         of_intent.filter_map(|pool| pool.model.as_deref())
     }
 
-    /// For who names none: the realm's own first, then those at the list price or below, then all.
+    /// For who names none: one at the list price or below before dearer ones, the realm's own before
+    /// others.
     pub fn default_model(&self, intent: &str, list: Price) -> Option<String> {
         let of_intent = self.pools.iter().filter(|pool| pool.intent == intent);
         let named = of_intent.filter_map(|pool| Some((pool, pool.model.as_ref()?)));
         let rank = |(pool, model): &(&PoolView, &String)| {
-            (!pool.own, pool.price.amount > list.amount, (*model).clone())
+            (pool.price.amount > list.amount, !pool.own, (*model).clone())
         };
         named.min_by_key(rank).map(|(_, model)| model.clone())
     }

@@ -9,12 +9,12 @@ use mtor_store::{BlobName, StoreError};
 use mtor_types::amount::Price;
 use mtor_types::fact::Asset;
 use mtor_types::intent::{IntentMeta, Why};
-use mtor_types::{AccountId, Amount, Code, IntentId};
+use mtor_types::{AccountId, Amount, Code, Digest, IntentId};
 use tokio::sync::oneshot;
 
 use super::Edge;
 use super::live::{Admission, Live};
-use crate::admission::{Ask, Options, Quote, Route, Stamp};
+use crate::admission::{Ask, Options, Quote, Route, Stamp, key_digest};
 use crate::api_error::ApiError;
 use crate::identity;
 use crate::manifests::{Entry, Manifests};
@@ -138,18 +138,19 @@ impl Edge {
     /// What can be said of work before the node is asked.
     async fn check(&self, submission: Submission) -> Result<Checked, ApiError> {
         let Submission { account, name, data, options, route } = submission;
-        let (ask, meta) = {
-            let manifests = self.manifests.load();
-            let entry = known(&manifests, &name)?;
-            let mut ask = Ask::read(entry, data)?;
-            self.choose_model(entry, &mut ask)?;
-            let stamp = self.stamp(account)?;
-            let price = self.price_of(entry, &ask);
-            if options.ceiling.is_none() && price.amount > entry.manifest.price.amount {
-                return Err(dearer(price, price.cost_up(ask.units_max)));
+        let manifests = self.manifests.load_full();
+        let entry = known(&manifests, &name)?;
+        let mut ask = Ask::read(entry, data)?;
+        let stamp = self.stamp(account)?;
+        let priced = self.price(entry, &mut ask, &options);
+        let made = priced.and_then(|price| ask.meta(stamp, entry, price, &options, route));
+        let meta = match (made, &options.key) {
+            (Ok(meta), _) => meta,
+            // Asked before, when other things were on offer: it is joined, not asked for anew.
+            (Err(error), Some(key)) if self.has_asked(key_digest(account, key)).await? => {
+                ask.meta(stamp, entry, entry.manifest.price, &options, route).map_err(|_| error)?
             }
-            let meta = ask.meta(stamp, entry, price, &options, route)?;
-            (ask, meta)
+            (Err(error), _) => return Err(error),
         };
         if self.lives.bytes().saturating_add(meta.bytes) > PAYLOADS_BYTES_MAX {
             return Err(ApiError::overloaded());
@@ -229,8 +230,8 @@ impl Edge {
     }
 
     /// A model that no worker offers is refused with those that exist. Where none is named, it is
-    /// the first of the realm's own, else the first at the list price: a stranger's worker cannot
-    /// put itself before these by its name or price.
+    /// the first of the realm's own at the list price, else the first of a stranger's at it: nobody
+    /// can come before these by name or price.
     fn choose_model(&self, entry: &Entry, ask: &mut Ask) -> Result<(), ApiError> {
         if !entry.wanted.model {
             return Ok(());
@@ -248,6 +249,24 @@ impl Edge {
             }
         }
         Ok(())
+    }
+
+    /// Chooses the model, and gives the price in force.
+    fn price(&self, entry: &Entry, ask: &mut Ask, options: &Options) -> Result<Price, ApiError> {
+        self.choose_model(entry, ask)?;
+        let price = self.price_of(entry, ask);
+        if options.ceiling.is_none() && price.amount > entry.manifest.price.amount {
+            return Err(dearer(price, price.cost_up(ask.units_max)));
+        }
+        Ok(price)
+    }
+
+    /// Whether an intent was asked for under that key.
+    async fn has_asked(&self, key: Digest) -> Result<bool, ApiError> {
+        if self.node().ask(move |node| node.events().knows_key(key)).await? {
+            return Ok(true);
+        }
+        Ok(self.read(move |reader| reader.idempotency(key)).await?.is_some())
     }
 
     /// The list price, or the lowest on offer where all ask more: what a quote tells, and what a

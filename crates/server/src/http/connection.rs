@@ -8,6 +8,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::body::Body;
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -21,7 +24,7 @@ pub struct Connection {
     pub client: SocketAddr,
     heard: AtomicU64,
     said: AtomicU64,
-    /// Requests whose answer has not begun.
+    /// Requests that wait for their answer, or for more of it.
     answering: AtomicU32,
     _place: OwnedSemaphorePermit,
 }
@@ -73,6 +76,47 @@ impl Idle {
 /// See [`Connection::answer`].
 #[derive(Debug)]
 pub struct Answering(Arc<Connection>);
+
+/// An answer's body: its connection is of use as long as the worker's pause. A reader's own pause
+/// is another thing: who does not read does not hold a place for ever.
+#[derive(Debug)]
+pub struct Answered {
+    body: Body,
+    connection: Arc<Connection>,
+    answering: Option<Answering>,
+}
+
+impl Answered {
+    pub fn new(body: Body, answering: Answering) -> Self {
+        Self { body, connection: Arc::clone(&answering.0), answering: Some(answering) }
+    }
+}
+
+impl hyper::body::Body for Answered {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if frame.is_ready() {
+            self.answering = None;
+        } else if self.answering.is_none() {
+            self.answering = Some(self.connection.answer());
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
 
 impl Drop for Answering {
     fn drop(&mut self) {
@@ -150,6 +194,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::StreamExt;
+    use hyper::body::Body as _;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::Semaphore;
 
@@ -185,9 +231,17 @@ mod tests {
         let patience = usize::try_from(IDLE_LOOKS).unwrap();
         assert_eq!(looks(&connection), Some(patience));
 
-        let answering = connection.answer();
+        let pieces = futures_util::stream::iter(["a", "b"].map(Ok::<_, std::io::Error>));
+        let pieces = pieces.chain(futures_util::stream::pending());
+        let mut answer = Answered::new(Body::from_stream(pieces), connection.answer());
         assert_eq!(looks(&connection), None, "its client waits for an answer");
-        drop(answering);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut poll = || Pin::new(&mut answer).poll_frame(&mut cx).is_ready();
+        assert!(poll() && poll());
+        assert_eq!(looks(&connection), Some(patience), "its client reads nothing more");
+        assert!(!poll());
+        assert_eq!(looks(&connection), None, "its client waits for the worker");
+        drop(answer);
         assert_eq!(looks(&connection), Some(patience));
 
         count(&connection.said, 1);

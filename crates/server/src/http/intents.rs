@@ -189,6 +189,9 @@ pub async fn events(
     Ok(sse::respond(StatusCode::OK, edge, cursor))
 }
 
+/// Why what is over cannot be cancelled.
+pub(super) const OVER: &str = "this intent is over; nothing was changed";
+
 /// `DELETE /v1/intents/{id}`: asks for the end; the end itself comes as an event.
 pub async fn cancel(
     State(edge): State<Arc<Edge>>,
@@ -197,7 +200,7 @@ pub async fn cancel(
 ) -> Result<Answer, ApiError> {
     let seen = visible(&edge, &caller, &id, Action::CancelIntent).await?;
     if seen.row.as_ref().is_some_and(|row| row.end.is_some()) {
-        return Err(ApiError::new(Code::Conflict, "this intent is over; nothing was changed"));
+        return Err(ApiError::new(Code::Conflict, OVER));
     }
     edge.cancel(seen.intent);
     Ok(Answer::json(StatusCode::ACCEPTED, &Cancelling { intent: seen.intent }))

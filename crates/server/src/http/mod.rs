@@ -22,6 +22,7 @@ mod workers;
 pub use connection::Connection;
 pub use json::Bodies;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,15 +40,16 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
-use connection::Counted;
+use connection::{Answered, Counted};
 
 use crate::api_error::ApiError;
 use crate::edge::Edge;
+use crate::sessions::SESSIONS_MAX;
 
 /// The largest body of any route; each manifest has its own below it.
 pub const BODY_BYTES_MAX: usize = 17 * 1024 * 1024;
-/// Connections at a time.
-const CONNECTIONS_MAX: usize = 20_000;
+/// Connections at a time: workers' sessions, and as many clients.
+const CONNECTIONS_MAX: usize = SESSIONS_MAX + 20_000;
 /// What a connection reads ahead; a body larger than this comes in several pieces.
 const CONNECTION_BYTES_MAX: usize = 64 * 1024;
 /// For a request's head to arrive.
@@ -172,10 +174,7 @@ pub async fn serve(listener: TcpListener, edge: Arc<Edge>) {
             request.extensions_mut().insert(Arc::clone(&of));
             let answering = of.answer();
             let answer = routes.clone().oneshot(request);
-            async move {
-                let _answering = answering;
-                answer.await
-            }
+            async move { Ok::<_, Infallible>(answer.await?.map(|body| Answered::new(body, answering))) }
         });
         // Said beforehand, the version is not waited for: that wait would have no bound.
         let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::auth::Caller;
+use super::intents::OVER;
 use super::{BODY_BYTES_MAX, Connection};
 use crate::admission::{self, Document, Route};
 use crate::api_error::ApiError;
@@ -215,7 +216,7 @@ impl Client {
             let (id, action) = (intent.to_string(), Action::CancelIntent);
             let seen = super::intents::visible(&self.edge, &caller, &id, action).await?;
             if seen.row.is_some_and(|row| row.end.is_some()) {
-                return Err(ApiError::not_found("open intent of that id"));
+                return Err(ApiError::new(Code::Conflict, OVER));
             }
             self.edge.cancel(seen.intent);
             return Ok(None);

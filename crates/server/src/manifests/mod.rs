@@ -128,7 +128,7 @@ impl Manifests {
             stream: schema.declares("stream"),
             max_tokens: schema.declares("max_tokens"),
             max_completion_tokens: schema.declares("max_completion_tokens"),
-            n: schema.declares("n"),
+            n: schema.declares("n") && manifest.meter.bound == Bound::BytesAndOutput,
             shape: schema.declares("shape"),
         };
         if manifest.meter.bound == Bound::Points && !wanted.shape {

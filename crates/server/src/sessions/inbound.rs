@@ -13,6 +13,8 @@ use mtor_types::worker::{
 };
 use mtor_types::{Attempt, IntentId};
 
+use tokio::sync::watch;
+
 use super::Session;
 use super::handshake::CREDIT_BYTES;
 use crate::edge::Edge;
@@ -63,10 +65,30 @@ fn is_plain(name: &str) -> bool {
     (1..=256).contains(&name.len()) && !name.chars().any(char::is_control)
 }
 
+/// Tells the node the newest offer, one at a time, until the session is over: an offer replaces
+/// the one before, so those that came meanwhile need not be told.
+async fn attach(
+    session: Arc<Session>,
+    edge: Arc<Edge>,
+    mut newest: watch::Receiver<Option<Slots>>,
+) {
+    while newest.changed().await.is_ok() {
+        let Some(slots) = newest.borrow_and_update().clone() else { continue };
+        if let Err(error) = edge.node().call(Command::Attach(slots)).await {
+            let error = SessionError::from(error);
+            tracing::warn!(worker = %session.worker, %error, "worker session closed");
+            session.close(error.code(), &error.to_string());
+            return;
+        }
+    }
+}
+
 pub(super) struct Inbound {
     session: Arc<Session>,
     edge: Arc<Edge>,
     offers: Vec<Offer>,
+    /// The offer that waits for the one before to be taken.
+    newest: Option<watch::Sender<Option<Slots>>>,
     draining: bool,
     heard: Instant,
     renewed: Instant,
@@ -78,7 +100,7 @@ impl Inbound {
     pub(super) fn new(session: Arc<Session>, edge: Arc<Edge>) -> Self {
         let (offers, draining, now) = (Vec::new(), false, Instant::now());
         let used = BTreeMap::new();
-        Self { session, edge, offers, draining, heard: now, renewed: now, used }
+        Self { session, edge, offers, newest: None, draining, heard: now, renewed: now, used }
     }
 
     /// The first offer, with the leases that the worker still holds.
@@ -87,29 +109,29 @@ impl Inbound {
         offers: Vec<Offer>,
         leases: Vec<LeaseClaim>,
     ) -> Result<(), SessionError> {
-        Ok(self.attach(offers, leases)?.await?)
+        let slots = self.slots(offers, leases)?;
+        Ok(self.edge.node().call(Command::Attach(slots)).await?)
     }
 
-    /// Another offer. The node takes it in its order; its answer waits for the store, and reading
-    /// does not.
+    /// Another offer. Told to the node when it has taken the one before; it waits for the store,
+    /// and reading does not.
     fn offer(&mut self, offers: Vec<Offer>) -> Result<(), SessionError> {
-        let attached = self.attach(offers, Vec::new())?;
-        let session = Arc::clone(&self.session);
-        tokio::spawn(async move {
-            if let Err(error) = attached.await {
-                let error = SessionError::from(error);
-                session.close(error.code(), &error.to_string());
-            }
+        let slots = self.slots(offers, Vec::new())?;
+        let newest = self.newest.get_or_insert_with(|| {
+            let (newest, waiting) = watch::channel(None);
+            tokio::spawn(attach(Arc::clone(&self.session), Arc::clone(&self.edge), waiting));
+            newest
         });
+        newest.send_replace(Some(slots));
         Ok(())
     }
 
-    /// Tells the registry what this worker can do.
-    fn attach(
+    /// What this worker can do, as the registry wants it.
+    fn slots(
         &mut self,
         offers: Vec<Offer>,
         leases: Vec<LeaseClaim>,
-    ) -> Result<impl Future<Output = Result<(), CallError>> + Send + use<>, SessionError> {
+    ) -> Result<Slots, SessionError> {
         if offers
             .iter()
             .any(|offer| !is_plain(&offer.intent) || !offer.model.as_deref().is_none_or(is_plain))
@@ -117,7 +139,7 @@ impl Inbound {
             return Err(SessionError::Offer);
         }
         self.offers = offers;
-        let slots = Slots {
+        Ok(Slots {
             worker: self.session.worker,
             session: self.session.id,
             edge: self.edge.node_id,
@@ -128,8 +150,7 @@ impl Inbound {
             draining: self.draining,
             offers: self.edge.priced(&self.offers),
             leases,
-        };
-        Ok(self.edge.node().call(Command::Attach(slots)))
+        })
     }
 
     pub(super) fn take(&mut self, text: &str) -> Result<(), SessionError> {

@@ -22,7 +22,7 @@ use mtor_types::event::EventOut;
 use mtor_types::worker::{self, Assign};
 use mtor_types::{SessionId, WorkerId, id};
 use serde::Serialize;
-use tokio::sync::{SetOnce, mpsc};
+use tokio::sync::{SetOnce, mpsc, watch};
 
 use held::Held;
 
@@ -44,6 +44,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub struct Sessions {
     by_id: papaya::HashMap<SessionId, Arc<Session>>,
     counter: AtomicU64,
+    /// Connections that are not closed yet.
+    serving: watch::Sender<usize>,
 }
 
 /// One live session, as the rest of the edge sees it.
@@ -91,6 +93,14 @@ impl Sessions {
         });
         self.by_id.pin().insert(session.id, Arc::clone(&session));
         (session, frames)
+    }
+
+    /// Resolves when every worker has been told goodbye, or has had its time for it.
+    pub async fn ended(&self) {
+        let mut serving = self.serving.subscribe();
+        // The sender is here.
+        let ended = serving.wait_for(|serving| *serving == 0);
+        let _ = tokio::time::timeout(FAREWELL * 2, ended).await;
     }
 
     fn shut(&self, session: &Session) {
@@ -162,7 +172,13 @@ impl Session {
 }
 
 /// Serves one worker's connection to its end.
-pub async fn serve(mut socket: WebSocket, edge: Arc<Edge>, connection: Arc<Connection>) {
+pub async fn serve(socket: WebSocket, edge: Arc<Edge>, connection: Arc<Connection>) {
+    edge.sessions.serving.send_modify(|serving| *serving = serving.saturating_add(1));
+    converse(socket, Arc::clone(&edge), connection).await;
+    edge.sessions.serving.send_modify(|serving| *serving = serving.saturating_sub(1));
+}
+
+async fn converse(mut socket: WebSocket, edge: Arc<Edge>, connection: Arc<Connection>) {
     let opened = match handshake::open(&mut socket, &edge).await {
         Ok(opened) => opened,
         Err(refusal) => return refuse(&mut socket, refusal.code(), &refusal.to_string()).await,
@@ -242,8 +258,13 @@ fn close_frame(code: u16, why: &str) -> CloseFrame {
 
 /// Closes a connection that is no session, with the reason.
 async fn refuse(socket: &mut WebSocket, code: u16, why: &str) {
-    // It may be gone already.
-    let _ = socket.send(Message::Close(Some(close_frame(code, why)))).await;
+    let farewell = async {
+        // It may be gone already.
+        let _ = socket.send(Message::Close(Some(close_frame(code, why)))).await;
+        while let Some(Ok(_)) = socket.recv().await {}
+    };
+    // Until both have closed, or a reset might overtake the reason.
+    let _ = tokio::time::timeout(FAREWELL, farewell).await;
 }
 
 /// Writes what is queued, as much as there is in one flush, and at the end why it ends.

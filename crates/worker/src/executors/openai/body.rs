@@ -111,7 +111,7 @@ pub(super) fn make(data: &str, wishes: &Wishes<'_>) -> Result<Made, String> {
 }
 
 fn set_model(fields: &mut Fields<'_>, wishes: &Wishes<'_>) -> Result<(), String> {
-    if let Some(raw) = fields.get("model") {
+    if let Some(raw) = fields.get("model").filter(|raw| *raw != "null") {
         let named: Result<String, _> = serde_json::from_str(raw);
         return named.map(drop).map_err(|_| "field `model`: expected a string".into());
     }
@@ -215,6 +215,7 @@ mod tests {
             String::from_utf8(make(data, &wishes).unwrap().bytes.into()).unwrap()
         };
         assert_eq!(body("{}", Some("m")), r#"{"model":"m"}"#);
+        assert_eq!(body(r#"{"model":null}"#, Some("m")), r#"{"model":"m"}"#);
         assert_eq!(body("{}", None), "{}");
         assert_eq!(body(r#"{"model":"other"}"#, Some("m")), r#"{"model":"other"}"#);
     }
