@@ -9,6 +9,7 @@ pub mod answer;
 pub mod assembler;
 mod engine;
 pub mod plan;
+pub mod repeats;
 pub mod request;
 pub mod sampler;
 pub mod template;

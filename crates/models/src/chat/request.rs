@@ -14,6 +14,13 @@ pub const STOPS_MAX: usize = 4;
 pub const STOP_BYTES_MAX: usize = 1_024;
 /// Low, as the model's card advises: a 135M model at OpenAI's default of 1 wanders.
 pub const DEFAULT_TEMPERATURE: f32 = 0.2;
+/// As the card advises, too.
+pub const DEFAULT_TOP_P: f32 = 0.9;
+/// Where no penalty is named, together with `repeats`: the one ends circles of other words, the
+/// other exact ones. Of 24 answers (12 prompts, 2 seeds, `examples/loops.rs`) 15 said the same four
+/// words four times or more, or ran to their 512 tokens, with neither and top_p 1; with both 3 do.
+/// Of 24 to other prompts it was 15 and 4. With a penalty of 0.3 alone 9 did, with `repeats` alone 9.
+pub const DEFAULT_FREQUENCY_PENALTY: f32 = 0.2;
 
 /// Fields that would change the answer in a way this model cannot serve.
 const REFUSED: [&str; 7] = [
@@ -187,12 +194,21 @@ fn sampling(body: &Map<String, Value>, random_seed: u64) -> Parsed<Sampling> {
             None => return bad("seed must be a whole number of 64 bits"),
         },
     };
+    let presence = number(body, "presence_penalty", -2.0, 2.0)?;
+    let frequency = number(body, "frequency_penalty", -2.0, 2.0)?;
+    // Who names a penalty has said how to treat repeats; who asks for the likeliest token gets it.
+    let temperature = number(body, "temperature", 0.0, 2.0)?.unwrap_or(DEFAULT_TEMPERATURE);
+    let top_p = number(body, "top_p", 0.0, 1.0)?.unwrap_or(DEFAULT_TOP_P);
+    let avoid_repeats =
+        presence.is_none() && frequency.is_none() && temperature > 0.0 && top_p > 0.0;
+    let unnamed = if avoid_repeats { DEFAULT_FREQUENCY_PENALTY } else { 0.0 };
     Ok(Sampling {
-        temperature: number(body, "temperature", 0.0, 2.0)?.unwrap_or(DEFAULT_TEMPERATURE),
-        top_p: number(body, "top_p", 0.0, 1.0)?.unwrap_or(1.0),
+        temperature,
+        top_p,
         seed,
-        presence_penalty: number(body, "presence_penalty", -2.0, 2.0)?.unwrap_or(0.0),
-        frequency_penalty: number(body, "frequency_penalty", -2.0, 2.0)?.unwrap_or(0.0),
+        presence_penalty: presence.unwrap_or(0.0),
+        frequency_penalty: frequency.unwrap_or(unnamed),
+        avoid_repeats,
         bias: bias(body)?,
     })
 }
@@ -266,6 +282,23 @@ mod tests {
         assert!(with("logprobs", json!(false)).is_ok());
         assert!(with("response_format", json!({"type": "text"})).is_ok());
         assert!(with("tools", json!([])).is_ok());
+    }
+
+    #[test]
+    fn what_is_left_out_is_the_models_and_what_is_named_is_the_clients() {
+        let sampling = |fields: Value| {
+            let mut body = json!({"messages": [{"role": "user", "content": "hi"}]});
+            body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+            let it = parse(&body, 9).unwrap().sampling;
+            let numbers = (it.temperature, it.top_p, it.presence_penalty, it.frequency_penalty);
+            (numbers, it.avoid_repeats)
+        };
+        assert_eq!(sampling(json!({})), ((0.2, 0.9, 0.0, 0.2), true));
+        assert_eq!(sampling(json!({"temperature": 1, "top_p": 1})), ((1.0, 1.0, 0.0, 0.2), true));
+        assert_eq!(sampling(json!({"temperature": 0})), ((0.0, 0.9, 0.0, 0.0), false));
+        assert_eq!(sampling(json!({"top_p": 0})), ((0.2, 0.0, 0.0, 0.0), false));
+        assert_eq!(sampling(json!({"frequency_penalty": 0})), ((0.2, 0.9, 0.0, 0.0), false));
+        assert_eq!(sampling(json!({"presence_penalty": 1})), ((0.2, 0.9, 1.0, 0.0), false));
     }
 
     #[test]

@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use super::repeats::Repeats;
+
 /// OpenAI's own bound for `logit_bias`.
 pub const BIAS_ENTRIES_MAX: usize = 300;
 /// Candidates below these probabilities are looked at only if those above do not reach `top_p`;
@@ -21,6 +23,8 @@ pub struct Sampling {
     pub seed: u64,
     pub presence_penalty: f32,
     pub frequency_penalty: f32,
+    /// Whether what continues a run that was said before loses weight; see `repeats`.
+    pub avoid_repeats: bool,
     /// Token id of this model, and what is added to its logit.
     pub bias: Vec<(u32, f32)>,
 }
@@ -30,6 +34,7 @@ pub struct Sampler {
     random: SplitMix64,
     /// How often each token was sampled; kept only if a penalty needs it.
     counts: BTreeMap<u32, u32>,
+    repeats: Repeats,
     adjusted: Vec<f32>,
     candidates: Vec<(u32, f32)>,
 }
@@ -38,7 +43,8 @@ impl Sampler {
     pub fn new(sampling: Sampling) -> Self {
         let random = SplitMix64(sampling.seed);
         let (adjusted, candidates) = (Vec::new(), Vec::new());
-        Self { sampling, random, counts: BTreeMap::new(), adjusted, candidates }
+        let (counts, repeats) = (BTreeMap::new(), Repeats::default());
+        Self { sampling, random, counts, repeats, adjusted, candidates }
     }
 
     /// Chooses a token and remembers it for the penalties. `None` if there are no logits.
@@ -54,6 +60,9 @@ impl Sampler {
         if self.penalises() {
             *self.counts.entry(token).or_default() += 1;
         }
+        if self.sampling.avoid_repeats {
+            self.repeats.push(token);
+        }
         Some(token)
     }
 
@@ -68,6 +77,7 @@ impl Sampler {
                     + self.sampling.frequency_penalty * (*count as f32);
             }
         }
+        self.repeats.adjust(&mut self.adjusted);
         for (token, bias) in &self.sampling.bias {
             if let Some(logit) = self.adjusted.get_mut(*token as usize) {
                 *logit += bias;
@@ -160,6 +170,7 @@ mod tests {
             seed,
             presence_penalty: 0.0,
             frequency_penalty: 0.0,
+            avoid_repeats: false,
             bias: Vec::new(),
         }
     }
@@ -219,6 +230,8 @@ mod tests {
     fn penalties_and_biases_move_the_choice() {
         let frequency = Sampling { frequency_penalty: 1.0, ..sampling(0.0, 1.0, 0) };
         assert_eq!(draws(frequency, &[2.5, 1.0], 4), [0, 0, 1, 0]);
+        let wary = Sampling { avoid_repeats: true, ..sampling(0.0, 1.0, 0) };
+        assert_eq!(draws(wary, &[2.5, 1.0], 7), [0, 0, 0, 0, 0, 0, 1]);
         let presence = Sampling { presence_penalty: 2.0, ..sampling(0.0, 1.0, 0) };
         assert_eq!(draws(presence, &[2.5, 1.0], 3), [0, 1, 0]);
         let banned = Sampling { bias: vec![(0, -100.0), (9, 1.0)], ..sampling(1.0, 1.0, 0) };
