@@ -40,7 +40,8 @@ fn the_command_line_is_checked_before_anything_is_done() {
     check(&place, &["worker", "--exec", "/nope"], USAGE, &["--exec", "/nope", "chmod"]);
     check(&place, &["worker", "--exec", "no-such-program"], USAGE, &["no-such-program"]);
     check(&place, &["sim", "--seeds", "0"], USAGE, &["--seeds"]);
-    check(&place, &["submit", "echo"], USAGE, &["--data"]);
+    check(&place, &["submit", "echo"], USAGE, &["--data", "--prompt"]);
+    check(&place, &["submit", "chat", "--prompt", " "], USAGE, &["--prompt", "some text"]);
     check(&place, &["submit", "echo", "--data", "1", "--ceiling", "1.5"], USAGE, &["--ceiling"]);
     check(&place, &["submit", "echo", "--data", "1", "--key", "\n"], USAGE, &["--key"]);
     check(&place, &["sysop", "cancel", "x"], USAGE, &["INTENT", "UUID"]);

@@ -129,6 +129,10 @@ sys.stdin.read()
     worker.wait("working");
     worker.stop();
     worker.wait("draining");
+    // Those that come together are one.
+    worker.stop();
+    std::thread::sleep(Duration::from_millis(150));
+    assert_eq!(worker.child.try_wait().unwrap(), None);
     worker.stop();
     assert_eq!(worker.end(), Some(1));
     assert_eq!(helper.read(&mut [0]).unwrap(), 0);

@@ -144,7 +144,23 @@ impl Signals {
             _ = self.terminate.recv() => {}
         }
     }
+
+    /// Passes over those that come within that time.
+    async fn pass(&mut self, time: Duration) {
+        let over = tokio::time::sleep(time);
+        tokio::pin!(over);
+        loop {
+            tokio::select! {
+                () = &mut over => return,
+                () = self.next() => {}
+            }
+        }
+    }
 }
+
+/// Signals within this long are one: `timeout` and supervisors send theirs to a process and, at
+/// once, to its group.
+const TOGETHER: Duration = Duration::from_millis(100);
 
 /// Resolves at the first SIGINT or SIGTERM. The second one does what it is given; should that not
 /// end the process, the third does.
@@ -156,6 +172,7 @@ fn stop_signal(
     tokio::spawn(async move {
         signals.next().await;
         drop(stop);
+        signals.pass(TOGETHER).await;
         signals.next().await;
         second();
         signals.next().await;

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::realm::{RealmArgument, explain};
-use super::{Context, block_on, read_file};
+use super::{Context, block_on, read_bounded, read_file};
 use crate::failure::Failure;
 
 #[derive(Args)]
@@ -28,7 +28,7 @@ enum Action {
     Get { intent: IntentId },
     /// Check a receipt against the realm's signed document
     Verify {
-        /// The receipt, as JSON
+        /// The receipt, as JSON; - reads it from standard input
         file: PathBuf,
         /// The realm's document in a file; it is asked of the realm if it is not given
         #[arg(long, value_name = "FILE")]
@@ -66,7 +66,10 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
 }
 
 fn read<T: DeserializeOwned>(path: &Path, what: &str) -> Result<T, Failure> {
-    let text = read_file(path, "FILE")?;
+    let text = match path.to_str() {
+        Some("-") => read_bounded(&mut std::io::stdin().lock(), "standard input")?,
+        _ => read_file(path, "FILE")?,
+    };
     serde_json::from_str(&text)
         .map_err(|error| Failure::usage(format!("{} is not {what}: {error}", path.display())))
 }

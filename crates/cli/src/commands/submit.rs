@@ -20,10 +20,10 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     realm: RealmArgument,
     /// The work's data: JSON, @FILE, or - for standard input
-    #[arg(long, value_name = "JSON", required_unless_present = "prompt")]
+    #[arg(long, value_name = "JSON")]
     data: Option<String>,
     /// A question for chat, or a text for embed, in place of --data
-    #[arg(long, value_name = "TEXT", conflicts_with = "data")]
+    #[arg(long, value_name = "TEXT", conflicts_with = "data", value_parser = said)]
     prompt: Option<String>,
     /// The model for --prompt; one that the realm offers if it is not given
     #[arg(long, value_name = "NAME", requires = "prompt")]
@@ -61,6 +61,11 @@ enum Whose {
     Any,
 }
 
+/// A prompt that says something: the realm would be paid for reading nothing.
+fn said(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() { Err("expected some text".into()) } else { Ok(text.to_owned()) }
+}
+
 fn key(text: &str) -> Result<String, String> {
     let good =
         (1..=128).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
@@ -72,8 +77,17 @@ fn key(text: &str) -> Result<String, String> {
 }
 
 pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure> {
+    if arguments.data.is_none() && arguments.prompt.is_none() {
+        return Err(missing());
+    }
     let data = arguments.data.as_deref().map(read_data).transpose()?;
     block_on(Box::pin(submit(arguments, data, context))).map_err(explain)
+}
+
+fn missing() -> Failure {
+    Failure::usage("what to work on is missing").with_remedy(
+        "give --data JSON, @FILE or - (standard input); for chat and embed --prompt TEXT",
+    )
 }
 
 async fn submit(
@@ -85,7 +99,7 @@ async fn submit(
     let data = match (data, &arguments.prompt) {
         (Some(data), _) => data,
         (None, Some(prompt)) => prompted(prompt, &arguments, &client).await?,
-        (None, None) => return Err(Failure::usage("--data is missing")),
+        (None, None) => return Err(missing()),
     };
     let mut intent = Intent::new(&arguments.intent, data);
     intent.ceiling = arguments.ceiling;

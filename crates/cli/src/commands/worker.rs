@@ -255,7 +255,7 @@ fn told(status: Status) -> (Value, String) {
         ),
         Status::Completed { intent, units } => (
             json!({"status": "completed", "intent": intent, "units": units}),
-            format!("{intent}: completed, {units} units"),
+            format!("{intent}: completed, {units} {}", if units == 1 { "unit" } else { "units" }),
         ),
         Status::Failed { intent, code } => (
             json!({"status": "failed", "intent": intent, "code": code}),

@@ -6,12 +6,13 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use mtor_core::authorize::{Action, Object};
+use mtor_types::Code;
 use mtor_types::amount::Price;
 use serde::Serialize;
 
 use super::Answer;
 use super::auth::Caller;
-use super::json::Page;
+use super::json::{Page, Segment};
 use crate::api_error::ApiError;
 use crate::edge::Edge;
 use crate::shell::StoreState;
@@ -116,11 +117,28 @@ struct ModelList {
     data: Vec<ModelRow>,
 }
 
+impl ModelRow {
+    fn new(id: String, edge: &Edge) -> Self {
+        Self { id, object: "model", created: 0, owned_by: edge.identity.realm().to_string() }
+    }
+}
+
+/// `GET /v1/models/{id}`, as OpenAI's. An id may hold slashes.
+pub async fn model(
+    State(edge): State<Arc<Edge>>,
+    caller: Caller,
+    Segment(id): Segment,
+) -> Result<Answer, ApiError> {
+    caller.may(Action::ReadPools, &Object::Realm)?;
+    if edge.offered.load().models().all(|model| model != id) {
+        return Err(ApiError::new(Code::UnknownModel, "no worker here offers that model"));
+    }
+    Ok(Answer::json(StatusCode::OK, &ModelRow::new(id, &edge)))
+}
+
 /// `GET /v1/models`, as OpenAI's.
 pub async fn models(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<Answer, ApiError> {
     caller.may(Action::ReadPools, &Object::Realm)?;
-    let owned_by = edge.identity.realm().to_string();
-    let row = |id: String| ModelRow { id, object: "model", created: 0, owned_by: owned_by.clone() };
-    let data = edge.offered.load().models().map(row).collect();
+    let data = edge.offered.load().models().map(|id| ModelRow::new(id, &edge)).collect();
     Ok(Answer::json(StatusCode::OK, &ModelList { object: "list", data }))
 }

@@ -103,6 +103,7 @@ fn routes(edge: Arc<Edge>) -> Router {
         .route("/v1/pools", get(catalogue::pools))
         .route("/v1/manifests", get(catalogue::manifests))
         .route("/v1/models", get(catalogue::models))
+        .route("/v1/models/{*id}", get(catalogue::model))
         .route("/v1/accounts/guest", post(accounts::guest))
         .route("/v1/account", get(accounts::account))
         .route("/v1/account/keys", get(accounts::keys).post(accounts::add_key))
