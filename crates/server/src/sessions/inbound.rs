@@ -75,6 +75,10 @@ async fn attach(
     while newest.changed().await.is_ok() {
         let Some(slots) = newest.borrow_and_update().clone() else { continue };
         if let Err(error) = edge.node().call(Command::Attach(slots)).await {
+            // One that came with the session's end is refused for that: nobody is to be told.
+            if edge.sessions.get(session.id).is_none() {
+                return;
+            }
             let error = SessionError::from(error);
             tracing::warn!(worker = %session.worker, %error, "worker session closed");
             session.close(error.code(), &error.to_string());
