@@ -118,7 +118,7 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
         tokio::select! {
             done = work => done,
             // The agent is dropped and not only left: the programs that it started end with it.
-            _ = ended => Err(Failure::failed("stopped at once: what it had goes to other workers")),
+            _ = ended => Err(Failure::failed("stopped at once: what it had goes to other workers, if there are any")),
         }
     }));
     printing.finish();
