@@ -120,6 +120,7 @@ async fn workers(client: &Client, context: &Context) -> Result<(), Failure> {
     pages(page, context, |row| {
         let marks = [
             (row.connected, "connected"),
+            (!row.connected, "offline"),
             (row.own, "own"),
             (row.proven, "proven"),
             (row.banned, "BANNED"),
