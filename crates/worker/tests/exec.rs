@@ -68,11 +68,8 @@ async fn the_example_program_serves() {
     );
     session.send(tokio_tungstenite::tungstenite::Message::text(event)).await;
     assert_eq!(session.until(worker::COMPLETE).await.1["result"], data);
-    // Numbers of JSON that Python cannot read, or would write as what is not JSON; and wishes that
-    // mean nothing.
-    let digits = "9".repeat(5_000);
-    let wrong =
-        ["1e999", digits.as_str(), r#"{"chunks":-1}"#, r#"{"chunks":1.5}"#, r#"{"delayms":[]}"#];
+    // A number that Python would write as what is not JSON, and wishes that mean nothing.
+    let wrong = ["1e999", r#"{"chunks":-1}"#, r#"{"chunks":1.5}"#, r#"{"delayms":[]}"#];
     for (number, raw) in (3..).zip(wrong) {
         let assign = assignment(number, "echo", json!("DATA")).to_string();
         let assign = assign.replace("\"DATA\"", raw);
