@@ -255,6 +255,39 @@ fn a_worker_dearer_than_the_list_serves_whoever_says_so() {
     assert_eq!(read()["cost"]["amount"], "6", "{}", read());
 }
 
+#[test]
+fn what_was_asked_under_a_key_is_joined_whatever_is_on_offer_now() {
+    let place = Place::new();
+    let (realm, client, owner) = world(&place);
+    let offer = |amount: &str| {
+        let price = json!({"amount": amount, "per": 1_000_000});
+        json!([{"intent": "chat", "model": "fine", "slots": 1, "price": price}])
+    };
+    let mut hand = Hand::join(&owner, 1, &offer("500000"));
+    let price = || client.ask("GET", "/v1/pools", "").json()["items"][0]["price"].clone();
+    eventually(|| price()["amount"] == "500000");
+    let data = r#"{"messages":[{"role":"user","content":"hi"}]}"#;
+    let chat = format!(r#"{{"intent":"chat","data":{data}}}"#);
+    let ask =
+        |key| client.ask_with("POST", "/v1/intents", &[("idempotency-key", key)], chat.as_bytes());
+    let first = ask("k").json();
+    let assign = hand.assigned();
+    hand.socket.say("mtor.worker.offer.v1", &json!({"offers": offer("600000")}));
+    eventually(|| price()["amount"] == "600000");
+    // Open, and then over: the same intent. Another key asks anew, at today's price.
+    let joined = ask("k");
+    assert_eq!((joined.status, &joined.json()["intent"]), (202, &first["intent"]), "{joined:?}");
+    assert_eq!(ask("other").refusal(), (402, "MT0013".to_owned()));
+    hand.complete(&assign, 10);
+    let path = format!("/v1/intents/{}", first["intent"].as_str().unwrap());
+    eventually(|| client.ask("GET", &path, "").json()["status"] == "completed");
+    let joined = ask("k");
+    assert_eq!((joined.status, &joined.json()["intent"]), (202, &first["intent"]), "{joined:?}");
+    // What was refused at the door is counted, too.
+    let metrics = common::http::send(&realm.url, "GET", "/metrics", &[], b"").body;
+    assert!(metrics.contains("mtor_intents_refused_total 1\n"), "{metrics}");
+}
+
 /// A lease lasts three seconds.
 #[test]
 fn a_worker_whose_frame_takes_longer_than_a_lease_keeps_its_leases() {

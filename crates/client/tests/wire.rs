@@ -211,6 +211,23 @@ async fn a_submission_that_was_not_named_is_sent_again_under_its_key() {
 }
 
 #[tokio::test]
+async fn a_submission_that_broke_before_its_answer_is_sent_again_under_its_key() {
+    let begin = accepted();
+    // The connection ends without a head: the realm may have taken it.
+    let script = Script::start(vec![
+        String::new(),
+        events(&[("", "accepted", &begin), ("", "completed", DONE)], true),
+    ])
+    .await;
+    assert_eq!(follow(&script.client(), &echo()).await.unwrap(), ["accepted", "completed"]);
+    let key = |request: String| {
+        let mut lines = request.lines().map(str::to_owned);
+        lines.find(|line| line.starts_with("idempotency-key: ")).unwrap()
+    };
+    assert_eq!(key(script.request(0)), key(script.request(1)));
+}
+
+#[tokio::test]
 async fn where_the_events_are_gone_the_end_is_read_from_the_intent() {
     let view = format!(
         r#"{{"intent":"{ID}","status":"completed","result":[9],"cost":{{"asset":"grant","amount":"1"}}}}"#
