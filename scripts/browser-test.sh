@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # A visitor in a real browser against a real realm: starts the built binary on a free port with
-# data of its own, waits until it is ready, lets web/browser/ask.mjs use the page, and ends the
-# realm by its process id. A realm that leaves a child behind fails here.
+# data of its own, waits until it is ready, lets each test of web/browser use the page, and ends the
+# realm by its process id. A realm that leaves a child behind fails here. The last line sums up:
+# "N passed, N failed".
 set -euo pipefail
 export LC_ALL=C
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -9,9 +10,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly START_SECONDS=30
 readonly READY_SECONDS=180
 readonly END_SECONDS=15
+# For one file of tests; a browser that hangs must not hang everything.
+readonly TEST_SECONDS=600
 target=${CARGO_TARGET_DIR:-target}
 mtor=$target/release/mtor
-shot=$target/screenshots/ask.png
+shots=$target/screenshots
 
 say() { printf 'browser-test: %s\n' "$*" >&2; }
 
@@ -108,10 +111,49 @@ for (;;) {
 JS
 say "ready after $((SECONDS - began)) s at $url"
 
-mkdir -p "$(dirname "$shot")"
+mkdir -p "$shots"
 if [[ -z ${CHROMIUM:-} ]]; then
   CHROMIUM=$(command -v chromium || command -v chromium-browser || command -v google-chrome)
 fi
 export CHROMIUM
-node web/browser/ask.mjs --url "$url" --shot "$shot"
-end_realm
+
+passed=0 failed=0 ran=
+
+# run_test NEEDS FILE ARGUMENTS…: shows what the test says and adds its last line to the sum. A test
+# that needs `realm` gets the realm's address, one that needs nothing (`alone`) brings a stand-in.
+run_test() {
+  local needs=$1 file=$2 log=$scratch/test.log status last
+  local -a arguments=("${@:3}")
+  ran+=" $file "
+  [[ $needs != realm ]] || arguments+=(--url "$url")
+  printf '\n-- %s\n' "$file"
+  set +e
+  timeout "$TEST_SECONDS" node "web/browser/$file" "${arguments[@]}" 2>&1 | tee "$log"
+  status=${PIPESTATUS[0]}
+  set -e
+  last=$(tail -n 1 "$log")
+  if [[ ! $last =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
+    say "$file ended with status $status and without a sum"
+    failed=$((failed + 1))
+    return
+  fi
+  passed=$((passed + BASH_REMATCH[1])) failed=$((failed + BASH_REMATCH[2]))
+  if ((status != 0 && BASH_REMATCH[2] == 0)); then
+    say "$file says that all is well and ends with status $status"
+    failed=$((failed + 1))
+  fi
+}
+
+# Each file of tests has its line here.
+run_test realm ask.mjs --shot "$shots/ask.png"
+run_test realm page.test.mjs --shots "$shots"
+
+for file in web/browser/*.test.mjs; do
+  if [[ $ran != *" ${file##*/} "* ]]; then
+    say "$file has no line here: it would never run"
+    failed=$((failed + 1))
+  fi
+done
+end_realm || failed=$((failed + 1))
+printf '\n%s passed, %s failed\n' "$passed" "$failed"
+((failed == 0))

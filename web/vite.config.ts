@@ -1,22 +1,25 @@
 import { svelte } from "@sveltejs/vite-plugin-svelte";
 import { defineConfig } from "vite";
+import { packed } from "./packed.ts";
 
-// The server embeds the files of dist/ by name and forbids inline code (CSP `default-src 'self'`):
-// fixed names, one script, one style sheet, nothing inlined, relative addresses.
+// The server embeds whatever stands in dist/ and forbids inline code (CSP `default-src 'self'`):
+// nothing inlined, relative addresses, and a hash in every name, because assets are kept for ever.
+// What the first view does not need is imported with `import()` and becomes a chunk of its own.
 export default defineConfig({
   base: "./",
-  plugins: [svelte()],
+  publicDir: false,
+  plugins: [svelte(), packed()],
   build: {
     target: "es2022",
     modulePreload: { polyfill: false },
     assetsInlineLimit: 0,
-    cssCodeSplit: false,
-    reportCompressedSize: true,
+    // The server's own compressed sizes are what counts; `npm run build` need not compress twice.
+    reportCompressedSize: false,
     rolldownOptions: {
       output: {
-        entryFileNames: "assets/app.js",
-        assetFileNames: "assets/app[extname]",
-        codeSplitting: false,
+        entryFileNames: "assets/[name]-[hash].js",
+        chunkFileNames: "assets/[name]-[hash].js",
+        assetFileNames: "assets/[name]-[hash][extname]",
       },
     },
   },

@@ -1,9 +1,95 @@
-//! Says what to do where the page that this crate embeds is not built.
+//! Embeds the page: whatever stands in `web/dist/` becomes a table of files, so that nothing here
+//! knows a name that the page's build chose. The forms that it compressed (`NAME.br`, `NAME.gz`)
+//! stand beside each file. Where the page is not built, this says what to do.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+const DIST: &str = "../../web/dist";
+/// What this crate serves, by the last part of a name; another one needs a line here.
+const KINDS: &[(&str, &str)] = &[
+    ("css", "text/css; charset=utf-8"),
+    ("html", "text/html; charset=utf-8"),
+    ("ico", "image/x-icon"),
+    ("jpg", "image/jpeg"),
+    ("js", "text/javascript; charset=utf-8"),
+    ("json", "application/json"),
+    ("png", "image/png"),
+    ("svg", "image/svg+xml"),
+    ("wasm", "application/wasm"),
+    ("webmanifest", "application/manifest+json"),
+    ("webp", "image/webp"),
+    ("woff2", "font/woff2"),
+];
 
 fn main() {
-    let page = "../../web/dist/index.html";
-    println!("cargo::rerun-if-changed={page}");
-    if !std::path::Path::new(page).exists() {
-        println!("cargo::error=the page is not built: run `make page` first, then this again");
+    // A folder is looked through as a whole: a file more or less builds this again.
+    println!("cargo::rerun-if-changed={DIST}");
+    println!("cargo::rerun-if-changed=build.rs");
+    if let Err(problem) = embed() {
+        println!("cargo::error={problem}");
     }
+}
+
+fn embed() -> Result<(), String> {
+    let index = Path::new(DIST).join("index.html");
+    if !index.exists() {
+        return Err("the page is not built: run `make page` first, then this again".into());
+    }
+    let mut table = format!("const INDEX: File = {};\n", file("index.html", &index)?);
+    table += "const ASSETS: &[File] = &[\n";
+    for (name, path) in files(&Path::new(DIST).join("assets"))? {
+        if !name.ends_with(".br") && !name.ends_with(".gz") {
+            table += &format!("    {},\n", file(&name, &path)?);
+        }
+    }
+    table += "];\n";
+    #[expect(clippy::disallowed_methods, reason = "cargo tells a build script by its environment")]
+    let out = std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: build with cargo")?;
+    std::fs::write(Path::new(&out).join("page.rs"), table)
+        .map_err(|error| format!("the table of the page's files is not written: {error}"))
+}
+
+/// By name, so that a lookup may halve its way.
+fn files(folder: &Path) -> Result<BTreeMap<String, PathBuf>, String> {
+    let unread = |error| format!("{}: {error}", folder.display());
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).map_err(unread)? {
+        let path = entry.map_err(unread)?.path();
+        if path.is_dir() {
+            return Err(format!("{}: the page's assets lie in one folder", path.display()));
+        }
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.ok_or_else(|| format!("{}: the name is not UTF-8", path.display()))?;
+        found.insert(name.to_owned(), path.clone());
+    }
+    Ok(found)
+}
+
+/// One row of the table.
+fn file(name: &str, path: &Path) -> Result<String, String> {
+    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+    let kind = KINDS.iter().find(|(known, _)| *known == ending).map(|(_, kind)| kind).ok_or_else(
+        || {
+            format!(
+                "web/dist: no media type is known for `{name}`: add it in crates/server/build.rs"
+            )
+        },
+    )?;
+    Ok(format!(
+        "File {{ name: {name:?}, kind: {kind:?}, plain: {}, br: {}, gzip: {} }}",
+        bytes(path)?,
+        packed(path, name, "br")?,
+        packed(path, name, "gz")?
+    ))
+}
+
+fn packed(path: &Path, name: &str, ending: &str) -> Result<String, String> {
+    let form = path.with_file_name(format!("{name}.{ending}"));
+    if form.exists() { Ok(format!("Some({})", bytes(&form)?)) } else { Ok("None".to_owned()) }
+}
+
+fn bytes(path: &Path) -> Result<String, String> {
+    let whole = path.canonicalize().map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(format!("include_bytes!({whole:?})"))
 }

@@ -10,8 +10,10 @@ import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
 const DIST = join(dirname(fileURLToPath(import.meta.url)), "../dist/");
-const FILES = { "/": ["index.html", "text/html; charset=utf-8"], "/assets/app.js": ["assets/app.js", "text/javascript"],
-  "/assets/app.css": ["assets/app.css", "text/css"], "/assets/icon.svg": ["assets/icon.svg", "image/svg+xml"] };
+const KINDS = { html: "text/html; charset=utf-8", js: "text/javascript", css: "text/css", svg: "image/svg+xml" };
+/** As a realm sends it (`crates/server/src/http/page.rs`). */
+const POLICY = "default-src 'self'; connect-src 'self'; img-src 'self' blob:; media-src 'self' blob:; base-uri 'none'; " +
+  "form-action 'none'; frame-ancestors 'none'; object-src 'none'; require-trusted-types-for 'script'; trusted-types svelte-trusted-html";
 const ACCOUNT = "7Np41oeYqPefeNQEHSv1UDhYrehxin3NStELsSKCT4K2";
 const MODELS = ["smollm2-135m-instruct", "qwen2.5-0.5b-instruct"];
 
@@ -62,12 +64,17 @@ export async function standIn(options = {}) {
     const path = new URL(request.url ?? "/", "http://stand-in").pathname;
     if (down) return request.destroy();
     calls.push(`${request.method} ${path}`);
-    response.setHeader("content-security-policy", "default-src 'self'");
-    const file = FILES[/** @type {keyof FILES} */ (path)];
-    if (file) {
-      const [name = "", type = ""] = file;
-      response.setHeader("content-type", type);
-      return response.end(await readFile(DIST + name).catch(() => "run `npm run build` first"));
+    response.setHeader("content-security-policy", POLICY);
+    const name = path === "/" ? "index.html" : /^\/(assets\/[\w.-]+)$/.exec(path)?.[1];
+    if (name) {
+      const kind = /** @type {keyof KINDS} */ (name.split(".").at(-1));
+      const br = /\bbr\b/.test(request.headers["accept-encoding"] ?? "") && (await readFile(`${DIST}${name}.br`).catch(() => null));
+      const bytes = br || (await readFile(DIST + name).catch(() => null));
+      if (!bytes) return refuse(response, 404, "MT0010", "run `npm run build` first");
+      response.setHeader("content-type", KINDS[kind]);
+      response.setHeader("cache-control", name === "index.html" ? "no-cache" : "max-age=31536000, immutable");
+      if (br) response.setHeader("content-encoding", "br");
+      return response.end(bytes);
     }
     let text = "";
     for await (const part of request) text += part;

@@ -1,0 +1,184 @@
+// What must hold for the page as a whole: its weight, who can use it, how narrow a window may be,
+// and that no text becomes a script. Every view of `views.mjs` is looked at in both themes.
+//   node browser/page.test.mjs [--url URL] [--shots FOLDER]
+// The views need answers from a script, so they are the stand-in's; a realm's address is used for
+// what the realm itself decides: weight and policy.
+
+import { mkdirSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { standIn } from "../tests/stand-in.mjs";
+import { need, run } from "./chromium.mjs";
+import { VIEWS } from "./views.mjs";
+
+/** What a first visit may send over the line before the visitor does anything. */
+const FIRST_VIEW_BYTES_MAX = 60_000;
+const NARROW_PX = 360;
+const WAIT_MS = 30_000;
+/** More stops of the Tab key than any view has. */
+const STEPS_MAX = 80;
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const { values } = parseArgs({ options: { url: { type: "string" }, shots: { type: "string" } } });
+if (values.shots) mkdirSync(values.shots, { recursive: true });
+
+/** @typedef {import("playwright-core").Browser} Browser */
+/** @typedef {import("playwright-core").Page} Page */
+
+/** Bytes on the line until nothing more is asked for. @param {Browser} browser @param {string} url */
+async function firstView(browser, url) {
+  const page = await browser.newPage();
+  const wire = await page.context().newCDPSession(page);
+  await wire.send("Network.enable");
+  let bytes = 0;
+  wire.on("Network.loadingFinished", (event) => (bytes += event.encodedDataLength));
+  await page.goto(url, { waitUntil: "networkidle" });
+  await page.close();
+  need(bytes <= FIRST_VIEW_BYTES_MAX, `the first view is ${bytes} bytes, at most ${FIRST_VIEW_BYTES_MAX}`);
+  return `${bytes} bytes`;
+}
+
+/** A second visit sends for no asset, and is told that the index has not changed. @param {Browser} browser @param {string} url */
+async function secondVisit(browser, url) {
+  const context = await browser.newContext();
+  const first = await context.newPage();
+  await first.goto(url, { waitUntil: "networkidle" });
+  await first.close();
+  const page = await context.newPage();
+  const wire = await context.newCDPSession(page);
+  await wire.send("Network.enable");
+  /** @type {string[]} */
+  const sent = [];
+  wire.on("Network.responseReceived", ({ response }) => {
+    if (/\/assets\//.test(response.url) && !response.fromDiskCache) sent.push(response.url);
+  });
+  await page.goto(url, { waitUntil: "networkidle" });
+  await context.close();
+  need(sent.length === 0, `asked for again: ${sent.join(", ")}`);
+}
+
+/** Where a string would become markup or a script, the browser refuses. @param {Browser} browser @param {string} url */
+async function policy(browser, url) {
+  const page = await browser.newPage();
+  await page.goto(url, { waitUntil: "networkidle" });
+  const through = await page.evaluate(async () => {
+    // While the debugger evaluates, the browser lets it evaluate text: the policy counts behind it.
+    await new Promise((done) => setTimeout(done));
+    /** @type {Record<string, () => unknown>} */
+    const tries = {
+      innerHTML: () => (document.createElement("div").innerHTML = "<b>x</b>"),
+      outerHTML: () => (document.body.appendChild(document.createElement("i")).outerHTML = "<b>x</b>"),
+      eval: () => Reflect.apply(eval, undefined, ["1"]),
+      Function: () => Reflect.construct(Function, ["return 1"]),
+      srcdoc: () => (document.createElement("iframe").srcdoc = "<b>x</b>"),
+      src: () => (document.createElement("script").src = "data:,"),
+      policy: () => Reflect.get(window, "trustedTypes").createPolicy("another", {}),
+      "the same policy again": () => Reflect.get(window, "trustedTypes").createPolicy("svelte-trusted-html", {}),
+    };
+    const passed = [];
+    for (const [name, attempt] of Object.entries(tries)) {
+      try {
+        attempt();
+        passed.push(name);
+      } catch {
+        // As it should be.
+      }
+    }
+    return passed;
+  });
+  await page.close();
+  need(through.length === 0, `the policy lets through: ${through.join(", ")}`);
+}
+
+/** @param {Page} page */
+async function serious(page) {
+  await page.evaluate(AXE);
+  return page.evaluate(async () => {
+    const { violations } = await Reflect.get(window, "axe").run(document, { resultTypes: ["violations"] });
+    return violations
+      .filter((/** @type {any} */ found) => ["serious", "critical"].includes(found.impact))
+      .map((/** @type {any} */ found) => `${found.id} at ${found.nodes.map((/** @type {any} */ node) => node.target).join(" ")}`);
+  });
+}
+
+/** @param {Page} page */
+async function tooWide(page) {
+  await page.setViewportSize({ width: NARROW_PX, height: 740 });
+  await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
+  return page.evaluate(() => {
+    const sheet = document.querySelector("dialog[open]");
+    return Math.max(document.documentElement.scrollWidth - innerWidth, sheet ? sheet.scrollWidth - sheet.clientWidth : 0);
+  });
+}
+
+/**
+ * One view in one theme: axe finds nothing serious, and nothing reaches beyond a narrow window.
+ * @param {string} name @param {"light" | "dark"} colorScheme
+ */
+const view = (name, colorScheme) => async (/** @type {Browser} */ browser) => {
+  const server = await standIn({ pieceMs: 5 });
+  const context = await browser.newContext({ bypassCSP: true, colorScheme, reducedMotion: "reduce", viewport: { width: 1180, height: 820 } });
+  try {
+    const page = await context.newPage();
+    await page.goto(server.url);
+    await VIEWS[name]?.(page);
+    const found = await serious(page);
+    if (values.shots) await page.screenshot({ path: join(values.shots, `${name}-${colorScheme}.png`) });
+    need(found.length === 0, found.join("; "));
+    const wide = await tooWide(page);
+    if (values.shots) await page.screenshot({ path: join(values.shots, `${name}-${colorScheme}-${NARROW_PX}.png`) });
+    need(wide <= 0, `${wide} px wider than a window of ${NARROW_PX} px`);
+  } finally {
+    await context.close();
+    await server.close();
+  }
+};
+
+/** Tabs until the focus is seen on the element. @param {Page} page @param {string} selector */
+async function tabTo(page, selector) {
+  for (let step = 0; step < STEPS_MAX; step += 1) {
+    if (await page.evaluate((wanted) => document.activeElement?.matches(`${wanted}:focus-visible`) === true, selector)) return;
+    await page.keyboard.press("Tab");
+  }
+  throw new Error(`the keyboard does not reach ${selector}, or does not show that it did`);
+}
+
+/** A question, its answer, the account and a new question, without a pointer. @param {Browser} browser */
+async function keyboard(browser) {
+  const server = await standIn({ pieceMs: 5 });
+  const context = await browser.newContext();
+  try {
+    const page = await context.newPage();
+    await page.goto(server.url);
+    await page.waitForSelector(".price span", { timeout: WAIT_MS });
+    await tabTo(page, "textarea");
+    await page.keyboard.type("What is a Merkle tree?");
+    await page.waitForSelector("[data-price] b", { timeout: WAIT_MS });
+    await page.keyboard.press("Enter");
+    await page.waitForSelector(".bill [data-cost]", { timeout: WAIT_MS });
+    await tabTo(page, "[data-balance]");
+    await page.keyboard.press("Enter");
+    await page.getByRole("dialog").waitFor({ timeout: WAIT_MS });
+    await page.keyboard.press("Escape");
+    await page.getByRole("dialog").waitFor({ state: "hidden", timeout: WAIT_MS });
+    await tabTo(page, "[data-balance]");
+    await tabTo(page, "textarea");
+    await page.keyboard.type("and again");
+    need((await page.inputValue("textarea")) === "and again", "the box does not take a second question");
+  } finally {
+    await context.close();
+    await server.close();
+  }
+}
+
+/** @type {Parameters<typeof run>[1]} */
+const cases = { [`the first view is at most ${FIRST_VIEW_BYTES_MAX} bytes`]: firstView };
+cases["a second visit asks for no asset again"] = secondVisit;
+cases["no text becomes markup or a script"] = policy;
+cases["the main path with the keyboard alone"] = keyboard;
+for (const name of Object.keys(VIEWS)) {
+  for (const theme of /** @type {const} */ (["light", "dark"])) {
+    cases[`${name}, ${theme}: axe has nothing serious to say, ${NARROW_PX} px are enough`] = view(name, theme);
+  }
+}
+await run(values.url, cases);
