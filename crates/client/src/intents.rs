@@ -34,6 +34,9 @@ pub struct Intent {
     pub durable: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restart: Option<bool>,
+    /// Whether the answer comes in pieces; what the data itself says goes before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream: Option<bool>,
     /// The idempotency key; without one each submission gets its own, sent as a header.
     #[serde(skip)]
     pub key: Option<String>,
@@ -50,6 +53,7 @@ impl Intent {
             class: None,
             durable: None,
             restart: None,
+            stream: None,
             key: None,
         }
     }

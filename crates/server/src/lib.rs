@@ -14,5 +14,7 @@ pub mod receipts;
 pub mod sessions;
 pub mod shell;
 pub mod streams;
+pub mod told;
 
 pub use realm::{OpenError, Realm, RealmOptions};
+pub use told::{Arriving, ArrivingState, ModelAbout, ModelsTold, Teller};

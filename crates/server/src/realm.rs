@@ -28,6 +28,7 @@ use crate::identity::{self, Identity, IdentityError};
 use crate::manifests::{ManifestError, Manifests};
 use crate::shell::{self, CallError, Clock, Followers, Shell, StartError};
 use crate::streams::{StreamLimits, Streams};
+use crate::told::{ModelsTold, Teller};
 
 /// Sealed payloads and results together.
 const BLOBS_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
@@ -215,6 +216,17 @@ impl Realm {
 
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Says what the realm's models are, which ones are on their way, and which one answers who
+    /// names none. Replaces what was told before.
+    pub fn tell_models(&self, told: ModelsTold) {
+        self.teller().tell_models(told);
+    }
+
+    /// As [`Realm::tell_models`], for as long as the realm runs.
+    pub fn teller(&self) -> Teller {
+        Teller(Arc::clone(&self.edge))
     }
 
     pub fn realm(&self) -> mtor_types::RealmId {

@@ -107,6 +107,7 @@ async fn submit(
     intent.durable = arguments.durable.then_some(true);
     intent.class = arguments.batch.then_some(Class::Batch);
     intent.key = arguments.key;
+    intent.stream = Some(arguments.stream);
     intent.trust = arguments.trust.map(|whose| match whose {
         Whose::Own => Trust::Own,
         Whose::Certified => Trust::Certified,

@@ -35,7 +35,7 @@ const ATTRIBUTE_BYTES_MAX: usize = 8 * SOURCE_BYTES_MAX;
 const EXTENSION_BYTES_MAX: usize = 20;
 
 /// Attributes with a meaning, in both forms.
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 18] = [
     "specversion",
     "id",
     "source",
@@ -53,6 +53,7 @@ const NAMES: [&str; 17] = [
     "restart",
     "intent",
     "deadline_ms",
+    "stream",
 ];
 const SPECVERSION: usize = 0;
 const ID: usize = 1;
@@ -68,8 +69,10 @@ const DURABLE: usize = 13;
 const RESTART: usize = 14;
 const INTENT: usize = 15;
 const DEADLINE_MS: usize = 16;
+const STREAM: usize = 17;
 
-const SHORT: [usize; 9] = [INTENT, DATA, ID, CEILING, DEADLINE_MS, TRUST, CLASS, DURABLE, RESTART];
+const SHORT: [usize; 10] =
+    [INTENT, DATA, ID, CEILING, DEADLINE_MS, TRUST, CLASS, DURABLE, RESTART, STREAM];
 
 /// Reads one document of at most `bytes_max` bytes.
 pub fn parse(body: &Bytes, bytes_max: u64) -> Result<Document, ApiError> {
@@ -104,6 +107,7 @@ fn parse_text(body: &Bytes, text: &str) -> Result<Document, ApiError> {
         (CLASS, Field::Class),
         (DURABLE, Field::Durable),
         (RESTART, Field::Restart),
+        (STREAM, Field::Stream),
         (ID, Field::Key),
     ] {
         let Some(raw) = raw.found[index] else { continue };
@@ -134,7 +138,7 @@ impl Raw<'_> {
     /// The short form's intent name.
     fn short(&self) -> Result<String, ApiError> {
         let known = "`intent`, `data`, `id`, `ceiling`, `deadline_ms`, `trust`, `class`, \
-                     `durable`, `restart`";
+                     `durable`, `restart`, `stream`";
         let other = (0..NAMES.len()).find(|index| self.has(*index) && !SHORT.contains(index));
         let unknown = other.map(|index| NAMES[index]);
         let unknown = unknown.or(self.stranger.as_deref()).or(self.extension.as_deref());
@@ -153,7 +157,7 @@ impl Raw<'_> {
         let unknown = unknown.or(self.has(DEADLINE_MS).then_some("deadline_ms"));
         if let Some(unknown) = unknown {
             let known = "the attributes of CloudEvents 1.0, `ceiling`, `deadlinems`, `trust`, \
-                         `class`, `durable`, `restart`, and extensions named in up to 20 \
+                         `class`, `durable`, `restart`, `stream`, and extensions named in up to 20 \
                          lower-case letters and digits";
             return Err(ApiError::unknown_field(unknown, known));
         }

@@ -24,6 +24,8 @@ pub mod json;
 mod options;
 pub mod scan;
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use mtor_types::amount::Price;
 use mtor_types::intent::{Idempotency, IntentMeta};
@@ -49,8 +51,12 @@ pub struct Ask {
     /// The manifest's name.
     pub name: String,
     pub model: Option<String>,
+    /// Where the client wrote `auto` for the model: the worker gets the real one's name there.
+    pub auto: Option<Range<usize>>,
     /// The client wants pieces.
     pub stream: bool,
+    /// What the data says of that, where its manifest declares `stream`.
+    says_stream: Option<bool>,
     /// The upper bound of billable units; at least 1.
     pub units_max: u64,
     /// The part of it that stands with the request.
@@ -124,7 +130,9 @@ impl Ask {
         Ok(Self {
             name: entry.manifest.name.clone(),
             model: scan.model,
+            auto: scan.auto,
             stream: scan.stream.unwrap_or(false),
+            says_stream: scan.stream,
             units_max: input_units.saturating_add(output_max).max(1),
             input_units,
             output_max,
@@ -132,6 +140,15 @@ impl Ask {
             may_be_cut: entry.manifest.meter.bound.may_be_cut(),
             data,
         })
+    }
+
+    /// Whether the answer comes in pieces, where the data does not say so itself: by the client's
+    /// wish, else where the answer to the request is a stream of its events.
+    #[must_use]
+    pub fn streaming(mut self, options: &Options, route: Route) -> Self {
+        let wish = self.says_stream.or(options.stream);
+        self.stream = wish.unwrap_or(route == Route::Streamed);
+        self
     }
 
     /// What the meter of its stream may count.

@@ -24,6 +24,8 @@ pub struct Options {
     pub class: Option<Class>,
     pub durable: Option<bool>,
     pub restart: Option<bool>,
+    /// Whether the answer comes in pieces.
+    pub stream: Option<bool>,
     pub key: Option<ClientKey>,
 }
 
@@ -39,7 +41,7 @@ const ID: &str = "1 to 128 bytes without control characters";
 
 impl Options {
     /// From `mtor-ceiling`, `mtor-deadline-ms`, `mtor-trust`, `mtor-class`, `mtor-durable`,
-    /// `mtor-restart` and `idempotency-key`. Each may stand once.
+    /// `mtor-restart`, `mtor-stream` and `idempotency-key`. Each may stand once.
     pub fn from_headers(headers: &HeaderMap) -> Result<Self, ApiError> {
         let mut options = Self::default();
         for (header, field) in [
@@ -49,6 +51,7 @@ impl Options {
             ("mtor-class", Field::Class),
             ("mtor-durable", Field::Durable),
             ("mtor-restart", Field::Restart),
+            ("mtor-stream", Field::Stream),
             ("idempotency-key", Field::Key),
         ] {
             let mut values = headers.get_all(header).iter();
@@ -72,6 +75,7 @@ impl Options {
             class: self.class.or(other.class),
             durable: self.durable.or(other.durable),
             restart: self.restart.or(other.restart),
+            stream: self.stream.or(other.stream),
             key: self.key.or(other.key),
         }
     }
@@ -98,6 +102,7 @@ impl Options {
             }
             Field::Durable => self.durable = Some(flag(text)?),
             Field::Restart => self.restart = Some(flag(text)?),
+            Field::Stream => self.stream = Some(flag(text)?),
             Field::Key => {
                 let id = text.to_owned();
                 self.key = is_id(text).then(|| ClientKey { source: String::new(), id });
@@ -116,6 +121,7 @@ pub(super) enum Field {
     Class,
     Durable,
     Restart,
+    Stream,
     Key,
 }
 
@@ -126,7 +132,7 @@ impl Field {
             Self::Deadline => DEADLINE,
             Self::Trust => TRUST,
             Self::Class => CLASS,
-            Self::Durable | Self::Restart => FLAG,
+            Self::Durable | Self::Restart | Self::Stream => FLAG,
             Self::Key => ID,
         }
     }
@@ -169,6 +175,7 @@ mod tests {
             ("mtor-class", "batch"),
             ("mtor-durable", "true"),
             ("mtor-restart", "false"),
+            ("mtor-stream", "true"),
             ("idempotency-key", "a b"),
             ("authorization", "Bearer x"),
         ]));
@@ -179,6 +186,7 @@ mod tests {
             class: Some(Class::Batch),
             durable: Some(true),
             restart: Some(false),
+            stream: Some(true),
             key: Some(ClientKey { source: String::new(), id: "a b".into() }),
         };
         assert_eq!(found, Ok(expected));

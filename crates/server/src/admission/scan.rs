@@ -5,8 +5,10 @@
 //! as the client sent it.
 
 use std::fmt;
+use std::ops::Range;
 
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 use super::json;
 use crate::api_error::ApiError;
@@ -37,6 +39,8 @@ impl Wanted {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scan {
     pub model: Option<String>,
+    /// Where [`AUTO`] stands in the text, quotes included; the model is then absent.
+    pub auto: Option<Range<usize>>,
     pub stream: Option<bool>,
     pub max_tokens: Option<u64>,
     pub max_completion_tokens: Option<u64>,
@@ -50,11 +54,13 @@ pub const DIMENSIONS_MAX: usize = 8;
 /// As OpenAI's.
 pub const ANSWERS_MAX: u64 = 128;
 const MODEL_BYTES_MAX: usize = 256;
+/// A model's name that means the realm's default. No model that is called so can be asked for.
+pub const AUTO: &str = "auto";
 
 /// Reads `text` (see [`json::text`]), whatever JSON it is: what is not an object has no fields.
 pub fn scan(text: &str, wanted: Wanted) -> Result<Scan, ApiError> {
     let mut fault = None;
-    let seed = Top { wanted, scan: Scan::default(), fault: &mut fault };
+    let seed = Top { text, wanted, scan: Scan::default(), fault: &mut fault };
     json::read(text, seed).map_err(|error| fault.unwrap_or_else(|| json::fault(&error)))
 }
 
@@ -120,6 +126,7 @@ impl Field {
 
 /// The whole document.
 struct Top<'f> {
+    text: &'f str,
     wanted: Wanted,
     scan: Scan,
     fault: &'f mut Option<ApiError>,
@@ -189,7 +196,19 @@ impl<'de> Visitor<'de> for Top<'_> {
 
 impl Top<'_> {
     fn take<'de, A: MapAccess<'de>>(&mut self, field: Field, map: &mut A) -> Result<(), A::Error> {
-        let value = map.next_value_seed(Value)?;
+        let value = if field == Field::Model {
+            let raw = map.next_value::<&'de RawValue>()?.get();
+            let value = json::read(raw, Value).map_err(de::Error::custom)?;
+            if matches!(&value, Found::Text(Some(model)) if model == AUTO) {
+                // Both point into the same text.
+                let at = raw.as_ptr().addr().saturating_sub(self.text.as_ptr().addr());
+                self.scan.auto = Some(at..at.saturating_add(raw.len()));
+                return Ok(());
+            }
+            value
+        } else {
+            map.next_value_seed(Value)?
+        };
         let taken = match (field, value) {
             (_, Found::Null) => true,
             (Field::Model, Found::Text(model)) => {
@@ -374,6 +393,19 @@ mod tests {
         for any in ["7", "-7", "1.5", "null", "true", "\"x\"", "[1,[2]]", "{}"] {
             check(any, &Ok(Scan::default()));
         }
+    }
+
+    #[test]
+    fn auto_is_no_model_and_its_place_is_told() {
+        let place = |text: &str| {
+            let found = scan(text, Wanted::ALL).unwrap();
+            assert_eq!(found.model, None, "{text}");
+            text[found.auto.unwrap()].to_owned()
+        };
+        assert_eq!(place(r#"{"ü":"auto","model" : "auto" ,"stream":true}"#), r#""auto""#);
+        assert_eq!(place(r#"{"model":"\u0061uto"}"#), r#""\u0061uto""#);
+        check(r#"{"model":"auto "}"#, &Ok(Scan { model: Some("auto ".into()), ..Scan::default() }));
+        check(r#"{"model":null}"#, &Ok(Scan::default()));
     }
 
     #[test]

@@ -238,7 +238,7 @@ impl Edge {
             token: self.identity.lease_token(meta.id, *attempt, *worker, *fence),
             data: (),
         };
-        session.assign(assign, &live.data);
+        session.assign(assign, &live.data_for(meta.model.as_deref()));
     }
 
     /// The events of an intent: those in its buffer, or, after a restart, of a durable one that
@@ -276,9 +276,9 @@ impl Edge {
         let manifests = self.manifests.load();
         let ask = Ask::read(manifests.get(&meta.name)?, data).ok()?;
         let stream = self.streams.open(meta.id, ask.bounds()).ok()?;
-        let pieces = ask.stream;
-        let kind = (meta.name.clone(), meta.durable, pieces);
-        let live = Arc::new(Live::new(meta.account, kind, ask.data, stream, None));
+        stream.set_model(meta.model.as_deref());
+        let kind = (meta.name.clone(), meta.durable);
+        let live = Arc::new(Live::new(meta.account, kind, &ask, stream, None));
         // Two attempts may be granted before the payload is here.
         let live = self.lives.get_or_insert(meta.id, live);
         // It may have ended while the payload was read, and then nothing else would remove it.

@@ -1,5 +1,6 @@
 //! Intents that are not over, as the edge holds them: payload, buffer, and who works on it.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,6 +9,7 @@ use mtor_types::fact::Asset;
 use mtor_types::{AccountId, Amount, Attempt, Fence, IntentId, SessionId, WorkerId};
 use tokio::sync::oneshot;
 
+use crate::admission::Ask;
 use crate::api_error::ApiError;
 use crate::streams::IntentStream;
 
@@ -34,7 +36,10 @@ pub(super) struct Live {
     pub(super) durable: bool,
     /// The client wants pieces.
     pub(super) pieces: bool,
+    /// The client's bytes, untouched.
     pub(super) data: Bytes,
+    /// Where they say `auto` for the model.
+    auto: Option<Range<usize>>,
     pub(super) stream: Arc<IntentStream>,
     state: Mutex<State>,
 }
@@ -50,13 +55,25 @@ struct State {
 impl Live {
     pub(super) fn new(
         account: AccountId,
-        (name, durable, pieces): (String, bool, bool),
-        data: Bytes,
+        (name, durable): (String, bool),
+        ask: &Ask,
         stream: Arc<IntentStream>,
         waiter: Option<oneshot::Sender<Admission>>,
     ) -> Self {
         let state = Mutex::new(State { waiter, ..State::default() });
-        Self { account, name, durable, pieces, data, stream, state }
+        let (pieces, data, auto) = (ask.stream, ask.data.clone(), ask.auto.clone());
+        Self { account, name, durable, pieces, data, auto, stream, state }
+    }
+
+    /// What the worker gets: the client's bytes, with the model's own name where they say `auto`.
+    pub(super) fn data_for(&self, model: Option<&str>) -> Bytes {
+        let (Some(at), Some(model)) = (&self.auto, model) else { return self.data.clone() };
+        let (Some(before), Some(after)) = (self.data.get(..at.start), self.data.get(at.end..))
+        else {
+            return self.data.clone();
+        };
+        let Ok(name) = serde_json::to_vec(model) else { return self.data.clone() };
+        [before, &name, after].concat().into()
     }
 
     fn bytes(&self) -> u64 {

@@ -43,6 +43,7 @@ use crate::manifests::Manifests;
 use crate::sessions::Sessions;
 use crate::shell::{CallError, Clock, NodeHandle, Projection, StoreState};
 use crate::streams::Streams;
+use crate::told::ModelsTold;
 
 /// Between two looks for sealed blobs past their time.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
@@ -64,6 +65,8 @@ pub struct Edge {
     pub manifests: ArcSwap<Manifests>,
     /// What workers offer now.
     pub offered: ArcSwap<Offered>,
+    /// What the realm was told of its models.
+    pub told: ArcSwap<ModelsTold>,
     pub keys: Keys,
     pub names: Names,
     pub sessions: Sessions,
@@ -123,6 +126,7 @@ impl Edge {
             source,
             manifests: ArcSwap::from_pointee(parts.manifests),
             offered: ArcSwap::from_pointee(Offered::default()),
+            told: ArcSwap::from_pointee(ModelsTold::default()),
             keys: Keys::default(),
             names: Names::default(),
             sessions: Sessions::default(),

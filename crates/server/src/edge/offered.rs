@@ -3,6 +3,8 @@
 use mtor_core::router::PoolView;
 use mtor_types::amount::Price;
 
+use crate::told::ModelsTold;
+
 #[derive(Debug, Default)]
 pub struct Offered {
     pools: Vec<PoolView>,
@@ -30,13 +32,16 @@ impl Offered {
         of_intent.filter_map(|pool| pool.model.as_deref())
     }
 
-    /// For who names none: one at the list price or below before dearer ones, the realm's own before
-    /// others.
-    pub fn default_model(&self, intent: &str, list: Price) -> Option<String> {
+    /// For who names none, or `auto`: one at the list price or below before dearer ones, the
+    /// realm's own before others, among these the default that was told, then the most capable of
+    /// which something was told, then the first by name. So nobody else's offer becomes the default
+    /// while the realm offers anything itself.
+    pub fn default_model(&self, intent: &str, list: Price, told: &ModelsTold) -> Option<String> {
         let of_intent = self.pools.iter().filter(|pool| pool.intent == intent);
         let named = of_intent.filter_map(|pool| Some((pool, pool.model.as_ref()?)));
         let rank = |(pool, model): &(&PoolView, &String)| {
-            (pool.price.amount > list.amount, !pool.own, (*model).clone())
+            let dearer = pool.price.amount > list.amount;
+            (dearer, !pool.own, told.rank(intent, model), (*model).clone())
         };
         named.min_by_key(rank).map(|(_, model)| model.clone())
     }

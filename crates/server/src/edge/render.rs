@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::Edge;
-use crate::streams::{Ended, Entry, LastEventId};
+use crate::streams::{Ended, Entry, IntentStream, LastEventId};
 
 /// One event, ready to be sent.
 #[derive(Clone, Debug)]
@@ -45,6 +45,9 @@ struct Started<'a> {
     intent: IntentId,
     attempt: Attempt,
     worker: Worker<'a>,
+    /// The one that answers, whatever the client called it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<&'a str>,
     realm: RealmId,
 }
 
@@ -123,7 +126,10 @@ pub fn render(
             let name = edge.names.of(*worker);
             let worker = Worker { id: *worker, name: &name };
             let (attempt, realm) = (*attempt, edge.identity.realm());
-            to.event("mtor.intent.started.v1", &Started { intent, attempt, worker, realm })?
+            let stream = edge.streams.get(intent);
+            let model = stream.as_deref().and_then(IntentStream::model);
+            let started = Started { intent, attempt, worker, model, realm };
+            to.event("mtor.intent.started.v1", &started)?
         }
         Entry::Chunk { attempt, seq, piece } => {
             let (attempt, seq, piece) = (*attempt, *seq, raw(piece)?);

@@ -19,9 +19,12 @@ use crate::api_error::ApiError;
 use crate::identity;
 use crate::manifests::{Entry, Manifests};
 use crate::streams::IntentStream;
+use crate::told::Arriving;
 
 /// Models that a refusal names at most.
 const NAMED_MAX: usize = 20;
+/// A model that has arrived still starts.
+const RETRY_MIN_MS: u64 = 1_000;
 /// Payloads of open intents in memory, all together.
 const PAYLOADS_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
@@ -95,7 +98,7 @@ impl Edge {
     ) -> Result<(Quote, u64), ApiError> {
         let manifests = self.manifests.load();
         let entry = known(&manifests, name)?;
-        let mut ask = Ask::read(entry, data)?;
+        let mut ask = Ask::read(entry, data)?.streaming(options, Route::Stored);
         self.choose_model(entry, &mut ask)?;
         let quote = ask.quote(entry, self.price_of(entry, &ask), options)?;
         Ok((quote, self.offered.load().wait_ms(name, ask.model.as_deref())))
@@ -110,8 +113,9 @@ impl Edge {
         let Checked { ask, meta, prior, stream } = checked;
         let (waiter, admission) = oneshot::channel();
         let (asked, durable, pieces) = (meta.id, meta.durable, ask.stream);
-        let kind = (name, durable, pieces);
-        let live = Live::new(account, kind, ask.data.clone(), Arc::clone(&stream), Some(waiter));
+        stream.set_model(meta.model.as_deref());
+        let kind = (name, durable);
+        let live = Live::new(account, kind, &ask, Arc::clone(&stream), Some(waiter));
         self.lives.get_or_insert(asked, Arc::new(live));
         let mut attended = (route == Route::OpenAi).then(|| Attended::new(Arc::clone(self), asked));
         if durable {
@@ -140,7 +144,7 @@ impl Edge {
         let Submission { account, name, data, options, route } = submission;
         let manifests = self.manifests.load_full();
         let entry = known(&manifests, &name)?;
-        let mut ask = Ask::read(entry, data)?;
+        let mut ask = Ask::read(entry, data)?.streaming(&options, route);
         let stamp = self.stamp(account)?;
         let priced = self.price(entry, &mut ask, &options);
         let made = priced.and_then(|price| ask.meta(stamp, entry, price, &options, route));
@@ -229,19 +233,29 @@ impl Edge {
         self.lives.get(intent).map(|live| live.account)
     }
 
-    /// A model that no worker offers is refused with those that exist. Where none is named, it is
-    /// the first of the realm's own at the list price, else the first of a stranger's at it: nobody
-    /// can come before these by name or price.
+    /// A model that no worker offers is refused with those that exist. Where none is named, or
+    /// `auto`, it is the realm's default (see [`Offered::default_model`]).
     fn choose_model(&self, entry: &Entry, ask: &mut Ask) -> Result<(), ApiError> {
         if !entry.wanted.model {
             return Ok(());
         }
         let offered = self.offered.load();
         let mut models = offered.models_of(&ask.name);
+        let told = self.told.load();
         match &ask.model {
-            None => ask.model = offered.default_model(&ask.name, entry.manifest.price),
+            None => {
+                ask.model = offered.default_model(&ask.name, entry.manifest.price, &told);
+                if ask.model.is_none()
+                    && let Some(coming) = told.coming(&ask.name, None)
+                {
+                    return Err(not_yet(coming));
+                }
+            }
             Some(model) if models.any(|known| known == model) => {}
-            Some(_) => {
+            Some(model) => {
+                if let Some(coming) = told.coming(&ask.name, Some(model)) {
+                    return Err(not_yet(coming));
+                }
                 let known: Vec<&str> = offered.models_of(&ask.name).take(NAMED_MAX).collect();
                 let message =
                     format!("no worker here offers that model; on offer: {}", known.join(", "));
@@ -293,6 +307,16 @@ impl Edge {
         let Some(asked) = meta.idempotency else { return Ok(None) };
         let found = self.read(move |reader| reader.idempotency(asked.key)).await?;
         Ok(found.map(|(intent, body)| Prior { intent, body }))
+    }
+}
+
+/// What is asked for is on its way, or did not come.
+fn not_yet(coming: &Arriving) -> ApiError {
+    let message = format!("no model can answer that yet: {}", coming.sentence());
+    let error = ApiError::new(Code::NoWorker, message).with_field("model");
+    match coming.left_ms {
+        Some(left_ms) => error.with_retry_after_ms(left_ms.max(RETRY_MIN_MS)),
+        None => error,
     }
 }
 

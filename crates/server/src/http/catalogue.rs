@@ -1,5 +1,6 @@
 //! What the realm says of itself: health, metrics, pools, manifests, models, its document.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -16,6 +17,7 @@ use super::json::{Page, Segment};
 use crate::api_error::ApiError;
 use crate::edge::Edge;
 use crate::shell::StoreState;
+use crate::told::{Arriving, ModelAbout, ModelsTold};
 
 /// `GET /healthz`: the process answers.
 pub async fn healthz() -> &'static str {
@@ -104,22 +106,31 @@ pub async fn manifests(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<
 }
 
 #[derive(Debug, Serialize)]
-struct ModelRow {
+struct ModelRow<'a> {
     id: String,
     object: &'static str,
     created: u64,
     owned_by: String,
+    /// What the realm was told of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    about: Option<&'a ModelAbout>,
 }
 
+/// OpenAI's list, and beside it what its clients pass over.
 #[derive(Debug, Serialize)]
-struct ModelList {
+struct ModelList<'a> {
     object: &'static str,
-    data: Vec<ModelRow>,
+    data: Vec<ModelRow<'a>>,
+    /// By intent, what `auto` is now.
+    default: BTreeMap<&'a str, String>,
+    arriving: &'a [Arriving],
 }
 
-impl ModelRow {
-    fn new(id: String, edge: &Edge) -> Self {
-        Self { id, object: "model", created: 0, owned_by: edge.identity.realm().to_string() }
+impl<'a> ModelRow<'a> {
+    fn new(id: String, edge: &Edge, told: &'a ModelsTold) -> Self {
+        let owned_by = edge.identity.realm().to_string();
+        let about = told.about(&id);
+        Self { id, object: "model", created: 0, owned_by, about }
     }
 }
 
@@ -133,12 +144,21 @@ pub async fn model(
     if edge.offered.load().models().all(|model| model != id) {
         return Err(ApiError::new(Code::UnknownModel, "no worker here offers that model"));
     }
-    Ok(Answer::json(StatusCode::OK, &ModelRow::new(id, &edge)))
+    let told = edge.told.load();
+    Ok(Answer::json(StatusCode::OK, &ModelRow::new(id, &edge, &told)))
 }
 
 /// `GET /v1/models`, as OpenAI's.
 pub async fn models(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<Answer, ApiError> {
     caller.may(Action::ReadPools, &Object::Realm)?;
-    let data = edge.offered.load().models().map(|id| ModelRow::new(id, &edge)).collect();
-    Ok(Answer::json(StatusCode::OK, &ModelList { object: "list", data }))
+    // What stands here may be asked for at once, and what has just left is not named any more.
+    let (offered, told, manifests) = (edge.pools().await?, edge.told.load(), edge.manifests.load());
+    let data = offered.models().map(|id| ModelRow::new(id, &edge, &told)).collect();
+    let default = manifests.iter().filter(|entry| entry.wanted.model).filter_map(|entry| {
+        let name = entry.manifest.name.as_str();
+        Some((name, offered.default_model(name, entry.manifest.price, &told)?))
+    });
+    let (default, arriving) = (default.collect(), told.arriving.as_slice());
+    let list = ModelList { object: "list", data, default, arriving };
+    Ok(Answer::json(StatusCode::OK, &list))
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use mtor_types::fact::Asset;
@@ -87,6 +87,8 @@ pub struct IntentStream {
     id: IntentId,
     /// Kept for a while after its end, for those who come back.
     kept: bool,
+    /// Of the intent, for who reads its events.
+    model: OnceLock<Box<str>>,
     shared: Arc<Shared>,
     state: Mutex<State>,
     changed: Notify,
@@ -204,7 +206,20 @@ impl IntentStream {
             left: false,
             cleared: false,
         };
-        Self { id, kept, shared, state: Mutex::new(state), changed: Notify::new() }
+        let (model, changed) = (OnceLock::new(), Notify::new());
+        Self { id, kept, model, shared, state: Mutex::new(state), changed }
+    }
+
+    /// The model that serves it, once that is known.
+    pub fn model(&self) -> Option<&str> {
+        self.model.get().map(|model| &**model)
+    }
+
+    /// It never changes: what is told later is not taken.
+    pub fn set_model(&self, model: Option<&str>) {
+        if let Some(model) = model {
+            let _ = self.model.set(model.into());
+        }
     }
 
     pub fn id(&self) -> IntentId {

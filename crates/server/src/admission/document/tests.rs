@@ -22,7 +22,8 @@ fn refused(text: &str, code: Code, part: &str) {
 fn the_short_form_is_read_and_its_data_untouched() {
     let body = Bytes::from_static(
         br#" {"data": {"b":1,  "a":[2]} ,"intent":"fft","ceiling":"1500","deadline_ms":2000,
-            "trust":"own","class":"batch","durable":false,"restart":true,"id":"x-1"} "#,
+            "trust":"own","class":"batch","durable":false,"restart":true,"stream":true,
+            "id":"x-1"} "#,
     );
     let document = parse(&body, BYTES_MAX).unwrap();
     assert_eq!(document.name, "fft");
@@ -35,6 +36,7 @@ fn the_short_form_is_read_and_its_data_untouched() {
         class: Some(Class::Batch),
         durable: Some(false),
         restart: Some(true),
+        stream: Some(true),
         key: Some(ClientKey { source: String::new(), id: "x-1".into() }),
     };
     assert_eq!(document.options, expected);

@@ -1,0 +1,234 @@
+//! What a realm is told of its models: the list says it, `auto` follows it, and who comes too early
+//! hears how long.
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::process::{Child, Stdio};
+
+use common::events::Events;
+use common::http::{Guest, send};
+use common::socket::Socket;
+use common::{Place, eventually};
+use mtor_server::{Arriving, ArrivingState, ModelAbout, ModelsTold, Realm, RealmOptions, Teller};
+use serde_json::{Value, json};
+
+/// Answers with what it was given, for the models named in its arguments.
+const PROGRAM: &str = r#"
+import json, sys
+def say(kind, **data):
+    print(json.dumps({"specversion": "1.0", "id": "1", "source": "p", "type": f"mtor.worker.{kind}.v1", "data": data}), flush=True)
+say("offer", offers=[{"intent": m.split("/")[0], "model": m.split("/")[1], "slots": 4} for m in sys.argv[1:]])
+for event in map(json.loads, sys.stdin):
+    if event["type"] == "mtor.worker.assign.v1":
+        work = event["data"]
+        key = {name: work[name] for name in ("intent", "attempt")}
+        say("complete", **key, usage={"units": 1}, result={"model": work["model"], "data": work["data"]})
+"#;
+
+/// A realm in this process, so that it can be told.
+struct Told {
+    url: String,
+    token: String,
+    teller: Teller,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Told {
+    fn start(place: &Place) -> Self {
+        let options = RealmOptions::new(place.path().join("data"), "127.0.0.1:0".parse().unwrap());
+        let (opened, open) = std::sync::mpsc::sync_channel(1);
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+            runtime.unwrap().block_on(async move {
+                let realm = Realm::open(options).await.unwrap();
+                let token = realm.embedded_worker_token().unwrap().to_owned();
+                opened.send((realm.url().to_owned(), token, realm.teller())).unwrap();
+                realm.run(async move { drop(stopped.await) }).await;
+            });
+        });
+        let (url, token, teller) = open.recv().unwrap();
+        Self { url, token, teller, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// A worker of the realm's own that offers these, as `intent/model`.
+    fn worker(&self, place: &Place, models: &[&str]) -> Worker {
+        place.write("program.py", PROGRAM, 0o644);
+        place.write("token", &self.token, 0o600);
+        let to = ["--json", "worker", "--realm", &self.url, "--token-file", "token", "--data", "w"];
+        let with = ["--no-fft", "--no-echo", "--exec", "python3", "program.py"];
+        let mut command = place.command(&[&to[..], &with[..], models].concat());
+        Worker(command.stdout(Stdio::null()).spawn().unwrap())
+    }
+
+    fn models(&self) -> Value {
+        send(&self.url, "GET", "/v1/models", &[], b"").json()
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let _ = self.thread.take().map(std::thread::JoinHandle::join);
+    }
+}
+
+/// Ended with its test, by its own pid.
+struct Worker(Child);
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn about(title: &str) -> ModelAbout {
+    ModelAbout {
+        title: title.into(),
+        bytes: 1_117_320_768,
+        maker: "a maker".into(),
+        licence: "Apache-2.0".into(),
+        note: Some("a coding model".into()),
+    }
+}
+
+fn told(defaults: &[(&str, &str)], models: &[&str]) -> ModelsTold {
+    let pair = |(intent, id): &(&str, &str)| ((*intent).to_owned(), (*id).to_owned());
+    ModelsTold {
+        about: models.iter().map(|id| ((*id).to_owned(), about(id))).collect(),
+        arriving: Vec::new(),
+        defaults: defaults.iter().map(pair).collect::<BTreeMap<_, _>>(),
+    }
+}
+
+#[test]
+fn auto_is_the_realms_default_on_every_route() {
+    let place = Place::new();
+    let realm = Told::start(&place);
+    let offers = ["chat/alpha", "chat/good", "chat/small", "embed/mini"];
+    let _worker = realm.worker(&place, &offers);
+    eventually(|| realm.models()["data"].as_array().unwrap().len() == offers.len());
+    // Nothing was told: the first by name.
+    assert_eq!(realm.models()["default"], json!({"chat": "alpha", "embed": "mini"}));
+    assert_eq!(realm.models()["data"][0].get("about"), None);
+    // The most capable that is offered, then the default.
+    realm.teller.tell_models(told(&[("chat", "absent")], &["absent", "good", "small"]));
+    assert_eq!(realm.models()["default"]["chat"], "good");
+    realm.teller.tell_models(told(&[("chat", "small")], &["good", "small"]));
+    let list = realm.models();
+    assert_eq!(list["default"], json!({"chat": "small", "embed": "mini"}));
+    assert_eq!(list["object"], "list");
+    let good = &list["data"][1];
+    assert_eq!(good["id"], "good");
+    assert_eq!(
+        good["about"],
+        json!({
+            "title": "good", "bytes": 1_117_320_768, "maker": "a maker",
+            "licence": "Apache-2.0", "note": "a coding model",
+        }),
+    );
+    let one = send(&realm.url, "GET", "/v1/models/good", &[], b"").json();
+    assert_eq!(one["about"], good["about"]);
+
+    let guest = Guest::new(&realm.url);
+    let mut socket = Socket::open(&realm.url, "/v1/events");
+    socket.say("mtor.session.hello.v1", &json!({"api_key": guest.key}));
+    let messages = json!([{"role": "user", "content": "auto"}]);
+    for named in [json!({"model": "auto"}), json!({"model": null}), json!({})] {
+        let mut data = named.clone();
+        data["messages"] = messages.clone();
+        let answer = guest.ask("POST", "/v1/chat/completions", &data.to_string());
+        let found = if named["model"] == "auto" { json!("small") } else { named["model"].clone() };
+        assert_eq!(answer.json()["model"], "small", "{named}: {answer:?}");
+        assert_eq!(answer.json()["data"]["model"], found, "{named}: {answer:?}");
+        assert_eq!(answer.json()["data"]["messages"], messages, "{named}");
+
+        let body = json!({"intent": "chat", "data": data}).to_string();
+        assert_eq!(guest.ask("POST", "/v1/quote", &body).json()["model"], "small");
+        let mut events = Events::submit(&guest, &body);
+        assert_eq!(events.next("started")["model"], "small");
+        assert_eq!(events.next("completed")["result"]["model"], "small");
+
+        socket.say("mtor.intent.chat.v1", &data);
+        let done = socket.wait("mtor.intent.completed.v1");
+        assert_eq!(done["result"]["model"], "small", "{named}: {done}");
+    }
+    let answer = guest.ask("POST", "/v1/embeddings", r#"{"model" : "auto", "input":"a"}"#);
+    assert_eq!(answer.json()["data"], json!({"model": "mini", "input": "a"}));
+}
+
+#[test]
+fn a_repetition_is_the_clients_own_words_whatever_the_default_is_now() {
+    let place = Place::new();
+    let realm = Told::start(&place);
+    let _worker = realm.worker(&place, &["chat/good", "chat/small"]);
+    eventually(|| realm.models()["data"].as_array().unwrap().len() == 2);
+    let guest = Guest::new(&realm.url);
+    let body = r#"{"intent":"chat","id":"once","data":{"model":"auto","messages":[{}]}}"#;
+    realm.teller.tell_models(told(&[("chat", "good")], &[]));
+    let first = guest.ask("POST", "/v1/intents", body).json();
+    realm.teller.tell_models(told(&[("chat", "small")], &[]));
+    let again = guest.ask("POST", "/v1/intents", body).json();
+    assert_eq!((&again["intent"], &again["joined"]), (&first["intent"], &json!(true)));
+    let path = format!("/v1/intents/{}", first["intent"].as_str().unwrap());
+    eventually(|| guest.ask("GET", &path, "").json()["status"] == "completed");
+    assert_eq!(guest.ask("GET", &path, "").json()["result"]["data"]["model"], "good");
+}
+
+#[test]
+fn who_comes_before_the_model_hears_how_long_it_takes() {
+    let place = Place::new();
+    let realm = Told::start(&place);
+    let guest = Guest::new(&realm.url);
+    let arriving = Arriving {
+        id: "good".into(),
+        intent: "chat".into(),
+        about: about("The Good One"),
+        state: ArrivingState::Fetching,
+        received: 558_000_000,
+        bytes: 1_117_320_768,
+        rate: 12_500_000,
+        left_ms: Some(44_700),
+        problem: None,
+    };
+    let tell = |arriving: Arriving| {
+        realm.teller.tell_models(ModelsTold { arriving: vec![arriving], ..ModelsTold::default() });
+    };
+    tell(arriving.clone());
+    let list = realm.models();
+    assert_eq!((&list["data"], &list["default"]), (&json!([]), &json!({})));
+    assert_eq!(
+        list["arriving"],
+        json!([{
+            "id": "good", "intent": "chat", "about": {
+                "title": "The Good One", "bytes": 1_117_320_768, "maker": "a maker",
+                "licence": "Apache-2.0", "note": "a coding model",
+            },
+            "state": "fetching", "received": 558_000_000, "bytes": 1_117_320_768,
+            "rate": 12_500_000, "left_ms": 44_700,
+        }]),
+    );
+    for model in ["auto", "good"] {
+        let data = json!({"model": model, "messages": [{}]}).to_string();
+        let body = format!(r#"{{"intent":"chat","data":{data}}}"#);
+        for path in ["/v1/intents", "/v1/quote"] {
+            let refused = guest.ask("POST", path, &body);
+            assert_eq!(refused.refusal(), (503, "MT0017".into()), "{model}: {refused:?}");
+            assert_eq!(refused.json()["error"]["retry_after_ms"], 44_700);
+            let message = refused.json()["error"]["message"].to_string();
+            assert!(message.contains("The Good One is being fetched: 558 of 1118 MB"), "{message}");
+        }
+        let refused = guest.ask("POST", "/v1/chat/completions", &data);
+        assert_eq!(refused.refusal(), (503, "MT0017".into()), "{model}: {refused:?}");
+    }
+    let other = r#"{"intent":"chat","data":{"model":"other","messages":[{}]}}"#;
+    assert_eq!(guest.ask("POST", "/v1/quote", other).refusal().1, "MT0007");
+    let problem = Some("wrong bytes: fetch it again with `mtor models pull good`".to_owned());
+    tell(Arriving { state: ArrivingState::Failed, left_ms: None, problem, ..arriving });
+    let refused = guest.ask("POST", "/v1/chat/completions", r#"{"messages":[{}]}"#);
+    assert!(refused.body.contains("mtor models pull good"), "{refused:?}");
+}

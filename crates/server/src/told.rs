@@ -1,0 +1,227 @@
+//! What the realm was told of its models by whoever brings them: what they are, what is on its
+//! way, and which one answers who names none.
+//!
+//! Invariants: it is bounded (see below), whatever it was told; it never makes a model exist: what
+//! can be asked is what workers offer. Absent on purpose: files, downloads, memory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::edge::Edge;
+
+/// Descriptions kept: more than anybody serves from one machine, small beside an answer.
+const ABOUT_MAX: usize = 256;
+/// Models on their way at a time.
+const ARRIVING_MAX: usize = 32;
+/// Intents that have a default of their own.
+const DEFAULTS_MAX: usize = 32;
+/// Bytes of one text; as a model's name in a request.
+const TEXT_BYTES_MAX: usize = 256;
+/// Bytes of a problem with its remedy.
+const PROBLEM_BYTES_MAX: usize = 1_024;
+
+/// Everything at once: what is told replaces what was told before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ModelsTold {
+    /// By id, the most capable first: the order in which they stand in for a default.
+    pub about: Vec<(String, ModelAbout)>,
+    pub arriving: Vec<Arriving>,
+    /// By intent: the model that `auto` is, while one of the realm's own workers offers it.
+    pub defaults: BTreeMap<String, String>,
+}
+
+/// A model in words.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ModelAbout {
+    pub title: String,
+    /// Of its file.
+    pub bytes: u64,
+    pub maker: String,
+    pub licence: String,
+    /// Such as `a coding model`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// A model that cannot be asked yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Arriving {
+    pub id: String,
+    pub intent: String,
+    pub about: ModelAbout,
+    pub state: ArrivingState,
+    pub received: u64,
+    pub bytes: u64,
+    /// Bytes a second.
+    pub rate: u64,
+    pub left_ms: Option<u64>,
+    /// With the remedy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ArrivingState {
+    Waiting,
+    Fetching,
+    Starting,
+    Failed,
+}
+
+impl ModelsTold {
+    pub fn about(&self, id: &str) -> Option<&ModelAbout> {
+        self.about.iter().find(|(known, _)| known == id).map(|(_, about)| about)
+    }
+
+    /// The smaller the better: the default first, then the order in which they were told, then
+    /// those of which nothing was told.
+    pub(crate) fn rank(&self, intent: &str, id: &str) -> usize {
+        if self.defaults.get(intent).is_some_and(|default| default == id) {
+            return 0;
+        }
+        let place = self.about.iter().position(|(known, _)| known == id);
+        place.map_or(usize::MAX, |place| place.saturating_add(1))
+    }
+
+    /// Those of an intent, or the one of that id, that may still come.
+    pub(crate) fn coming(&self, intent: &str, id: Option<&str>) -> Option<&Arriving> {
+        let wanted = |arriving: &&Arriving| {
+            arriving.intent == intent && id.is_none_or(|id| arriving.id == id)
+        };
+        // One that failed is the answer only where none goes on.
+        let state =
+            |arriving: &&Arriving| (arriving.state == ArrivingState::Failed, left(arriving));
+        self.arriving.iter().filter(wanted).min_by_key(state)
+    }
+
+    fn bounded(mut self) -> Self {
+        self.about.truncate(ABOUT_MAX);
+        self.arriving.truncate(ARRIVING_MAX);
+        for (id, about) in &mut self.about {
+            cut(id, TEXT_BYTES_MAX);
+            about.bound();
+        }
+        for arriving in &mut self.arriving {
+            cut(&mut arriving.id, TEXT_BYTES_MAX);
+            cut(&mut arriving.intent, TEXT_BYTES_MAX);
+            arriving.about.bound();
+            arriving.problem.iter_mut().for_each(|problem| cut(problem, PROBLEM_BYTES_MAX));
+        }
+        let fits = |(intent, id): &(String, String)| intent.len().max(id.len()) <= TEXT_BYTES_MAX;
+        self.defaults = self.defaults.into_iter().filter(fits).take(DEFAULTS_MAX).collect();
+        self
+    }
+}
+
+fn left(arriving: &Arriving) -> u64 {
+    arriving.left_ms.unwrap_or(u64::MAX)
+}
+
+impl ModelAbout {
+    fn bound(&mut self) {
+        for text in [&mut self.title, &mut self.maker, &mut self.licence] {
+            cut(text, TEXT_BYTES_MAX);
+        }
+        self.note.iter_mut().for_each(|note| cut(note, TEXT_BYTES_MAX));
+    }
+}
+
+impl Arriving {
+    /// One sentence for who asked for it too early.
+    pub(crate) fn sentence(&self) -> String {
+        let title = if self.about.title.is_empty() { &self.id } else { &self.about.title };
+        let (received, bytes) = (megabytes(self.received), megabytes(self.bytes));
+        match self.state {
+            ArrivingState::Waiting => format!("{title} ({bytes} MB) waits to be fetched"),
+            ArrivingState::Fetching => {
+                let left =
+                    self.left_ms.map(|left| format!(", about {} s left", left.div_ceil(1000)));
+                let left = left.unwrap_or_default();
+                format!("{title} is being fetched: {received} of {bytes} MB{left}")
+            }
+            ArrivingState::Starting => format!("{title} is here and starts"),
+            ArrivingState::Failed => {
+                let problem = self.problem.as_deref().unwrap_or("see the realm's console");
+                format!("{title} did not come: {problem}")
+            }
+        }
+    }
+}
+
+fn megabytes(bytes: u64) -> u64 {
+    bytes.div_ceil(1_000_000)
+}
+
+/// At most so many bytes, and whole characters.
+pub(crate) fn cut(text: &mut String, bytes_max: usize) {
+    text.truncate(text.floor_char_boundary(bytes_max));
+}
+
+/// A realm's ear for what its models are; it may be kept while the realm runs.
+#[derive(Clone)]
+pub struct Teller(pub(crate) Arc<Edge>);
+
+impl Teller {
+    /// Replaces what was told before. What is beyond the bounds is cut off.
+    pub fn tell_models(&self, told: ModelsTold) {
+        self.0.told.store(Arc::new(told.bounded()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arriving(id: &str, state: ArrivingState, left_ms: Option<u64>) -> Arriving {
+        Arriving {
+            id: id.into(),
+            intent: "chat".into(),
+            about: ModelAbout { title: format!("Model {id}"), ..ModelAbout::default() },
+            state,
+            received: 320_000_000,
+            bytes: 1_117_320_768,
+            rate: 1,
+            left_ms,
+            problem: None,
+        }
+    }
+
+    #[test]
+    fn what_is_told_is_bounded() {
+        let told = ModelsTold {
+            about: vec![("ü".repeat(300), ModelAbout::default()); 1_000],
+            arriving: vec![
+                Arriving {
+                    problem: Some("x".repeat(5_000)),
+                    ..arriving("a", ArrivingState::Failed, None)
+                };
+                100
+            ],
+            defaults: (0..100).map(|n| (format!("i{n}"), "m".into())).collect(),
+        };
+        let told = told.bounded();
+        assert_eq!((told.about.len(), told.arriving.len()), (ABOUT_MAX, ARRIVING_MAX));
+        assert_eq!(told.about[0].0.len(), TEXT_BYTES_MAX);
+        assert_eq!(told.defaults.len(), DEFAULTS_MAX);
+        assert_eq!(told.arriving[0].problem.as_ref().unwrap().len(), PROBLEM_BYTES_MAX);
+    }
+
+    #[test]
+    fn the_soonest_is_named_and_a_failed_one_last() {
+        let told = ModelsTold {
+            arriving: vec![
+                arriving("failed", ArrivingState::Failed, Some(1)),
+                arriving("late", ArrivingState::Waiting, None),
+                arriving("soon", ArrivingState::Fetching, Some(1_001)),
+            ],
+            ..ModelsTold::default()
+        };
+        let soon = told.coming("chat", None).unwrap();
+        assert_eq!(soon.sentence(), "Model soon is being fetched: 320 of 1118 MB, about 2 s left");
+        assert_eq!(told.coming("chat", Some("failed")).unwrap().id, "failed");
+        assert_eq!(told.coming("embed", None), None);
+    }
+}
