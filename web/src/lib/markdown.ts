@@ -1,240 +1,200 @@
-// Turns an answer into a small tree of known elements, which a component renders as elements and
-// text nodes. Model output is hostile input: there is no HTML sink on this page at all, so there is
-// nothing to sanitise. HTML in an answer is shown as the text it is; images are never loaded; a link
-// is kept only with a scheme that opens no code.
+// An answer as a tree of tokens. `marked` reads the markdown; only its lexer is used, so nothing here
+// makes, or takes, HTML. What it gives is turned into the few kinds of node that the page draws.
 //
-// It knows the markdown that models write: headings, lists, fences, tables, quotes, rules. Not here:
-// link definitions, indented code, underlined headings.
+// A stranger's model wrote the text, so the work is bounded by size: a piece of text that is read at
+// once, the marks in one paragraph, the depth. What is beyond a bound is shown as it was written.
 
-import { inline } from "./inline";
+import { Lexer, type MarkedToken, type Token, type Tokens } from "marked";
 
-export type Tag =
-  | ("p" | "h3" | "h4" | "h5" | "blockquote" | "ul" | "ol" | "li" | "pre" | "hr" | "br")
-  | ("strong" | "em" | "del" | "code" | "a" | "table" | "thead" | "tbody" | "tr" | "th" | "td");
+export type Align = "left" | "center" | "right" | null;
 
-export interface Element {
-  tag: Tag;
-  kids: Node[];
-  /** Only on `a`, and only http, https or mailto. */
-  href?: string;
-  /** Only on `ol`. */
-  start?: number;
-  /** Only on `pre`: the language named at the fence. */
-  lang?: string;
+export type Inline =
+  | string
+  | { tag: "strong" | "em" | "del"; kids: Inline[] }
+  | { tag: "code"; text: string }
+  | { tag: "a"; href: string; kids: Inline[] }
+  | { tag: "br" };
+
+export type Block =
+  | { tag: "p" | "h3" | "h4" | "h5" | "h6"; kids: Inline[] }
+  | { tag: "text"; kids: Inline[] }
+  | { tag: "raw"; text: string }
+  | { tag: "hr" }
+  | { tag: "pre"; lang: string; text: string }
+  | { tag: "blockquote"; kids: Block[] }
+  | ListOf<"ul">
+  | ListOf<"ol">
+  | { tag: "table"; align: Align[]; head: Inline[][]; rows: Inline[][][] };
+
+interface ListOf<T> {
+  tag: T;
+  start: number;
+  items: { check?: boolean; kids: Block[] }[];
 }
 
-export type Node = string | Element;
+/** Characters that are read at once. Beyond them a block is cut, but for code. */
+export const PIECE_CHARS_MAX = 8_000;
+/** Marks of one paragraph or cell: reading them takes time by their square. */
+export const MARKS_MAX = 300;
+/** Quotes in quotes, lists in lists. */
+export const DEPTH_MAX = 20;
+const ADDRESS_CHARS_MAX = 2_000;
+const MARKS = /[*_`[\]<~!@\\&]|https?:|www\./g;
+const NESTED = new RegExp(`^(?:[ \\t]*(?:>|[-*+]|\\d{1,9}[.)])){${DEPTH_MAX + 1},}`, "m");
+/** Controls but for tab and line feed, and what turns the direction of writing around. */
+const UNSEEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g;
 
-/** Longer answers are shown as plain text, deeper quotes and lists as the text they are. */
-export const MARKDOWN_CHARS_MAX = 60_000;
-export const DEPTH_MAX = 8;
-const CELLS_MAX = 32;
-
-export function parse(source: string): Node[] {
-  if (source.length > MARKDOWN_CHARS_MAX) return plain(source);
-  return blocks(source.replace(/\r\n?/g, "\n").replaceAll("\t", "    ").split("\n"), 0);
+/** The text as it is read and shown: one kind of line end, nothing that hides. */
+export function clean(text: string): string {
+  return text.replace(/\r\n?/g, "\n").replace(UNSEEN, "\ufffd");
 }
 
-export function plain(source: string): Node[] {
-  const lines = (text: string) =>
-    text.split("\n").flatMap((line, at): Node[] => (at ? [{ tag: "br", kids: [] }, line] : [line]));
-  return source.split(/\n{2,}/).map((text) => ({ tag: "p", kids: lines(text) }));
+/** A block, and how many characters of the text it takes. */
+export interface Read {
+  block: Block | undefined;
+  chars: number;
+  /** Code whose end has not been seen. */
+  openCode: boolean;
 }
 
-const FENCE = /^ {0,3}(`{3,}|~{3,}) *([^`\n]{0,80})$/;
-const HEADING = /^ {0,3}(#{1,6})(?: |$)/;
-const RULE = /^ {0,3}(?:(?:- *){3,}|(?:\* *){3,}|(?:_ *){3,})$/;
-const QUOTE = /^ {0,3}> ?/;
-const ITEM = /^( {0,12})([-*+]|\d{1,9}[.)])(?: {1,4}|$)/;
-const TABLE_RULE = /^ {0,3}\|?(?: *:?-+:? *\|)+ *(?::?-+:? *)?$/;
+/** The blocks of a piece of cleaned text, in order; together they take all of it. */
+export function read(text: string): Read[] {
+  if (NESTED.test(text)) return [raw(text)];
+  try {
+    const tokens = lex(text);
+    const reads = tokens.map((token) => ({
+      block: blockOf(token, 0),
+      chars: token.raw.length,
+      openCode: token.type === "code" && !/\n {0,3}(?:`{3,}|~{3,})\s*$/.test(token.raw),
+    }));
+    const chars = reads.reduce((sum, one) => sum + one.chars, 0);
+    return chars === text.length ? reads : [raw(text)];
+  } catch {
+    // Too deep for the parser.
+    return [raw(text)];
+  }
+}
 
-function blocks(lines: readonly string[], depth: number): Node[] {
-  if (depth > DEPTH_MAX) return plain(lines.join("\n"));
-  const nodes: Node[] = [];
-  let at = 0;
-  while (at < lines.length) {
-    const line = lines[at] as string;
-    if (line.trim() === "") {
-      at += 1;
-      continue;
+function raw(text: string): Read {
+  return { block: { tag: "raw", text }, chars: text.length, openCode: false };
+}
+
+function lex(text: string): MarkedToken[] {
+  const lexer = new Lexer({ gfm: true });
+  const tokens = lexer.blockTokens(text, []) as MarkedToken[];
+  for (const { src, tokens: into } of lexer.inlineQueue) {
+    if (marksOf(src) <= MARKS_MAX) lexer.inlineTokens(src, into);
+    else into.push({ type: "escape", raw: src, text: src });
+  }
+  return tokens;
+}
+
+function marksOf(text: string): number {
+  return text.match(MARKS)?.length ?? 0;
+}
+
+function blockOf(token: MarkedToken, depth: number): Block | undefined {
+  if (depth > DEPTH_MAX) return { tag: "raw", text: token.raw };
+  switch (token.type) {
+    case "space":
+    case "def":
+      return token.type === "def" ? { tag: "raw", text: token.raw.trimEnd() } : undefined;
+    case "hr":
+      return { tag: "hr" };
+    case "code":
+      return { tag: "pre", lang: (token.lang ?? "").trim().split(/\s/)[0]?.slice(0, 40) ?? "", text: token.text };
+    case "heading":
+      return { tag: HEADINGS[Math.min(token.depth, 4) - 1] ?? "h6", kids: inlines(token.tokens, depth) };
+    case "paragraph":
+      return { tag: "p", kids: inlines(token.tokens, depth) };
+    case "blockquote":
+      return { tag: "blockquote", kids: blocks(token.tokens, depth + 1) };
+    case "list":
+      return listOf(token, depth);
+    case "table":
+      return {
+        tag: "table",
+        align: token.align,
+        head: token.header.map((cell) => inlines(cell.tokens, depth)),
+        rows: token.rows.map((row) => row.map((cell) => inlines(cell.tokens, depth))),
+      };
+    case "text":
+      return { tag: "text", kids: token.tokens ? inlines(token.tokens, depth) : [plain(token.text)] };
+    case "html":
+      return { tag: "raw", text: token.raw.trimEnd() };
+    default:
+      return { tag: "raw", text: token.raw };
+  }
+}
+
+/** The question is the page's second heading, so an answer's first is a third. */
+const HEADINGS = ["h3", "h4", "h5", "h6"] as const;
+
+function listOf(token: Tokens.List, depth: number): Block {
+  return {
+    tag: token.ordered ? "ol" : "ul",
+    start: typeof token.start === "number" ? token.start : 1,
+    items: token.items.map((item) => ({
+      ...(item.task && { check: item.checked === true }),
+      kids: blocks(item.tokens.filter((kid) => kid.type !== "checkbox"), depth + 1),
+    })),
+  };
+}
+
+function blocks(tokens: Token[], depth: number): Block[] {
+  return tokens.flatMap((token) => blockOf(token as MarkedToken, depth) ?? []);
+}
+
+function inlines(tokens: Token[] | undefined, depth: number): Inline[] {
+  return (tokens ?? []).map((token) => inlineOf(token as MarkedToken, depth + 1));
+}
+
+function inlineOf(token: MarkedToken, depth: number): Inline {
+  if (depth > DEPTH_MAX) return token.raw;
+  switch (token.type) {
+    case "strong":
+    case "em":
+    case "del":
+      return { tag: token.type, kids: inlines(token.tokens, depth) };
+    case "codespan":
+      return { tag: "code", text: token.text };
+    case "br":
+      return { tag: "br" };
+    case "link": {
+      const href = safeHref(token.href);
+      return href ? { tag: "a", href, kids: inlines(token.tokens, depth) } : token.raw;
     }
-    const [node, next] =
-      fence(lines, at) ??
-      single(line, at) ??
-      quote(lines, at, depth) ??
-      items(lines, at, depth) ??
-      table(lines, at) ??
-      paragraph(lines, at);
-    nodes.push(node);
-    at = next;
-  }
-  return nodes;
-}
-
-type Step = [Node, number];
-
-/** An unclosed fence runs to the end: so code looks like code while it streams in. */
-function fence(lines: readonly string[], from: number): Step | undefined {
-  const found = FENCE.exec(lines[from] as string);
-  if (!found) return undefined;
-  const mark = found[1] as string;
-  const indent = (lines[from] as string).search(/\S/);
-  const body: string[] = [];
-  let at = from + 1;
-  for (; at < lines.length; at += 1) {
-    const line = lines[at] as string;
-    const bare = line.trim();
-    if (bare.startsWith(mark) && bare === (mark[0] as string).repeat(bare.length)) break;
-    body.push(line.slice(Math.min(indent, Math.max(line.search(/\S|$/), 0))));
-  }
-  const lang = /^[\w+#.-]{1,24}/.exec(found[2] ?? "")?.[0];
-  return [{ tag: "pre", kids: [body.join("\n")], ...(lang && { lang }) }, at + 1];
-}
-
-function single(line: string, at: number): Step | undefined {
-  const level = HEADING.exec(line)?.[1]?.length;
-  if (level) {
-    const words = line.trim().slice(level).trim();
-    let end = words.length;
-    while (words[end - 1] === "#") end -= 1;
-    const title = end === words.length || words[end - 1] === " " ? words.slice(0, end) : words;
-    const tag = level === 1 ? "h3" : level === 2 ? "h4" : "h5";
-    return [{ tag, kids: inline(title.trim()) }, at + 1];
-  }
-  return isRule(line) ? [{ tag: "hr", kids: [] }, at + 1] : undefined;
-}
-
-function quote(lines: readonly string[], from: number, depth: number): Step | undefined {
-  if (!QUOTE.test(lines[from] as string)) return undefined;
-  const body: string[] = [];
-  let at = from;
-  for (; at < lines.length; at += 1) {
-    const line = lines[at] as string;
-    if (!QUOTE.test(line) && (line.trim() === "" || startsBlock(line))) break;
-    body.push(line.replace(QUOTE, ""));
-  }
-  return [{ tag: "blockquote", kids: blocks(body, depth + 1) }, at];
-}
-
-function items(lines: readonly string[], from: number, depth: number): Step | undefined {
-  const first = ITEM.exec(lines[from] as string);
-  if (!first) return undefined;
-  const indent = (first[1] as string).length;
-  const ordered = isOrdered(first);
-  const kids: Node[] = [];
-  let at = from;
-  while (at < lines.length) {
-    const found = ITEM.exec(lines[at] as string);
-    if (!found || isOrdered(found) !== ordered || (found[1] as string).length > indent + 1) break;
-    if (isRule(lines[at] as string)) break;
-    const [item, next] = itemLines(lines, at, found);
-    kids.push({ tag: "li", kids: tight(blocks(item, depth + 1)) });
-    at = next;
-  }
-  const start = ordered ? Number.parseInt(first[2] as string, 10) : undefined;
-  return [start === undefined ? { tag: "ul", kids } : { tag: "ol", kids, start }, at];
-}
-
-/** The lines of one item without its indent, and where the next thing starts. */
-function itemLines(
-  lines: readonly string[],
-  from: number,
-  found: RegExpExecArray,
-): [string[], number] {
-  const indent = (found[1] as string).length;
-  const body = [(lines[from] as string).slice(found[0].length)];
-  const offset = found[0].length;
-  let at = from + 1;
-  for (; at < lines.length; at += 1) {
-    const line = lines[at] as string;
-    const depth = line.search(/\S/);
-    if (depth < 0) {
-      const next = lines.slice(at, at + 3).find((other) => other.trim() !== "");
-      if (next === undefined || next.search(/\S/) < indent + 2) break;
-      body.push("");
-    } else if (depth >= indent + 2) {
-      body.push(line.slice(Math.min(depth, offset)));
-    } else if (startsBlock(line) || ITEM.test(line) || body.at(-1) === "") {
-      break;
-    } else {
-      body.push(line);
+    case "image": {
+      // Never fetched: an address that a stranger chose would learn who reads the answer.
+      const href = safeHref(token.href);
+      return href ? { tag: "a", href, kids: [token.text || "image"] } : token.raw;
     }
+    case "escape":
+      return token.text;
+    case "text":
+      return token.tokens ? { tag: "em", kids: inlines(token.tokens, depth) } : plain(token.text);
+    default:
+      return token.raw;
   }
-  // Blank lines between two items belong to neither.
-  let next = at;
-  while (next < lines.length && (lines[next] as string).trim() === "") next += 1;
-  const goesOn = next < lines.length && ITEM.test(lines[next] as string);
-  return [body, goesOn ? next : at];
 }
 
-function isOrdered(found: RegExpExecArray): boolean {
-  return /\d/.test(found[2] as string);
+/** Whole addresses of the web and of mail; anything else stays text. */
+export function safeHref(address: string): string | undefined {
+  if (address.length > ADDRESS_CHARS_MAX || !/^(?:https?:\/\/|mailto:)/i.test(address)) return undefined;
+  try {
+    return new URL(address).href;
+  } catch {
+    return undefined;
+  }
 }
 
-/** A lone paragraph in an item needs no element; a task box becomes a character. */
-function tight(kids: Node[]): Node[] {
-  const [head, ...rest] = kids;
-  if (typeof head !== "object" || head.tag !== "p") return kids;
-  const [words, ...others] = head.kids;
-  const boxed =
-    typeof words === "string"
-      ? words.replace(/^\[[xX]\] /, "☑ ").replace(/^\[ \] /, "☐ ")
-      : undefined;
-  const line = boxed === undefined ? head.kids : [boxed, ...others];
-  const alone = rest.every((kid) => typeof kid === "object" && kid.tag !== "p");
-  return alone ? [...line, ...rest] : [{ tag: "p", kids: line }, ...rest];
-}
+const NAMED: Record<string, string> = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'", nbsp: "\u00a0" };
 
-function table(lines: readonly string[], from: number): Step | undefined {
-  const rule = lines[from + 1];
-  const head = lines[from] as string;
-  if (!rule || !head.includes("|") || rule.length > 1_000 || !TABLE_RULE.test(rule)) return undefined;
-  const columns = cells(head).length;
-  if (columns !== cells(rule).length) return undefined;
-  const row = (line: string, tag: "th" | "td"): Element => ({
-    tag: "tr",
-    kids: cells(line).slice(0, columns).map((cell) => ({ tag, kids: inline(cell) })),
+/** Text with its character references read; those that nobody knows stay as they are. */
+function plain(text: string): string {
+  return text.replace(/&(?:(amp|lt|gt|quot|apos|nbsp)|#(\d{1,7})|#x([0-9a-f]{1,6}));/gi, (all, name, ten, hex) => {
+    if (name) return NAMED[String(name).toLowerCase()] ?? all;
+    const point = ten ? Number(ten) : parseInt(String(hex), 16);
+    return point > 0 && point <= 0x10ffff ? clean(String.fromCodePoint(point)) : all;
   });
-  const rows: Node[] = [];
-  let at = from + 2;
-  for (; at < lines.length && (lines[at] as string).includes("|"); at += 1) {
-    rows.push(row(lines[at] as string, "td"));
-  }
-  const kids: Node[] = [
-    { tag: "thead", kids: [row(head, "th")] },
-    { tag: "tbody", kids: rows },
-  ];
-  return [{ tag: "table", kids }, at];
-}
-
-function cells(line: string): string[] {
-  const bare = line.trim().replace(/^\|/, "").replace(/\|$/, "");
-  return bare
-    .split(/(?<!\\)\|/, CELLS_MAX)
-    .map((cell) => cell.trim().replaceAll("\\|", "|"));
-}
-
-function paragraph(lines: readonly string[], from: number): Step {
-  const body = [(lines[from] as string).trim()];
-  let at = from + 1;
-  for (; at < lines.length; at += 1) {
-    const line = lines[at] as string;
-    if (line.trim() === "" || startsBlock(line)) break;
-    body.push(line.trim());
-  }
-  return [{ tag: "p", kids: inline(body.join("\n")) }, at];
-}
-
-function startsBlock(line: string): boolean {
-  return (
-    FENCE.test(line) ||
-    HEADING.test(line) ||
-    QUOTE.test(line) ||
-    /^ {0,12}(?:[-*+]|1[.)]) /.test(line) ||
-    isRule(line)
-  );
-}
-
-function isRule(line: string): boolean {
-  return line.length < 200 && RULE.test(line);
 }
