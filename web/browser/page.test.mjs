@@ -150,12 +150,12 @@ async function keyboard(browser) {
   try {
     const page = await context.newPage();
     await page.goto(server.url);
-    await page.waitForSelector(".price span", { timeout: WAIT_MS });
+    await page.locator(".price span").first().waitFor({ timeout: WAIT_MS });
     await tabTo(page, "textarea");
     await page.keyboard.type("What is a Merkle tree?");
-    await page.waitForSelector("[data-price] b", { timeout: WAIT_MS });
+    await page.locator("[data-price] b").first().waitFor({ timeout: WAIT_MS });
     await page.keyboard.press("Enter");
-    await page.waitForSelector(".bill [data-cost]", { timeout: WAIT_MS });
+    await page.locator(".bill [data-cost]").first().waitFor({ timeout: WAIT_MS });
     await tabTo(page, "[data-balance]");
     await page.keyboard.press("Enter");
     await page.getByRole("dialog").waitFor({ timeout: WAIT_MS });

@@ -4,4 +4,6 @@ import "./app.css";
 
 const target = document.getElementById("app");
 if (!target) throw new Error("the page has no #app");
+// What index.html shows meanwhile.
+target.replaceChildren();
 mount(App, { target });

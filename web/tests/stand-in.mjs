@@ -1,7 +1,8 @@
 // A TEST TOOL, not a realm: it speaks just enough of the public API for the page's tests, answers
 // from a script, and keeps no ledger. Words in a question choose what happens:
 // "fail", "refuse", "drop" (breaks the connection midway), "gone" (so, and its events are not kept),
-// "vanish" (so, and nothing is known of it), "restart", "slow", "expire", "dear" (its price rises).
+// "vanish" (so, and nothing is known of it), "restart", "slow", "expire", "dear" (its price rises),
+// "torrent" (a thousand words, 200 of them a second).
 // Scenarios for the whole server: ok, nomodels, onemodel, noguest.
 
 import { createServer } from "node:http";
@@ -164,19 +165,21 @@ export async function standIn(options = {}) {
       add("restarted", { attempt });
     }
     const fails = /fail/i.test(asked);
-    run(fails ? TEXT.slice(0, 150) : TEXT, "kestrel");
+    const torrent = /torrent/i.test(asked);
+    run(fails ? TEXT.slice(0, 150) : torrent ? Array(10).fill(TEXT).join("\n\n") : TEXT, "kestrel");
     if (fails) add("failed", { code: "MT0025", reason: "the worker was lost or could not do it; nothing was charged", refunded: hold });
     else if (/expire/i.test(asked)) add("expired", { usage: { units: 40 }, cost: { asset: "grant", amount: "4" }, refunded: { asset: "grant", amount: "176" } });
     else add("completed", { reason: "done", result: null, usage: { units: 231, input: 34, output: 197 }, cost: { asset: "grant", amount: "42" } });
     add("settled", { receipt: { intent: id, amount: "42", signature: "…" } });
     const dropped = !/drop|gone|vanish/i.test(asked);
-    return { id, once, asked, events, cancelled: false, dropped, pieceMs: /slow/i.test(asked) ? 200 : pieceMs };
+    return { id, once, asked, events, cancelled: false, dropped, pieceMs: torrent ? 5 : /slow/i.test(asked) ? 200 : pieceMs };
   }
 
   /** @param {import("node:http").ServerResponse} response @param {any} intent @param {number} after */
   async function stream(response, intent, after) {
     response.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-store" });
     response.write(": ping\n\n");
+    const began = performance.now();
     for (let at = after + 1; at < intent.events.length; at += 1) {
       let event = intent.events[at];
       if (intent.cancelled && event.type.includes("chunk")) {
@@ -192,7 +195,9 @@ export async function standIn(options = {}) {
         intent.dropped = true;
         return response.destroy();
       }
-      await new Promise((done) => setTimeout(done, intent.pieceMs));
+      // By the clock: a timer of 5 ms that is always a little late would not give 200 pieces a second.
+      const due = began + (at - after) * intent.pieceMs - performance.now();
+      if (due > 0 || intent.pieceMs === 0) await new Promise((done) => setTimeout(done, due));
     }
     return response.end();
   }
