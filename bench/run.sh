@@ -28,3 +28,14 @@ for mode in run restart; do
     "$bench" "$mode" "${common[@]}" --out "bench/results/${names[$mode]}-$stamp.md"
   fi
 done
+
+# The page, where there is a browser to look with.
+CHROMIUM=${CHROMIUM:-$(command -v chromium || command -v chromium-browser || command -v google-chrome || true)}
+export CHROMIUM
+if [[ -z $CHROMIUM ]]; then
+  echo 'bench: no Chromium, so the page is not measured: install chromium, or set CHROMIUM' >&2
+elif [[ -n $smoke ]]; then
+  node web/browser/measure.mjs --answers 12 --runs 1
+else
+  node web/browser/measure.mjs --out "bench/results/page-$stamp.md"
+fi

@@ -57,6 +57,27 @@ async function secondVisit(browser, url) {
   need(sent.length === 0, `asked for again: ${sent.join(", ")}`);
 }
 
+/** The bar stands there before its script, and the script puts its own in that place. @param {Browser} browser @param {string} url */
+async function bar(browser, url) {
+  const place = async (/** @type {Page} */ page) => {
+    const bars = page.locator("header.top");
+    await bars.first().waitFor({ timeout: WAIT_MS });
+    need((await bars.count()) === 1, `${await bars.count()} bars`);
+    return { of: await page.locator(".top .brand").boundingBox(), height: (await bars.boundingBox())?.height ?? 0 };
+  };
+  const page = await browser.newPage();
+  await page.route("**/*.js", (route) => route.abort());
+  await page.goto(url);
+  const before = await place(page);
+  await page.unroute("**/*.js");
+  await page.goto(url);
+  await page.locator("[data-balance]").waitFor({ timeout: WAIT_MS });
+  const after = await place(page);
+  await page.close();
+  need(JSON.stringify(before.of) === JSON.stringify(after.of), `the mark jumps from ${JSON.stringify(before)} to ${JSON.stringify(after)}`);
+  need(Math.abs(before.height - after.height) < 1, `the bar grows from ${before.height} to ${after.height} px`);
+}
+
 /** Where a string would become markup or a script, the browser refuses. @param {Browser} browser @param {string} url */
 async function policy(browser, url) {
   const page = await browser.newPage();
@@ -174,6 +195,7 @@ async function keyboard(browser) {
 /** @type {Parameters<typeof run>[1]} */
 const cases = { [`the first view is at most ${FIRST_VIEW_BYTES_MAX} bytes`]: firstView };
 cases["a second visit asks for no asset again"] = secondVisit;
+cases["the bar is seen before the script is there"] = bar;
 cases["no text becomes markup or a script"] = policy;
 cases["the main path with the keyboard alone"] = keyboard;
 for (const name of Object.keys(VIEWS)) {
