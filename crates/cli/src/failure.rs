@@ -12,6 +12,8 @@ enum Exit {
     Usage = 2,
     /// As in `sysexits.h`: something in a configuration is wrong.
     Configuration = 78,
+    /// As shells show what Ctrl-C has ended.
+    Interrupted = 130,
 }
 
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
+    pub(crate) const INTERRUPTED: i32 = Exit::Interrupted as i32;
+
     pub(crate) fn failed(message: impl Into<String>) -> Self {
         let message = message.into();
         Self { exit: Exit::Failed, code: None, message, remedy: None, retry_after_ms: None }
@@ -39,6 +43,11 @@ impl Failure {
     /// Something that was set up is wrong.
     pub(crate) fn configuration(message: impl Into<String>) -> Self {
         Self { exit: Exit::Configuration, ..Self::failed(message) }
+    }
+
+    /// The user ended it.
+    pub(crate) fn interrupted(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Interrupted, ..Self::failed(message) }
     }
 
     /// An error and what is behind it.
@@ -56,6 +65,16 @@ impl Failure {
         self
     }
 
+    pub(crate) fn is_interrupt(&self) -> bool {
+        self.exit == Exit::Interrupted
+    }
+
+    /// Says what it is about, where it could be one of several things.
+    pub(crate) fn about(mut self, what: impl std::fmt::Display) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
     pub(crate) fn message(&self) -> &str {
         &self.message
     }
@@ -69,6 +88,7 @@ impl Failure {
             Exit::Failed => 1,
             Exit::Usage => 2,
             Exit::Configuration => 78,
+            Exit::Interrupted => 130,
         })
     }
 

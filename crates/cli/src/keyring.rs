@@ -15,6 +15,7 @@ use mtor_client::Guest;
 use mtor_types::AccountId;
 use serde::{Deserialize, Serialize};
 
+use crate::commands::input::{STDIN, read_file};
 use crate::failure::Failure;
 
 const FILE: &str = "accounts.json";
@@ -138,15 +139,55 @@ fn parse(path: &Path, text: &str) -> Result<Document, Failure> {
     Ok(document)
 }
 
-/// Reads a secret of one line from a file that only its owner may read.
-pub(crate) fn read_secret(path: &Path) -> Result<String, Failure> {
-    let text = read_private(path, SECRET_BYTES_MAX).map_err(|error| error.into_failure(path))?;
-    let secret = text.trim();
-    if secret.is_empty() || secret.lines().count() > 1 {
-        let message = format!("{}: expected a secret in one line", path.display());
-        return Err(Failure::configuration(message));
+/// What stands in a file of its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Secret {
+    WorkerToken,
+    BackendKey,
+    Sysop,
+}
+
+impl Secret {
+    /// The option that names its file.
+    fn named(self) -> &'static str {
+        match self {
+            Self::WorkerToken => "--token-file",
+            Self::BackendKey => "key-file",
+            Self::Sysop => "--secret-file",
+        }
     }
-    Ok(secret.to_owned())
+
+    /// Where to get it.
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::WorkerToken => {
+                "get a new token: (umask 077; mtor account worker-token > FILE), or the sysop's \
+                 `mtor sysop worker-token`"
+            }
+            Self::BackendKey => "put the API key of that server into it, or leave key-file out",
+            Self::Sysop => "put what `mtor up` showed at its first start into it",
+        }
+    }
+}
+
+/// Reads a secret of one line from a file that only its owner may read, or from standard input
+/// for `-`.
+pub(crate) fn read_secret(path: &Path, what: Secret) -> Result<String, Failure> {
+    let named = what.named();
+    let is_stdin = path.as_os_str() == STDIN;
+    let text = if is_stdin {
+        read_file(path, named)?
+    } else {
+        read_private(path, SECRET_BYTES_MAX).map_err(|error| error.into_failure(path))?
+    };
+    let place = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
+    let secret = text.trim();
+    let wrong = match secret.lines().count() {
+        0 => format!("{named}: {place} is empty"),
+        1 => return Ok(secret.to_owned()),
+        lines => format!("{named}: {place} has {lines} lines: expected a secret in one"),
+    };
+    Err(Failure::configuration(wrong).with_remedy(what.remedy()))
 }
 
 enum ReadError {

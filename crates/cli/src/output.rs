@@ -80,7 +80,7 @@ fn write(to: &mut dyn Write, text: &str) {
 }
 
 /// What a model or a realm sent may hold commands for a terminal: they are made visible.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let visible = |c: char| match c {
         '\n' | '\t' => c,
         _ if c.is_control() => '\u{fffd}',

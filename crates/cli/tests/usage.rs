@@ -78,8 +78,8 @@ fn data_that_is_no_json_is_refused_with_line_and_column() {
 #[test]
 fn a_wrong_address_is_usage_and_a_silent_one_a_failure() {
     let place = Place::new();
-    for url in ["realm", "ftp://a", "http://a/b", "http://k:s@a"] {
-        let words = ["--realm", "http://127.0.0.1:9000"];
+    for url in ["9000", "ftp://a", "http://a/b", "http://k:s@a"] {
+        let words = ["--realm", "http://host:port"];
         check(&place, &["submit", "echo", "--data", "1", "--realm", url], USAGE, &words);
     }
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -157,4 +157,71 @@ fn the_simulator_gives_the_same_trace_for_the_same_seed() {
     };
     assert_eq!(play("7"), play("7"));
     assert_ne!(play("7"), play("8"));
+}
+
+#[test]
+fn what_is_empty_is_called_empty_by_name() {
+    let place = Place::new();
+    place.write("empty", "\n", 0o600);
+    place.write("two", "a\nb\n", 0o600);
+    place.write("nothing.json", "", 0o644);
+    let words = ["--token-file: empty is empty", "mtor account worker-token"];
+    check(&place, &["worker", "--token-file", "empty"], CONFIGURATION, &words);
+    check(&place, &["worker", "--token-file", "two"], CONFIGURATION, &["has 2 lines"]);
+    check(&place, &["worker", "--token", ""], USAGE, &["--token", "empty"]);
+    let words = ["--secret-file: empty is empty", "mtor up"];
+    check(&place, &["sysop", "--secret-file", "empty", "health"], CONFIGURATION, &words);
+    let backend = ["worker", "--backend", "openai=http://127.0.0.1:9,key-file=empty"];
+    check(&place, &backend, CONFIGURATION, &["key-file: empty is empty"]);
+    let file = ["submit", "echo", "--data", "@nothing.json"];
+    check(&place, &file, USAGE, &["nothing.json is empty", "--data"]);
+    check(&place, &["submit", "echo", "--data", "@"], USAGE, &["behind @"]);
+    check(&place, &["submit", "echo", "--data", ""], USAGE, &["--data", "empty"]);
+    check(&place, &["submit", "chat", "--prompt", ""], USAGE, &["--prompt", "empty"]);
+    check(&place, &["chat", "--system", " "], USAGE, &["--system", "empty"]);
+    check(&place, &["receipt", "verify", "nothing.json"], USAGE, &["FILE", "empty"]);
+    check(&place, &["submit", "echo", "--data", "@."], USAGE, &["a folder"]);
+    let mut command = place.command(&["account"]);
+    let done = Done::of(command.env("MTOR_API_KEY", " ").output().unwrap());
+    assert_eq!(done.code, Some(CONFIGURATION), "{done:#?}");
+    assert!(done.stderr.contains("MTOR_API_KEY"), "{done:#?}");
+}
+
+#[test]
+fn every_command_is_completed_in_every_shell() {
+    let place = Place::new();
+    let help = place.run(&["--help"]).good().stdout;
+    let commands: Vec<&str> = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .map_while(|line| line.strip_prefix("  ")?.split_whitespace().next())
+        .collect();
+    assert!(commands.len() > 15 && commands.contains(&"quote"), "{commands:?}");
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = place.run(&["completions", shell]).good().stdout;
+        for command in &commands {
+            assert!(script.contains(command), "{command} for {shell}");
+        }
+    }
+    let script = place.run(&["completions", "bash"]).good().stdout;
+    let file = place.write("mtor.bash", &script, 0o644);
+    // It is what bash takes, and it completes.
+    let probe = format!(
+        "set -e; source {}; COMP_WORDS=(mtor man); COMP_CWORD=1; _mtor mtor man mtor; echo ${{COMPREPLY[@]}}",
+        file.display()
+    );
+    let bash = std::process::Command::new("bash").args(["--norc", "-c", &probe]).output().unwrap();
+    assert!(bash.status.success(), "{bash:?}");
+    assert_eq!(String::from_utf8_lossy(&bash.stdout).trim(), "manifests");
+    let unknown = place.run(&["completions", "dash"]);
+    assert!(unknown.code == Some(USAGE) && unknown.stderr.contains("bash"), "{unknown:#?}");
+}
+
+#[test]
+fn the_version_is_told() {
+    let place = Place::new();
+    let done = place.run(&["version"]).good();
+    assert!(done.stdout.starts_with("mtor 0."), "{done:#?}");
+    assert_eq!(place.run(&["--json", "version"]).good().lines()[0]["program"], "mtor");
 }

@@ -1,5 +1,7 @@
 //! What a realm says of itself, to anybody.
 
+use std::collections::BTreeMap;
+
 use http::StatusCode;
 use mtor_types::Amount;
 use mtor_types::manifest::Manifest;
@@ -49,6 +51,9 @@ pub struct Model {
 #[derive(Deserialize)]
 struct ModelList {
     data: Vec<Model>,
+    /// What a request without a model gets, by intent.
+    #[serde(default)]
+    default: BTreeMap<String, String>,
 }
 
 impl Client {
@@ -69,6 +74,12 @@ impl Client {
     pub async fn models(&self) -> Result<Vec<Model>, ClientError> {
         let list: ModelList = self.get("/v1/models", "a list of models").await?;
         Ok(list.data)
+    }
+
+    /// What the realm takes where a request names no model, by intent. An older realm tells none.
+    pub async fn default_models(&self) -> Result<BTreeMap<String, String>, ClientError> {
+        let list: ModelList = self.get("/v1/models", "a list of models").await?;
+        Ok(list.default)
     }
 
     pub async fn manifests(&self) -> Result<Vec<Manifest>, ClientError> {

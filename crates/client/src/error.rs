@@ -7,7 +7,7 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     #[error("realm address {address:?}: expected http://host:port or https://host")]
-    Address { address: String },
+    Address { address: String, remedy: String },
     #[error("the key: expected the text that the realm gave, in one line")]
     Key,
     /// No connection could be opened: nothing was sent.
@@ -57,7 +57,7 @@ impl ClientError {
     /// What a person can do about it.
     pub fn remedy(&self) -> Option<String> {
         match self {
-            Self::Address { .. } => Some("give an address such as http://127.0.0.1:9000".into()),
+            Self::Address { remedy, .. } => Some(remedy.clone()),
             Self::Unreachable { .. } | Self::Silent { .. } => {
                 Some("check the address, and that a realm runs there: `mtor up` starts one".into())
             }
@@ -71,7 +71,7 @@ impl ClientError {
                 Some("check the address, and that realm and client have the same version".into())
             }
             Self::StreamLost { intent: Some(intent), .. } => Some(format!(
-                "it is intent {intent}, and GET /v1/intents/{intent} tells what became of it; \
+                "`mtor intents show {intent}` or GET /v1/intents/{intent} tells what became of it; \
                  what was not durable is void, and free, if the realm restarted meanwhile"
             )),
             Self::StreamLost { intent: None, .. } => {

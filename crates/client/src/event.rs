@@ -75,6 +75,18 @@ pub struct Waits {
 pub struct Starts {
     #[serde(default)]
     pub attempt: Attempt,
+    /// Who serves; not told where it begins again.
+    #[serde(default)]
+    pub worker: Option<Server>,
+}
+
+/// A worker, and what its owner calls it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Server {
+    #[serde(default)]
+    pub id: String,
+    #[serde(default)]
+    pub name: String,
 }
 
 #[derive(Debug, Deserialize)]

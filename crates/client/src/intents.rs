@@ -2,12 +2,13 @@
 
 use http::{HeaderName, Method};
 use mtor_types::intent::{Class, Trust, Usage};
-use mtor_types::{Amount, IntentId};
+use mtor_types::{Amount, IntentId, Time};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::accounts::paged;
 use crate::catalogue::UnitPrice;
-use crate::client::Client;
+use crate::client::{Client, Page};
 use crate::error::ClientError;
 use crate::event::Money;
 use crate::stream::IntentStream;
@@ -15,7 +16,7 @@ use crate::stream::IntentStream;
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// A request for work, in the short form of `POST /v1/intents`.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Intent {
     /// The manifest's name.
     pub intent: String,
@@ -72,6 +73,9 @@ pub struct Quote {
     pub units: u64,
     /// What would be held.
     pub ceiling: Amount,
+    /// What it buys may end in mid-stream; else less than this is refused.
+    #[serde(default)]
+    pub may_be_cut: bool,
     #[serde(default)]
     pub eta_ms: u64,
 }
@@ -104,7 +108,42 @@ pub struct IntentView {
     pub reason: Option<String>,
 }
 
+/// A row of the caller's own intents.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnIntent {
+    pub intent: IntentId,
+    /// As [`IntentView::status`].
+    pub status: String,
+    /// Which kind of work; told while it is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    pub hold: Money,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Money>,
+    /// What was metered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub units: Option<u64>,
+    /// When its money was reserved, in milliseconds since 1970.
+    pub placed: Time,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Time>,
+}
+
 impl Client {
+    /// A page of at most `limit` of the caller's intents, the newest first, behind `after` (a
+    /// page's `next`). A page may hold fewer, or none, and not be the last.
+    pub async fn own_intents(
+        &self,
+        limit: usize,
+        after: Option<&str>,
+    ) -> Result<Page<OwnIntent>, ClientError> {
+        self.get(&paged("/v1/intents", limit, after), "a page of intents").await
+    }
+
     /// What an intent would cost; nothing is held.
     pub async fn quote(&self, intent: &Intent) -> Result<Quote, ClientError> {
         self.call(Method::POST, "/v1/quote", Some(intent), "a quote").await

@@ -9,4 +9,4 @@ mod view;
 
 pub use reader::Reader;
 pub use tables::ReadTables;
-pub use view::{Direction, EndRow, IntentRow, TransferRow};
+pub use view::{Direction, EndRow, IntentRow, PlacedRows, Position, TransferRow};

@@ -115,6 +115,31 @@ impl Naive {
     }
 }
 
+/// Pages of any size hold every intent that reserved something once, the newest first.
+fn check_placed(reader: &Reader, naive: &Naive, batches: &[Batch], account: AccountId) {
+    let facts = batches.iter().flat_map(|batch| &batch.facts).rev();
+    let placed = |fact: &Fact| {
+        let Fact::HoldPlaced { intent, account: payer, transfer: Some(_), .. } = fact else {
+            return None;
+        };
+        (*payer == account).then(|| naive.intents[intent].clone())
+    };
+    let expected: Vec<IntentRow> = facts.filter_map(placed).collect();
+    for limit in [29, 10_000] {
+        let (mut rows, mut before) = (Vec::new(), None);
+        loop {
+            let page = reader.placed(account, before, limit).unwrap();
+            assert!(page.rows.len() <= limit);
+            rows.extend(page.rows);
+            before = page.next;
+            if before.is_none() {
+                break;
+            }
+        }
+        assert_eq!(rows, expected, "{limit}");
+    }
+}
+
 fn check(reader: &Reader, batches: &[Batch], accounts: &[AccountId], random: &mut Random) {
     let naive = Naive::of(batches);
     assert_eq!(reader.applied().unwrap(), batches.len() as u64);
@@ -126,6 +151,9 @@ fn check(reader: &Reader, batches: &[Batch], accounts: &[AccountId], random: &mu
             let found = reader.transfers(account, after, limit).unwrap();
             assert_eq!(found, naive.transfers_of(account, after, limit), "{after} {limit}");
         }
+    }
+    for account in accounts {
+        check_placed(reader, &naive, batches, *account);
     }
     let ids: Vec<IntentId> = naive.intents.keys().copied().collect();
     assert_eq!(reader.intents(&ids).unwrap(), naive.intents);

@@ -5,10 +5,11 @@ use mtor_client::{Client, Transfer};
 use mtor_types::{AccountId, KeyHash};
 use serde_json::json;
 
-use super::realm::{RealmArgument, explain, open_guest};
+use super::realm::{RealmArgument, at_realm, explain, open_guest};
 use super::{Context, block_on};
 use crate::failure::Failure;
 use crate::keyring::Keyring;
+use crate::table::Table;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -145,27 +146,42 @@ async fn transfers(
     const PAGE: usize = 1_000;
     let mut after = after.map(|sequence| sequence.to_string());
     let mut left = limit;
+    let head = ["NUMBER", "WHAT", "WAY", "AMOUNT", "OF", "INTENT"];
+    let mut table = Table::new(&head).right(&["NUMBER", "AMOUNT"]);
     while left > 0 {
         let page = client.transfers(left.min(PAGE), after.as_deref()).await?;
         left = left.saturating_sub(page.items.len());
         let is_last = page.next.is_none() || page.items.is_empty();
         for row in &page.items {
-            context.out.show(row, words(row));
+            context.out.object(row);
+            table.row(cells(row));
         }
+        // A page goes to its reader before the next one is asked for.
+        table.print(context.out);
+        table.clear();
         after = page.next;
         if is_last {
             break;
         }
     }
+    if let Some(after) = after.filter(|_| left == 0) {
+        let at = at_realm(client);
+        context
+            .out
+            .note(format_args!("there are more: mtor account transfers --after {after}{at}"));
+    }
     Ok(())
 }
 
-fn words(row: &Transfer) -> String {
-    let Transfer { sequence, kind, direction, amount, .. } = row;
-    let (amount, asset) = (amount.to_string(), row.asset.symbol());
+fn cells(row: &Transfer) -> [String; 6] {
     // Its one text form is JSON's.
-    let kind = serde_json::to_value(kind).unwrap_or_default();
-    let kind = kind.as_str().unwrap_or_default();
-    let intent = row.intent.map(|intent| format!("  {intent}")).unwrap_or_default();
-    format!("{sequence:>8}  {kind:<8} {direction:<4} {amount:>12} {asset:<5}{intent}")
+    let kind = serde_json::to_value(row.kind).unwrap_or_default();
+    [
+        row.sequence.to_string(),
+        kind.as_str().unwrap_or_default().to_owned(),
+        row.direction.clone(),
+        row.amount.to_string(),
+        row.asset.symbol().to_owned(),
+        row.intent.map(|intent| intent.to_string()).unwrap_or_default(),
+    ]
 }

@@ -1,24 +1,34 @@
 //! The commands: one file each. This one knows their names, and what they share.
 
 mod account;
+mod cancel;
+mod chat;
+mod completions;
 mod doctor;
+mod follow;
+pub(crate) mod input;
+mod intents;
+mod manifests;
 mod models;
+mod pools;
+mod quote;
 mod realm;
 mod receipt;
 mod sim;
 mod submit;
 mod sysop;
 mod up;
+mod version;
+mod waiting;
+mod work;
 mod worker;
 
-use std::io::{ErrorKind, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::error::ErrorKind as ClapError;
-use clap::{Parser, Subcommand};
-use serde_json::value::RawValue;
+use clap::{CommandFactory, Parser, Subcommand};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{FilterExt as _, filter_fn};
@@ -27,6 +37,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::environment::Environment;
 use crate::failure::Failure;
+use crate::interrupts::Interrupts;
 use crate::output::Out;
 
 /// The grid's one program: run a realm, work for one, or ask one for work.
@@ -47,7 +58,19 @@ enum Command {
     /// Work for a realm and earn
     Worker(worker::Arguments),
     /// Send work to a realm and get the result
-    Submit(submit::Arguments),
+    Submit(Box<submit::Arguments>),
+    /// Talk with a model, several turns, or ask it one question in a pipe
+    Chat(chat::Arguments),
+    /// What work would cost, before anything is paid
+    Quote(quote::Arguments),
+    /// Your intents: open and recent ones, one of them, its events
+    Intents(intents::Arguments),
+    /// End intents that are under way
+    Cancel(cancel::Arguments),
+    /// What can be asked of a realm now, at which price and wait
+    Pools(pools::Arguments),
+    /// The kinds of work that a realm knows: parameters, price, bounds
+    Manifests(manifests::Arguments),
     /// Your account at a realm: balance, keys, transfers
     Account(account::Arguments),
     /// Get a receipt, or check one
@@ -60,12 +83,47 @@ enum Command {
     Sim(sim::Arguments),
     /// See whether this machine is ready for `mtor up`
     Doctor(doctor::Arguments),
+    /// A script that completes mtor's commands and options in your shell
+    Completions(completions::Arguments),
+    /// The version of this program
+    Version,
+}
+
+impl Command {
+    /// Whether it only asks a realm, or this machine: Ctrl-C ends it with 130 at any moment. The
+    /// others have their own order to end in.
+    fn is_client(&self) -> bool {
+        !matches!(self, Self::Up(_) | Self::Worker(_) | Self::Models(_) | Self::Sim(_))
+    }
+
+    fn run(self, context: &Context) -> Result<(), Failure> {
+        match self {
+            Self::Up(arguments) => up::run(arguments, context),
+            Self::Worker(arguments) => worker::run(arguments, context),
+            Self::Submit(arguments) => submit::run(*arguments, context),
+            Self::Chat(arguments) => chat::run(arguments, context),
+            Self::Quote(arguments) => quote::run(arguments, context),
+            Self::Intents(arguments) => intents::run(arguments, context),
+            Self::Cancel(arguments) => cancel::run(&arguments, context),
+            Self::Pools(arguments) => pools::run(&arguments, context),
+            Self::Manifests(arguments) => manifests::run(&arguments, context),
+            Self::Account(arguments) => account::run(arguments, context),
+            Self::Receipt(arguments) => receipt::run(arguments, context),
+            Self::Models(arguments) => models::run(arguments, context),
+            Self::Sysop(arguments) => sysop::run(arguments, context),
+            Self::Sim(arguments) => sim::run(&arguments, context),
+            Self::Doctor(arguments) => doctor::run(arguments, context),
+            Self::Completions(arguments) => completions::run(&arguments, context, Line::command()),
+            Self::Version => version::run(context),
+        }
+    }
 }
 
 /// What every command is given.
 pub(crate) struct Context {
     pub(crate) environment: Environment,
     pub(crate) out: Out,
+    pub(crate) interrupts: Interrupts,
 }
 
 pub(crate) fn main() -> ExitCode {
@@ -73,19 +131,12 @@ pub(crate) fn main() -> ExitCode {
         Ok(line) => line,
         Err(error) => return misread(&error),
     };
-    let context = Context { environment: Environment::read(), out: Out::new(json) };
-    let done = match command {
-        Command::Up(arguments) => up::run(arguments, &context),
-        Command::Worker(arguments) => worker::run(arguments, &context),
-        Command::Submit(arguments) => submit::run(arguments, &context),
-        Command::Account(arguments) => account::run(arguments, &context),
-        Command::Receipt(arguments) => receipt::run(arguments, &context),
-        Command::Models(arguments) => models::run(arguments, &context),
-        Command::Sysop(arguments) => sysop::run(arguments, &context),
-        Command::Sim(arguments) => sim::run(&arguments, &context),
-        Command::Doctor(arguments) => doctor::run(arguments, &context),
-    };
-    match done {
+    let interrupts = Interrupts::default();
+    let context = Context { environment: Environment::read(), out: Out::new(json), interrupts };
+    if command.is_client() {
+        context.interrupts.watch(context.out);
+    }
+    match command.run(&context) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             context.out.failure(&failure);
@@ -125,20 +176,20 @@ fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
 }
 
 /// SIGINT and SIGTERM.
-struct Signals {
+pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Signals {
     /// From here on they do not end the process by themselves.
-    fn listen() -> Result<Self, Failure> {
+    pub(crate) fn listen() -> Result<Self, Failure> {
         let listen = |kind| signal(kind).map_err(|error| Failure::caused(&error));
         let interrupt = listen(SignalKind::interrupt())?;
         Ok(Self { interrupt, terminate: listen(SignalKind::terminate())? })
     }
 
-    async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
@@ -248,48 +299,6 @@ fn data_dir(given: Option<PathBuf>, default: Option<PathBuf>) -> Result<PathBuf,
     })
 }
 
-/// What `--data` may hold at most; the realm has its own bounds below it.
-const DATA_BYTES_MAX: u64 = 16 * 1024 * 1024;
-
-/// JSON as it stands in the argument, in the file after `@`, or on standard input for `-`.
-fn read_data(argument: &str) -> Result<Box<RawValue>, Failure> {
-    let (text, place) = match (argument, argument.strip_prefix('@')) {
-        ("-", _) => (
-            read_bounded(&mut std::io::stdin().lock(), "--data: standard input")?,
-            "standard input".to_owned(),
-        ),
-        (_, Some(path)) => (read_file(Path::new(path), "--data")?, path.to_owned()),
-        (text, None) => (text.to_owned(), "--data".to_owned()),
-    };
-    serde_json::from_str(&text).map_err(|error| {
-        let (line, column) = (error.line(), error.column());
-        Failure::usage(format!("{place} is not JSON: look at line {line}, column {column}"))
-            .with_remedy("give JSON, @FILE or - (standard input) to --data")
-    })
-}
-
-/// A file that `named` in the command line names.
-fn read_file(path: &Path, named: &str) -> Result<String, Failure> {
-    let place = path.display().to_string();
-    let mut file = std::fs::File::open(path).map_err(|error| {
-        let is_missing = error.kind() == ErrorKind::NotFound;
-        let why = if is_missing { "there is no such file".into() } else { error.to_string() };
-        Failure::usage(format!("{named}: {place}: {why}"))
-    })?;
-    read_bounded(&mut file, &format!("{named}: {place}"))
-}
-
-fn read_bounded(from: &mut dyn Read, place: &str) -> Result<String, Failure> {
-    let mut text = String::new();
-    let read = from.take(DATA_BYTES_MAX.saturating_add(1)).read_to_string(&mut text);
-    let bytes = read.map_err(|error| Failure::usage(format!("{place}: {error}")))?;
-    if u64::try_from(bytes).unwrap_or(u64::MAX) > DATA_BYTES_MAX {
-        let message = format!("{place} is longer than {DATA_BYTES_MAX} bytes");
-        return Err(Failure::usage(message));
-    }
-    Ok(text)
-}
-
 /// An enrolment token, alone on standard output so that it can go into a file.
 fn show_token(token: &mtor_client::WorkerToken, client: &mtor_client::Client, context: &Context) {
     context.out.show(token, &token.token);
@@ -301,8 +310,6 @@ fn show_token(token: &mtor_client::WorkerToken, client: &mtor_client::Client, co
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -36,7 +36,7 @@ impl RealmArgument {
     pub(crate) fn known(&self, context: &Context) -> Result<Option<Client>, Failure> {
         let client = self.client(context)?;
         if let Some(key) = &context.environment.api_key {
-            return Ok(Some(client.with_key(key)?));
+            return with_environment(&client, key).map(Some);
         }
         let keyring = Keyring::open(context.environment.config_dir())?;
         let entry = keyring.get(client.address());
@@ -56,7 +56,7 @@ impl RealmArgument {
     pub(crate) async fn ensured(&self, context: &Context) -> Result<Client, Failure> {
         let client = self.client(context)?;
         if let Some(key) = &context.environment.api_key {
-            return Ok(client.with_key(key)?);
+            return with_environment(&client, key);
         }
         // Held until the account is written: commands that start at once open one account.
         let mut keyring = Keyring::open(context.environment.config_dir())?;
@@ -65,6 +65,26 @@ impl RealmArgument {
         }
         let entry = open_guest(&client, &mut keyring, context).await?;
         Ok(client.with_key(&entry.api_key)?)
+    }
+}
+
+/// A client with the key that stands in the environment.
+fn with_environment(client: &Client, key: &str) -> Result<Client, Failure> {
+    let wrong = |why| {
+        Failure::configuration(format!("MTOR_API_KEY {why}"))
+            .with_remedy("put the key there that the realm gave, or unset it")
+    };
+    match key.trim() {
+        "" => Err(wrong("holds blanks only")),
+        key => client.with_key(key).map_err(|_| wrong("holds more than one line of text")),
+    }
+}
+
+/// What a command that is suggested has to say besides, to ask the same realm.
+pub(crate) fn at_realm(client: &Client) -> String {
+    match client.address() {
+        DEFAULT_REALM => String::new(),
+        address => format!(" --realm {address}"),
     }
 }
 

@@ -10,8 +10,9 @@ use mtor_types::{IntentId, Time};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use super::input::{STDIN, read_file};
 use super::realm::{RealmArgument, explain};
-use super::{Context, block_on, read_bounded, read_file};
+use super::{Context, block_on};
 use crate::failure::Failure;
 
 #[derive(Args)]
@@ -30,7 +31,8 @@ enum Action {
     Verify {
         /// The receipt, as JSON; - reads it from standard input
         file: PathBuf,
-        /// The realm's document in a file; it is asked of the realm if it is not given
+        /// The realm's document in a file, or - for standard input; it is asked of the realm if it
+        /// is not given
         #[arg(long, value_name = "FILE")]
         document: Option<PathBuf>,
     },
@@ -46,9 +48,9 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
             Ok(())
         }
         Action::Verify { file, document } => {
-            let receipt: Receipt = read(&file, "a receipt")?;
+            let receipt: Receipt = read(&file, "FILE", "a receipt")?;
             let document = match document {
-                Some(path) => read(&path, "a realm document")?,
+                Some(path) => read(&path, "--document", "a realm document")?,
                 None => fetch(&realm, context)?,
             };
             verify(&receipt, &document)?;
@@ -65,13 +67,17 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
     }
 }
 
-fn read<T: DeserializeOwned>(path: &Path, what: &str) -> Result<T, Failure> {
-    let text = match path.to_str() {
-        Some("-") => read_bounded(&mut std::io::stdin().lock(), "standard input")?,
-        _ => read_file(path, "FILE")?,
+fn read<T: DeserializeOwned>(path: &Path, named: &str, what: &str) -> Result<T, Failure> {
+    let text = read_file(path, named)?;
+    let place = match path.display().to_string() {
+        stdin if stdin == STDIN => "standard input".to_owned(),
+        path => path,
     };
+    if text.trim().is_empty() {
+        return Err(Failure::usage(format!("{named}: {place} is empty: expected {what}")));
+    }
     serde_json::from_str(&text)
-        .map_err(|error| Failure::usage(format!("{} is not {what}: {error}", path.display())))
+        .map_err(|error| Failure::usage(format!("{place} is not {what}: {error}")))
 }
 
 fn fetch(realm: &RealmArgument, context: &Context) -> Result<RealmDocument, Failure> {

@@ -11,13 +11,14 @@ use serde_json::json;
 use super::realm::RealmArgument;
 use super::{Context, block_on};
 use crate::failure::Failure;
-use crate::keyring::read_secret;
+use crate::keyring::{Secret, read_secret};
+use crate::table::Table;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     realm: RealmArgument,
-    /// A file with the sysop's secret, mode 0600; else it is taken from MTOR_SYSOP_SECRET
+    /// A file with the sysop's secret, mode 0600, or - for standard input; else it is taken from MTOR_SYSOP_SECRET
     #[arg(long, value_name = "FILE", global = true)]
     secret_file: Option<PathBuf>,
     #[command(subcommand)]
@@ -29,11 +30,11 @@ enum Action {
     /// How the realm is
     Health,
     /// Its workers
-    Workers,
+    Workers(Listed),
     /// Its accounts
-    Accounts,
+    Accounts(Listed),
     /// Its open intents, without what is in them
-    Intents,
+    Intents(Listed),
     /// End an intent
     Cancel { intent: IntentId },
     /// Let a worker in no more
@@ -50,10 +51,21 @@ enum Action {
     WorkerToken,
 }
 
+/// Which part of a list.
+#[derive(Args)]
+struct Listed {
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
+    limit: u64,
+    /// Only those after that id
+    #[arg(long, value_name = "ID")]
+    after: Option<String>,
+}
+
 pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure> {
     let client = arguments.realm.client(context)?;
     let secret = match (&arguments.secret_file, &context.environment.sysop_secret) {
-        (Some(path), _) => read_secret(path)?,
+        (Some(path), _) => read_secret(path, Secret::Sysop)?,
         (None, Some(secret)) => secret.clone(),
         (None, None) => {
             return Err(Failure::configuration("the sysop's secret is missing").with_remedy(
@@ -74,9 +86,9 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
 async fn act(client: &Client, action: Action, context: &Context) -> Result<(), Failure> {
     let done = match action {
         Action::Health => return health(client, context).await,
-        Action::Workers => return workers(client, context).await,
-        Action::Accounts => return accounts(client, context).await,
-        Action::Intents => return intents(client, context).await,
+        Action::Workers(listed) => return workers(client, listed, context).await,
+        Action::Accounts(listed) => return accounts(client, listed, context).await,
+        Action::Intents(listed) => return intents(client, listed, context).await,
         Action::WorkerToken => return worker_token(client, context).await,
         Action::Cancel { intent } => client.sysop_cancel(intent).await,
         Action::BanWorker { worker } => client.sysop_ban_worker(worker, true).await,
@@ -114,10 +126,11 @@ async fn health(client: &Client, context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn workers(client: &Client, context: &Context) -> Result<(), Failure> {
+async fn workers(client: &Client, listed: Listed, context: &Context) -> Result<(), Failure> {
     let page =
-        |after: Option<String>| async move { client.sysop_workers(PAGE, after.as_deref()).await };
-    pages(page, context, |row| {
+        async |limit, after: Option<String>| client.sysop_workers(limit, after.as_deref()).await;
+    let table = Table::new(&["WORKER", "NAME", "STATE", "OFFERS"]).loose("OFFERS");
+    pages(page, listed, table, context, |row| {
         let marks = [
             (row.connected, "connected"),
             (!row.connected, "offline"),
@@ -131,35 +144,49 @@ async fn workers(client: &Client, context: &Context) -> Result<(), Failure> {
             None => format!("{} x{}", offer.intent, offer.slots),
         });
         let offers: Vec<_> = offers.collect();
-        format!("{}  {}  [{}]  {}", row.worker, row.name, marks.join(", "), offers.join(", "))
+        vec![row.worker.to_string(), row.name.clone(), marks.join(", "), offers.join(", ")]
     })
     .await
 }
 
-async fn accounts(client: &Client, context: &Context) -> Result<(), Failure> {
+async fn accounts(client: &Client, listed: Listed, context: &Context) -> Result<(), Failure> {
     let page =
-        |after: Option<String>| async move { client.sysop_accounts(PAGE, after.as_deref()).await };
-    pages(page, context, |row| {
-        let banned = if row.banned { "  BANNED" } else { "" };
-        let (account, kind, grant, token) = (row.account, row.kind, row.grant, row.token);
-        format!(
-            "{account}  {kind:?}  grant {grant}  9000 {token}  {} holds{banned}",
-            row.open_holds
-        )
+        async |limit, after: Option<String>| client.sysop_accounts(limit, after.as_deref()).await;
+    let table = Table::new(&["ACCOUNT", "KIND", "GRANT", "9000", "HOLDS", "STATE"])
+        .right(&["GRANT", "9000", "HOLDS"]);
+    pages(page, listed, table, context, |row| {
+        vec![
+            row.account.to_string(),
+            // Its one text form is JSON's.
+            serde_json::to_value(row.kind).map_or_else(|_| String::new(), word),
+            row.grant.to_string(),
+            row.token.to_string(),
+            row.open_holds.to_string(),
+            if row.banned { "BANNED".into() } else { String::new() },
+        ]
     })
     .await
 }
 
-async fn intents(client: &Client, context: &Context) -> Result<(), Failure> {
+fn word(value: serde_json::Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+async fn intents(client: &Client, listed: Listed, context: &Context) -> Result<(), Failure> {
     let page =
-        |after: Option<String>| async move { client.sysop_intents(PAGE, after.as_deref()).await };
-    pages(page, context, |row| {
+        async |limit, after: Option<String>| client.sysop_intents(limit, after.as_deref()).await;
+    let table = Table::new(&["INTENT", "WORK", "CEILING", "DURABLE", "ACCOUNT"])
+        .right(&["CEILING"])
+        .loose("WORK");
+    pages(page, listed, table, context, |row| {
         let model = row.model.as_deref().map(|model| format!(" ({model})")).unwrap_or_default();
-        let durable = if row.durable { ", durable" } else { "" };
-        format!(
-            "{}  {}{model}  ceiling {}{durable}  {}",
-            row.intent, row.name, row.ceiling, row.account
-        )
+        vec![
+            row.intent.to_string(),
+            format!("{}{model}", row.name),
+            row.ceiling.to_string(),
+            if row.durable { "yes".into() } else { String::new() },
+            row.account.to_string(),
+        ]
     })
     .await
 }
@@ -171,24 +198,33 @@ async fn worker_token(client: &Client, context: &Context) -> Result<(), Failure>
 }
 
 const PAGE: usize = 1_000;
-/// Pages of one list at most: a realm that never comes to an end is not listened to for ever.
-const PAGES_MAX: usize = 10_000;
 
-async fn pages<T: Serialize, W: Future<Output = Result<Page<T>, ClientError>>>(
-    page: impl Fn(Option<String>) -> W,
+async fn pages<T: Serialize>(
+    page: impl AsyncFn(usize, Option<String>) -> Result<Page<T>, ClientError>,
+    listed: Listed,
+    mut table: Table,
     context: &Context,
-    words: impl Fn(&T) -> String,
+    cells: impl Fn(&T) -> Vec<String>,
 ) -> Result<(), Failure> {
-    let mut after = None;
-    for _ in 0..PAGES_MAX {
-        let Page { items, next } = page(after).await?;
+    let mut after = listed.after;
+    let mut left = usize::try_from(listed.limit).unwrap_or(usize::MAX);
+    while left > 0 {
+        let Page { items, next } = page(left.min(PAGE), after).await?;
+        left = left.saturating_sub(items.len());
         for row in &items {
-            context.out.show(row, words(row));
+            context.out.object(row);
+            table.row(cells(row));
         }
+        // A page goes to its reader before the next one is asked for.
+        table.print(context.out);
+        table.clear();
         after = next.filter(|_| !items.is_empty());
         if after.is_none() {
             break;
         }
+    }
+    if let Some(after) = after {
+        context.out.note(format_args!("there are more: --after {after}"));
     }
     Ok(())
 }

@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::realm::RealmArgument;
-use super::{Context, Log, block_on, data_dir, stop_signal};
+use super::{Context, Log, block_on, data_dir, input, stop_signal};
 use crate::failure::Failure;
-use crate::keyring::read_secret;
+use crate::keyring::{Secret, read_secret};
 use crate::printer::Printer;
 
 #[derive(Args)]
@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// The enrolment token itself: every user of this machine can see it while this runs
-    #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
+    #[arg(long, value_name = "TOKEN", conflicts_with = "token_file", value_parser = input::said)]
     token: Option<String>,
     /// What people call this worker; the machine's name if it is not given
     #[arg(long, value_name = "NAME")]
@@ -147,7 +147,7 @@ fn options(
     }
     let slots = arguments.slots;
     for Backend { url, key_file } in arguments.backend {
-        let key = key_file.map(|file| read_secret(&file)).transpose()?;
+        let key = key_file.map(|file| read_secret(&file, Secret::BackendKey)).transpose()?;
         let backend = OpenAiOptions { url, slots, key };
         options.executors.push(ExecutorOptions::OpenAi(backend));
     }
@@ -176,12 +176,12 @@ fn token(arguments: &Arguments, context: &Context) -> Result<Option<String>, Fai
         read.map_err(|error| Failure::failed(format!("--token-file: standard input: {error}")))?;
         let token = line.trim();
         if token.is_empty() && !arguments.embedded {
-            return Err(Failure::usage("--token-file: standard input holds no token"));
+            return Err(Failure::usage("--token-file: standard input is empty: expected a token"));
         }
         return Ok(Some(token.to_owned()).filter(|token| !token.is_empty()));
     }
     if let Some(path) = &arguments.token_file {
-        return read_secret(path).map(Some);
+        return read_secret(path, Secret::WorkerToken).map(Some);
     }
     if arguments.token.is_some() {
         context.out.note("every user of this machine can see --token: prefer --token-file");

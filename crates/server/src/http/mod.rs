@@ -13,6 +13,7 @@ mod errors;
 mod intents;
 mod json;
 mod openai;
+mod own_intents;
 mod page;
 mod socket;
 mod sse;
@@ -111,7 +112,7 @@ fn routes(edge: Arc<Edge>) -> Router {
         .route("/v1/account/transfers", get(accounts::transfers))
         .route("/v1/account/receipts", get(accounts::receipts))
         .route("/v1/quote", post(intents::quote))
-        .route("/v1/intents", post(intents::submit))
+        .route("/v1/intents", post(intents::submit).get(own_intents::list))
         .route("/v1/intents/batch", post(intents::batch))
         .route("/v1/intents/{id}", get(intents::read).delete(intents::cancel))
         .route("/v1/intents/{id}/events", get(intents::events))

@@ -6,7 +6,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 
 use mtor_types::{AccountId, Digest, IntentId};
 
-use super::view::{IntentRow, TransferRow, View};
+use super::view::{IntentRow, PlacedRows, Position, TransferRow, View};
 use crate::error::StoreError;
 
 /// Views at a time, each about 1 MB of memory; more questions than that wait.
@@ -48,6 +48,18 @@ impl Reader {
         limit: usize,
     ) -> Result<Vec<TransferRow>, StoreError> {
         self.with(|view| view.transfers(account, after, limit))
+    }
+
+    /// The intents whose holds an account placed before a position, the newest first: at most
+    /// `limit`, and fewer if too much else had to be read. Intents that reserved nothing are not
+    /// among them.
+    pub fn placed(
+        &self,
+        account: AccountId,
+        before: Option<Position>,
+        limit: usize,
+    ) -> Result<PlacedRows, StoreError> {
+        self.with(|view| view.placed(account, before, limit))
     }
 
     /// One intent, if its hold was ever placed.

@@ -85,6 +85,25 @@ pub struct EndRow {
     pub batch: u64,
 }
 
+/// A place in the log, to go on from: a batch, and a fact in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    pub batch: u64,
+    pub fact: u32,
+}
+
+/// Some of an account's intents, the newest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlacedRows {
+    pub rows: Vec<IntentRow>,
+    /// Where older ones may stand; `None` if there are none.
+    pub next: Option<Position>,
+}
+
+/// Batches that one look at an account's intents reads at most. Each holds something of the
+/// account, but it may be what its workers earned.
+const BATCHES_READ_MAX: usize = 1_024;
+
 /// One connection to the read tables and one to the log: for one thread at a time.
 #[derive(Debug)]
 pub(super) struct View {
@@ -141,6 +160,52 @@ impl View {
             }
         }
         Ok(found)
+    }
+
+    /// The intents whose holds an account placed before a position, the newest first: at most
+    /// `limit`, and fewer if too much else had to be read.
+    pub(super) fn placed(
+        &self,
+        account: AccountId,
+        before: Option<Position>,
+        limit: usize,
+    ) -> Result<PlacedRows, StoreError> {
+        let newest = Position { batch: self.applied()?, fact: u32::MAX };
+        let before = before.unwrap_or(newest).min(newest);
+        let (mut found, mut read) = (Vec::new(), 0_usize);
+        let mut next = None;
+        let sql = "SELECT span, batches FROM history WHERE account = ?1 AND span <= ?2
+            ORDER BY span DESC";
+        let mut select = self.tables.prepare_cached(sql).map_err(|e| self.fail(e))?;
+        let short = index::short_account(account);
+        let parameters = [short, signed(before.batch / SPAN)];
+        let mut spans = select.query(parameters).map_err(|e| self.fail(e))?;
+        'spans: while let Some(row) = spans.next().map_err(|e| self.fail(e))? {
+            let span = unsigned(row, 0).map_err(|e| self.fail(e))?;
+            let bits: i64 = row.get(1).map_err(|e| self.fail(e))?;
+            let mut numbers: Vec<u64> = batches_of(span, bits.cast_unsigned()).collect();
+            numbers.retain(|number| *number <= before.batch);
+            for number in numbers.into_iter().rev() {
+                if read >= BATCHES_READ_MAX {
+                    next = Some(Position { batch: number, fact: u32::MAX });
+                    break 'spans;
+                }
+                read += 1;
+                for (position, intent) in placed_in(&self.batch(number)?, account).into_iter().rev()
+                {
+                    if position < before && found.len() < limit {
+                        found.push(intent);
+                        next = Some(position);
+                    }
+                }
+                if found.len() >= limit {
+                    break 'spans;
+                }
+            }
+            next = None;
+        }
+        let mut rows = self.intents(&found)?;
+        Ok(PlacedRows { rows: found.iter().filter_map(|id| rows.remove(id)).collect(), next })
     }
 
     /// One intent, if its hold was ever placed.
@@ -270,6 +335,19 @@ fn batches_of(span: u64, bits: u64) -> impl Iterator<Item = u64> {
 
 fn resolved_intent(fact: &Fact) -> Option<IntentId> {
     if let Fact::HoldResolved { intent, .. } = fact { Some(*intent) } else { None }
+}
+
+/// The holds that an account placed in a batch.
+fn placed_in(batch: &Batch, account: AccountId) -> Vec<(Position, IntentId)> {
+    let placed = (0..).zip(&batch.facts).filter_map(|(fact, content)| {
+        // One that reserved nothing is in no account's history, so it is found by chance only.
+        let Fact::HoldPlaced { intent, account: payer, transfer: Some(_), .. } = content else {
+            return None;
+        };
+        let position = Position { batch: batch.number, fact };
+        (*payer == account).then_some((position, *intent))
+    });
+    placed.collect()
 }
 
 /// The transfers of a batch that touch an account, in the batch's order, which is the log's.

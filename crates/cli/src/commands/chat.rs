@@ -1,0 +1,270 @@
+//! `mtor chat`: several turns with a model on a terminal, or one question in a pipe.
+//!
+//! The conversation is kept here and sent whole with each question: a realm keeps none. What was
+//! cancelled or failed is no part of it.
+
+use std::io::{BufRead, IsTerminal};
+
+use clap::Args;
+use mtor_client::{Client, EventKind, Intent, Money};
+use mtor_types::Amount;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::follow::{Ended, Shown, failure_of, follow};
+use super::realm::{RealmArgument, explain};
+use super::work::{Terms, choose_model};
+use super::{Context, Signals, block_on, input};
+use crate::failure::Failure;
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// One question, which is answered, and that is all; - for standard input. Without it there is
+    /// a conversation on a terminal, and standard input is the question in a pipe
+    #[arg(value_name = "QUESTION", value_parser = input::said)]
+    question: Vec<String>,
+    /// What the model is told before everything else; - for standard input
+    #[arg(long, value_name = "TEXT", value_parser = input::said)]
+    system: Option<String>,
+    /// The longest answer, in tokens
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_tokens: Option<u32>,
+    /// How freely it chooses its words, 0 to 2
+    #[arg(long, value_name = "T", value_parser = temperature)]
+    temperature: Option<f64>,
+    #[command(flatten)]
+    realm: RealmArgument,
+    #[command(flatten)]
+    terms: Terms,
+}
+
+fn temperature(text: &str) -> Result<f64, String> {
+    let value = text.parse().ok().filter(|value| (0.0..=2.0).contains(value));
+    value.ok_or_else(|| "expected a number from 0 to 2, such as 0.7".into())
+}
+
+/// What is said of a conversation; the oldest turns beyond it are left out.
+const CONVERSATION_BYTES_MAX: usize = 256 * 1024;
+/// One question.
+const QUESTION_BYTES_MAX: usize = 128 * 1024;
+/// Lines that were typed ahead of the answer.
+const LINES_MAX: usize = 64;
+
+const HELP: &str = "/exit ends, /new begins another conversation; a line that ends with \\ goes \
+                    on; Ctrl-C stops an answer";
+
+pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure> {
+    let system = arguments.system.as_deref().map(|text| input::text(text, "--system"));
+    let system = system.transpose()?;
+    let question = match arguments.question.as_slice() {
+        [] if std::io::stdin().is_terminal() => None,
+        [] => Some(input::text(input::STDIN, "the question")?),
+        [one] => Some(input::text(one, "QUESTION")?),
+        words => Some(words.join(" ")),
+    };
+    block_on(Box::pin(async {
+        let client = arguments.realm.ensured(context).await?;
+        let model = choose_model(arguments.terms.model.as_deref(), "chat", &client).await?;
+        let signals = context.interrupts.take()?;
+        let mut chat =
+            Chat { client, model, arguments, turns: Vec::new(), system, signals, context };
+        match question {
+            Some(question) => chat.ask(question).await?.result(context.out),
+            None => chat.talk().await,
+        }
+    }))
+    .map_err(explain)
+}
+
+struct Chat<'a> {
+    client: Client,
+    model: String,
+    arguments: Arguments,
+    system: Option<String>,
+    /// Questions and their answers.
+    turns: Vec<(String, String)>,
+    signals: Signals,
+    context: &'a Context,
+}
+
+impl Chat<'_> {
+    async fn talk(&mut self) -> Result<(), Failure> {
+        let out = self.context.out;
+        out.note(format_args!("{} at {}. {HELP}", self.model, self.client.address()));
+        let mut lines = typed();
+        let mut spent = Amount::ZERO;
+        loop {
+            prompt(out.is_json());
+            let question = tokio::select! {
+                question = question(&mut lines) => question,
+                () = self.signals.next() => {
+                    return Err(Failure::interrupted("interrupted"));
+                }
+            };
+            let Some(question) = question else { break };
+            match question.trim() {
+                "" => {}
+                "/exit" | "/quit" => break,
+                "/help" => out.note(HELP),
+                "/new" => {
+                    self.turns.clear();
+                    out.note("a new conversation");
+                }
+                command if command.starts_with('/') => {
+                    out.note(format_args!("there is no command {command}. {HELP}"));
+                }
+                _ if question.len() > QUESTION_BYTES_MAX => {
+                    out.note(format_args!("too long: at most {QUESTION_BYTES_MAX} bytes"));
+                }
+                _ => spent = spent.checked_add(self.turn(question).await?).unwrap_or(spent),
+            }
+        }
+        out.note(format_args!("all in all {spent} base units"));
+        Ok(())
+    }
+
+    /// One question of a conversation: what goes wrong is said, and the conversation goes on. What
+    /// it cost is given back.
+    async fn turn(&mut self, question: String) -> Result<Amount, Failure> {
+        let out = self.context.out;
+        let ended = match self.ask(question).await {
+            Ok(ended) => ended,
+            Err(failure) if failure.is_interrupt() => return Err(failure),
+            Err(failure) => {
+                out.failure(&explain(failure));
+                return Ok(Amount::ZERO);
+            }
+        };
+        let Some(end) = ended.end else { return Ok(Amount::ZERO) };
+        let cost = cost(&end);
+        if ended.interrupted {
+            out.note("stopped; the question is no part of the conversation");
+        } else if let Some(failure) = failure_of(end) {
+            out.failure(&failure);
+        }
+        Ok(cost)
+    }
+
+    async fn ask(&mut self, question: String) -> Result<Ended, Failure> {
+        self.forget_oldest(question.len());
+        let mut intent = Intent::new("chat", self.data(&question)?);
+        self.arguments.terms.apply(&mut intent);
+        let stream = self.client.submit_streaming(&intent)?;
+        let mut shown = Shown::new(self.context.out, true, false);
+        shown.cost_beside = true;
+        let ended = follow(&self.client, stream, &mut shown, &mut self.signals).await?;
+        if matches!(ended.end, Some(EventKind::Completed(_))) {
+            self.turns.push((question, std::mem::take(&mut shown.answer)));
+        }
+        Ok(ended)
+    }
+
+    fn data(&self, question: &str) -> Result<Box<serde_json::value::RawValue>, Failure> {
+        let said = |role: &str, content: &str| json!({"role": role, "content": content});
+        let mut messages: Vec<Value> =
+            self.system.iter().map(|system| said("system", system)).collect();
+        for (question, answer) in &self.turns {
+            messages.extend([said("user", question), said("assistant", answer)]);
+        }
+        messages.push(said("user", question));
+        let mut data = json!({"model": self.model, "messages": messages, "stream": true});
+        if let Some(tokens) = self.arguments.max_tokens {
+            data["max_tokens"] = tokens.into();
+        }
+        if let Some(temperature) = self.arguments.temperature {
+            data["temperature"] = temperature.into();
+        }
+        serde_json::value::to_raw_value(&data).map_err(|error| Failure::caused(&error))
+    }
+
+    fn forget_oldest(&mut self, more: usize) {
+        let bytes = |turns: &[(String, String)]| -> usize {
+            turns.iter().map(|(question, answer)| question.len() + answer.len()).sum()
+        };
+        let mut forgotten = false;
+        while !self.turns.is_empty() && bytes(&self.turns) + more > CONVERSATION_BYTES_MAX {
+            self.turns.remove(0);
+            forgotten = true;
+        }
+        if forgotten {
+            self.context.out.note("the conversation is long: its oldest turns are left out");
+        }
+    }
+}
+
+fn cost(end: &EventKind) -> Amount {
+    let money: Option<&Money> = match end {
+        EventKind::Completed(done) => done.cost.as_ref(),
+        EventKind::Cancelled(bill) | EventKind::Expired(bill) => bill.cost.as_ref(),
+        EventKind::Accepted(_)
+        | EventKind::Queued(_)
+        | EventKind::Started(_)
+        | EventKind::Chunk(_)
+        | EventKind::Restarted(_)
+        | EventKind::Failed(_)
+        | EventKind::Settled => None,
+    };
+    money.map_or(Amount::ZERO, |money| money.amount)
+}
+
+/// Beside the output: who redirects the answers does not want it in them.
+fn prompt(json: bool) {
+    if !json {
+        eprint!("> ");
+    }
+}
+
+/// The lines of the terminal, read by a thread of its own: a signal is not kept waiting by it.
+fn typed() -> mpsc::Receiver<String> {
+    let (tx, rx) = mpsc::channel(LINES_MAX);
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            if tx.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    rx
+}
+
+/// One question; a line that ends with a backslash goes on in the next one. `None` at the end.
+async fn question(lines: &mut mpsc::Receiver<String>) -> Option<String> {
+    let mut question = String::new();
+    while let Some(line) = lines.recv().await {
+        match line.strip_suffix('\\') {
+            Some(line) if question.len() <= QUESTION_BYTES_MAX => {
+                question.push_str(line);
+                question.push('\n');
+            }
+            _ => return Some(question + &line),
+        }
+    }
+    (!question.is_empty()).then_some(question)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_line_that_ends_with_a_backslash_goes_on() {
+        let (tx, mut rx) = mpsc::channel(LINES_MAX);
+        for line in ["one", "two \\", "three", "four\\"] {
+            tx.send(line.to_owned()).await.unwrap();
+        }
+        drop(tx);
+        let mut questions = Vec::new();
+        while let Some(question) = question(&mut rx).await {
+            questions.push(question);
+        }
+        assert_eq!(questions, ["one", "two \nthree", "four\n"]);
+    }
+
+    #[test]
+    fn a_temperature_is_between_0_and_2() {
+        assert_eq!(temperature("0.5"), Ok(0.5));
+        for wrong in ["", "-1", "2.1", "NaN", "warm"] {
+            assert!(temperature(wrong).is_err(), "{wrong}");
+        }
+    }
+}

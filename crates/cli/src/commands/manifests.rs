@@ -1,0 +1,100 @@
+//! `mtor manifests`: the kinds of work that a realm knows, and what each takes.
+
+use clap::Args;
+use mtor_types::manifest::{Bound, Manifest};
+use serde_json::Value;
+
+use super::quote::plural;
+use super::realm::RealmArgument;
+use super::{Context, block_on};
+use crate::failure::Failure;
+use crate::table::Table;
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// One kind of work, with its parameters
+    name: Option<String>,
+    #[command(flatten)]
+    realm: RealmArgument,
+}
+
+pub(crate) fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
+    let client = arguments.realm.client(context)?;
+    let manifests = block_on(async { Ok(client.manifests().await?) })?;
+    match &arguments.name {
+        None => list(&manifests, context),
+        Some(name) => {
+            let found = manifests.iter().find(|manifest| manifest.name == *name);
+            let manifest = found.ok_or_else(|| {
+                let names: Vec<_> = manifests.iter().map(|m| m.name.as_str()).collect();
+                Failure::failed(format!("{} knows no intent {name:?}", client.address()))
+                    .with_code(mtor_types::Code::UnknownIntent.text())
+                    .with_remedy(format!("it knows {}", names.join(", ")))
+            })?;
+            one(manifest, context);
+        }
+    }
+    Ok(())
+}
+
+fn price(manifest: &Manifest) -> String {
+    let (price, unit) = (manifest.price, &manifest.meter.unit);
+    format!("{} per {} {}", price.amount, price.per, plural(unit, price.per))
+}
+
+fn list(manifests: &[Manifest], context: &Context) {
+    let mut table =
+        Table::new(&["NAME", "VERSION", "PRICE", "SUMMARY"]).right(&["VERSION"]).loose("SUMMARY");
+    for manifest in manifests {
+        context.out.object(manifest);
+        table.row([
+            manifest.name.clone(),
+            manifest.version.to_string(),
+            price(manifest),
+            manifest.summary.clone(),
+        ]);
+    }
+    table.print(context.out);
+}
+
+fn one(manifest: &Manifest, context: &Context) {
+    let out = context.out;
+    out.object(manifest);
+    out.words(format_args!("{}, version {}", manifest.name, manifest.version));
+    out.words(&manifest.summary);
+    let bound = match manifest.meter.bound {
+        Bound::One => "one an intent",
+        Bound::Bytes => "the bytes of the data",
+        Bound::BytesAndOutput => "the bytes of the data and the output limit",
+        Bound::Points => "the product of the shape",
+    };
+    out.words(format_args!("price     {} base units; at most {bound}", price(manifest)));
+    let deadline = manifest.deadline;
+    let seconds = |ms: u64| ms.div_ceil(1_000);
+    out.words(format_args!(
+        "deadline  {} s if none is given, {} s at most",
+        seconds(deadline.default_ms),
+        seconds(deadline.max_ms)
+    ));
+    out.words(format_args!("data      at most {} bytes", manifest.bytes_max));
+    let mut table = Table::new(&["FIELD", "TYPE", "NEEDED", "WHAT"]).loose("WHAT");
+    let required = manifest.parameters["required"].as_array();
+    let is_required = |name: &str| required.is_some_and(|names| names.iter().any(|n| n == name));
+    for (name, field) in manifest.parameters["properties"].as_object().into_iter().flatten() {
+        let needed = if is_required(name) { "yes" } else { "" };
+        let what = field["description"].as_str().or(field["title"].as_str()).unwrap_or_default();
+        table.row([name.clone(), kind(field), needed.to_owned(), what.to_owned()]);
+    }
+    table.print(out);
+}
+
+/// A field's type in a word.
+fn kind(field: &Value) -> String {
+    let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    match (&field["enum"], &field["type"]) {
+        (Value::Array(values), _) => values.iter().map(word).collect::<Vec<_>>().join(" | "),
+        (_, Value::Array(types)) => types.iter().map(word).collect::<Vec<_>>().join(" | "),
+        (_, Value::String(name)) => name.clone(),
+        _ => "any".to_owned(),
+    }
+}

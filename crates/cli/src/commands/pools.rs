@@ -1,0 +1,45 @@
+//! `mtor pools`: what can be asked of a realm now.
+
+use clap::Args;
+
+use super::quote::plural;
+use super::realm::RealmArgument;
+use super::{Context, block_on};
+use crate::failure::Failure;
+use crate::table::Table;
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    realm: RealmArgument,
+}
+
+pub(crate) fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
+    let client = arguments.realm.client(context)?;
+    let pools = block_on(async { Ok(client.pools().await?) })?;
+    let mut table = Table::new(&["INTENT", "MODEL", "PRICE", "SLOTS", "BUSY", "WAITING", "WAIT"])
+        .right(&["SLOTS", "BUSY", "WAITING", "WAIT"])
+        .loose("MODEL");
+    for pool in &pools {
+        context.out.object(pool);
+        let price = &pool.price;
+        let price =
+            format!("{} per {} {}", price.amount, price.per, plural(&price.unit, price.per));
+        table.row([
+            pool.intent.clone(),
+            pool.model.clone().unwrap_or_default(),
+            price,
+            pool.slots.to_string(),
+            pool.busy.to_string(),
+            pool.depth.to_string(),
+            format!("{} s", pool.eta_ms.div_ceil(1_000)),
+        ]);
+    }
+    table.print(context.out);
+    if pools.is_empty() {
+        context
+            .out
+            .note(format_args!("no worker offers anything at {} just now", client.address()));
+    }
+    Ok(())
+}
