@@ -9,6 +9,7 @@ import { createServer } from "node:http";
 import { readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { faultOf, MANIFESTS, played, POOLS } from "./works.mjs";
 
 const DIST = join(dirname(fileURLToPath(import.meta.url)), "../dist/");
 const KINDS = { html: "text/html; charset=utf-8", js: "text/javascript", css: "text/css", svg: "image/svg+xml" };
@@ -78,6 +79,7 @@ export async function standIn(options = {}) {
       return response.end(bytes);
     }
     let text = "";
+    request.setEncoding("utf8");
     for await (const part of request) text += part;
     const body = text ? JSON.parse(text) : {};
     const bearer = request.headers.authorization?.replace("Bearer ", "");
@@ -89,8 +91,9 @@ export async function standIn(options = {}) {
       const models = scenario === "nomodels" ? [] : scenario === "onemodel" ? MODELS.slice(0, 1) : MODELS;
       const items = models.map((model, at) => ({ intent: "chat", model, trust: "any", slots: 4 - at, busy: at, depth: at * 3,
         price: { amount: String(100 * (1 + at * 4)), per: 1_000_000, unit: "token" }, eta_ms: at * 900 }));
-      return json(response, 200, { items, next: null });
+      return json(response, 200, { items: [...items, ...POOLS], next: null });
     }
+    if (path === "/v1/manifests") return json(response, 200, { items: MANIFESTS, next: null });
     if (path === "/v1/accounts/guest") {
       if (scenario === "noguest") return refuse(response, 429, "MT0019", "too many guest accounts from this network", { retry_after_ms: 9_000 });
       accounts += 1;
@@ -104,18 +107,35 @@ export async function standIn(options = {}) {
       const balance = String(250_000n - spent);
       return json(response, 200, { account, assets: [{ asset: "grant", decimals: 6, balance, held: "0" }, { asset: "9000", decimals: 6, balance: "0", held: "0" }] });
     }
+    if (path === "/v1/chat/completions") {
+      // Says what was asked, in two pieces or in one.
+      const said = String(body.messages.at(-1)?.content ?? "");
+      if (!body.stream) return json(response, 200, { choices: [{ index: 0, message: { role: "assistant", content: said }, finish_reason: "stop" }] });
+      response.writeHead(200, { "content-type": "text/event-stream" });
+      const points = [...said];
+      const middle = points.length >> 1;
+      for (const content of [points.slice(0, middle).join(""), points.slice(middle).join("")]) response.write(`data: ${JSON.stringify({ choices: [{ index: 0, delta: { content } }] })}\n\n`);
+      return response.end("data: [DONE]\n\n");
+    }
+    const fault = body.intent && faultOf(body.intent, body.data);
+    if (fault) return refuse(response, 400, "MT0002", fault.message, { field: fault.field });
+    const work = body.intent && body.intent !== "chat";
+    if (path === "/v1/quote" && work) {
+      return json(response, 200, { intent: body.intent, model: null, asset: "grant", price: { amount: "40", per: 1, unit: "intent" }, units: 1, ceiling: "40", may_be_cut: false, eta_ms: 0 });
+    }
     if (path === "/v1/quote") {
       const bytes = JSON.stringify(body.data.messages).length;
       const ceiling = String(Math.ceil((bytes + body.data.max_tokens) / 4));
       return json(response, 200, { intent: "chat", model: body.data.model, asset: "grant", price: { amount: "100", per: 1_000_000, unit: "token" }, units: 900, ceiling, eta_ms: 0 });
     }
     if (path === "/v1/intents" && request.method === "POST") {
-      const asked = String(body.data.messages.at(-1)?.content ?? "");
+      const asked = work ? "" : String(body.data.messages.at(-1)?.content ?? "");
       if (/dear/i.test(asked)) return refuse(response, 402, "MT0013", "the ceiling is below the price: the work costs up to 999 base units", { field: "ceiling" });
       if (/refuse/i.test(asked)) return refuse(response, 429, "MT0018", "too many questions at once", { retry_after_ms: 4_000 });
       const once = String(request.headers["idempotency-key"] ?? "");
       const known = [...intents.values()].find((other) => other.once === once && once);
-      const intent = known ?? script(asked, `0198a7c2-${intents.size}`, once);
+      const id = `0198a7c2-${intents.size}`;
+      const intent = known ?? (work ? play(body, id, once) : script(asked, id, once));
       intents.set(intent.id, intent);
       return stream(response, intent, -1);
     }
@@ -173,6 +193,24 @@ export async function standIn(options = {}) {
     add("settled", { receipt: { intent: id, amount: "42", signature: "…" } });
     const dropped = !/drop|gone|vanish/i.test(asked);
     return { id, once, asked, events, cancelled: false, dropped, pieceMs: torrent ? 5 : /slow/i.test(asked) ? 200 : pieceMs };
+  }
+
+  /** Any other work. @param {any} body @param {string} id @param {string} once */
+  function play(body, id, once) {
+    /** @type {{id: string, type: string, data: any}[]} */
+    const events = [];
+    /** @param {string} type @param {object} data @param {string} [mark] */
+    const add = (type, data, mark = "") => events.push({ id: mark, type: `mtor.intent.${type}.v1`, data: { intent: id, ...data } });
+    const { pieces = [], result, fails, slow } = played(body.intent, body.data);
+    const money = (/** @type {string} */ amount) => ({ asset: "grant", amount });
+    add("accepted", { hold: money(body.ceiling ?? "40") });
+    add("queued", { position: 0, eta_ms: 0 });
+    add("started", { attempt: 1, worker: { id: "w-merlin", name: "merlin" }, realm: "home" });
+    pieces.forEach((piece, seq) => add("chunk", { attempt: 1, seq, piece }, `1.${seq}`));
+    if (fails) add("failed", { code: "MT0025", reason: "the worker was lost or could not do it; nothing was charged", refunded: money("40") });
+    else add("completed", { reason: "done", result, usage: { units: 1, input: 0, output: 0 }, cost: money("37"), refunded: money("3") });
+    add("settled", { receipt: { intent: id, amount: "37", signature: "…" } });
+    return { id, once, asked: "", events, cancelled: false, dropped: true, pieceMs: slow ? 120 : pieceMs, durable: body.durable === true };
   }
 
   /** @param {import("node:http").ServerResponse} response @param {any} intent @param {number} after */

@@ -71,3 +71,37 @@ export function isLess(a: string | undefined, b: string | undefined): boolean {
   const right = parseAmount(b);
   return left !== undefined && right !== undefined && left < right;
 }
+
+/** What a visitor wrote, `1,234.5`, in base units; undefined where it is no amount, or too exact. */
+export function parseShown(written: string, decimals: number): string | undefined {
+  const found = /^(\d{1,24})(?:\.(\d*))?$/.exec(written.trim().replaceAll(",", ""));
+  const fraction = (found?.[2] ?? "").replace(/0+$/, "");
+  if (!found || fraction.length > decimals) return undefined;
+  return BigInt(`${found[1]}${fraction.padEnd(decimals, "0")}`).toString();
+}
+
+/**
+ * How often `each` can be paid from `balance`, in words: `about 25,000 more`. Rounded down to two
+ * figures, because the next one costs something else. Nothing where either is unknown.
+ */
+export function timesMore(balance: string | undefined, each: bigint | undefined): string | undefined {
+  const units = parseAmount(balance);
+  if (units === undefined || each === undefined || each < 0n) return undefined;
+  if (each === 0n) return undefined;
+  const times = units < 0n ? 0n : units / each;
+  if (times === 0n) return "not one more";
+  if (times === 1n) return "one more";
+  if (times < 20n) return `${times} more`;
+  if (times > 1_000_000_000n) return "more than a billion more";
+  const digits = times.toString();
+  const round = digits.slice(0, 2).padEnd(digits.length, "0");
+  return `about ${formatCount(Number(round))} more`;
+}
+
+/** The mean of what was paid, rounded up: a promise made from it should hold. Nothing without a cost. */
+export function meanCost(costs: readonly (Money | undefined)[], asset: string): bigint | undefined {
+  const paid = costs.flatMap((cost) => (cost?.asset === asset ? (parseAmount(cost.amount) ?? []) : []));
+  if (paid.length === 0) return undefined;
+  const count = BigInt(paid.length);
+  return (paid.reduce((sum, one) => sum + one, 0n) + count - 1n) / count;
+}

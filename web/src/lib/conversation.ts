@@ -24,6 +24,8 @@ export interface Problem {
   /** HTTP status of a refusal; 0 where there was none. */
   status: number;
   retryAfterMs?: number;
+  /** The field at fault, as a JSON pointer or its bare name. */
+  field?: string;
 }
 
 export interface Turn {

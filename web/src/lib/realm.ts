@@ -39,6 +39,36 @@ export interface View {
   data: Record<string, unknown>;
 }
 
+/** A kind of work, as its manifest has it. */
+export interface Manifest {
+  name: string;
+  version: number;
+  summary: string;
+  parameters: Record<string, unknown>;
+  price: Price;
+  /** Most bytes of data. */
+  bytesMax: number;
+  /** The media type of its results, where it says one. */
+  media?: string;
+}
+
+/** Who serves an intent now, all its models together. */
+export interface Offer {
+  slots: number;
+  busy: number;
+  depth: number;
+  price: Price;
+  models: string[];
+}
+
+export interface WorkQuote {
+  ceiling: Money;
+  units: number;
+  etaMs: number;
+  /** Stops at the ceiling instead of being refused. */
+  cut: boolean;
+}
+
 export interface ChatBody {
   model: string;
   messages: Message[];
@@ -99,6 +129,31 @@ export class Realm {
     const account = text(record(await this.#json("GET", "v1/account", undefined, api_key))["account"]);
     if (!account) throw malformed("account");
     return { account, api_key };
+  }
+
+  async manifests(): Promise<Manifest[]> {
+    return manifestsOf(await this.#json("GET", "v1/manifests", undefined, null));
+  }
+
+  /** By intent. */
+  async offers(): Promise<Map<string, Offer>> {
+    return offersOf(await this.#json("GET", "v1/pools", undefined, null));
+  }
+
+  /** What any intent with these data may cost. */
+  async quoteWork(intent: string, data: unknown): Promise<WorkQuote> {
+    const body = record(await this.#json("POST", "v1/quote", { intent, data }));
+    const asset = text(body["asset"]);
+    const amount = text(body["ceiling"]);
+    if (!asset || !amount) throw malformed("quote");
+    const [units, etaMs] = [number(body["units"]) ?? 0, number(body["eta_ms"]) ?? 0];
+    return { ceiling: { asset, amount }, units, etaMs, cut: body["may_be_cut"] === true };
+  }
+
+  /** As `submit`, for any intent. */
+  submitWork(body: Record<string, unknown>, once: string, signal: AbortSignal): Promise<Response> {
+    const headers = { accept: "text/event-stream", "idempotency-key": once };
+    return this.#stream("POST", "v1/intents", body, headers, signal);
   }
 
   async view(intent: string): Promise<View> {
@@ -202,11 +257,13 @@ async function refusalOf(response: Response): Promise<Refusal> {
   const body: unknown = await response.json().catch(() => undefined);
   const error = record(record(body)["error"]);
   const retryAfterMs = number(error["retry_after_ms"]) ?? retryAfterHeader(response);
+  const field = text(error["field"]);
   return new Refusal({
     code: text(error["code"]) ?? `HTTP ${response.status}`,
     message: text(error["message"]) ?? (response.statusText || "the realm refused"),
     status: response.status,
     ...(retryAfterMs !== undefined && { retryAfterMs }),
+    ...(field && { field }),
   });
 }
 
@@ -243,4 +300,51 @@ export function chatModels(pools: unknown): Model[] {
     models.set(id, model);
   }
   return [...models.values()];
+}
+
+function priceOf(given: unknown, unit: string): Price {
+  const price = record(given);
+  const amount = text(price["amount"]) ?? "0";
+  return { amount, per: number(price["per"]) ?? 1, unit: text(price["unit"]) ?? unit };
+}
+
+export function manifestsOf(page: unknown): Manifest[] {
+  return list(record(page)["items"]).flatMap((item) => {
+    const row = record(item);
+    const name = text(row["name"]);
+    if (!name) return [];
+    const unit = text(record(row["meter"])["unit"]) ?? "unit";
+    const result = record(row["result"]);
+    const media = text(result["media"]) ?? text(result["media_type"]) ?? text(row["media"]);
+    return [
+      {
+        name,
+        version: number(row["version"]) ?? 1,
+        summary: text(row["summary"]) ?? "",
+        parameters: record(row["parameters"]),
+        price: priceOf(row["price"], unit),
+        bytesMax: number(row["bytes_max"]) ?? 0,
+        ...(media && { media }),
+      },
+    ];
+  });
+}
+
+export function offersOf(page: unknown): Map<string, Offer> {
+  const offers = new Map<string, Offer>();
+  for (const item of list(record(page)["items"])) {
+    const row = record(item);
+    const intent = text(row["intent"]);
+    if (!intent) continue;
+    const price = priceOf(row["price"], "unit");
+    const offer = offers.get(intent) ?? { slots: 0, busy: 0, depth: 0, price, models: [] };
+    if (isLess(price.amount, offer.price.amount)) offer.price = price;
+    offer.slots += number(row["slots"]) ?? 0;
+    offer.busy += number(row["busy"]) ?? 0;
+    offer.depth += number(row["depth"]) ?? 0;
+    const model = text(row["model"]);
+    if (model && !offer.models.includes(model)) offer.models.push(model);
+    offers.set(intent, offer);
+  }
+  return offers;
 }

@@ -10,8 +10,11 @@ export interface SseMessage {
   data: string;
 }
 
-/** Characters one message may take before the stream counts as broken. */
-export const MESSAGE_CHARS_MAX = 4 * 1024 * 1024;
+/**
+ * Characters one message may take before the stream counts as broken. A result stands in one message,
+ * and may be as large as the largest data, in base64.
+ */
+export const MESSAGE_CHARS_MAX = 32 * 1024 * 1024;
 
 export class SseParser {
   #decoder = new TextDecoder();

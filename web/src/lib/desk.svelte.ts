@@ -1,0 +1,331 @@
+// The state of the place "Intents": what this realm can do, the form that is open, and the runs of
+// this visit. Whose account it is, and how a guest gets one, is the session's affair.
+
+import { isLess, parseShown, type Money } from "./amount";
+import type { Problem } from "./conversation";
+import { emptyDraft, fill, type Draft } from "./draft";
+import { follow } from "./follow";
+import { Realm, Refusal, type Manifest, type Offer, type WorkQuote } from "./realm";
+import { isDone, keepRuns, loadRuns, onEvent, onLearned, RUNS_MAX, type Run } from "./run";
+import { formOf, type Field } from "./schema";
+import type { Session } from "./session.svelte";
+
+const QUOTE_DELAY_MS = 350;
+const OFFERS_EVERY_MS = 15_000;
+/** How long a run that the realm has not even named yet may take to stop. */
+const STOP_MS_MAX = 8_000;
+
+/** What the desk needs of the session. */
+export type Purse = Pick<Session, "keys" | "keyRefused" | "ensureAccount" | "refreshAccount" | "assets" | "guestProblem">;
+
+export class Desk {
+  manifests = $state.raw<Manifest[] | undefined>(undefined);
+  offers = $state.raw<Map<string, Offer>>(new Map());
+  /** Why nothing could be read. */
+  problem = $state.raw<Problem | undefined>(undefined);
+  runs = $state.raw<Run[]>(loadRuns());
+
+  #realm: Realm;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #aborts = new Map<string, AbortController>();
+
+  constructor(
+    base: string,
+    readonly purse: Purse,
+  ) {
+    this.#realm = new Realm(base, () => purse.keys?.api_key);
+  }
+
+  /** What is served now comes first, then by name. */
+  listed = $derived.by(() => {
+    const served = (manifest: Manifest) => Number((this.offers.get(manifest.name)?.slots ?? 0) > 0);
+    return [...(this.manifests ?? [])].sort((a, b) => served(b) - served(a) || a.name.localeCompare(b.name));
+  });
+
+  /** Reads what there is, again and again until the returned function is called. */
+  open(): () => void {
+    let closed = false;
+    const turn = async () => {
+      await this.refresh();
+      if (!closed) this.#timer = setTimeout(() => void turn(), OFFERS_EVERY_MS);
+    };
+    void turn();
+    // What was running when this tab was loaded again.
+    for (const run of this.runs) {
+      if (isDone(run) || this.#aborts.has(run.key)) continue;
+      if (run.intent && run.account === this.purse.keys?.account) void this.#follow(run.key);
+      else this.#lose(run.key, "this page was loaded again before the realm had named it; what it cost stands in the account");
+    }
+    return () => {
+      closed = true;
+      clearTimeout(this.#timer);
+    };
+  }
+
+  async refresh(): Promise<void> {
+    try {
+      const [manifests, offers] = await Promise.all([this.#realm.manifests(), this.#realm.offers()]);
+      // The same again must not draw every form anew.
+      if (JSON.stringify(manifests) !== JSON.stringify(this.manifests)) this.manifests = manifests;
+      this.offers = offers;
+      this.problem = undefined;
+    } catch (cause) {
+      this.problem = problemOf(cause);
+    }
+  }
+
+  async quote(name: string, data: unknown): Promise<WorkQuote> {
+    if (!(await this.purse.ensureAccount())) throw new Refusal(this.purse.guestProblem ?? NO_ACCOUNT);
+    return this.#realm.quoteWork(name, data);
+  }
+
+  /** Sends it, for at most what was shown. */
+  run(name: string, data: unknown, quote: WorkQuote, durable: boolean): Run {
+    const run: Run = {
+      key: randomId(),
+      name,
+      account: this.purse.keys?.account ?? "",
+      data,
+      durable,
+      ceiling: quote.ceiling,
+      phase: "sending",
+      sentAt: Date.now(),
+      attempt: -1,
+      seq: -1,
+      restarts: 0,
+      pieces: 0,
+      streamed: "",
+      stopping: false,
+      resuming: false,
+    };
+    this.runs = [run, ...this.runs].slice(0, RUNS_MAX);
+    keepRuns(this.runs);
+    void this.#follow(run.key);
+    return run;
+  }
+
+  async #follow(key: string): Promise<void> {
+    const run = this.#run(key);
+    if (!run) return;
+    const abort = new AbortController();
+    this.#aborts.set(key, abort);
+    const from = run.intent && { intent: run.intent, lastId: run.seq >= 0 ? `${run.attempt}.${run.seq}` : "" };
+    const body = { intent: run.name, data: run.data, ceiling: run.ceiling?.amount, ...(run.durable && { durable: true }) };
+    try {
+      await follow({
+        ...(from && { from }),
+        submit: (signal) => this.#realm.submitWork(body, run.key, signal),
+        resume: async (intent, lastId, signal) => {
+          if (this.#run(key)?.stopping !== false) await this.#cancel(intent);
+          return this.#realm.resume(intent, lastId, signal);
+        },
+        onResuming: () => this.#change(key, (open) => ({ ...open, resuming: true })),
+        onEvent: (event) => {
+          const before = this.#run(key);
+          this.#change(key, (open) => onEvent(open, event, Date.now()));
+          const after = this.#run(key);
+          // Stopped before the realm had named it.
+          if (after?.intent && !before?.intent && after.stopping) void this.#cancel(after.intent).catch(() => undefined);
+          if (after && isDone(after)) void this.purse.refreshAccount();
+          // Pieces alone are not worth a write each.
+          if (after?.phase !== before?.phase || after?.intent !== before?.intent) keepRuns(this.runs);
+        },
+        signal: abort.signal,
+      });
+    } catch (cause) {
+      await this.#ended(key, cause);
+    } finally {
+      this.#aborts.delete(key);
+      keepRuns(this.runs);
+    }
+  }
+
+  async #ended(key: string, cause: unknown): Promise<void> {
+    const problem = cause instanceof Refusal ? cause.problem : undefined;
+    const intent = this.#run(key)?.intent;
+    if (problem && !intent) {
+      this.#change(key, (run) => ({ ...run, phase: "refused", endedAt: Date.now(), problem }));
+    } else {
+      // Its state is kept longer than its events.
+      if (intent) await this.fetchResult(key);
+      this.#lose(key, "the connection to the realm was lost; what it cost stands in the account");
+    }
+    void this.purse.refreshAccount();
+  }
+
+  #lose(key: string, message: string): void {
+    const problem = { code: "", message, status: 0 };
+    this.#change(key, (run) => (isDone(run) ? run : { ...run, phase: "lost", endedAt: Date.now(), problem }));
+  }
+
+  /** Reads from the realm how it ended, with the whole result. */
+  async fetchResult(key: string): Promise<Problem | undefined> {
+    const intent = this.#run(key)?.intent;
+    if (!intent) return NO_RESULT;
+    try {
+      const { status, data } = await this.#realm.view(intent);
+      this.#change(key, (run) => onLearned(run, status, data, Date.now()));
+      return undefined;
+    } catch (cause) {
+      return problemOf(cause);
+    }
+  }
+
+  stop(key: string): void {
+    const run = this.#run(key);
+    if (!run || isDone(run) || run.stopping) return;
+    this.#change(key, (open) => ({ ...open, stopping: true }));
+    if (run.intent) return void this.#cancel(run.intent).catch(() => undefined);
+    setTimeout(() => {
+      const later = this.#run(key);
+      if (later && !later.intent && !isDone(later)) this.#aborts.get(key)?.abort();
+    }, STOP_MS_MAX);
+  }
+
+  forget(key: string): void {
+    this.stop(key);
+    this.runs = this.runs.filter((run) => run.key !== key);
+    keepRuns(this.runs);
+  }
+
+  /** The end comes by the stream; a refused cancel means it was on its way already. */
+  async #cancel(intent: string): Promise<void> {
+    try {
+      await this.#realm.cancel(intent);
+    } catch (cause) {
+      if (!(cause instanceof Refusal) || cause.problem.status >= 500) throw cause;
+    }
+  }
+
+  #run(key: string): Run | undefined {
+    return this.runs.find((run) => run.key === key);
+  }
+
+  #change(key: string, change: (run: Run) => Run): void {
+    this.runs = this.runs.map((run) => (run.key === key ? change(run) : run));
+  }
+}
+
+/** One form: what is filled in, and what it would cost. */
+export class Form {
+  readonly field: Field;
+  draft = $state<Draft>(emptyDraft(BLANK));
+  durable = $state(false);
+  /** What the visitor will pay at most, in the asset's own unit; empty for the quoted price. */
+  limit = $state("");
+  /** Written as JSON instead of drawn. */
+  raw = $state(false);
+  written = $state("");
+  quote = $state.raw<WorkQuote | undefined>(undefined);
+  problem = $state.raw<Problem | undefined>(undefined);
+  quoting = $state(false);
+  /** What is missing is told once it was to be sent. */
+  tried = $state(false);
+
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #serial = 0;
+  #quoted = "";
+
+  constructor(
+    readonly manifest: Manifest,
+    private readonly desk: Desk,
+  ) {
+    this.field = formOf(manifest.parameters);
+    this.draft = emptyDraft(this.field);
+    this.raw = this.field.kind === "json";
+  }
+
+  filled = $derived.by(() => fill(this.raw ? rawField(this.field) : this.field, this.raw ? rawDraft(this.written) : this.draft));
+  tooLow = $derived.by(() => {
+    const { quote } = this;
+    const row = this.desk.purse.assets?.find(({ asset }) => asset === quote?.ceiling.asset);
+    return this.problem?.status === 402 || (quote !== undefined && row !== undefined && isLess(row.balance, quote.ceiling.amount));
+  });
+
+  /** Call after each change. An incomplete form has no price. */
+  changed(): void {
+    clearTimeout(this.#timer);
+    this.problem = undefined;
+    if (!this.ready) {
+      this.#serial += 1;
+      this.quote = undefined;
+      this.#quoted = "";
+      this.quoting = false;
+      return;
+    }
+    this.quoting = true;
+    this.#timer = setTimeout(() => void this.price(), QUOTE_DELAY_MS);
+  }
+
+  get ready(): boolean {
+    return this.filled.faults.length === 0 && "value" in this.filled;
+  }
+
+  async price(): Promise<WorkQuote | undefined> {
+    clearTimeout(this.#timer);
+    if (!this.ready) return undefined;
+    const data = this.filled.value;
+    const wanted = JSON.stringify(data);
+    this.#serial += 1;
+    const serial = this.#serial;
+    this.quoting = true;
+    try {
+      const quote = await this.desk.quote(this.manifest.name, data);
+      if (serial !== this.#serial) return undefined;
+      this.quote = quote;
+      this.#quoted = wanted;
+      this.problem = undefined;
+      return quote;
+    } catch (cause) {
+      if (serial !== this.#serial) return undefined;
+      this.quote = undefined;
+      this.problem = problemOf(cause);
+      return undefined;
+    } finally {
+      if (serial === this.#serial) this.quoting = false;
+    }
+  }
+
+  /** Nothing is sent but what was priced, for at most that price. */
+  async send(): Promise<Run | undefined> {
+    this.tried = true;
+    if (!this.ready) return undefined;
+    const data = this.filled.value;
+    const known = this.quote && this.#quoted === JSON.stringify(data) ? this.quote : await this.price();
+    if (!known) return undefined;
+    const ceiling = this.limited(known);
+    return ceiling && this.desk.run(this.manifest.name, data, { ...known, ceiling }, this.durable);
+  }
+
+  /** The price that goes along: the quoted one, or the visitor's own; nothing where that is unreadable. */
+  limited(quote: WorkQuote): Money | undefined {
+    if (this.limit.trim() === "") return quote.ceiling;
+    const { asset } = quote.ceiling;
+    const decimals = this.desk.purse.assets?.find((row) => row.asset === asset)?.decimals ?? 0;
+    const amount = parseShown(this.limit, decimals);
+    return amount === undefined ? undefined : { asset, amount };
+  }
+}
+
+const BLANK = formOf({});
+const NO_ACCOUNT: Problem = { code: "", message: "no account to pay with", status: 0 };
+const NO_RESULT: Problem = { code: "", message: "the realm never named it", status: 0 };
+
+/** The whole as one box for JSON, checked as ever. */
+function rawField(field: Field): Field {
+  return { ...field, kind: "json", required: true, parts: [] };
+}
+
+function rawDraft(written: string): Draft {
+  return { text: written, parts: [], more: "", file: "" };
+}
+
+function problemOf(cause: unknown): Problem {
+  return cause instanceof Refusal ? cause.problem : { code: "", message: "the realm did not answer", status: 0 };
+}
+
+/** `crypto.randomUUID` exists only on secure origins; a realm at home may be plain HTTP. */
+function randomId(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -1,0 +1,90 @@
+// A TEST TOOL: the kinds of work of the stand-in, beside chat. The page has never heard of any of
+// these names: it must draw them from their manifests alone.
+
+/** @param {string} name @param {string} summary @param {object} parameters @param {object} [more] */
+const manifest = (name, summary, parameters, more = {}) => ({
+  name, version: 1, summary, parameters, meter: { unit: "intent", bound: "one", output_default: 0, output_max: 0 },
+  price: { amount: "40", per: 1 }, deadline: { default_ms: 30_000, max_ms: 600_000 }, pure: false, bytes_max: 400_000, check: "none", ...more,
+});
+
+export const MANIFESTS = [
+  manifest("chat", "Answers a conversation.", { type: "object", required: ["messages"], properties: { messages: { type: "array", minItems: 1 } } }),
+  manifest("idle", "Nobody serves this.", { type: "object", properties: {} }),
+  manifest("portrait", "Draws a face.", { type: "object", additionalProperties: false, properties: {} }, { result: { media: "image/png" } }),
+  manifest("stage", "Plays one scene.", {
+    type: "object", required: ["act"], additionalProperties: false,
+    properties: { act: { enum: ["rows", "tone", "flood", "vector", "page", "fake", "tree", "slow", "fail"], description: "what is played" } },
+  }),
+  manifest("survey", "Takes one field of each kind.", {
+    type: "object", required: ["essay", "count", "agree", "mood"], additionalProperties: false,
+    properties: {
+      essay: { type: "string", title: "Your essay", description: "as long as you like", minLength: 3 },
+      nick: { type: "string", maxLength: 20, examples: ["Kit"] },
+      count: { type: "integer", minimum: 1, maximum: 9, default: 2 },
+      share: { type: ["number", "null"], minimum: 0, maximum: 1 },
+      agree: { type: "boolean" },
+      loud: { type: "boolean", default: false },
+      mood: { enum: ["calm", "wild", 7] },
+      kind: { oneOf: [{ const: "a", title: "The first" }, { const: "b", title: "The second" }] },
+      tags: { type: "array", items: { type: "string", maxLength: 10 }, maxItems: 3 },
+      place: { type: "object", required: ["town"], properties: { town: { type: "string", maxLength: 40 }, deep: { type: "object", properties: { level: { type: "integer" } } } } },
+      blob: { type: "string", contentEncoding: "base64" },
+      notes: { type: "string", format: "file" },
+      either: { type: ["string", "array"], description: "one text, or a list" },
+      free: { description: "any JSON" },
+      odd: { anyOf: [{ type: "string" }, { type: "object" }] },
+    },
+  }),
+];
+
+/** Rows of `GET /v1/pools`; `slots` of one may differ. */
+export const POOLS = MANIFESTS.filter(({ name }) => name !== "chat" && name !== "idle").map(({ name }) => ({
+  intent: name, model: null, trust: "any", slots: 2, busy: 0, depth: 0, price: { amount: "40", per: 1, unit: "intent" }, eta_ms: 0,
+}));
+
+/** One red point. */
+export const PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg==";
+
+/** A tenth of a second of silence. */
+function wav() {
+  const bytes = Buffer.alloc(44 + 800);
+  bytes.write("RIFF", 0), bytes.writeUInt32LE(836, 4), bytes.write("WAVEfmt ", 8), bytes.writeUInt32LE(16, 16);
+  bytes.writeUInt16LE(1, 20), bytes.writeUInt16LE(1, 22), bytes.writeUInt32LE(8_000, 24), bytes.writeUInt32LE(8_000, 28);
+  bytes.writeUInt16LE(1, 32), bytes.writeUInt16LE(8, 34), bytes.write("data", 36), bytes.writeUInt32LE(800, 40), bytes.fill(128, 44);
+  return bytes.toString("base64");
+}
+
+/** What the realm would say of these data, if it refused them. @param {string} intent @param {any} data */
+export function faultOf(intent, data) {
+  if (intent === "survey" && /forbidden/.test(JSON.stringify(data))) {
+    return { field: "/place/town", message: "field `/place/town`: expected a town that is allowed" };
+  }
+  return undefined;
+}
+
+/** Pieces and result. @param {string} intent @param {any} data @returns {{pieces?: unknown[], result?: unknown, fails?: boolean, slow?: boolean}} */
+export function played(intent, data) {
+  if (intent === "portrait") return { result: PNG };
+  switch (data?.act) {
+    case "rows":
+      return { result: Array.from({ length: 250 }, (_, at) => ({ name: `row ${at}`, mass: at * 1.5, ok: at % 2 === 0 })) };
+    case "tone":
+      return { result: `data:audio/wav;base64,${wav()}` };
+    case "flood":
+      return { result: "flood ".repeat(40_000) };
+    case "vector":
+      return { result: { media_type: "image/svg+xml", data: Buffer.from("<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>").toString("base64") } };
+    case "page":
+      return { result: "data:text/html;base64," + Buffer.from("<script>alert(1)</script>").toString("base64") };
+    case "fake":
+      return { result: { media_type: "image/png", data: Buffer.from("this is no picture").toString("base64") } };
+    case "tree":
+      return { result: { html: "<img src=x onerror=alert(1)>", list: Array.from({ length: 5_000 }, (_, at) => [at, { at }]) } };
+    case "slow":
+      return { pieces: Array.from({ length: 60 }, (_, at) => `word${at} `), result: null, slow: true };
+    case "fail":
+      return { pieces: ["half "], fails: true };
+    default:
+      return { pieces: [{ got: 1 }, { got: 2 }], result: { received: data } };
+  }
+}
