@@ -147,6 +147,9 @@ run_test() {
 # Each file of tests has its line here.
 run_test realm ask.mjs --shot "$shots/ask.png"
 run_test realm page.test.mjs --shots "$shots"
+run_test realm snippets.test.mjs --mtor "$mtor"
+run_test alone intents.test.mjs
+run_test realm intents.test.mjs
 
 for file in web/browser/*.test.mjs; do
   if [[ $ran != *" ${file##*/} "* ]]; then

@@ -18,6 +18,19 @@ export async function freshly(page) {
   await page.locator("[data-answer]").first().waitFor({ state: "detached", timeout: WAIT_MS });
 }
 
+/** Goes to the form of one intent. @param {import("playwright-core").Page} page @param {string} name */
+export async function form(page, name) {
+  await page.getByRole("link", { name: "Intents", exact: true }).click({ timeout: WAIT_MS });
+  await page.locator(".kinds").getByRole("link", { name: new RegExp(`^${name}\\b`) }).click({ timeout: WAIT_MS });
+  await page.locator("form.work").waitFor({ timeout: WAIT_MS });
+}
+
+/** @param {import("playwright-core").Page} page */
+export async function runIt(page) {
+  await page.locator(".work [data-price] b").waitFor({ timeout: WAIT_MS });
+  await page.getByRole("button", { name: "Run", exact: true }).click({ timeout: WAIT_MS });
+}
+
 /** @type {Record<string, (page: import("playwright-core").Page) => Promise<unknown>>} */
 export const VIEWS = {
   start: (page) => page.locator(".price span").first().waitFor({ timeout: WAIT_MS }),
@@ -38,5 +51,31 @@ export const VIEWS = {
     await page.locator(".bill [data-cost]").first().waitFor({ timeout: WAIT_MS });
     await page.locator("[data-balance]").click();
     await page.getByRole("dialog").waitFor({ timeout: WAIT_MS });
+  },
+  intents: async (page) => {
+    await page.getByRole("link", { name: "Intents", exact: true }).click({ timeout: WAIT_MS });
+    await page.locator(".kinds li").first().waitFor({ timeout: WAIT_MS });
+  },
+  form: async (page) => {
+    await form(page, "survey");
+    await page.getByText("Fill it in").first().click();
+    await page.getByRole("button", { name: "Add to tags" }).click();
+    await page.getByLabel("count", { exact: true }).fill("99");
+    await page.getByRole("button", { name: "Run", exact: true }).click();
+    await page.getByText("must be at most 9").waitFor({ timeout: WAIT_MS });
+    await page.getByText("Use from code").click();
+  },
+  table: async (page) => {
+    await form(page, "stage");
+    await page.getByLabel("act").selectOption("rows");
+    await page.getByText("Use from code").click();
+    await runIt(page);
+    await page.locator("[data-result='table'] td").first().waitFor({ timeout: WAIT_MS });
+  },
+  tree: async (page) => {
+    await form(page, "stage");
+    await page.getByLabel("act").selectOption("tree");
+    await runIt(page);
+    await page.locator("[data-result='json'] .tree").first().waitFor({ timeout: WAIT_MS });
   },
 };

@@ -2,7 +2,10 @@
 // the browser's way back leads from one to the other. What stands in a place is drawn by App.svelte.
 
 /** In the order of the bar. A place stands here once there is something in it. */
-export const PLACES = [{ id: "ask", label: "Ask" }] as const;
+export const PLACES = [
+  { id: "ask", label: "Ask" },
+  { id: "intents", label: "Intents" },
+] as const;
 
 export type PlaceId = (typeof PLACES)[number]["id"];
 

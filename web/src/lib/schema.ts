@@ -123,7 +123,8 @@ function objectOf(field: Field, level: number): Field {
   const names = Object.keys(record(field.schema["properties"])).slice(0, PROPERTIES_MAX);
   const own = (name: string) => Object.getOwnPropertyDescriptor(record(field.schema["properties"]), name)?.value as unknown;
   const parts = names.map((name) => fieldOf(name, own(name), required.includes(name), level + 1));
-  if (parts.length === 0) return field;
+  // Nothing to say at all is a form, too; what is said freely inside another one is JSON.
+  if (parts.length === 0 && level > 0) return field;
   // What must be said comes first; the API sorts by name.
   parts.sort((a, b) => Number(b.required) - Number(a.required));
   return { ...field, kind: "object", parts };
