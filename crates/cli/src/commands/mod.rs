@@ -8,6 +8,7 @@ mod doctor;
 mod follow;
 pub(crate) mod input;
 mod intents;
+mod lines;
 mod manifests;
 mod models;
 mod pools;
@@ -197,7 +198,7 @@ impl Signals {
     }
 
     /// Passes over those that come within that time.
-    async fn pass(&mut self, time: Duration) {
+    pub(crate) async fn pass(&mut self, time: Duration) {
         let over = tokio::time::sleep(time);
         tokio::pin!(over);
         loop {

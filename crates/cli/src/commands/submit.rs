@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::follow::{Shown, follow};
+use super::lines::{self, Lines};
 use super::realm::{RealmArgument, explain};
 use super::work::{Given, Work};
 use super::{Context, block_on};
@@ -11,7 +12,8 @@ use crate::failure::Failure;
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// What kind of work: chat, embed, fft, echo, or another one of the realm
-    intent: String,
+    #[arg(required_unless_present = "lines")]
+    intent: Option<String>,
     #[command(flatten)]
     realm: RealmArgument,
     #[command(flatten)]
@@ -22,6 +24,8 @@ pub(crate) struct Arguments {
     /// An idempotency key: sent again, it joins the first intent instead of starting another
     #[arg(long, value_name = "KEY", value_parser = key)]
     key: Option<String>,
+    #[command(flatten)]
+    lines: Lines,
 }
 
 fn key(text: &str) -> Result<String, String> {
@@ -35,15 +39,28 @@ fn key(text: &str) -> Result<String, String> {
 }
 
 pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure> {
+    let Some(name) = arguments.intent.as_deref().filter(|_| arguments.lines.lines.is_none()) else {
+        return block_on(Box::pin(each_line(&arguments, context))).map_err(explain);
+    };
     let given = arguments.work.read()?;
-    block_on(Box::pin(submit(arguments, given, context))).map_err(explain)
+    block_on(Box::pin(submit(&arguments, name, given, context))).map_err(explain)
 }
 
-async fn submit(arguments: Arguments, given: Given, context: &Context) -> Result<(), Failure> {
+async fn each_line(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
+    let Arguments { intent, realm, work, lines, .. } = arguments;
+    let client = realm.ensured(context).await?;
+    lines::run(client, intent.as_deref(), lines, &work.terms, context).await
+}
+
+async fn submit(
+    arguments: &Arguments,
+    name: &str,
+    given: Given,
+    context: &Context,
+) -> Result<(), Failure> {
     let client = arguments.realm.ensured(context).await?;
-    let name = arguments.intent.as_str();
     let mut intent = arguments.work.intent(name, given, &client).await?;
-    intent.key = arguments.key;
+    intent.key.clone_from(&arguments.key);
     intent.stream = Some(arguments.stream);
     let mut signals = context.interrupts.take()?;
     let stream = client.submit_streaming(&intent)?;

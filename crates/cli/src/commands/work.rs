@@ -104,7 +104,7 @@ impl Work {
             Given::Prompt(prompt) => {
                 check_takes_text(name)?;
                 let model = choose_model(self.terms.model.as_deref(), name, client).await?;
-                prompted(name, &model, &prompt)?
+                prompted(name, &model, &prompt, true)?
             }
         };
         let mut intent = Intent::new(name, data);
@@ -113,7 +113,7 @@ impl Work {
     }
 }
 
-pub(crate) fn check_takes_text(name: &str) -> Result<(), Failure> {
+fn check_takes_text(name: &str) -> Result<(), Failure> {
     if matches!(name, "chat" | "embed") {
         return Ok(());
     }
@@ -122,10 +122,15 @@ pub(crate) fn check_takes_text(name: &str) -> Result<(), Failure> {
 }
 
 /// The data for a text.
-pub(crate) fn prompted(name: &str, model: &str, text: &str) -> Result<Box<RawValue>, Failure> {
+pub(crate) fn prompted(
+    name: &str,
+    model: &str,
+    text: &str,
+    stream: bool,
+) -> Result<Box<RawValue>, Failure> {
     let data = match name {
         "chat" => json!({
-            "model": model, "messages": [{"role": "user", "content": text}], "stream": true,
+            "model": model, "messages": [{"role": "user", "content": text}], "stream": stream,
         }),
         _ => json!({"model": model, "input": text}),
     };
