@@ -163,10 +163,11 @@ async function comeBack(page, heard) {
 
 /** A page that is loaded again in the middle of an answer finds the answer and its bill. @param {import("playwright-core").Page} page @param {ReturnType<typeof listen>} heard */
 async function reloaded(page, heard) {
+  await page.getByRole("button", { name: "New", exact: true }).click();
   await send(page, LONG);
   heard.expected.aborts += 1;
   await page.reload();
-  await page.getByText("Asked before this page was loaded again").waitFor({ timeout: limitMs });
+  await page.getByRole("heading", { name: LONG, level: 2 }).waitFor({ timeout: limitMs });
   await page.waitForFunction(() => (document.querySelector("[data-answer]")?.textContent ?? "") !== "", undefined, { timeout: limitMs });
   await page.waitForSelector(".bill [data-cost]", { timeout: limitMs });
   await shoot(page, "-reloaded");
@@ -188,6 +189,7 @@ async function tooLong(page) {
 
 /** An answer that is stopped midway shows what was paid for. @param {import("playwright-core").Page} page @param {ReturnType<typeof listen>} heard */
 async function stop(page, heard) {
+  await page.getByRole("button", { name: "Options" }).click();
   await page.getByLabel("Longest answer").selectOption({ label: "long" });
   await send(page, LONG);
   await page.getByRole("button", { name: "Stop" }).click();

@@ -25,7 +25,7 @@ const started = (attempt: number, name = "kestrel"): Step => [
 ];
 
 function begin(): Turn {
-  return newTurn({ key: 1, question: "q", model: "m", ceiling: undefined, sentAt: 0 });
+  return newTurn({ key: "1", question: "q", model: "m", ceiling: undefined, sentAt: 0 });
 }
 
 function play(steps: Step[], from = begin()): Turn {

@@ -34,7 +34,7 @@ const ask = (content: string): ChatBody => ({
 async function run(realm: Realm, question: string) {
   const events: RealmEvent[] = [];
   let resumed = 0;
-  let turn = newTurn({ key: 1, question, model: "m", ceiling: undefined, sentAt: 0 });
+  let turn = newTurn({ key: "1", question, model: "m", ceiling: undefined, sentAt: 0 });
   await follow({
     submit: (signal) => realm.submit(ask(question), HOLD, `once-${question}`, signal),
     resume: (intent, lastId, signal) => realm.resume(intent, lastId, signal),

@@ -1,7 +1,10 @@
+import "fake-indexeddb/auto";
+import { IDBFactory } from "fake-indexeddb";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { isOver } from "../src/lib/conversation";
 import { forgetKeys } from "../src/lib/keys";
 import { QUESTION_CHARS_MAX, Session } from "../src/lib/session.svelte";
+import { fromJson, toJson, toMarkdown } from "../src/lib/stored";
 import { standIn } from "./stand-in.mjs";
 
 let server: Awaited<ReturnType<typeof standIn>>;
@@ -10,6 +13,7 @@ let session: Session;
 beforeEach(async () => {
   for (const name of ["localStorage", "sessionStorage"]) vi.stubGlobal(name, storage());
   vi.stubGlobal("document", { visibilityState: "hidden" });
+  vi.stubGlobal("indexedDB", new IDBFactory());
   forgetKeys();
   server = await standIn({ pieceMs: 1 });
   session = new Session(server.url);
@@ -107,7 +111,7 @@ it("takes a lost question up again instead of paying for a second one", async ()
   await ask("slow drop");
   await vi.waitFor(() => expect(session.current?.phase).toBe("running"), 5_000);
   // As if all its tries had failed.
-  session.turns = [{ ...session.turns[0]!, phase: "lost" }];
+  session.talk.put({ ...session.turns[0]!, phase: "lost" });
   session.draft = "what I was writing";
   await session.again(session.turns[0]!);
   await vi.waitFor(() => expect(session.current?.phase).toBe("running"), 5_000);
@@ -117,23 +121,163 @@ it("takes a lost question up again instead of paying for a second one", async ()
   await over();
 }, 10_000);
 
-it("finds the answer and its bill again when the page is loaded again", async () => {
+/** As a page that is loaded again: nothing is left but what the browser keeps. */
+async function another() {
+  const next = new Session(server.url);
+  next.reconnect();
+  await vi.waitFor(() => expect(next.link).toBe("ready"));
+  await next.refreshHeads();
+  return next;
+}
+
+it("finds question, answer and bill again when the page is loaded again, also midway", async () => {
   await ask("slow restart");
   await vi.waitFor(() => expect(session.current?.phase).toBe("running"), 5_000);
   const { intent } = session.current!;
-  const next = new Session(server.url);
-  next.takeUpOpen();
-  expect(next.current).toMatchObject({ intent, question: "", resuming: true });
+  const next = await another();
+  await next.takeUpOpen();
+  expect(next.heads.map(({ title }) => title)).toEqual(["slow restart"]);
+  expect(await next.show(session.talk.id)).toBe(true);
+  expect(next.current).toMatchObject({ intent, question: "slow restart" });
   await vi.waitFor(() => expect(next.current?.text).not.toBe(""), 5_000);
   next.stop();
   await vi.waitFor(() => expect(next.current).toMatchObject({ phase: "cancelled", cost: { amount: "9" } }), 5_000);
   expect(posts()).toBe(1);
   await over();
-  await vi.waitFor(() => expect(sessionStorage.getItem("mtor.open")).toBeNull());
-  const later = new Session(server.url);
-  later.takeUpOpen();
-  expect(later.turns).toEqual([]);
 }, 10_000);
+
+it("takes up every open question of every conversation", async () => {
+  await ask("slow one");
+  await vi.waitFor(() => expect(session.current?.phase).toBe("running"), 5_000);
+  const first = session.talk.id;
+  await session.show("");
+  await ask("slow two");
+  await vi.waitFor(() => expect(session.current?.phase).toBe("running"), 5_000);
+  expect(session.running.size).toBe(2);
+  const next = await another();
+  await next.takeUpOpen();
+  expect([...next.running].sort()).toEqual([first, session.talk.id].sort());
+  for (const id of [first, session.talk.id]) {
+    await next.show(id);
+    next.stop();
+    await vi.waitFor(() => expect(next.current?.phase).toBe("cancelled"), 5_000);
+  }
+  expect(posts()).toBe(2);
+}, 15_000);
+
+it("asks only once what a page that went away had sent without hearing of it", async () => {
+  const { fetch } = globalThis;
+  // The answer to the submission never reaches the page.
+  vi.stubGlobal("fetch", async (url: URL, init: RequestInit) => {
+    const response = await fetch(url, init);
+    return init.method === "POST" && url.pathname === "/v1/intents" ? new Promise(() => undefined) : response;
+  });
+  await ask("hello");
+  await vi.waitFor(() => expect(posts()).toBe(1));
+  vi.stubGlobal("fetch", fetch);
+  const next = await another();
+  await next.takeUpOpen();
+  await next.show(session.talk.id);
+  await vi.waitFor(() => expect(next.current).toMatchObject({ phase: "completed", question: "hello" }), 5_000);
+  expect(posts()).toBe(2);
+  expect(server.intents()).toBe(1);
+}, 10_000);
+
+it("lets a question wait for the answer before it, and gives it back", async () => {
+  await ask("slow");
+  await vi.waitFor(() => expect(session.current?.phase).toBe("running"), 5_000);
+  await ask("second");
+  await ask("third");
+  expect(session.talk.queued.map(({ question }) => question)).toEqual(["second", "third"]);
+  await session.takeBack(session.talk.queued[1]!.id);
+  expect(session.draft).toBe("third");
+  // Stopped, what waits is held until its owner says so.
+  session.stop();
+  await vi.waitFor(() => expect(session.talk.held).toBe(true), 5_000);
+  expect(session.turns).toHaveLength(1);
+  await session.sendQueued();
+  await vi.waitFor(() => expect(session.turns.map(({ question }) => question)).toEqual(["slow", "second"]));
+  await over();
+  expect(session.talk.queued).toEqual([]);
+}, 10_000);
+
+it("sends what waits as soon as the answer before it is complete", async () => {
+  await ask("one");
+  await ask("two");
+  await ask("three");
+  await vi.waitFor(() => expect(session.turns.map(({ question, phase }) => [question, phase])).toEqual(
+    [["one", "completed"], ["two", "completed"], ["three", "completed"]]), 8_000);
+}, 10_000);
+
+it("keeps aside what an edited question replaces, and sends none of it along", async () => {
+  await ask("one");
+  await over();
+  await ask("two");
+  await over();
+  session.edit(session.turns[0]!);
+  await ask("one, said better");
+  await over();
+  expect(session.turns.map(({ question }) => question)).toEqual(["one, said better"]);
+  expect(session.talk.turns.filter(({ replaced }) => replaced)).toHaveLength(2);
+  await session.again(session.current!);
+  await over();
+  expect(session.turns.map(({ question }) => question)).toEqual(["one, said better"]);
+  expect(session.talk.turns).toHaveLength(4);
+}, 10_000);
+
+it("sends the prompt, the temperature and the files of a conversation, and prices them", async () => {
+  const sent: string[] = [];
+  const { fetch } = globalThis;
+  vi.stubGlobal("fetch", (url: URL, init: RequestInit) => {
+    if (init.method === "POST" && url.pathname !== "/v1/accounts/guest") sent.push(JSON.stringify(JSON.parse(String(init.body)).data));
+    return fetch(url, init);
+  });
+  await session.change(session.talk.id, { system: "Be brief.", temperature: 0.2 });
+  session.talk.attached = [{ name: "a.txt", text: "```\nx" }];
+  await ask("what is this?");
+  await over();
+  const [priced, asked] = sent.map((body) => JSON.parse(body));
+  expect(priced).toEqual(asked);
+  expect(asked).toMatchObject({
+    temperature: 0.2,
+    messages: [{ role: "system", content: "Be brief." }, { role: "user", content: "what is this?\n\nFile `a.txt`:\n````\n```\nx\n````" }],
+  });
+});
+
+it("exports, erases and brings back", async () => {
+  await ask("hello");
+  await over();
+  await vi.waitFor(async () => expect((await session.export())[0]?.turns[0]?.phase).toBe("completed"));
+  const all = await session.export();
+  expect(toMarkdown(all[0]!)).toContain("## hello");
+  await session.erase(session.talk.id);
+  expect([session.heads, session.turns]).toEqual([[], []]);
+  const back = fromJson(toJson(all));
+  if (typeof back === "string") throw new Error(back);
+  await session.import(back);
+  await session.import(back);
+  expect(session.heads.map(({ title }) => title)).toEqual(["hello", "hello"]);
+  await session.show(session.heads[0]!.id);
+  expect(session.current).toMatchObject({ question: "hello", phase: "completed", cost: { amount: "42" } });
+  expect(await session.search("MERKLE")).toHaveProperty("size", 2);
+  await session.eraseAll();
+  expect(session.heads).toEqual([]);
+  expect(fromJson("{}")).toContain("no conversations");
+});
+
+it("works in memory where the browser keeps nothing, and says so", async () => {
+  vi.stubGlobal("indexedDB", { open: () => { throw new Error("forbidden"); } });
+  const next = await another();
+  expect(next.trouble).toBe("forbidden");
+  next.draft = "hello";
+  await next.ask();
+  await vi.waitFor(() => expect(next.current?.phase).toBe("completed"), 5_000);
+  const { id } = next.talk;
+  await next.show("");
+  expect(next.turns).toEqual([]);
+  await next.show(id);
+  expect(next.current?.question).toBe("hello");
+});
 
 it("asks anew what was over, and keeps what was being written", async () => {
   await ask("fail");
@@ -142,7 +286,8 @@ it("asks anew what was over, and keeps what was being written", async () => {
   await session.again(session.turns[0]!);
   await over();
   expect(posts()).toBe(2);
-  expect(session.turns.map((turn) => turn.question)).toEqual(["fail", "fail"]);
+  expect(session.turns.map((turn) => turn.question)).toEqual(["fail"]);
+  expect(session.talk.turns.map((turn) => turn.replaced === true)).toEqual([true, false]);
   expect(session.draft).toBe("what I was writing");
 });
 

@@ -3,7 +3,7 @@
 // "fail", "refuse", "drop" (breaks the connection midway), "gone" (so, and its events are not kept),
 // "vanish" (so, and nothing is known of it), "restart", "slow", "expire", "dear" (its price rises),
 // "torrent" (a thousand words, 200 of them a second).
-// Scenarios for the whole server: ok, nomodels, onemodel, noguest.
+// Scenarios for the whole server: ok, nomodels, onemodel, arriving, noguest.
 
 import { createServer } from "node:http";
 import { readFile } from "node:fs/promises";
@@ -18,6 +18,16 @@ const POLICY = "default-src 'self'; connect-src 'self'; img-src 'self' blob:; me
   "form-action 'none'; frame-ancestors 'none'; object-src 'none'; require-trusted-types-for 'script'; trusted-types svelte-trusted-html";
 const ACCOUNT = "7Np41oeYqPefeNQEHSv1UDhYrehxin3NStELsSKCT4K2";
 const MODELS = ["smollm2-135m-instruct", "qwen2.5-0.5b-instruct"];
+
+const GOOD = "qwen2.5-coder-1.5b-instruct";
+/** @type {Record<string, any>} */
+const ABOUT = {
+  "smollm2-135m-instruct": { title: "SmolLM2 135M Instruct", bytes: 97_000_000, maker: "Hugging Face", licence: "Apache-2.0" },
+  "qwen2.5-0.5b-instruct": { title: "Qwen2.5 0.5B Instruct", bytes: 398_000_000, maker: "Alibaba Cloud (Qwen)", licence: "Apache-2.0" },
+  [GOOD]: { title: "Qwen2.5-Coder 1.5B Instruct", bytes: 1_117_320_768, maker: "Alibaba Cloud (Qwen)", licence: "Apache-2.0", note: "a coding model" },
+};
+/** How often a model that is on its way is asked about before it is here. */
+const COMING_TIMES = 4;
 
 const TEXT = `A **Merkle tree** lets you check one entry of a big list *without holding the list*.
 
@@ -62,6 +72,19 @@ export async function standIn(options = {}) {
   const refuse = (response, status, code, message, more = {}) =>
     json(response, status, { error: { code, type: "refused", message, docs: `/errors/${code}`, ...more } });
 
+  let toldTimes = 0;
+  /** For the first times that it is asked, where a model is on its way. */
+  const isComing = () => scenario === "arriving" && toldTimes < COMING_TIMES;
+  const told = () => {
+    toldTimes += 1;
+    const list = { object: "list", data: MODELS.map((id) => ({ id, object: "model", created: 0, owned_by: "stand-in", about: ABOUT[id] })) };
+    if (scenario === "nomodels") return { ...list, data: [], default: {}, arriving: [] };
+    const received = Math.round((ABOUT[GOOD].bytes * toldTimes) / COMING_TIMES);
+    const one = { id: GOOD, intent: "chat", about: ABOUT[GOOD], state: "fetching", received, bytes: ABOUT[GOOD].bytes, rate: 11_400_000, left_ms: 74_000 };
+    const broken = { ...one, id: "other", about: ABOUT[MODELS[0] ?? ""], state: "failed", problem: "its source does not answer: set MTOR_MODEL_SOURCE to a folder that holds the file" };
+    return isComing() ? { ...list, data: [], default: {}, arriving: [one, broken] } : { ...list, default: { chat: MODELS[0] }, arriving: [] };
+  };
+
   const server = createServer(async (request, response) => {
     const path = new URL(request.url ?? "/", "http://stand-in").pathname;
     if (down) return request.destroy();
@@ -88,12 +111,13 @@ export async function standIn(options = {}) {
     // A key that is sent must be good, also where none is needed.
     if (bearer !== undefined && !account) return unknown();
     if (path === "/v1/pools") {
-      const models = scenario === "nomodels" ? [] : scenario === "onemodel" ? MODELS.slice(0, 1) : MODELS;
+      const models = scenario === "nomodels" || isComing() ? [] : scenario === "onemodel" ? MODELS.slice(0, 1) : MODELS;
       const items = models.map((model, at) => ({ intent: "chat", model, trust: "any", slots: 4 - at, busy: at, depth: at * 3,
         price: { amount: String(100 * (1 + at * 4)), per: 1_000_000, unit: "token" }, eta_ms: at * 900 }));
       return json(response, 200, { items: [...items, ...POOLS], next: null });
     }
     if (path === "/v1/manifests") return json(response, 200, { items: MANIFESTS, next: null });
+    if (path === "/v1/models") return json(response, 200, told());
     if (path === "/v1/accounts/guest") {
       if (scenario === "noguest") return refuse(response, 429, "MT0019", "too many guest accounts from this network", { retry_after_ms: 9_000 });
       accounts += 1;
@@ -245,6 +269,8 @@ export async function standIn(options = {}) {
   return {
     url: `http://127.0.0.1:${address.port}/`,
     calls,
+    /** How many there were; a repeat under the same key is none. */
+    intents: () => intents.size,
     /** No key that was given out so far is good any more. */
     revoke: () => keys.clear(),
     /** The network is cut, or whole again. @param {boolean} cut */

@@ -28,14 +28,25 @@ export interface Problem {
   field?: string;
 }
 
+/** A file as text, sent along with a question. */
+export interface Attached {
+  name: string;
+  text: string;
+}
+
 export interface Turn {
-  key: number;
-  /** Empty where it was asked before the page was loaded again. */
+  key: string;
   question: string;
+  attached?: Attached[];
+  /** Who asked: nobody else may follow it. */
+  account?: string;
+  /** Another question, or another answer, stands in its place; it is kept. */
+  replaced?: boolean;
   model: string;
   ceiling: Money | undefined;
   phase: Phase;
   text: string;
+  /** Milliseconds since 1970, as is `endedAt`. */
   sentAt: number;
   endedAt?: number;
   intent?: string;
@@ -75,7 +86,7 @@ export type Action =
   | { kind: "stopping" };
 
 export interface Message {
-  role: "user" | "assistant";
+  role: "system" | "user" | "assistant";
   content: string;
 }
 
@@ -92,7 +103,7 @@ export function isOver(turn: Turn): boolean {
 }
 
 export function newTurn(
-  start: Pick<Turn, "key" | "question" | "model" | "ceiling" | "sentAt">,
+  start: Pick<Turn, "key" | "question" | "attached" | "account" | "model" | "ceiling" | "sentAt">,
 ): Turn {
   return {
     ...start,
@@ -270,21 +281,30 @@ function bill(data: Record<string, unknown>): Partial<Turn> {
   };
 }
 
-/** The messages of the next question: the newest turns that fit, oldest first. */
-export function messagesFor(turns: readonly Turn[], question: string): Message[] {
+/** The messages of the next question: the newest turns that fit, oldest first, behind the prompt. */
+export function messagesFor(turns: readonly Turn[], question: string, system = ""): Message[] {
   const messages: Message[] = [{ role: "user", content: question }];
   let chars = 0;
   for (const turn of turns.toReversed()) {
     const useful = turn.phase === "completed" || turn.phase === "cancelled";
-    if (!useful || turn.question === "" || turn.text.trim() === "") continue;
-    chars += turn.question.length + turn.text.length;
+    if (!useful || turn.replaced || turn.text.trim() === "") continue;
+    const asked = contentOf(turn.question, turn.attached);
+    chars += asked.length + turn.text.length;
     if (chars > HISTORY_CHARS_MAX || messages.length + 2 > HISTORY_MESSAGES_MAX + 1) break;
-    messages.unshift(
-      { role: "user", content: turn.question },
-      { role: "assistant", content: turn.text },
-    );
+    messages.unshift({ role: "user", content: asked }, { role: "assistant", content: turn.text });
   }
+  if (system.trim() !== "") messages.unshift({ role: "system", content: system.trim() });
   return messages;
+}
+
+/** A question with its files below it, each by its name in a fence that its text cannot close. */
+export function contentOf(question: string, attached: readonly Attached[] = []): string {
+  const files = attached.map(({ name, text: body }) => {
+    const longest = Math.max(2, ...(body.match(/`+/g) ?? []).map((run) => run.length));
+    const fence = "`".repeat(longest + 1);
+    return `File \`${name}\`:\n${fence}\n${body}\n${fence}`;
+  });
+  return [question, ...files].filter((part) => part !== "").join("\n\n");
 }
 
 function ids(data: Record<string, unknown>): Partial<Turn> {

@@ -3,6 +3,7 @@
 
 import { isLess, type Money, type Price } from "./amount";
 import { list, number, record, text, type Message, type Problem } from "./conversation";
+import { NOTHING_TOLD, toldOf, type Told } from "./told";
 
 export interface Keys {
   account: string;
@@ -74,6 +75,7 @@ export interface ChatBody {
   messages: Message[];
   stream: true;
   max_tokens: number;
+  temperature?: number;
 }
 
 /** The realm answered, and said no. */
@@ -122,6 +124,16 @@ export class Realm {
   async chatModels(): Promise<Model[]> {
     // Without a key: one that the realm refuses must not make the realm look down.
     return chatModels(await this.#json("GET", "v1/pools", undefined, null));
+  }
+
+  /** What the models are in words; a realm that has none is no reason to fail. */
+  async told(): Promise<Told> {
+    try {
+      return toldOf(await this.#json("GET", "v1/models", undefined, null));
+    } catch (cause) {
+      if (cause instanceof Refusal) return NOTHING_TOLD;
+      throw cause;
+    }
   }
 
   /** Whose key this is. */

@@ -1,46 +1,39 @@
 // The page's state and everything it does with the realm. Components read fields and call methods;
-// what events mean is decided in `conversation.ts`, how a stream is followed in `follow.ts`.
+// what events mean is decided in `conversation.ts`, how a question is run in `runner.ts`, what is kept
+// in `store.ts`.
 
-import {
-  isOver,
-  messagesFor,
-  newTurn,
-  reduce,
-  text,
-  type Action,
-  type Problem,
-  type Turn,
-} from "./conversation";
-import { follow } from "./follow";
+import { SvelteMap } from "svelte/reactivity";
+import { formatPrice, isLess } from "./amount";
+import { contentOf, isOver, messagesFor, newTurn, type Attached, type Problem, type Turn } from "./conversation";
+import { dropDraft, keepDraft, loadDraft } from "./drafts";
 import { followKeys, forgetKeys, formerKeys, KEYS_ITEM, loadKeys, saveKeys } from "./keys";
-import { dropOpen, keepOpen, loadOpen } from "./open";
-import { formatPrice, isLess, type Money } from "./amount";
 import { Realm, Refusal, type Asset, type ChatBody, type Keys, type Model, type Quote } from "./realm";
+import { Runner } from "./runner";
+import { stored, type Head, type Sent, type Whole } from "./stored";
+import { Store, type Trouble } from "./store";
+import { Talk } from "./talk.svelte";
+import { NOTHING_TOLD, type About, type Told } from "./told";
 
 const QUOTE_DELAY_MS = 300;
 const POOLS_EVERY_MS = 20_000;
 const POOLS_WHEN_EMPTY_MS = 5_000;
+/** While something is on its way; its figures move that often. */
+const POOLS_WHEN_ARRIVING_MS = 1_500;
 const RETRY_MS_MAX = 30_000;
-/** How long a question that the realm has not even named yet may take to stop. */
-const STOP_MS_MAX = 8_000;
+const DRAFT_DELAY_MS = 500;
 /** What a guest account will pay with. */
 const NEW_PURSE = { asset: "grant", decimals: 6 };
-const TURNS_MAX = 200;
-/** Characters of one question. What is longer is said to be, and neither priced nor sent. */
+/** Characters of one question, its files included. What is longer is said to be, and neither priced nor sent. */
 export const QUESTION_CHARS_MAX = 20_000;
+export const SYSTEM_CHARS_MAX = 4_000;
+/** Questions of one conversation that wait. */
+export const QUEUED_MAX = 20;
 
 export const LENGTHS = [
   { label: "short", tokens: 128 },
   { label: "medium", tokens: 512 },
   { label: "long", tokens: 1024 },
 ] as const;
-
-/** What was sent for a turn: the same again joins the same intent. */
-interface Sent {
-  data: ChatBody;
-  ceiling: Money;
-  once: string;
-}
 
 export type Link = "connecting" | "ready" | "unreachable";
 
@@ -59,10 +52,15 @@ export class Session {
   /** Why a guest account could not be opened. */
   guestProblem = $state.raw<Problem | undefined>(undefined);
   assets = $state.raw<Asset[] | undefined>(undefined);
-  turns = $state.raw<Turn[]>([]);
-  draft = $state("");
-  model = $state("");
-  maxTokens = $state<number>(512);
+  /** Conversations with something going on, and the one in view. */
+  #talks = new SvelteMap<string, Talk>();
+  /** Every conversation of this browser, the last changed first. */
+  heads = $state.raw<Head[]>([]);
+  /** The one in view. */
+  talk = $state.raw<Talk>(new Talk(randomId()));
+  /** Why what is said here is not kept. */
+  trouble = $state<Trouble>("");
+  told = $state.raw<Told>(NOTHING_TOLD);
   quote = $state.raw<Quote | undefined>(undefined);
   quoteProblem = $state.raw<Problem | undefined>(undefined);
   quoting = $state(false);
@@ -70,14 +68,18 @@ export class Session {
   pricing = $state(false);
 
   /** Characters of the draft beyond what a question may have. */
-  excess = $derived(Math.max(this.draft.trim().length - QUESTION_CHARS_MAX, 0));
-  current = $derived<Turn | undefined>(this.turns.at(-1));
-  busy = $derived(this.pricing || (this.current !== undefined && !isOver(this.current)));
-  chosen = $derived(
-    this.models.find((model) => model.id === this.model) ??
+  excess = $derived(Math.max(contentOf(this.draft.trim(), this.talk.attached).length - QUESTION_CHARS_MAX, 0));
+  current = $derived<Turn | undefined>(this.talk.current);
+  busy = $derived(this.pricing || this.talk.running);
+  /** What `auto` is: the realm's word, else the first model that somebody serves. */
+  auto = $derived(
+    this.models.find((model) => model.id === this.told.auto && model.slots > 0) ??
       this.models.find((model) => model.slots > 0) ??
       this.models[0],
   );
+  /** Conversations in which an answer is coming. */
+  running = $derived(new Set([...this.#talks.values()].filter((talk) => talk.running).map(({ id }) => id)));
+  chosen = $derived(this.models.find((model) => model.id === this.talk.model) ?? this.auto);
   /** What pays next: the grant while there is one, else the token. */
   purse = $derived(
     this.assets?.find((row) => row.asset === "grant" && isLess("0", row.balance)) ??
@@ -97,13 +99,43 @@ export class Session {
   #quoteTimer: ReturnType<typeof setTimeout> | undefined;
   #quoteSerial = 0;
   #quoted = "";
-  #nextKey = 1;
+  #draftTimer: ReturnType<typeof setTimeout> | undefined;
   #guest: Promise<boolean> | undefined;
-  #aborts = new Map<number, AbortController>();
-  #sent = new Map<number, Sent>();
+  #store: Promise<Store>;
+  #runner: Runner;
+  #shows = 0;
+  #sending = new Set<string>();
 
-  constructor(base: string) {
+  constructor(base: string, store: Promise<Store> = Store.open()) {
     this.#realm = new Realm(base, () => this.keys?.api_key);
+    this.#store = store;
+    this.#runner = new Runner({
+      realm: this.#realm,
+      store,
+      onOver: (talk, key) => this.#over(talk, key),
+      onKeyRefused: () => (this.keyRefused = true),
+    });
+    void store.then((opened) => {
+      opened.onTrouble = (trouble) => (this.trouble = trouble);
+      opened.onChange = (conversation) => void this.#changedElsewhere(conversation);
+      this.trouble = opened.trouble;
+    });
+  }
+
+  get turns(): Turn[] {
+    return this.talk.shown;
+  }
+
+  get draft(): string {
+    return this.talk.draft;
+  }
+
+  set draft(text: string) {
+    this.talk.draft = text;
+  }
+
+  about(model: string): About | undefined {
+    return this.told.about.get(model);
   }
 
   start(): void {
@@ -120,9 +152,10 @@ export class Session {
       this.keyRefused = false;
       void this.refreshAccount();
     });
+    addEventListener("pagehide", () => this.#keepDraft());
     this.reconnect();
     void this.refreshAccount();
-    this.takeUpOpen();
+    void this.refreshHeads().then(() => this.takeUpOpen());
   }
 
   reconnect(): void {
@@ -150,13 +183,18 @@ export class Session {
 
   async #refreshPools(): Promise<void> {
     try {
-      this.models = await this.#realm.chatModels();
+      const [models, told] = await Promise.all([this.#realm.chatModels(), this.#realm.told()]);
+      const before = this.chosen?.id;
+      this.models = models;
+      this.told = told;
+      if (this.chosen?.id !== before) this.draftChanged();
       const wasAway = this.link !== "ready";
       this.link = "ready";
       this.linkProblem = undefined;
       this.#retries = 0;
       if (wasAway && this.keys && !this.assets) void this.refreshAccount();
-      const wait = this.models.length > 0 ? POOLS_EVERY_MS : POOLS_WHEN_EMPTY_MS;
+      const arriving = told.arriving.some(({ state }) => state !== "failed");
+      const wait = arriving ? POOLS_WHEN_ARRIVING_MS : models.length > 0 ? POOLS_EVERY_MS : POOLS_WHEN_EMPTY_MS;
       // A hidden page asks nothing; it catches up when it is seen again.
       if (document.visibilityState === "visible") {
         clearTimeout(this.#poolsTimer);
@@ -219,6 +257,7 @@ export class Session {
     this.#dropQuote();
     await this.refreshAccount();
     this.draftChanged();
+    void this.takeUpOpen();
   }
 
   /** Takes a kept key back. Gives what is wrong with it, or nothing. */
@@ -259,10 +298,24 @@ export class Session {
   /** Call after each change of the draft, the model or the length. */
   draftChanged(): void {
     clearTimeout(this.#quoteTimer);
+    clearTimeout(this.#draftTimer);
+    this.#draftTimer = setTimeout(() => this.#keepDraft(), DRAFT_DELAY_MS);
     this.quoteProblem = undefined;
-    if (this.draft.trim() === "" || this.excess > 0 || !this.chosen) return this.#dropQuote();
+    if (this.#isBlank() || this.excess > 0 || !this.chosen) return this.#dropQuote();
     this.quoting = true;
     this.#quoteTimer = setTimeout(() => void this.#price(), QUOTE_DELAY_MS);
+  }
+
+  #isBlank(): boolean {
+    return this.draft.trim() === "" && this.talk.attached.length === 0;
+  }
+
+  #keepDraft(): void {
+    clearTimeout(this.#draftTimer);
+    const { id, kept, draft, attached } = this.talk;
+    keepDraft({ id: kept ? id : "", draft, attached });
+    const known = this.heads.find((head) => head.id === id);
+    if (known && known.draft !== draft) void this.#store.then((store) => store.patch(id, { draft }));
   }
 
   #dropQuote(): void {
@@ -276,14 +329,14 @@ export class Session {
 
   /** The price of the draft as it stands. */
   async #price(): Promise<void> {
-    const data = this.#body(this.draft);
+    const data = this.#body(this.talk, this.draft, this.talk.attached, this.talk.editing);
     if (data) await this.#priceOf(data);
   }
 
   /** The quote of exactly these data; an outdated answer is dropped, never aborted. */
   async #priceOf(data: ChatBody): Promise<Quote | undefined> {
     clearTimeout(this.#quoteTimer);
-    const wanted = JSON.stringify([data, this.chosen?.price]);
+    const wanted = JSON.stringify([data, this.#priceIn(data.model)]);
     if (this.quote && this.#quoted === wanted) {
       this.quoting = false;
       return this.quote;
@@ -312,195 +365,343 @@ export class Session {
     }
   }
 
-  #body(question: string): ChatBody | undefined {
-    const model = this.chosen?.id;
+  #priceIn(model: string): unknown {
+    return this.models.find((one) => one.id === model)?.price;
+  }
+
+  /** `until` is a turn that is being replaced: what came from there on is not sent along. */
+  #body(talk: Talk, question: string, attached: readonly Attached[], until?: string): ChatBody | undefined {
+    const model = (this.models.find((one) => one.id === talk.model) ?? this.auto)?.id;
     if (!model) return undefined;
-    const messages = messagesFor(this.turns, question.trim());
-    return { model, messages, stream: true, max_tokens: this.maxTokens };
+    const all = talk.all();
+    const at = until === undefined ? -1 : all.findIndex((turn) => turn.key === until);
+    const before = at < 0 ? all : all.slice(0, at);
+    const messages = messagesFor(before, contentOf(question.trim(), attached), talk.system);
+    const warmth = talk.temperature === null ? {} : { temperature: talk.temperature };
+    return { model, messages, stream: true, max_tokens: talk.maxTokens, ...warmth };
+  }
+
+  // --- conversations ---
+
+  async refreshHeads(): Promise<void> {
+    this.heads = await (await this.#store).heads();
+  }
+
+  /** Brings a conversation into view; without a name a new one. False where there is none of that name. */
+  async show(id: string): Promise<boolean> {
+    if (id === this.talk.id || (id === "" && !this.talk.kept)) {
+      if (id === "") this.#restoreDraft("");
+      return true;
+    }
+    this.#keepDraft();
+    const serial = (this.#shows += 1);
+    const talk = id === "" ? new Talk(randomId()) : (this.#talks.get(id) ?? (await this.#load(id)));
+    // Another one was wanted meanwhile.
+    if (serial !== this.#shows) return true;
+    this.#dropQuote();
+    if (talk) this.#view(talk);
+    return talk !== undefined;
+  }
+
+  #view(talk: Talk): void {
+    const before = this.talk;
+    if (!before.running && before.queued.length === 0) this.#talks.delete(before.id);
+    this.talk = talk;
+    if (talk.kept) this.#talks.set(talk.id, talk);
+    this.#restoreDraft(talk.kept ? talk.id : "");
+  }
+
+  #restoreDraft(id: string): void {
+    const draft = loadDraft(id);
+    if (draft && this.talk.draft === "") {
+      this.talk.draft = draft.draft;
+      this.talk.attached = draft.attached;
+    }
+    this.draftChanged();
+  }
+
+  async #load(id: string): Promise<Talk | undefined> {
+    const store = await this.#store;
+    const head = await store.head(id);
+    if (!head) return undefined;
+    const talk = Talk.of(head);
+    talk.set((await store.turns(id)).map(({ turn }) => turn));
+    // Loaded by another call meanwhile: there is one of each.
+    const other = this.#talks.get(id);
+    if (other) return other;
+    this.#talks.set(id, talk);
+    this.#takeUp(talk);
+    talk.held = !talk.running;
+    return talk;
+  }
+
+  /** What was being answered when the page went away, in whatever conversation. */
+  async takeUpOpen(): Promise<void> {
+    const open = await (await this.#store).open();
+    for (const id of new Set(open.map(({ conversation }) => conversation))) {
+      const talk = this.#talks.get(id) ?? (await this.#load(id));
+      if (talk) this.#takeUp(talk);
+    }
+  }
+
+  #takeUp(talk: Talk): void {
+    for (const turn of talk.all()) {
+      if (isOver(turn) || this.#runner.runs(turn.key)) continue;
+      if (turn.account === this.keys?.account) {
+        if (turn.intent) talk.apply(turn.key, { kind: "resuming", on: true });
+        void this.#runner.run(talk, turn.key);
+      } else talk.apply(turn.key, { kind: "lost", message: "it was asked with another account; use that one to take it up again", now: Date.now() });
+    }
+  }
+
+  async #changedElsewhere(conversation: string): Promise<void> {
+    await this.refreshHeads();
+    const store = await this.#store;
+    for (const [id, talk] of this.#talks) {
+      if (conversation !== "" && conversation !== id) continue;
+      const head = this.heads.find((one) => one.id === id);
+      if (!head) this.#erased(id);
+      else {
+        talk.take(head);
+        const own = new Map(talk.all().map((turn) => [turn.key, turn]));
+        const kept = await store.turns(id);
+        const turns = kept.map(({ turn }) => (this.#runner.runs(turn.key) ? (own.get(turn.key) ?? turn) : turn));
+        // What this tab has just asked may not be kept yet.
+        const missing = [...own.values()].filter(({ key }) => this.#runner.runs(key) && !turns.some((one) => one.key === key));
+        talk.set([...turns, ...missing]);
+        this.#takeUp(talk);
+      }
+    }
+  }
+
+  async change(id: string, changes: Partial<Head>): Promise<void> {
+    const talk = this.#talks.get(id) ?? (this.talk.id === id ? this.talk : undefined);
+    if (talk) talk.take({ ...talk.head(), ...changes });
+    await (await this.#store).patch(id, changes);
+    await this.refreshHeads();
+    if (talk === this.talk) this.draftChanged();
+  }
+
+  async erase(id: string): Promise<void> {
+    const talk = this.#talks.get(id);
+    if (talk) this.#runner.stop(talk);
+    await (await this.#store).erase(id);
+    this.#erased(id);
+    await this.refreshHeads();
+  }
+
+  async eraseAll(): Promise<void> {
+    const talks = [...this.#talks.values()];
+    for (const talk of talks) this.#runner.stop(talk);
+    await (await this.#store).eraseAll();
+    dropDraft();
+    for (const talk of talks) this.#erased(talk.id);
+    await this.refreshHeads();
+  }
+
+  /** Its answers may still come: nobody keeps them. */
+  #erased(id: string): void {
+    const talk = this.#talks.get(id);
+    this.#talks.delete(id);
+    talk?.set([]);
+    if (this.talk.id === id) {
+      this.talk = new Talk(randomId());
+      this.onShown("");
+    }
+  }
+
+  /** Called when the conversation in view has got, or lost, its name. */
+  onShown: (id: string) => void = () => undefined;
+
+  async export(id?: string): Promise<Whole[]> {
+    const store = await this.#store;
+    const heads = (await store.heads()).filter((head) => id === undefined || head.id === id);
+    return Promise.all(heads.map(async (head) => ({ head, turns: (await store.turns(head.id)).map(({ turn }) => turn) })));
+  }
+
+  /** How many came back. One that is here already comes beside it, and replaces nothing. */
+  async import(all: readonly Whole[]): Promise<number> {
+    const store = await this.#store;
+    const known = new Set((await store.heads()).map((head) => head.id));
+    for (const { head, turns } of all) {
+      const id = known.has(head.id) ? randomId() : head.id;
+      await store.add({ ...head, id });
+      for (const turn of turns) await store.put(stored(id, { ...turn, key: randomId() }));
+    }
+    await this.refreshHeads();
+    return all.length;
+  }
+
+  async search(words: string): Promise<Set<string>> {
+    return (await this.#store).search(words);
   }
 
   // --- asking ---
 
-  /** Nothing is sent before its price stands on the page, and nothing but what was priced. */
+  /**
+   * Nothing is sent before its price stands on the page, and nothing but what was priced. While an
+   * answer comes, the question waits for its turn.
+   */
   async ask(): Promise<void> {
+    const { talk } = this;
     const question = this.draft.trim();
-    if (question === "" || this.excess > 0 || this.busy) return;
-    const sent = await this.#prepare(this.#body(question));
-    if (!sent || this.draft.trim() !== question) return;
-    this.draft = "";
-    this.#dropQuote();
-    this.#send(question, sent);
+    const { attached, editing } = talk;
+    if (this.#isBlank() || this.excess > 0 || this.pricing) return;
+    if (talk.running) return editing === undefined ? this.#wait(talk, question) : undefined;
+    const sent = await this.#prepare(this.#body(talk, question, attached, editing));
+    if (!sent || this.talk !== talk || talk.draft.trim() !== question) return;
+    if (editing !== undefined) await this.#replace(talk, editing);
+    this.#clearDraft(talk);
+    await this.#send(talk, question, attached, sent);
   }
 
-  async #prepare(data: ChatBody | undefined): Promise<Sent | undefined> {
+  #clearDraft(talk: Talk): void {
+    talk.draft = "";
+    talk.attached = [];
+    talk.editing = undefined;
+    this.#dropQuote();
+    this.#keepDraft();
+  }
+
+  async #wait(talk: Talk, question: string): Promise<void> {
+    if (talk.queued.length >= QUEUED_MAX) return;
+    talk.queued = [...talk.queued, { id: randomId(), question, attached: talk.attached }];
+    talk.held = false;
+    this.#clearDraft(talk);
+    await (await this.#store).patch(talk.id, { queued: talk.queued });
+  }
+
+  /** Takes a waiting question back into the box, behind what stands there. */
+  async takeBack(id: string): Promise<void> {
+    const { talk } = this;
+    const one = talk.queued.find((other) => other.id === id);
+    talk.queued = talk.queued.filter((other) => other.id !== id);
+    if (!one || !(await (await this.#store).takeQueued(talk.id, id))) return;
+    talk.draft = talk.draft.trim() === "" ? one.question : `${talk.draft}\n${one.question}`;
+    talk.attached = [...talk.attached, ...one.attached];
+    this.draftChanged();
+  }
+
+  /** Sends what waits, one question after another. */
+  async sendQueued(talk: Talk = this.talk): Promise<void> {
+    const [one] = talk.queued;
+    if (!one || talk.running || this.#sending.has(talk.id)) return;
+    this.#sending.add(talk.id);
+    talk.held = false;
+    try {
+      const sent = await this.#prepare(this.#body(talk, one.question, one.attached), talk);
+      if (!sent) {
+        talk.held = true;
+        return;
+      }
+      talk.queued = talk.queued.filter((other) => other.id !== one.id);
+      // Another tab may have sent it.
+      if (await (await this.#store).takeQueued(talk.id, one.id)) await this.#send(talk, one.question, one.attached, sent);
+    } finally {
+      this.#sending.delete(talk.id);
+    }
+  }
+
+  /** In view the price stands on the page; a question that waits has one of its own. */
+  async #prepare(data: ChatBody | undefined, apart?: Talk): Promise<Sent | undefined> {
     if (!data) return undefined;
+    if (apart) {
+      if (!(await this.ensureAccount())) return undefined;
+      const quote = await this.#realm.quote(data).catch(() => undefined);
+      return quote && { data, ceiling: quote.ceiling, once: randomId() };
+    }
     this.pricing = true;
     const quote = await this.#priceOf(data);
     this.pricing = false;
     return quote && { data, ceiling: quote.ceiling, once: randomId() };
   }
 
-  #send(question: string, sent: Sent): void {
+  async #send(talk: Talk, question: string, attached: Attached[], sent: Sent): Promise<void> {
     const { data, ceiling } = sent;
-    const key = this.#nextKey;
-    this.#nextKey += 1;
-    const sentAt = performance.now();
-    const turn = newTurn({ key, question, model: data.model, ceiling, sentAt });
-    this.turns = [...this.turns, turn].slice(-TURNS_MAX);
-    this.#sent.set(key, sent);
-    void this.#run(key, sent);
+    const key = randomId();
+    const account = this.keys?.account;
+    const start = { key, question, model: data.model, ceiling, sentAt: Date.now() };
+    talk.add(newTurn({ ...start, ...(attached.length > 0 && { attached }), ...(account && { account }) }));
+    const store = await this.#keepHead(talk);
+    // Before it leaves: a page that goes away now still knows what it has asked.
+    const turn = talk.turn(key);
+    if (turn) await store.put(stored(talk.id, turn, sent));
+    void this.refreshHeads();
+    void this.#runner.run(talk, key, sent);
+  }
+
+  async #keepHead(talk: Talk): Promise<Store> {
+    const store = await this.#store;
+    if (talk.kept) await store.patch(talk.id, { changedAt: Date.now(), title: talk.title, draft: talk.draft });
+    else {
+      talk.kept = true;
+      this.#talks.set(talk.id, talk);
+      if (talk === this.talk) this.onShown(talk.id);
+      await store.add(talk.head());
+    }
+    return store;
+  }
+
+  /** From this turn on another question, or another answer, stands there. */
+  async #replace(talk: Talk, from: string): Promise<void> {
+    const store = await this.#store;
+    const at = talk.all().findIndex((turn) => turn.key === from);
+    for (const turn of talk.all().slice(Math.max(at, 0))) {
+      const replaced = { ...turn, replaced: true };
+      talk.put(replaced);
+      await store.put(stored(talk.id, replaced));
+    }
+  }
+
+  /** Puts a question into the box, to be asked in other words. */
+  edit(turn: Turn): void {
+    this.talk.draft = turn.question;
+    this.talk.attached = turn.attached ?? [];
+    this.talk.editing = turn.key;
+    this.draftChanged();
+  }
+
+  endEdit(): void {
+    this.talk.draft = "";
+    this.talk.attached = [];
+    this.talk.editing = undefined;
+    this.draftChanged();
   }
 
   /**
-   * Once more for a turn that did not come to its answer. One that may still run, or has run, on the
-   * realm is taken up where it was lost; only what is over is asked, and paid, anew.
+   * Once more for a turn. One that may still run, or has run, on the realm is taken up where it was
+   * lost; only what is over is asked, and paid, anew. An answer that it gave is kept aside.
    */
   async again(turn: Turn): Promise<void> {
-    const sent = this.#sent.get(turn.key);
+    const { talk } = this;
     if (this.busy) return;
-    if (turn.phase === "lost" && (sent || turn.intent)) {
-      this.#apply(turn.key, { kind: "taken up" });
-      void this.#run(turn.key, sent);
+    const known = await (await this.#store).turn(turn.key);
+    if (turn.phase === "lost" && (turn.intent || known?.sent)) {
+      talk.apply(turn.key, { kind: "taken up" });
+      void this.#runner.run(talk, turn.key, known?.sent);
       return;
     }
-    if (!sent) return;
-    // What it gave stays where it is.
-    if (turn.text === "") this.turns = this.turns.filter((other) => other.key !== turn.key);
-    const anew = await this.#prepare(sent.data);
+    const sent = await this.#prepare(this.#body(talk, turn.question, turn.attached ?? [], turn.key));
     this.#dropQuote();
     this.draftChanged();
-    if (anew) this.#send(turn.question, anew);
-    else if (turn.text === "") this.turns = [...this.turns, turn];
+    if (!sent) return;
+    await this.#replace(talk, turn.key);
+    await this.#send(talk, turn.question, turn.attached ?? [], sent);
   }
 
-  /** What was being answered when this tab was loaded again; its question is known no more. */
-  takeUpOpen(): void {
-    const open = loadOpen();
-    if (!open || open.account !== this.keys?.account) return;
-    const sentAt = open.askedAt - performance.timeOrigin;
-    const turn = newTurn({ key: this.#nextKey, question: "", model: "", ceiling: undefined, sentAt });
-    this.#nextKey += 1;
-    this.turns = [...this.turns, { ...turn, intent: open.intent, phase: "accepted", resuming: true }];
-    void this.#run(turn.key);
-  }
-
-  async #run(key: number, sent?: Sent): Promise<void> {
-    const abort = new AbortController();
-    this.#aborts.set(key, abort);
-    const known = this.#turn(key);
-    const from = known?.intent && { intent: known.intent, lastId: lastIdOf(known) };
-    try {
-      await follow({
-        ...(from && { from }),
-        submit: (signal) => {
-          if (!sent) throw new Error("only what is known to the realm is followed without its data");
-          return this.#realm.submit(sent.data, sent.ceiling, sent.once, signal);
-        },
-        resume: async (intent, lastId, signal) => {
-          // Stopped, or cleared away, while there was no connection.
-          if (this.#turn(key)?.stopping !== false) await this.#cancel(intent);
-          return this.#realm.resume(intent, lastId, signal);
-        },
-        onResuming: () => this.#apply(key, { kind: "resuming", on: true }),
-        onEvent: (event) => {
-          this.#apply(key, { kind: "event", event, now: performance.now() });
-          const turn = this.#turn(key);
-          // Stopped, or cleared away, before the realm had named it.
-          const named = event.type === "mtor.intent.accepted.v1";
-          const intent = text(event.data["intent"]);
-          if (named && intent && turn) this.#keepOpen(turn, intent);
-          if (named && intent && turn?.stopping !== false) void this.#cancel(intent).catch(() => undefined);
-          if (turn && isOver(turn)) void this.refreshAccount();
-        },
-        signal: abort.signal,
-      });
-    } catch (cause) {
-      await this.#ended(key, cause, abort.signal.aborted);
-    } finally {
-      this.#aborts.delete(key);
-      const turn = this.#turn(key);
-      if (turn?.intent && isOver(turn) && turn.phase !== "lost") dropOpen(turn.intent);
-    }
-  }
-
-  #keepOpen({ sentAt }: Turn, intent: string): void {
-    if (!this.keys) return;
-    const askedAt = Math.round(performance.timeOrigin + sentAt);
-    keepOpen({ intent, account: this.keys.account, askedAt });
-  }
-
-  /** The thread is gone. Only what the realm never took is told as not charged. */
-  async #ended(key: number, cause: unknown, stopped: boolean): Promise<void> {
-    const problem = cause instanceof Refusal ? cause.problem : undefined;
-    if (problem?.status === 401) this.keyRefused = true;
-    const intent = this.#turn(key)?.intent;
-    if (problem && !intent) {
-      this.#apply(key, { kind: "refused", problem, now: performance.now() });
-    } else {
-      if (problem && intent) await this.#learn(key, intent);
-      // Nobody will ever tell more.
-      if (problem?.status === 404 || problem?.status === 410) dropOpen(intent);
-      const message = stopped
-        ? "stopped here; the realm has not confirmed it"
-        : problem
-          ? "the realm keeps its events no longer, or not for this key; what it cost stands in the account"
-          : "the connection to the realm was lost; the answer may be waiting there";
-      this.#apply(key, { kind: "lost", message, now: performance.now() });
-    }
+  #over(talk: Talk, key: string): void {
     void this.refreshAccount();
-  }
-
-  /** Its state is kept longer than its events. */
-  async #learn(key: number, intent: string): Promise<void> {
-    const view = await this.#realm.view(intent).catch(() => undefined);
-    if (view) this.#apply(key, { kind: "learned", ...view, now: performance.now() });
+    const turn = talk.turn(key);
+    if (talk.running || !turn || !isOver(turn)) return;
+    // What waits was asked in the hope of an answer before it.
+    if (turn.phase === "completed") void this.sendQueued(talk);
+    else talk.held = true;
+    if (talk !== this.talk && talk.queued.length === 0) this.#talks.delete(talk.id);
   }
 
   stop(): void {
-    const turn = this.current;
-    if (!turn || isOver(turn) || turn.stopping) return;
-    this.#apply(turn.key, { kind: "stopping" });
-    if (turn.intent) {
-      // Not heard now, it is said again with the next connection.
-      this.#cancel(turn.intent).catch(() => undefined);
-      return;
-    }
-    setTimeout(() => {
-      const later = this.#turn(turn.key);
-      if (later && !later.intent && !isOver(later)) this.#aborts.get(turn.key)?.abort();
-    }, STOP_MS_MAX);
+    this.#runner.stop(this.talk);
   }
-
-  /** The end comes by the stream; a refused cancel means it was on its way already. */
-  async #cancel(intent: string): Promise<void> {
-    try {
-      await this.#realm.cancel(intent);
-    } catch (cause) {
-      if (!(cause instanceof Refusal) || cause.problem.status >= 500) throw cause;
-    }
-  }
-
-  /** A new conversation. What still runs is cancelled; its end comes unseen. */
-  clear(): void {
-    this.stop();
-    this.turns = [];
-    this.#sent.clear();
-    dropOpen();
-    this.draftChanged();
-  }
-
-  #turn(key: number): Turn | undefined {
-    return this.turns.find((turn) => turn.key === key);
-  }
-
-  #apply(key: number, action: Action): void {
-    this.turns = this.turns.map((turn) => (turn.key === key ? reduce(turn, action) : turn));
-  }
-}
-
-/** The last piece seen, as the stream names it. */
-function lastIdOf(turn: Turn): string {
-  return turn.seq >= 0 ? `${turn.attempt}.${turn.seq}` : "";
 }
 
 function problemOf(cause: unknown): Problem {

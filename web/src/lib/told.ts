@@ -1,0 +1,90 @@
+// What the realm tells of its models (`GET /v1/models`): what each is in words, what is on its way,
+// and which one `auto` is. A realm that tells nothing of the kind is a realm without words for it.
+
+import { list, number, record, text } from "./conversation";
+
+/** A model in words. */
+export interface About {
+  title: string;
+  bytes: number;
+  maker: string;
+  licence: string;
+  /** Such as "a coding model". */
+  note: string;
+}
+
+/** A model that cannot be asked yet. */
+export interface Arriving {
+  id: string;
+  about: About;
+  state: "waiting" | "fetching" | "starting" | "failed";
+  received: number;
+  bytes: number;
+  /** Bytes a second. */
+  rate: number;
+  leftMs: number | undefined;
+  /** With the remedy. */
+  problem: string;
+}
+
+export interface Told {
+  about: Map<string, About>;
+  arriving: Arriving[];
+  /** What `auto` is now. */
+  auto: string;
+}
+
+export const NOTHING_TOLD: Told = { about: new Map(), arriving: [], auto: "" };
+
+export function toldOf(models: unknown): Told {
+  const body = record(models);
+  const about = new Map<string, About>();
+  for (const item of list(body["data"])) {
+    const row = record(item);
+    const id = text(row["id"]);
+    if (id && row["about"]) about.set(id, aboutOf(row["about"], id));
+  }
+  const arriving = list(body["arriving"]).flatMap((item) => arrivingOf(record(item)) ?? []);
+  return { about, arriving, auto: text(record(body["default"])["chat"]) ?? "" };
+}
+
+function aboutOf(given: unknown, id: string): About {
+  const row = record(given);
+  return {
+    title: text(row["title"]) ?? id,
+    bytes: number(row["bytes"]) ?? 0,
+    maker: text(row["maker"]) ?? "",
+    licence: text(row["licence"]) ?? "",
+    note: text(row["note"]) ?? "",
+  };
+}
+
+const STATES = ["waiting", "fetching", "starting", "failed"] as const;
+
+function arrivingOf(row: Record<string, unknown>): Arriving | undefined {
+  const id = text(row["id"]);
+  if (!id || row["intent"] !== "chat") return undefined;
+  return {
+    id,
+    about: aboutOf(row["about"], id),
+    state: STATES.find((state) => state === row["state"]) ?? "waiting",
+    received: number(row["received"]) ?? 0,
+    bytes: number(row["bytes"]) ?? 0,
+    rate: number(row["rate"]) ?? 0,
+    leftMs: number(row["left_ms"]),
+    problem: text(row["problem"]) ?? "",
+  };
+}
+
+/** `1.12 GB`, `986 MB`: units of a thousand, as files and lines are sold. */
+export function formatBytes(bytes: number): string {
+  const steps: [number, string, number][] = [[1e9, "GB", 2], [1e6, "MB", 0], [1e3, "kB", 0]];
+  const [size, unit, digits] = steps.find(([least]) => bytes >= least) ?? [1, "bytes", 0];
+  return `${(bytes / size).toFixed(digits)} ${unit}`;
+}
+
+/** "1.12 GB · Alibaba Cloud (Qwen) · Apache-2.0 · a coding model" */
+export function describe(about: About): string {
+  const size = about.bytes > 0 ? formatBytes(about.bytes) : "";
+  return [size, about.maker && `by ${about.maker}`, about.licence, about.note].filter((part) => part !== "").join(" · ");
+}

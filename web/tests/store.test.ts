@@ -1,0 +1,84 @@
+import "fake-indexeddb/auto";
+import { IDBFactory, IDBObjectStore } from "fake-indexeddb";
+import { afterEach, beforeEach, expect, it, vi } from "vitest";
+import { newTurn, type Turn } from "../src/lib/conversation";
+import { further, stored, type Head } from "../src/lib/stored";
+import { Store } from "../src/lib/store";
+
+const HEAD: Head = { id: "c", title: "t", createdAt: 1, changedAt: 1, system: "", temperature: null, model: "", maxTokens: 512, draft: "", queued: [] };
+const TURN: Turn = newTurn({ key: "k", question: "q", model: "m", ceiling: undefined, sentAt: 1 });
+
+const opened: Store[] = [];
+async function tab() {
+  const store = await Store.open();
+  opened.push(store);
+  return store;
+}
+
+beforeEach(() => void vi.stubGlobal("indexedDB", new IDBFactory()));
+afterEach(() => {
+  for (const store of opened.splice(0)) store.close();
+  vi.unstubAllGlobals();
+  vi.restoreAllMocks();
+});
+
+it("two tabs change what they change, and no more", async () => {
+  const [one, two] = [await tab(), await tab()];
+  await one.add(HEAD);
+  await Promise.all([one.patch("c", { title: "new" }), two.patch("c", { draft: "written" })]);
+  expect(await one.head("c")).toMatchObject({ title: "new", draft: "written" });
+  await Promise.all([one.put(stored("c", { ...TURN, key: "a" })), two.put(stored("c", { ...TURN, key: "b" }))]);
+  expect((await two.turns("c")).map(({ turn }) => turn.key).sort()).toEqual(["a", "b"]);
+});
+
+it("a tab that knows less takes nothing back", async () => {
+  const [one, two] = [await tab(), await tab()];
+  await one.add(HEAD);
+  await one.put(stored("c", { ...TURN, phase: "running", attempt: 1, seq: 9, text: "long" }));
+  await two.put(stored("c", { ...TURN, phase: "running", attempt: 1, seq: 4, text: "lo" }));
+  expect((await one.turn("k"))?.turn.text).toBe("long");
+  await one.put(stored("c", { ...TURN, phase: "completed", attempt: 1, seq: 9, text: "long", replaced: true }));
+  await two.put(stored("c", { ...TURN, phase: "running", attempt: 1, seq: 30, text: "longer" }));
+  expect((await one.turn("k"))?.turn).toMatchObject({ phase: "completed", replaced: true });
+});
+
+it("what one tab has erased the other does not bring back", async () => {
+  const [one, two] = [await tab(), await tab()];
+  await one.add(HEAD);
+  await two.put(stored("c", TURN));
+  await one.erase("c");
+  await two.put(stored("c", { ...TURN, seq: 3 }));
+  await two.patch("c", { title: "again" });
+  expect([await one.heads(), await one.turns("c"), await one.open()]).toEqual([[], [], []]);
+});
+
+it("a question that waits is sent by one tab", async () => {
+  const [one, two] = [await tab(), await tab()];
+  await one.add({ ...HEAD, queued: [{ id: "w", question: "q", attached: [] }] });
+  const taken = await Promise.all([one.takeQueued("c", "w"), two.takeQueued("c", "w")]);
+  expect(taken.sort()).toEqual([false, true]);
+});
+
+it("says that there is no room, and keeps in memory what it cannot keep", async () => {
+  const store = await tab();
+  await store.add(HEAD);
+  const troubles: string[] = [];
+  store.onTrouble = (trouble) => troubles.push(trouble);
+  vi.spyOn(IDBObjectStore.prototype, "put").mockImplementation(() => {
+    throw new DOMException("no room", "QuotaExceededError");
+  });
+  await store.put(stored("c", { ...TURN, text: "said" }));
+  expect(troubles).toEqual(["full"]);
+  expect((await store.turns("c")).map(({ turn }) => turn.text)).toEqual(["said"]);
+  vi.restoreAllMocks();
+  await store.put(stored("c", { ...TURN, seq: 2, text: "said more" }));
+  expect((await (await tab()).turns("c")).map(({ turn }) => turn.text)).toEqual(["said more"]);
+});
+
+it("of two copies the one that knows more stays", () => {
+  const done = stored("c", { ...TURN, phase: "completed", receipt: {} });
+  expect(further(done, stored("c", { ...TURN, phase: "completed" }))).toBe(done);
+  const lost = stored("c", { ...TURN, phase: "lost" });
+  const taken = stored("c", { ...TURN, phase: "running" });
+  expect(further(lost, taken)).toBe(taken);
+});
