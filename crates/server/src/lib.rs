@@ -16,5 +16,6 @@ pub mod shell;
 pub mod streams;
 pub mod told;
 
+pub use manifests::{ManifestNews, ManifestProblem};
 pub use realm::{OpenError, Realm, RealmOptions};
 pub use told::{Arriving, ArrivingState, ModelAbout, ModelsTold, Teller};

@@ -20,12 +20,14 @@ use mtor_store::{
 use mtor_types::fact::Asset;
 use mtor_types::{Amount, Code, KeyHash, Time};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 
 use crate::edge::carry::Carrier;
+use crate::edge::follow::NEWS_MAX;
 use crate::edge::{DECIMALS, Edge, Parts};
 use crate::http;
 use crate::identity::{self, Identity, IdentityError};
-use crate::manifests::{ManifestError, Manifests};
+use crate::manifests::{Folder, ManifestError, ManifestNews};
 use crate::shell::{self, CallError, Clock, Followers, Shell, StartError};
 use crate::streams::{StreamLimits, Streams};
 use crate::told::{ModelsTold, Teller};
@@ -137,6 +139,7 @@ pub struct Realm {
     url: String,
     sysop_secret: Option<String>,
     worker_token: Option<String>,
+    manifests: Folder,
     // Held for life: nobody else writes here.
     _directory: DataDir,
 }
@@ -168,8 +171,9 @@ impl Realm {
         let streams = Streams::new(StreamLimits::default(), &spill)
             .map_err(|source| OpenError::File { path: spill.clone(), source })?;
         let (projection, on_synced) = shell::follow(opened.tables).map_err(OpenError::Threads)?;
+        let (folder, manifests) = Folder::open(&data.join("manifests"))?;
         let edge = Edge::new(Parts {
-            manifests: Manifests::load(&data.join("manifests"))?,
+            manifests,
             identity,
             streams,
             blobs: Arc::new(blobs),
@@ -182,12 +186,7 @@ impl Realm {
         let epoch = opened.node.epoch().saturating_add(1);
         let url = format!("http://{address}");
         let fresh = opened.node.accountant().realm().is_none();
-        for (key, account) in opened.node.accountant().keys() {
-            edge.keys.add(key, account);
-        }
-        for view in opened.node.registry().workers(None, usize::MAX) {
-            edge.names.set(view.worker, &view.enrolled.name);
-        }
+        remember(&edge, &opened.node);
         let sink = Arc::new(Carrier(Arc::clone(&edge)));
         let (keeping, snapshot) =
             shell::keep(opened.log.snapshots()).map_err(OpenError::Threads)?;
@@ -206,6 +205,7 @@ impl Realm {
             url,
             sysop_secret,
             worker_token: None,
+            manifests: folder,
             _directory: directory,
         };
         if options.embedded_worker {
@@ -243,9 +243,25 @@ impl Realm {
         self.worker_token.as_deref()
     }
 
-    /// Serves until `stop`, then lets open requests end, syncs everything and lets go.
+    /// Serves until `stop`: see [`Realm::run_with`].
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let Self { edge, shell, keeping, listener, _directory: directory, .. } = self;
+        // Dropped: nobody reads the news.
+        let (news, _) = mpsc::channel(1);
+        Box::pin(self.run_with(stop, news)).await;
+    }
+
+    /// Where news of the manifests' folder may be read.
+    pub fn news() -> (mpsc::Sender<ManifestNews>, mpsc::Receiver<ManifestNews>) {
+        mpsc::channel(NEWS_MAX)
+    }
+
+    /// Serves until `stop`, then lets open requests end, syncs everything and lets go.
+    pub async fn run_with(self, stop: impl Future<Output = ()>, news: mpsc::Sender<ManifestNews>) {
+        let Self { edge, shell, keeping, listener, manifests, _directory: directory, .. } = self;
+        let follow = tokio::spawn({
+            let edge = Arc::clone(&edge);
+            async move { edge.follow_manifests(manifests, news).await }
+        });
         let house = tokio::spawn({
             let edge = Arc::clone(&edge);
             async move { edge.keep_house().await }
@@ -257,7 +273,7 @@ impl Realm {
         let server = tokio::spawn(http::serve(listener, Arc::clone(&edge)));
         stop.await;
         edge.stop();
-        for task in [house, sweep, server] {
+        for task in [house, sweep, follow, server] {
             // A task that panicked has told so itself; the store is still to be synced.
             let _ = task.await;
         }
@@ -295,6 +311,16 @@ impl Realm {
                 Ok(None)
             }
         }
+    }
+}
+
+/// What requests look up without asking the node.
+fn remember(edge: &Edge, node: &Node) {
+    for (key, account) in node.accountant().keys() {
+        edge.keys.add(key, account);
+    }
+    for view in node.registry().workers(None, usize::MAX) {
+        edge.names.set(view.worker, &view.enrolled.name);
     }
 }
 

@@ -23,6 +23,29 @@ pub struct Manifest {
     /// The largest payload in bytes.
     pub bytes_max: u64,
     pub check: Check,
+    /// What comes back; a JSON value of any form if it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<ResultForm>,
+}
+
+/// What a result is, for who shows it. Results are not checked against it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResultForm {
+    /// `application/json`: any JSON value. `text/…`: a JSON string, and so is each piece, which
+    /// together are the text. Anything else: a JSON string in base64.
+    #[serde(default = "json")]
+    pub media: String,
+    /// JSON Schema of the result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<serde_json::Value>,
+    /// JSON Schema of one piece.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunk: Option<serde_json::Value>,
+}
+
+fn json() -> String {
+    "application/json".to_owned()
 }
 
 /// What is counted, and the upper bound that the edge computes by itself.

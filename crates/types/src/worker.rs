@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use crate::amount::Price;
 use crate::id::{AccountId, Attempt, Digest, Fence, IntentId, RealmId, WorkerId};
 use crate::intent::Usage;
+use crate::manifest::Bound;
 
 pub const HELLO: &str = "mtor.worker.hello.v1";
 pub const OFFER: &str = "mtor.worker.offer.v1";
@@ -123,6 +124,9 @@ pub struct Assign<D = Box<RawValue>> {
     /// limit. Absent if the manifest counts no output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<u64>,
+    /// How the manifest counts, for a handler that counts by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meter: Option<AssignMeter>,
     /// Time left when this was sent.
     pub deadline_ms: u64,
     /// Between realm and worker only.
@@ -132,6 +136,16 @@ pub struct Assign<D = Box<RawValue>> {
     #[serde(default = "no_token")]
     pub token: Digest,
     pub data: D,
+}
+
+/// What a handler needs to count the units of its work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssignMeter {
+    /// What a unit is called, as the manifest has it.
+    pub unit: String,
+    pub bound: Bound,
+    /// Units that stand with the request itself, as the realm counted them.
+    pub input: u64,
 }
 
 fn no_token() -> Digest {

@@ -25,11 +25,13 @@ use mtor_types::fact::{
 use mtor_types::intent::{
     Class, End, EndRequest, Idempotency, IntentMeta, Outcome, Reason, Trust, Usage, Why,
 };
+use mtor_types::manifest::Bound;
 use mtor_types::message::{Envelope, Message, Resolution, ServedBy, Service, Slots};
 use mtor_types::rejection::{Limited, Rejection};
 use mtor_types::worker::{
-    Acknowledge, Assign, Chunk, Complete, Credit, Drain, Enrol, Enrolled, Fail, FailCode,
-    HeldLease, LeaseClaim, Offer, OfferList, Ping, RealmHello, Renew, Revoke, WorkerHello,
+    Acknowledge, Assign, AssignMeter, Chunk, Complete, Credit, Drain, Enrol, Enrolled, Fail,
+    FailCode, HeldLease, LeaseClaim, Offer, OfferList, Ping, RealmHello, Renew, Revoke,
+    WorkerHello,
 };
 use mtor_types::{
     AccountId, Amount, Attempt, Code, Digest, Fence, IntentId, KeyHash, NodeId, Price, RealmId,
@@ -538,6 +540,7 @@ fn work_and_its_results_are_understood() {
                 stream: true,
                 limit: Some(300),
                 output,
+                meter: None,
                 deadline_ms: 60_000,
                 fence: FENCE,
                 token: Digest([0x33; 32]),
@@ -545,6 +548,23 @@ fn work_and_its_results_are_understood() {
             },
         );
     }
+    check_json(
+        "assign-meter",
+        &Assign {
+            intent: INTENT,
+            attempt: ATTEMPT,
+            name: "shout".into(),
+            model: None,
+            stream: false,
+            limit: Some(30),
+            output: None,
+            meter: Some(AssignMeter { unit: "byte".into(), bound: Bound::Bytes, input: 30 }),
+            deadline_ms: 60_000,
+            fence: FENCE,
+            token: Digest([0x33; 32]),
+            data: raw(r#"{"text":"hello"}"#).to_owned(),
+        },
+    );
     check_json(
         "chunk",
         &Chunk {

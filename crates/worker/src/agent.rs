@@ -417,6 +417,7 @@ impl Agent {
             stream: assign.stream,
             limit: assign.limit,
             output: assign.output,
+            meter: assign.meter.clone(),
             deadline,
             data: assign.data.to_owned(),
         };

@@ -9,6 +9,7 @@ mod follow;
 pub(crate) mod input;
 mod intents;
 mod lines;
+mod manifest;
 mod manifests;
 mod models;
 mod pools;
@@ -78,6 +79,8 @@ enum Command {
     Receipt(receipt::Arguments),
     /// The small models that a realm can run by itself
     Models(models::Arguments),
+    /// Check the manifest of an intent of your own
+    Manifest(manifest::Arguments),
     /// Look after a realm (needs its sysop secret)
     Sysop(sysop::Arguments),
     /// Play the realm under a seed, with faults, and check what must always hold
@@ -110,6 +113,7 @@ impl Command {
             Self::Manifests(arguments) => manifests::run(&arguments, context),
             Self::Account(arguments) => account::run(arguments, context),
             Self::Receipt(arguments) => receipt::run(arguments, context),
+            Self::Manifest(arguments) => manifest::run(arguments, context),
             Self::Models(arguments) => models::run(arguments, context),
             Self::Sysop(arguments) => sysop::run(arguments, context),
             Self::Sim(arguments) => sim::run(&arguments, context),

@@ -165,10 +165,16 @@ impl Realm {
     /// The next word of the embedded worker of that status.
     #[track_caller]
     pub fn wait_worker(&self, status: &str) -> Value {
+        self.wait("worker", status)
+    }
+
+    /// The next event of that name and status.
+    #[track_caller]
+    pub fn wait(&self, name: &str, status: &str) -> Value {
         loop {
             let event =
                 self.events.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no {status}"));
-            if event["event"] == "worker" && event["status"] == status {
+            if event["event"] == name && event["status"] == status {
                 return event;
             }
         }

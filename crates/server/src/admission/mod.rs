@@ -30,6 +30,7 @@ use bytes::Bytes;
 use mtor_types::amount::Price;
 use mtor_types::intent::{Idempotency, IntentMeta};
 use mtor_types::manifest::Bound;
+use mtor_types::worker::AssignMeter;
 use mtor_types::{AccountId, Amount, Digest, IntentId, NodeId, Rejection};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -50,6 +51,8 @@ const POINTS_MAX: u64 = 1 << 40;
 pub struct Ask {
     /// The manifest's name.
     pub name: String,
+    unit: String,
+    bound: Bound,
     pub model: Option<String>,
     /// Where the client wrote `auto` for the model: the worker gets the real one's name there.
     pub auto: Option<Range<usize>>,
@@ -129,6 +132,8 @@ impl Ask {
         let (input_units, output_max) = bound(entry, &scan, data.len() as u64)?;
         Ok(Self {
             name: entry.manifest.name.clone(),
+            unit: entry.manifest.meter.unit.clone(),
+            bound: entry.manifest.meter.bound,
             model: scan.model,
             auto: scan.auto,
             stream: scan.stream.unwrap_or(false),
@@ -140,6 +145,11 @@ impl Ask {
             may_be_cut: entry.manifest.meter.bound.may_be_cut(),
             data,
         })
+    }
+
+    /// What its worker is told of the meter.
+    pub fn meter(&self) -> AssignMeter {
+        AssignMeter { unit: self.unit.clone(), bound: self.bound, input: self.input_units }
     }
 
     /// Whether the answer comes in pieces, where the data does not say so itself: by the client's

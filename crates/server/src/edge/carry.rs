@@ -233,6 +233,7 @@ impl Edge {
             stream: live.pieces,
             limit: Some(*limit),
             output: live.stream.output_each(*limit),
+            meter: Some(live.meter.clone()),
             deadline_ms: assignment.remaining_ms,
             fence: *fence,
             token: self.identity.lease_token(meta.id, *attempt, *worker, *fence),

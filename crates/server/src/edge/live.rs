@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use mtor_types::fact::Asset;
+use mtor_types::worker::AssignMeter;
 use mtor_types::{AccountId, Amount, Attempt, Fence, IntentId, SessionId, WorkerId};
 use tokio::sync::oneshot;
 
@@ -40,6 +41,8 @@ pub(super) struct Live {
     pub(super) data: Bytes,
     /// Where they say `auto` for the model.
     auto: Option<Range<usize>>,
+    /// For a handler that counts by itself.
+    pub(super) meter: AssignMeter,
     pub(super) stream: Arc<IntentStream>,
     state: Mutex<State>,
 }
@@ -62,7 +65,8 @@ impl Live {
     ) -> Self {
         let state = Mutex::new(State { waiter, ..State::default() });
         let (pieces, data, auto) = (ask.stream, ask.data.clone(), ask.auto.clone());
-        Self { account, name, durable, pieces, data, auto, stream, state }
+        let meter = ask.meter();
+        Self { account, name, durable, pieces, data, auto, meter, stream, state }
     }
 
     /// What the worker gets: the client's bytes, with the model's own name where they say `auto`.

@@ -7,6 +7,7 @@
 //! the node's thread. Absent on purpose: any decision about money, order or placement.
 
 pub mod carry;
+pub mod follow;
 mod keys;
 mod live;
 mod metrics;
@@ -39,7 +40,7 @@ pub use submit::{Attended, Submission, Submitted};
 use crate::api_error::ApiError;
 use crate::http::Bodies;
 use crate::identity::{self, DOCUMENT_LIFE_MS_MAX, DocumentPlan, Identity};
-use crate::manifests::Manifests;
+use crate::manifests::{ManifestProblem, Manifests};
 use crate::sessions::Sessions;
 use crate::shell::{CallError, Clock, NodeHandle, Projection, StoreState};
 use crate::streams::Streams;
@@ -63,6 +64,10 @@ pub struct Edge {
     /// The `source` of the realm's own events.
     pub source: Arc<str>,
     pub manifests: ArcSwap<Manifests>,
+    /// What is wrong in their folder just now.
+    pub manifest_problems: ArcSwap<Vec<ManifestProblem>>,
+    /// Another table is in force: what workers offer is priced anew.
+    pub manifests_changed: watch::Sender<()>,
     /// What workers offer now.
     pub offered: ArcSwap<Offered>,
     /// What the realm was told of its models.
@@ -125,6 +130,8 @@ impl Edge {
             identity: parts.identity,
             source,
             manifests: ArcSwap::from_pointee(parts.manifests),
+            manifest_problems: ArcSwap::default(),
+            manifests_changed: watch::Sender::new(()),
             offered: ArcSwap::from_pointee(Offered::default()),
             told: ArcSwap::from_pointee(ModelsTold::default()),
             keys: Keys::default(),

@@ -3,19 +3,22 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{StatusCode, header};
-use mtor_core::authorize::{Action, Object};
+use http::{HeaderMap, StatusCode, header};
+use mtor_core::authorize::{Action, Actor, Object};
 use mtor_types::Code;
 use mtor_types::amount::Price;
+use mtor_types::manifest::Manifest;
 use serde::Serialize;
 
-use super::Answer;
 use super::auth::Caller;
 use super::json::{Page, Segment};
+use super::{Answer, Connection};
 use crate::api_error::ApiError;
 use crate::edge::Edge;
+use crate::manifests::ManifestProblem;
 use crate::shell::StoreState;
 use crate::told::{Arriving, ModelAbout, ModelsTold};
 
@@ -97,12 +100,39 @@ pub async fn pools(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<Answ
     Ok(Answer::json(StatusCode::OK, &Page::<PoolRow>::whole(items)))
 }
 
+#[derive(Debug, Serialize)]
+struct ManifestList<'a> {
+    items: Vec<&'a Manifest>,
+    next: Option<&'static str>,
+    /// What is wrong in their folder, for the sysop and who sits at the realm's own machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problems: Option<&'a [ManifestProblem]>,
+}
+
+/// Headers by which a proxy says that it asks for somebody else.
+const FORWARDED: [&str; 5] =
+    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"];
+
+/// Whether somebody on this very machine asks, and not a proxy for others.
+fn is_local(connection: &Connection, headers: &HeaderMap) -> bool {
+    connection.client.ip().to_canonical().is_loopback()
+        && !FORWARDED.iter().any(|name| headers.contains_key(*name))
+}
+
 /// `GET /v1/manifests`
-pub async fn manifests(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<Answer, ApiError> {
+pub async fn manifests(
+    State(edge): State<Arc<Edge>>,
+    Extension(connection): Extension<Arc<Connection>>,
+    caller: Caller,
+    headers: HeaderMap,
+) -> Result<Answer, ApiError> {
     caller.may(Action::ReadManifests, &Object::Realm)?;
     let manifests = edge.manifests.load();
     let items = manifests.iter().map(|entry| &entry.manifest).collect();
-    Ok(Answer::json(StatusCode::OK, &Page::whole(items)))
+    let problems = edge.manifest_problems.load();
+    let at_home = caller.actor == Actor::Sysop || is_local(&connection, &headers);
+    let problems = at_home.then_some(problems.as_slice()).filter(|problems| !problems.is_empty());
+    Ok(Answer::json(StatusCode::OK, &ManifestList { items, next: None, problems }))
 }
 
 #[derive(Debug, Serialize)]

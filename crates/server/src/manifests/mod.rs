@@ -3,6 +3,7 @@
 //! Invariants: every manifest here was checked whole (name, bounds, price, schema), so that the
 //! request path need not doubt it; a table of manifests never changes, a new one replaces it.
 
+mod folder;
 mod schema;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use mtor_types::manifest::{Bound, Manifest};
 use mtor_types::worker::DATA_BYTES_MAX;
 
+pub use folder::{Folder, ManifestNews, ManifestProblem};
 pub use schema::{Schema, SchemaError};
 
 use crate::admission::scan::Wanted;
@@ -66,12 +68,24 @@ const BUILT_IN: [(&str, &str); 4] = [
 pub enum ManifestError {
     #[error("manifest {path}")]
     Read { path: PathBuf, source: io::Error },
-    #[error("manifest {path}: not valid")]
-    Toml { path: PathBuf, source: Box<toml::de::Error> },
+    #[error("manifest {path}: not valid at line {line}")]
+    Toml { path: PathBuf, line: usize, source: Box<toml::de::Error> },
     #[error("manifest {path}: field `{field}`: {why}")]
     Field { path: PathBuf, field: String, why: String },
     #[error("more than {FILES_MAX} manifests in {dir}")]
     TooMany { dir: PathBuf },
+}
+
+impl ManifestError {
+    /// What is wrong, without the file's path and without an excerpt of it.
+    pub fn sentence(&self) -> String {
+        match self {
+            Self::Read { source, .. } => format!("cannot be read: {source}"),
+            Self::Toml { line, source, .. } => format!("line {line}: {}", source.message()),
+            Self::Field { field, why, .. } => format!("field `{field}`: {why}"),
+            Self::TooMany { .. } => format!("more than {FILES_MAX} manifests: remove some"),
+        }
+    }
 }
 
 impl Manifests {
@@ -79,7 +93,7 @@ impl Manifests {
     pub fn built_in() -> Result<Self, ManifestError> {
         let mut all = Self::default();
         for (file, text) in BUILT_IN {
-            all.add(Path::new(file), text)?;
+            all.put(compile(Path::new(file), text)?);
         }
         Ok(all)
     }
@@ -88,17 +102,7 @@ impl Manifests {
     /// built-in manifest, for example to change its price. Without the directory: the built-in
     /// ones.
     pub fn load(dir: &Path) -> Result<Self, ManifestError> {
-        let mut all = Self::built_in()?;
-        let mut added = BTreeMap::new();
-        for path in files(dir)? {
-            let text = read(&path)?;
-            let name = all.add(&path, &text)?;
-            if let Some(other) = added.insert(name, path.clone()) {
-                let why = format!("the name is taken by {}", other.display());
-                return Err(ManifestError::Field { path, field: "name".into(), why });
-            }
-        }
-        Ok(all)
+        Folder::open(dir).map(|(_, all)| all)
     }
 
     pub fn get(&self, name: &str) -> Option<&Entry> {
@@ -110,34 +114,63 @@ impl Manifests {
         self.entries.values()
     }
 
-    fn add(&mut self, path: &Path, text: &str) -> Result<String, ManifestError> {
-        let manifest: Manifest = toml::from_str(text)
-            .map_err(|error| ManifestError::Toml { path: path.into(), source: Box::new(error) })?;
-        let wrong = |(field, why): (&str, &str)| ManifestError::Field {
-            path: path.into(),
-            field: field.into(),
-            why: why.into(),
-        };
-        check(&manifest).map_err(wrong)?;
-        let schema = Schema::compile(&manifest.parameters).map_err(|error| {
-            let SchemaError { at, why } = error;
-            ManifestError::Field { path: path.into(), field: format!("parameters{at}"), why }
-        })?;
-        let wanted = Wanted {
-            model: schema.declares("model"),
-            stream: schema.declares("stream"),
-            max_tokens: schema.declares("max_tokens"),
-            max_completion_tokens: schema.declares("max_completion_tokens"),
-            n: schema.declares("n") && manifest.meter.bound == Bound::BytesAndOutput,
-            shape: schema.declares("shape"),
-        };
-        if manifest.meter.bound == Bound::Points && !wanted.shape {
-            return Err(wrong(("parameters", "a meter bound by points needs a property `shape`")));
-        }
-        let name = manifest.name.clone();
-        self.entries.insert(name.clone(), Entry { manifest, schema, wanted });
-        Ok(name)
+    fn put(&mut self, entry: Entry) {
+        self.entries.insert(entry.manifest.name.clone(), entry);
     }
+}
+
+/// One file, checked as a start would check it, by itself.
+pub fn check_file(path: &Path) -> Result<Manifest, ManifestError> {
+    compile(path, &read(path)?).map(|entry| entry.manifest)
+}
+
+fn compile(path: &Path, text: &str) -> Result<Entry, ManifestError> {
+    let manifest: Manifest = toml::from_str(text).map_err(|error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = memchr::memchr_iter(b'\n', before.as_bytes()).count().saturating_add(1);
+        ManifestError::Toml { path: path.into(), line, source: Box::new(error) }
+    })?;
+    let wrong = |(field, why): (&str, &str)| ManifestError::Field {
+        path: path.into(),
+        field: field.into(),
+        why: why.into(),
+    };
+    check(&manifest).map_err(wrong)?;
+    let schema = |place: &str, schema: &serde_json::Value| {
+        Schema::compile(schema).map_err(|error| {
+            let SchemaError { at, why } = error;
+            ManifestError::Field { path: path.into(), field: format!("{place}{at}"), why }
+        })
+    };
+    if let Some(result) = &manifest.result {
+        for (place, told) in [("result.schema", &result.schema), ("result.chunk", &result.chunk)] {
+            told.as_ref().map(|told| schema(place, told)).transpose()?;
+        }
+    }
+    let schema = schema("parameters", &manifest.parameters)?;
+    let wanted = Wanted {
+        model: schema.declares("model"),
+        stream: schema.declares("stream"),
+        max_tokens: schema.declares("max_tokens"),
+        max_completion_tokens: schema.declares("max_completion_tokens"),
+        n: schema.declares("n") && manifest.meter.bound == Bound::BytesAndOutput,
+        shape: schema.declares("shape"),
+    };
+    if manifest.meter.bound == Bound::Points && !wanted.shape {
+        return Err(wrong(("parameters", "a meter bound by points needs a property `shape`")));
+    }
+    Ok(Entry { manifest, schema, wanted })
+}
+
+/// Whether it is a media type as in `image/png`, in lower case and without parameters.
+fn is_media(text: &str) -> bool {
+    const MEDIA_BYTES_MAX: usize = 127;
+    let is_part = |part: &str| {
+        let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b);
+        !part.is_empty() && part.bytes().all(good)
+    };
+    text.len() <= MEDIA_BYTES_MAX
+        && text.split_once('/').is_some_and(|(kind, sub)| is_part(kind) && is_part(sub))
 }
 
 /// Whether `name` matches `[a-z][a-z0-9-]{0,31}` and is free.
@@ -169,6 +202,11 @@ fn check(manifest: &Manifest) -> Result<(), (&'static str, &'static str)> {
             (deadline.default_ms..=DEADLINE_MAX_MS).contains(&deadline.max_ms),
             "deadline.max_ms",
             "expected from default_ms to 86400000",
+        ),
+        (
+            manifest.result.as_ref().is_none_or(|result| is_media(&result.media)),
+            "result.media",
+            "expected a media type in lower case such as \"text/plain\" or \"image/png\"",
         ),
         ((1..=BYTES_MAX).contains(bytes_max), "bytes_max", "expected from 1 to 16773120"),
     ];

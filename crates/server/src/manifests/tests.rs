@@ -7,7 +7,7 @@ use crate::admission::Ask;
 /// What a guest gets.
 const GRANT: u64 = 1_000_000;
 
-fn dir(name: &str) -> PathBuf {
+pub(super) fn dir(name: &str) -> PathBuf {
     let dir = std::env::temp_dir().join(format!("mtor-manifests-{}-{name}", std::process::id()));
     let _ = std::fs::remove_dir_all(&dir);
     std::fs::create_dir_all(&dir).unwrap();
@@ -82,6 +82,11 @@ fn the_built_in_schemas_name_what_is_wrong() {
     }
 }
 
+/// A manifest of that name and price.
+pub(super) fn good(name: &str, amount: &str) -> String {
+    OWN.replace("shout", name).replace("\"5\"", &format!("\"{amount}\""))
+}
+
 const OWN: &str = r#"
 name = "shout"
 version = 1
@@ -129,6 +134,12 @@ fn what_is_wrong_is_named_by_file_and_field() {
         ("{ type = \"object\" }", "{ type = \"thing\" }", "`parameters/type`"),
         ("{ type = \"object\" }", "{ oneOf = [] }", "`parameters/oneOf`"),
         ("pure = true", "pure = true\ncolour = 1", "colour"),
+        ("pure = true", "pure = true\nresult = { media = \"Text\" }", "`result.media`"),
+        (
+            "pure = true",
+            "pure = true\nresult = { chunk = { type = \"thing\" } }",
+            "`result.chunk/type`",
+        ),
     ] {
         std::fs::write(dir.join("own.toml"), OWN.replacen(from, to, 1)).unwrap();
         let error = message(&Manifests::load(&dir).expect_err(to));
@@ -140,8 +151,7 @@ fn what_is_wrong_is_named_by_file_and_field() {
 proptest! {
     #[test]
     fn arbitrary_text_is_refused_or_read(text in "\\PC{0,200}") {
-        let mut all = Manifests::default();
-        let _ = all.add(Path::new("x.toml"), &text);
+        let _ = compile(Path::new("x.toml"), &text);
     }
 
     /// Changing one line of a good manifest never panics.
@@ -151,7 +161,6 @@ proptest! {
         if let Some(place) = lines.get_mut(line) {
             *place = &with;
         }
-        let mut all = Manifests::default();
-        let _ = all.add(Path::new("x.toml"), &lines.join("\n"));
+        let _ = compile(Path::new("x.toml"), &lines.join("\n"));
     }
 }

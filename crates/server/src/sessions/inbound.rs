@@ -91,6 +91,8 @@ pub(super) struct Inbound {
     session: Arc<Session>,
     edge: Arc<Edge>,
     offers: Vec<Offer>,
+    /// The same, as the node was told.
+    priced: Vec<Offer>,
     /// The offer that waits for the one before to be taken.
     newest: Option<watch::Sender<Option<Slots>>>,
     draining: bool,
@@ -103,8 +105,8 @@ pub(super) struct Inbound {
 impl Inbound {
     pub(super) fn new(session: Arc<Session>, edge: Arc<Edge>) -> Self {
         let (offers, draining, now) = (Vec::new(), false, Instant::now());
-        let used = BTreeMap::new();
-        Self { session, edge, offers, newest: None, draining, heard: now, renewed: now, used }
+        let (used, priced, newest) = (BTreeMap::new(), Vec::new(), None);
+        Self { session, edge, offers, priced, newest, draining, heard: now, renewed: now, used }
     }
 
     /// The first offer, with the leases that the worker still holds.
@@ -130,6 +132,15 @@ impl Inbound {
         Ok(())
     }
 
+    /// The manifests have changed: what was offered may count for more or less now.
+    pub(super) fn priced_anew(&mut self) {
+        if self.edge.priced(&self.offers) != self.priced {
+            let offers = std::mem::take(&mut self.offers);
+            // They were looked at when they came.
+            let _ = self.offer(offers);
+        }
+    }
+
     /// What this worker can do, as the registry wants it.
     fn slots(
         &mut self,
@@ -143,6 +154,7 @@ impl Inbound {
             return Err(SessionError::Offer);
         }
         self.offers = offers;
+        self.priced = self.edge.priced(&self.offers);
         Ok(Slots {
             worker: self.session.worker,
             session: self.session.id,
@@ -152,7 +164,7 @@ impl Inbound {
             own: false,
             proven: false,
             draining: self.draining,
-            offers: self.edge.priced(&self.offers),
+            offers: self.priced.clone(),
             leases,
         })
     }

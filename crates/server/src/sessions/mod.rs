@@ -195,6 +195,9 @@ async fn converse(mut socket: WebSocket, edge: Arc<Edge>, connection: Arc<Connec
     let mut writer = tokio::spawn(write(sink, frames, Arc::clone(&session)));
     let mut looks = tokio::time::interval(LOOK_EVERY);
     let (mut heard, mut whole) = (connection.heard(), true);
+    let mut manifests = edge.manifests_changed.subscribe();
+    // What changed since its first offer was priced.
+    inbound.priced_anew();
     loop {
         let frame = tokio::select! {
             frame = stream.next() => frame,
@@ -202,6 +205,10 @@ async fn converse(mut socket: WebSocket, edge: Arc<Edge>, connection: Arc<Connec
             () = edge.closing() => {
                 session.close(close_code::AWAY, "the realm stops");
                 break;
+            }
+            Ok(()) = manifests.changed() => {
+                inbound.priced_anew();
+                continue;
             }
             _ = looks.tick() => {
                 let before = std::mem::replace(&mut heard, connection.heard());
@@ -314,6 +321,7 @@ mod tests {
             stream: true,
             limit: Some(3),
             output: None,
+            meter: None,
             deadline_ms: 4,
             fence: Fence::default(),
             token: Digest([5; 32]),

@@ -15,7 +15,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mtor_types::intent::Usage;
-use mtor_types::worker::{self, FailCode, Revoke};
+use mtor_types::worker::{self, AssignMeter, FailCode, Revoke};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
@@ -102,6 +102,8 @@ struct Assignment<'a> {
     limit: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    meter: Option<&'a AssignMeter>,
     deadline_ms: u64,
     data: &'a RawValue,
 }
@@ -150,6 +152,7 @@ impl Program {
             stream: job.stream,
             limit: job.limit,
             output: job.output,
+            meter: job.meter.as_ref(),
             deadline_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
             data: &job.data,
         };

@@ -13,7 +13,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use mtor_types::worker::Offer;
+use mtor_types::worker::{AssignMeter, Offer};
 use serde_json::value::RawValue;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
@@ -33,6 +33,8 @@ pub(crate) struct Job {
     /// The most units that will be paid, and of output among them.
     pub(crate) limit: Option<u64>,
     pub(crate) output: Option<u64>,
+    /// For a program that counts by itself.
+    pub(crate) meter: Option<AssignMeter>,
     pub(crate) deadline: Instant,
     pub(crate) data: Box<RawValue>,
 }

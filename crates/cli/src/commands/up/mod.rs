@@ -1,6 +1,7 @@
 //! `mtor up`: a realm here, with a worker of its own.
 
 mod embedded;
+mod manifests;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -95,7 +96,7 @@ async fn up(arguments: Arguments, data: PathBuf, context: &Context) -> Result<()
         let worker = tokio::spawn(embedded::keep(embedded, client, printer, stopped));
         Some((stop, worker, printing))
     };
-    realm.run(stop).await;
+    realm.run_with(stop, manifests::relay(context.out)).await;
     let mut is_read = true;
     if let Some((stop, worker, printing)) = worker {
         drop(stop);

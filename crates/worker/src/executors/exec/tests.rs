@@ -25,6 +25,7 @@ fn assign(program: &Program, number: u8, bytes: usize) -> Result<mpsc::Receiver<
         stream: true,
         limit: None,
         output: None,
+        meter: None,
         deadline: Instant::now() + Duration::from_secs(60),
         data: text(bytes),
     };

@@ -1,0 +1,46 @@
+//! `mtor manifest`: an intent's manifest, before a realm reads it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use mtor_server::manifests::check_file;
+use mtor_types::Code;
+use serde_json::json;
+
+use super::Context;
+use crate::failure::Failure;
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// See whether a realm can use manifest files, as its start would
+    Check {
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+}
+
+pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure> {
+    let Command::Check { files } = arguments.command;
+    for file in files {
+        let manifest = check_file(&file).map_err(|error| {
+            Failure::configuration(Failure::caused(&error).message())
+                .with_code(Code::BadConfiguration.text())
+                .with_remedy("docs/own-intent.md shows one that is right")
+        })?;
+        let (name, price) = (&manifest.name, manifest.price);
+        let (amount, per, unit) = (price.amount, price.per, &manifest.meter.unit);
+        let place = file.display().to_string();
+        context.out.show(
+            &json!({"event": "manifest", "status": "good", "file": place, "name": name,
+                "version": manifest.version, "price": price, "unit": unit}),
+            format_args!("{place} is good: {name}, {amount} base units per {per} × {unit}"),
+        );
+    }
+    Ok(())
+}
