@@ -48,7 +48,11 @@ fn what_can_be_asked_is_listed_for_people_and_for_programs() {
     let words = ask(&place, &realm, &["pools"]).good().stdout;
     let columns: Vec<&str> = words.lines().next().unwrap().split_whitespace().collect();
     assert_eq!(columns[..3], ["INTENT", "MODEL", "PRICE"], "{words}");
-    assert!(words.lines().any(|line| line.starts_with("echo ") && line.contains("1 per 1 intent")));
+    assert!(
+        words
+            .lines()
+            .any(|line| line.starts_with("echo ") && line.contains("1 base unit per 1 intent"))
+    );
 
     let manifests = ask_json(&place, &realm, &["manifests"]);
     assert!(manifests.iter().all(|row| row["name"].is_string() && row["price"].is_object()));
@@ -69,7 +73,10 @@ fn the_price_is_told_before_and_nothing_is_paid() {
     let quote = quote.iter().find(|line| line["ceiling"].is_string()).unwrap();
     assert_eq!((&quote["ceiling"], &quote["may_be_cut"]), (&"1".into(), &false.into()));
     let words = ask(&place, &realm, &["quote", "echo", "--data", "1"]).good().stdout;
-    assert!(words.starts_with("echo: at most 1 base units of grant\nprice 1 base"), "{words}");
+    assert!(
+        words.starts_with("echo: at most 1 base unit of grant\nprice 1 base unit per 1 intent"),
+        "{words}"
+    );
     let refused = ask(&place, &realm, &["quote", "echo", "--data", "1", "--ceiling", "0"]);
     assert!(refused.stderr.contains("MT0013"), "{refused:#?}");
     let none = ask(&place, &realm, &["quote", "echo"]);
@@ -296,6 +303,30 @@ fn a_chat_goes_over_several_turns_and_keeps_what_was_said() {
     terminal.write("/exit\n");
     assert_eq!(child.wait().unwrap().code(), Some(0), "{}", terminal.shown());
     terminal.wait("all in all");
+}
+
+#[test]
+fn who_waits_is_told_for_what() {
+    let place = Place::new();
+    let (realm, mut hand) = by_hand(&place, 1);
+    let other = Guest::new(&realm.url);
+    let body = r#"{"intent":"chat","data":{"model":"by-hand","messages":[{"role":"user","content":"x"}]}}"#;
+    other.ask("POST", "/v1/intents", body);
+    let first = hand.assigned();
+    let mut command = place.command(&["submit", "chat", "--prompt", "And I?"]);
+    let (terminal, mut child) = Terminal::run(command.env("MTOR_REALM", &realm.url));
+    terminal.wait("in the queue, about");
+    hand.complete(&first, 1);
+    let second = hand.assigned();
+    terminal.wait("running on by hand");
+    says(&mut hand, &second, "You, too.");
+    hand.complete(&second, 1);
+    terminal.wait("You, too.");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    // The line is gone when the answer comes.
+    let shown = terminal.shown();
+    let answer = shown.find("You, too.").unwrap();
+    assert!(!shown[answer..].contains("running on"), "{shown:?}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `mtor cancel`: ends intents that are under way.
 
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
@@ -35,11 +36,19 @@ fn id_or_stdin(text: &str) -> Result<String, String> {
 pub(crate) fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
     let mut intents = Vec::new();
     for argument in &arguments.intents {
-        // One id, or all that stand on standard input.
-        for word in input::text(argument, "INTENT")?.split_whitespace() {
+        // One id, or all that stand on standard input: a list of none is fine.
+        let text = match argument.as_str() {
+            input::STDIN => input::read_file(Path::new(input::STDIN), "INTENT")?,
+            id => id.to_owned(),
+        };
+        for word in text.split_whitespace() {
             let id = word.parse::<IntentId>();
             intents.push(id.map_err(|error| Failure::usage(format!("INTENT {word:?}: {error}")))?);
         }
+    }
+    if intents.is_empty() {
+        context.out.note("there is nothing to cancel");
+        return Ok(());
     }
     let client = arguments.realm.required(context)?;
     block_on(Box::pin(async {

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::follow::{Ended, Shown, failure_of, follow};
+use super::quote::base_units;
 use super::realm::{RealmArgument, explain};
 use super::work::{Terms, choose_model};
 use super::{Context, Signals, block_on, input};
@@ -119,7 +120,7 @@ impl Chat<'_> {
                 _ => spent = spent.checked_add(self.turn(question).await?).unwrap_or(spent),
             }
         }
-        out.note(format_args!("all in all {spent} base units"));
+        out.note(format_args!("all in all {}", base_units(spent)));
         Ok(())
     }
 

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use mtor_client::{Bill, Client, ClientError, Done, Event, EventKind, IntentStream, Money};
 use mtor_types::intent::Reason;
-use mtor_types::{Amount, Code, IntentId};
+use mtor_types::{Code, IntentId};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep_until};
 
+use super::quote::base_units;
 use super::realm::at_realm;
 use super::waiting::Waiting;
 use super::{Signals, TOGETHER};
@@ -179,8 +180,7 @@ fn paid(bill: &Bill) -> String {
 }
 
 pub(crate) fn money(money: &Money) -> String {
-    let unit = if money.amount == Amount::from_u64(1) { "unit" } else { "units" };
-    format!("{} base {unit} of {}", money.amount, money.asset)
+    format!("{} of {}", base_units(money.amount), money.asset)
 }
 
 /// What a chunk of a chat says.

@@ -7,6 +7,7 @@ use mtor_client::{Client, IntentView, OwnIntent};
 use mtor_types::{IntentId, Time};
 
 use super::follow::{Shown, failure_of, money};
+use super::quote::plural;
 use super::realm::{RealmArgument, at_realm, explain};
 use super::{Context, block_on};
 use crate::failure::Failure;
@@ -101,7 +102,7 @@ fn cells(row: &OwnIntent) -> [String; 5] {
     let work = match (&row.name, &row.model) {
         (Some(name), Some(model)) => format!("{name} ({model})"),
         (Some(name), None) => name.clone(),
-        (None, _) => row.units.map(|n| format!("{n} units")).unwrap_or_default(),
+        (None, _) => row.units.map(|n| format!("{n} {}", plural("unit", n))).unwrap_or_default(),
     };
     let status = match &row.code {
         Some(code) => format!("{} {code}", row.status),

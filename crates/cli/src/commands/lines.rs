@@ -24,6 +24,7 @@ use tokio::sync::{OnceCell, mpsc, oneshot};
 
 use super::follow::failure_of;
 use super::input::{self, STDIN};
+use super::quote::{base_units, plural};
 use super::work::{Terms, choose_model, prompted};
 use super::{Context, Signals, TOGETHER};
 use crate::failure::Failure;
@@ -127,7 +128,7 @@ impl Totals {
     }
 
     fn paid(&self) -> String {
-        let sums = self.cost.iter().map(|(asset, sum)| format!("{sum} base units of {asset}"));
+        let sums = self.cost.iter().map(|(asset, sum)| format!("{} of {asset}", base_units(*sum)));
         let sums: Vec<_> = sums.collect();
         if sums.is_empty() { "nothing".into() } else { sums.join(", ") }
     }
@@ -219,7 +220,8 @@ fn report(totals: &Totals, interrupted: Interrupted, out: Out) -> Result<(), Fai
     let Totals { lines, completed, failed, .. } = totals;
     out.event("totals", serde_json::to_value(totals).unwrap_or_default());
     out.note(format_args!(
-        "{lines} lines: {completed} completed, {failed} failed; cost {}",
+        "{lines} {}: {completed} completed, {failed} failed; cost {}",
+        plural("line", *lines),
         totals.paid()
     ));
     let again = "the same command goes on where it stopped: what is done is not paid again";

@@ -4,7 +4,7 @@ use clap::Args;
 use mtor_types::manifest::{Bound, Manifest};
 use serde_json::Value;
 
-use super::quote::plural;
+use super::quote::per;
 use super::realm::RealmArgument;
 use super::{Context, block_on};
 use crate::failure::Failure;
@@ -38,8 +38,7 @@ pub(crate) fn run(arguments: &Arguments, context: &Context) -> Result<(), Failur
 }
 
 fn price(manifest: &Manifest) -> String {
-    let (price, unit) = (manifest.price, &manifest.meter.unit);
-    format!("{} per {} {}", price.amount, price.per, plural(unit, price.per))
+    per(manifest.price.amount, manifest.price.per, &manifest.meter.unit)
 }
 
 fn list(manifests: &[Manifest], context: &Context) {
@@ -68,7 +67,7 @@ fn one(manifest: &Manifest, context: &Context) {
         Bound::BytesAndOutput => "the bytes of the data and the output limit",
         Bound::Points => "the product of the shape",
     };
-    out.words(format_args!("price     {} base units; at most {bound}", price(manifest)));
+    out.words(format_args!("price     {}; at most {bound}", price(manifest)));
     let deadline = manifest.deadline;
     let seconds = |ms: u64| ms.div_ceil(1_000);
     out.words(format_args!(

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::quote::plural;
+use super::quote::per;
 use super::realm::RealmArgument;
 use super::{Context, block_on};
 use crate::failure::Failure;
@@ -22,9 +22,7 @@ pub(crate) fn run(arguments: &Arguments, context: &Context) -> Result<(), Failur
         .loose("MODEL");
     for pool in &pools {
         context.out.object(pool);
-        let price = &pool.price;
-        let price =
-            format!("{} per {} {}", price.amount, price.per, plural(&price.unit, price.per));
+        let price = per(pool.price.amount, pool.price.per, &pool.price.unit);
         table.row([
             pool.intent.clone(),
             pool.model.clone().unwrap_or_default(),

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use mtor_client::Quote;
+use mtor_types::Amount;
 
 use super::realm::{RealmArgument, explain};
 use super::work::Work;
@@ -39,13 +40,23 @@ fn words(quote: &Quote) -> String {
         ms => format!("it begins in about {} s", ms.div_ceil(1_000)),
     };
     format!(
-        "{}{model}: at most {ceiling} base units of {asset}{cut}\n\
-         price {} base units per {} {}, at most {units} of them; {wait}",
+        "{}{model}: at most {} of {asset}{cut}\n\
+         price {}, at most {units} of them; {wait}",
         quote.intent,
-        price.amount,
-        price.per,
-        plural(&price.unit, price.per),
+        base_units(*ceiling),
+        per(price.amount, price.per, &price.unit),
     )
+}
+
+/// An amount in words.
+pub(crate) fn base_units(amount: Amount) -> String {
+    let unit = if amount == Amount::from_u64(1) { "unit" } else { "units" };
+    format!("{amount} base {unit}")
+}
+
+/// A price in words.
+pub(crate) fn per(amount: Amount, per: u64, unit: &str) -> String {
+    format!("{} per {per} {}", base_units(amount), plural(unit, per))
 }
 
 pub(crate) fn plural(unit: &str, count: u64) -> String {
