@@ -150,6 +150,8 @@ run_test realm page.test.mjs --shots "$shots"
 run_test realm snippets.test.mjs --mtor "$mtor"
 run_test alone intents.test.mjs
 run_test realm intents.test.mjs
+run_test alone account.test.mjs
+run_test realm account.test.mjs
 
 for file in web/browser/*.test.mjs; do
   if [[ $ran != *" ${file##*/} "* ]]; then

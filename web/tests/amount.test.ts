@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { assetName, formatAmount, formatMoney, formatPrice, isLess, parseAmount } from "../src/lib/amount";
+import { assetName, formatAmount, formatMoney, formatPrice, isLess, parseAmount, meanCost, parseShown, timesMore } from "../src/lib/amount";
 
 describe("amounts", () => {
   it.each([
@@ -48,4 +48,27 @@ describe("amounts", () => {
     expect(isLess("10", "10")).toBe(false);
     expect(isLess(undefined, "10")).toBe(false);
   });
+});
+
+it("says what a balance is good for, never too much", () => {
+  expect(timesMore("1000000", 40n)).toBe("about 25,000 more");
+  expect(timesMore("999999", 1n)).toBe("about 990,000 more");
+  expect(timesMore("100", 9n)).toBe("11 more");
+  expect(timesMore("10", 9n)).toBe("one more");
+  expect(timesMore("5", 9n)).toBe("not one more");
+  expect(timesMore("-5", 9n)).toBe("not one more");
+  expect(timesMore("5", 0n)).toBeUndefined();
+  expect(timesMore(undefined, 3n)).toBeUndefined();
+  expect(timesMore("9".repeat(30), 1n)).toBe("more than a billion more");
+  const grant = (amount: string) => ({ asset: "grant", amount });
+  expect(meanCost([grant("3"), undefined, grant("4"), { asset: "9000", amount: "900" }], "grant")).toBe(4n);
+  expect(meanCost([undefined], "grant")).toBeUndefined();
+});
+
+it("reads what a visitor writes as an amount, exactly or not at all", () => {
+  expect(parseShown("1,234.5", 6)).toBe("1234500000");
+  expect(parseShown("0.000001", 6)).toBe("1");
+  expect(parseShown("1.50", 1)).toBe("15");
+  expect(parseShown("7", 0)).toBe("7");
+  for (const wrong of ["", "-1", "1e3", "0.0000001", "1.2.3", "abc"]) expect(parseShown(wrong, 6)).toBeUndefined();
 });

@@ -41,6 +41,30 @@ export function saveKeys(keys: Keys): boolean {
   return write(FORMER_ITEM, JSON.stringify(memoryFormer)) && written;
 }
 
+/** Keeps accounts that were brought along beside those there are; the one in use stays. */
+export function keepFormer(more: readonly Keys[]): boolean {
+  const used = loadKeys();
+  const known = formerKeys();
+  const fresh = more.filter(({ account }) => account !== used?.account && !known.some((other) => other.account === account));
+  memoryFormer = [...known, ...fresh].slice(0, FORMER_MAX);
+  return write(FORMER_ITEM, JSON.stringify(memoryFormer));
+}
+
+/** Puts a secret key beside the API key of its account. False where that account is not kept here. */
+export function keepSecret(account: string, secret_key: string): boolean {
+  const used = loadKeys();
+  const former = formerKeys();
+  if (used?.account !== account && !former.some((other) => other.account === account)) return false;
+  const filled = (keys: Keys) => (keys.account === account ? { ...keys, secret_key } : keys);
+  if (used?.account === account) {
+    memory = filled(used);
+    write(KEYS_ITEM, JSON.stringify(memory));
+  }
+  memoryFormer = former.map(filled);
+  write(FORMER_ITEM, JSON.stringify(memoryFormer));
+  return true;
+}
+
 /** The newest first. */
 export function formerKeys(): Keys[] {
   const found = read(FORMER_ITEM);
