@@ -208,12 +208,12 @@ fn every_command_is_completed_in_every_shell() {
     let file = place.write("mtor.bash", &script, 0o644);
     // It is what bash takes, and it completes.
     let probe = format!(
-        "set -e; source {}; COMP_WORDS=(mtor man); COMP_CWORD=1; _mtor mtor man mtor; echo ${{COMPREPLY[@]}}",
+        "set -e; source {}; COMP_WORDS=(mtor quo); COMP_CWORD=1; _mtor mtor quo mtor; echo ${{COMPREPLY[@]}}",
         file.display()
     );
     let bash = std::process::Command::new("bash").args(["--norc", "-c", &probe]).output().unwrap();
     assert!(bash.status.success(), "{bash:?}");
-    assert_eq!(String::from_utf8_lossy(&bash.stdout).trim(), "manifests");
+    assert_eq!(String::from_utf8_lossy(&bash.stdout).trim(), "quote");
     let unknown = place.run(&["completions", "dash"]);
     assert!(unknown.code == Some(USAGE) && unknown.stderr.contains("bash"), "{unknown:#?}");
 }
