@@ -4,7 +4,7 @@
 //! when the boot's epoch is synced the socket answers. Each step says what stands in its way and
 //! what to do about it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -44,6 +44,8 @@ const BLOBS_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct RealmOptions {
     pub data: PathBuf,
     pub listen: SocketAddr,
+    /// Another address of this machine to listen on, at the same port.
+    pub also: Option<IpAddr>,
     /// Whether an embedded worker will come: readiness waits for its first offer.
     pub embedded_worker: bool,
     /// What a guest is given, in base units of the grant asset.
@@ -61,6 +63,7 @@ impl RealmOptions {
         Self {
             data,
             listen,
+            also: None,
             embedded_worker: true,
             grant: 1_000_000,
             grants_a_day: 10_000_000_000,
@@ -135,7 +138,8 @@ pub struct Realm {
     shell: Shell,
     /// Writes snapshots; ends with the shell.
     keeping: JoinHandle<()>,
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
+    port: u16,
     url: String,
     sysop_secret: Option<String>,
     worker_token: Option<String>,
@@ -155,9 +159,7 @@ impl Realm {
             let unusable = matches!(source, StoreError::Io { .. });
             if unusable { OpenError::Data { path: data.clone(), source } } else { source.into() }
         })?;
-        let listen = |source| OpenError::Listen { address: options.listen, source };
-        let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
+        let (listeners, address) = listen(&options).await?;
         let identity = Identity::open(&data)?;
         let (sysop, sysop_secret) = sysop_secret(&data)?;
         let opened = open_store(&data, &identity, &options)?;
@@ -201,7 +203,8 @@ impl Realm {
             edge,
             shell,
             keeping,
-            listener,
+            listeners,
+            port: address.port(),
             url,
             sysop_secret,
             worker_token: None,
@@ -227,6 +230,10 @@ impl Realm {
     /// As [`Realm::tell_models`], for as long as the realm runs.
     pub fn teller(&self) -> Teller {
         Teller(Arc::clone(&self.edge))
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     pub fn realm(&self) -> mtor_types::RealmId {
@@ -257,7 +264,7 @@ impl Realm {
 
     /// Serves until `stop`, then lets open requests end, syncs everything and lets go.
     pub async fn run_with(self, stop: impl Future<Output = ()>, news: mpsc::Sender<ManifestNews>) {
-        let Self { edge, shell, keeping, listener, manifests, _directory: directory, .. } = self;
+        let Self { edge, shell, keeping, listeners, manifests, _directory: directory, .. } = self;
         let follow = tokio::spawn({
             let edge = Arc::clone(&edge);
             async move { edge.follow_manifests(manifests, news).await }
@@ -270,10 +277,11 @@ impl Realm {
             let edge = Arc::clone(&edge);
             async move { edge.sweep_blobs(BLOBS_KEPT).await }
         });
-        let server = tokio::spawn(http::serve(listener, Arc::clone(&edge)));
+        let serve = |listener| tokio::spawn(http::serve(listener, Arc::clone(&edge)));
+        let servers: Vec<_> = listeners.into_iter().map(serve).collect();
         stop.await;
         edge.stop();
-        for task in [house, sweep, follow, server] {
+        for task in [house, sweep, follow].into_iter().chain(servers) {
             // A task that panicked has told so itself; the store is still to be synced.
             let _ = task.await;
         }
@@ -312,6 +320,24 @@ impl Realm {
             }
         }
     }
+}
+
+/// Takes the realm's addresses; gives the one that it is told by.
+async fn listen(options: &RealmOptions) -> Result<(Vec<TcpListener>, SocketAddr), OpenError> {
+    let bind = async |address| {
+        let failed = |source| OpenError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok::<_, OpenError>((listener, address))
+    };
+    let (first, address) = bind(options.listen).await?;
+    let mut listeners = vec![first];
+    // One that listens everywhere is there already.
+    let also = options.also.filter(|also| !address.ip().is_unspecified() && *also != address.ip());
+    if let Some(also) = also {
+        listeners.push(bind(SocketAddr::new(also, address.port())).await?.0);
+    }
+    Ok((listeners, address))
 }
 
 /// What requests look up without asking the node.

@@ -1,6 +1,7 @@
 //! `mtor up`: a realm here, with a worker of its own.
 
 mod embedded;
+mod lan;
 mod manifests;
 
 use std::net::SocketAddr;
@@ -29,6 +30,8 @@ pub(crate) struct Arguments {
     /// The address to listen on; port 0 takes a free one
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9000", value_parser = listen)]
     listen: SocketAddr,
+    #[command(flatten)]
+    lan: lan::Wish,
     /// Start no worker beside the realm
     #[arg(long)]
     no_worker: bool,
@@ -67,12 +70,17 @@ async fn up(arguments: Arguments, data: PathBuf, context: &Context) -> Result<()
     let mut options = RealmOptions::new(data.clone(), arguments.listen);
     options.embedded_worker = !arguments.no_worker;
     options.fee_basis_points = arguments.fee_basis_points.unwrap_or(options.fee_basis_points);
+    let lan = lan::agreed(&arguments.lan, &data, arguments.listen.port(), context.out)?;
+    options.also = lan::also(lan.as_ref());
     // Before the realm opens: a signal that comes meanwhile stops it in order, too.
     let stop = stop_signal(end_at_once)?;
     let realm = Realm::open(options).await.map_err(|error| refused(&error))?;
     let models = context.environment.models_dir().map(Models::look);
     let models = models.filter(|_| !arguments.no_worker);
     tell(&realm, &data, models.as_ref(), context);
+    if let Some(lan) = &lan {
+        lan.tell(realm.port(), context.out);
+    }
     let worker = if arguments.no_worker {
         None
     } else {

@@ -1,0 +1,86 @@
+//! `mtor up --lan`, in a network of its own that has one interface besides loopback.
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
+
+mod common;
+
+use std::process::Command;
+
+use common::{Place, Realm};
+use serde_json::Value;
+
+/// The command in a network namespace with the interface `home0` at 192.168.77.5/24; without a
+/// script there is loopback alone.
+fn at_home(command: &Command, connected: bool, then: &str) -> Command {
+    let mut inside = Command::new("unshare");
+    inside.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    inside.stdin(std::process::Stdio::null());
+    if let Some(folder) = command.get_current_dir() {
+        inside.current_dir(folder);
+    }
+    if !rustix::process::getuid().is_root() {
+        inside.arg("--map-root-user");
+    }
+    let network = "ip link add home0 type veth peer name home1 && ip link set home1 up && ip address add 192.168.77.5/24 dev home0 && \
+                   ip link set home0 up && ip route add default dev home0";
+    let network = if connected { network } else { "true" };
+    let script = format!("ip link set lo up && {network} || exit 7\n{then}");
+    inside.args(["--net", "sh", "-c", &script, "sh"]);
+    inside.arg(command.get_program()).args(command.get_args());
+    inside
+}
+
+fn refused(place: &Place, more: &[&str], connected: bool) -> (Option<i32>, String) {
+    let mut arguments = vec!["up", "--data", "data", "--listen", "127.0.0.1:0", "--no-worker"];
+    arguments.extend(more);
+    let mut command = at_home(&place.command(&arguments), connected, r#"exec "$@""#);
+    let output = command.output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn nobody_can_be_asked_so_it_is_refused_by_name_and_nothing_starts() {
+    let place = Place::new();
+    let (code, said) = refused(&place, &["--lan"], true);
+    assert_eq!(code, Some(2), "{said}");
+    for word in ["192.168.77.0/24", "interface home0", "http://192.168.77.5", "--lan --yes"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    assert!(!place.path().join("data/log.db").exists());
+    let (code, said) = refused(&place, &["--lan", "--yes"], false);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("no address in a network"), "{said}");
+    assert_eq!(refused(&place, &["--yes"], true).0, Some(2), "nothing to agree to");
+}
+
+#[test]
+fn the_network_is_served_beside_loopback_and_the_consent_is_remembered() {
+    let place = Place::new();
+    for consent in [&["--lan", "--yes", "--no-worker"][..], &["--lan", "--no-worker"]] {
+        let mut up = at_home(
+            &Realm::command(&place, "127.0.0.1:0", consent),
+            true,
+            // Asked from within, and the answers go to a file; then it is stopped in order.
+            r#""$@" > out & pid=$!
+            until grep -q '"lan"' out; do kill -0 $pid || exit 9; sleep 0.05; done
+            url=$(sed -n 's/.*"event":"lan".*"url":"\([^"]*\)".*/\1/p; s/.*"url":"\([^"]*\)".*"event":"lan".*/\1/p' out)
+            port=${url##*:}
+            for host in 192.168.77.5 127.0.0.1; do "$1" --json pools --realm "http://$host:$port" || exit 8; done
+            kill $pid; wait $pid"#,
+        );
+        let output = up.output().unwrap();
+        let said = std::fs::read_to_string(place.path().join("out")).unwrap_or_default();
+        assert!(output.status.success(), "{said}{output:?}");
+        let lines: Vec<Value> =
+            said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines[0]["event"], "ready");
+        assert_eq!(lines[1]["event"], "lan");
+        assert_eq!(
+            (&lines[1]["interface"], &lines[1]["network"]),
+            (&Value::from("home0"), &Value::from("192.168.77.0/24"),)
+        );
+        assert!(lines[1]["url"].as_str().unwrap().starts_with("http://192.168.77.5:"));
+        std::fs::remove_file(place.path().join("out")).unwrap();
+    }
+    let remembered = std::fs::read_to_string(place.path().join("data/lan-consent")).unwrap();
+    assert_eq!(remembered, "home0 192.168.77.0/24\n");
+}
