@@ -22,6 +22,10 @@ pub(crate) struct Environment {
     pub(crate) api_key: Option<String>,
     /// `MTOR_SYSOP_SECRET`.
     pub(crate) sysop_secret: Option<String>,
+    /// `MTOR_DISCOVER_PORTS`: where servers of models are looked for, in place of the usual ports.
+    pub(crate) discover_ports: Option<String>,
+    /// `MTOR_DISCOVER_PROC`: where the kernel says what it is, in place of `/proc`; for tests.
+    pub(crate) discover_proc: Option<PathBuf>,
 }
 
 pub(crate) fn is_program(path: &Path) -> bool {
@@ -46,6 +50,8 @@ impl Environment {
             realm: text("MTOR_REALM"),
             api_key: text("MTOR_API_KEY"),
             sysop_secret: text("MTOR_SYSOP_SECRET"),
+            discover_ports: text("MTOR_DISCOVER_PORTS"),
+            discover_proc: place("MTOR_DISCOVER_PROC"),
         }
     }
 

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::connect::{Dialer, Dialled};
 use crate::error::WorkerError;
-use crate::executors::{Executor, Job, OfferUpdate, Output, Report, Started, What};
+use crate::executors::{Executor, Job, OfferUpdate, Output, Report, Started, Update, What};
 use crate::frame::Encoder;
 use crate::identity::Identity;
 use crate::leases::{End, Key, Leases, NewLease, SlotOf};
@@ -53,7 +53,10 @@ pub async fn run(
             _ = agent.reports.recv_many(&mut reports, limits::REPORTS_PER_WAKE_MAX) => {
                 reports.drain(..).for_each(|report| agent.on_report(report));
             }
-            Some(update) = agent.updates.recv() => agent.on_offers(update),
+            Some(update) = agent.updates.recv() => match update {
+                Update::Offers(update) => agent.on_offers(update),
+                Update::Tell(status) => agent.tell(|| status),
+            },
             () = sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => {
                 agent.leases.expire(Instant::now());
             }
@@ -101,7 +104,7 @@ struct Agent {
     offers: Offers,
     reports: mpsc::Receiver<Report>,
     report_to: mpsc::Sender<Report>,
-    updates: mpsc::Receiver<OfferUpdate>,
+    updates: mpsc::Receiver<Update>,
     /// Not every executor has said what it can do, and the realm was not dialled yet.
     gathering: bool,
     drain_grace: Duration,

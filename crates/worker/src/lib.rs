@@ -21,9 +21,12 @@ mod identity;
 mod leases;
 mod limits;
 mod options;
+mod places;
 mod session;
 mod wire;
 
 pub use agent::run;
 pub use error::WorkerError;
-pub use options::{ExecutorOptions, OpenAiOptions, Status, StatusSink, WorkerOptions};
+pub use executors::ModelNames;
+pub use options::{BackendNews, ExecutorOptions, OpenAiOptions, Status, StatusSink, WorkerOptions};
+pub use places::{Discovery, discover};

@@ -94,6 +94,25 @@ pub(crate) const MODELS_BYTES_MAX: usize = 1024 * 1024;
 pub(crate) const BACKEND_MESSAGE_BYTES_MAX: usize = 500;
 /// `openai`: what is read of a backend's error.
 pub(crate) const BACKEND_ERROR_BYTES_MAX: usize = 64 * 1024;
+/// `openai`: how long a model may take for its first probe. A big one has to be loaded first.
+pub(crate) const PROBE_MS: u64 = 60_000;
+/// `openai`: the same after many that were too slow.
+pub(crate) const PROBE_MS_MAX: u64 = 300_000;
+/// `openai`: the pause before a model that failed is asked again.
+pub(crate) const PROBE_PAUSE_MS_MIN: u64 = 2_000;
+pub(crate) const PROBE_PAUSE_MS_MAX: u64 = 300_000;
+/// `openai`: the first offer waits this long for models that were not asked yet.
+pub(crate) const PROBE_GRACE_MS: u64 = 2_000;
+/// `openai`: the answer to a probe. A vector of 8,192 numbers is 200 kB.
+pub(crate) const PROBE_BYTES_MAX: usize = 1024 * 1024;
+/// `openai`: models of which Ollama is asked more, one by one.
+pub(crate) const SHOWN_MODELS_MAX: usize = 64;
+/// How often a place is looked at where a server may appear.
+pub(crate) const LOOK_MS: u64 = 3_000;
+/// The same where somebody else answers: it is not to fill that one's log.
+pub(crate) const LOOK_STRANGER_MS_MAX: u64 = 30_000;
+/// How long such a look may take, and what is asked of a server about its models.
+pub(crate) const LOOK_PATIENCE_MS: u64 = 2_000;
 
 /// The first offer waits this long for executors that have not said what they can do: a model
 /// takes seconds to load.

@@ -7,7 +7,9 @@ use std::time::Duration;
 use mtor_types::worker::{FailCode, Offer};
 use mtor_types::{IntentId, Price, RealmId, WorkerId};
 
+use crate::executors::ModelNames;
 use crate::limits;
+use crate::places::Finding;
 
 /// Everything [`crate::run`] needs. Nothing is read from the environment.
 pub struct WorkerOptions {
@@ -52,7 +54,7 @@ impl WorkerOptions {
 }
 
 /// One executor. Slots are of each offer it makes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum ExecutorOptions {
     /// `echo` in process.
     Echo { slots: u32 },
@@ -76,9 +78,9 @@ impl ExecutorOptions {
     }
 }
 
-/// All is offered that `GET /v1/models` names: names that look like an embedding model's as `embed`,
-/// the others as `chat`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// All is offered that `GET /v1/models` names and that has answered a small request of the worker's
+/// own: as `chat` or `embed`, by what the server says, else by its name.
+#[derive(Clone, Debug)]
 pub struct OpenAiOptions {
     /// `http://127.0.0.1:11434`; a trailing `/v1` is accepted.
     pub url: String,
@@ -86,6 +88,17 @@ pub struct OpenAiOptions {
     pub slots: u32,
     /// Sent as a bearer token.
     pub key: Option<String>,
+    /// What clients call its models; one table for all backends of a worker.
+    pub names: ModelNames,
+    /// A place where a server may appear by itself: silent while none is there.
+    pub finding: Option<Finding>,
+}
+
+impl OpenAiOptions {
+    /// An address that the operator named, without a key and other names.
+    pub fn new(url: impl Into<String>, slots: u32) -> Self {
+        Self { url: url.into(), slots, key: None, names: ModelNames::default(), finding: None }
+    }
 }
 
 /// What an operator, or a parent process, may want to see. Never holds a client's content.
@@ -127,6 +140,8 @@ pub enum Status {
         executor: String,
         reason: String,
     },
+    /// Of servers of models.
+    Backend(BackendNews),
     Disconnected {
         reason: String,
         retry_after: Duration,
@@ -134,4 +149,18 @@ pub enum Status {
     Draining {
         leases: usize,
     },
+}
+
+/// What becomes of servers of models. Never holds their words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackendNews {
+    /// A model is not offered, and why; `retry_after`: when it is asked again, if by itself.
+    LeftOut { backend: String, model: String, reason: String, retry_after: Option<Duration> },
+    /// A server of models was found by itself, or what is offered of it has changed. `models`: the
+    /// names that are offered of it now; `listed`: how many models it has.
+    Found { server: &'static str, url: String, models: Vec<String>, listed: usize },
+    /// A server that was found is gone.
+    Gone { server: &'static str, url: String },
+    /// Something that only the operator can do.
+    Advice { message: String },
 }

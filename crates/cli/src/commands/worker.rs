@@ -1,5 +1,6 @@
 //! `mtor worker`: serves a realm from this machine, over one outbound connection.
 
+mod backends;
 mod prices;
 
 use std::io::{BufRead, Read};
@@ -7,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use mtor_types::Price;
-use mtor_worker::{ExecutorOptions, OpenAiOptions, Status, WorkerError, WorkerOptions};
+use mtor_worker::{ExecutorOptions, Status, WorkerError, WorkerOptions};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -34,13 +35,8 @@ pub(crate) struct Arguments {
     /// Where the worker's key is kept
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// An OpenAI-compatible server to serve with, such as openai=http://127.0.0.1:11434; its API
-    /// key, if it wants one, stands in a file of mode 0600
-    #[arg(long, value_name = "openai=URL[,key-file=FILE]", value_parser = backend)]
-    backend: Vec<Backend>,
-    /// Requests at once for each model of a backend
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    slots: u32,
+    #[command(flatten)]
+    backends: backends::Arguments,
     /// A price in place of the list price, such as chat=100000/1000000 (base units / units)
     #[arg(long, value_name = "INTENT=AMOUNT/PER", value_parser = prices::price)]
     price: Vec<(String, Price)>,
@@ -73,29 +69,6 @@ const IDENTITY: &str = "identity";
 /// An enrolment token.
 const TOKEN_BYTES_MAX: u64 = 4 * 1024;
 
-/// Where work is done, and the file of its API key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Backend {
-    url: String,
-    key_file: Option<PathBuf>,
-}
-
-fn backend(text: &str) -> Result<Backend, String> {
-    let parse = || {
-        let rest = text.strip_prefix("openai=")?;
-        let (url, key_file) = match rest.split_once(",key-file=") {
-            Some((url, file)) => (url, Some(file).filter(|file| !file.is_empty())?.into()),
-            None => (rest, PathBuf::new()),
-        };
-        let key_file = Some(key_file).filter(|file| !file.as_os_str().is_empty());
-        (!url.is_empty()).then(|| Backend { url: url.to_owned(), key_file })
-    };
-    parse().ok_or_else(|| {
-        "expected openai=URL, such as openai=http://127.0.0.1:11434, or openai=URL,key-file=FILE"
-            .into()
-    })
-}
-
 pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure> {
     if arguments.embedded {
         // Before there is any other thread: a thread inherits it from the one that starts it.
@@ -104,6 +77,7 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
     }
     arguments.log.start();
     prices::check_offered(&arguments)?;
+    arguments.backends.check()?;
     let client = arguments.realm.client(context)?;
     let asked = arguments.price.clone();
     let (printer, printing) = Printer::start(context.out);
@@ -138,18 +112,15 @@ fn options(
     options.name = arguments.name.unwrap_or_else(machine_name);
     options.prices = arguments.price.into_iter().collect();
     options.stop_on_stdin_eof = arguments.embedded;
+    // First, and so those of this machine before all else: what it has of its own is what its
+    // owner chose.
+    options.executors.extend(arguments.backends.executors(&context.environment)?);
     if !arguments.no_echo {
         options.executors.push(ExecutorOptions::echo());
     }
     if !arguments.no_fft {
         let slots = arguments.threads.map(|slots| ExecutorOptions::Fft { slots });
         options.executors.push(slots.unwrap_or_else(ExecutorOptions::fft));
-    }
-    let slots = arguments.slots;
-    for Backend { url, key_file } in arguments.backend {
-        let key = key_file.map(|file| read_secret(&file, Secret::BackendKey)).transpose()?;
-        let backend = OpenAiOptions { url, slots, key };
-        options.executors.push(ExecutorOptions::OpenAi(backend));
     }
     if let Some((program, args)) = arguments.exec.split_first() {
         // A token would be used up for a worker that can never do its work.
@@ -265,6 +236,7 @@ fn told(status: Status) -> (Value, String) {
             json!({"status": "executor_down", "executor": executor, "reason": reason}),
             format!("{executor} cannot work now: {reason}"),
         ),
+        Status::Backend(news) => backends::told(news),
         Status::Disconnected { reason, retry_after } => {
             let retry_after_ms = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
             (

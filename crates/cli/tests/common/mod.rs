@@ -46,6 +46,8 @@ impl Place {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mtor"));
         command.env_clear().env("HOME", &self.0).current_dir(&self.0);
+        // The tester's own servers of models are no part of a test.
+        command.env("MTOR_DISCOVER_PORTS", "none");
         #[expect(clippy::disallowed_methods, reason = "a test hands its own search path on")]
         if let Some(path) = std::env::var_os("PATH") {
             command.env("PATH", path);

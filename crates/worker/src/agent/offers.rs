@@ -44,7 +44,11 @@ impl Offers {
     /// One offer for each intent and model: the slots of several executors are added.
     pub(super) fn list(&self) -> Vec<Offer> {
         let mut list: Vec<Offer> = Vec::new();
-        for offer in self.said.iter().flatten().flatten() {
+        let mut of: Vec<usize> = Vec::new();
+        let said = self.said.iter().enumerate();
+        let said =
+            said.flat_map(|(executor, said)| said.iter().flatten().map(move |o| (executor, o)));
+        for (executor, offer) in said {
             let same =
                 |other: &&mut Offer| other.intent == offer.intent && other.model == offer.model;
             if let Some(other) = list.iter_mut().find(same) {
@@ -57,14 +61,22 @@ impl Offers {
             } else {
                 let price = self.prices.get(&offer.intent).copied();
                 list.push(Offer { price, ..offer.clone() });
+                of.push(executor);
             }
         }
         if list.len() > limits::OFFERS_MAX {
             tracing::warn!(
                 offers = list.len(),
-                "more offers than a realm takes: the last are left out"
+                "more offers than a realm takes: the last of who offers most are left out"
             );
-            list.truncate(limits::OFFERS_MAX);
+        }
+        // A server with many models is not to crowd out what the others do.
+        while list.len() > limits::OFFERS_MAX {
+            let count = |executor: &usize| of.iter().filter(|other| *other == executor).count();
+            let most = of.iter().copied().max_by_key(count);
+            let last = of.iter().rposition(|executor| Some(*executor) == most);
+            let last = last.unwrap_or(limits::OFFERS_MAX);
+            drop((list.remove(last), of.remove(last)));
         }
         list
     }
@@ -125,6 +137,18 @@ mod tests {
         assert_eq!((list[0].slots, list[0].context, list[0].price), (5, Some(2048), Some(price)));
         assert_eq!(list[1].price, None);
         assert_eq!(offers.priced_in_vain().collect::<Vec<_>>(), ["paint"]);
+    }
+
+    #[test]
+    fn a_server_with_many_models_crowds_out_nobody() {
+        let mut offers = Offers::new(2, BTreeMap::new());
+        let many = (0..32).map(|number| offer("chat", Some(&format!("m{number}")), 1, None));
+        offers.set(0, Ok(many.collect()));
+        offers.set(1, Ok(vec![offer("echo", None, 1, None), offer("fft", None, 1, None)]));
+        let list = offers.list();
+        assert_eq!(list.len(), limits::OFFERS_MAX);
+        assert_eq!((&*list[29].intent, list[29].model.as_deref()), ("chat", Some("m29")));
+        assert_eq!((&*list[30].intent, &*list[31].intent), ("echo", "fft"));
     }
 
     #[test]

@@ -8,6 +8,8 @@ mod exec;
 mod fft;
 mod openai;
 
+pub use openai::ModelNames;
+
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -22,7 +24,7 @@ use tokio::time::Instant;
 use crate::error::WorkerError;
 use crate::leases::{End, Key, Piece, backlog_share};
 use crate::limits;
-use crate::options::ExecutorOptions;
+use crate::options::{ExecutorOptions, Status};
 
 /// One assignment, as an executor sees it.
 pub(crate) struct Job {
@@ -94,6 +96,13 @@ impl Output {
     }
 }
 
+/// What executors tell the agent while they run.
+pub(crate) enum Update {
+    Offers(OfferUpdate),
+    /// For the operator.
+    Tell(Status),
+}
+
 /// What an executor says of its offers.
 pub(crate) struct OfferUpdate {
     /// Its place in the options.
@@ -105,19 +114,29 @@ pub(crate) struct OfferUpdate {
 #[derive(Clone)]
 pub(crate) struct Announcer {
     executor: usize,
-    updates: mpsc::Sender<OfferUpdate>,
+    updates: mpsc::Sender<Update>,
 }
 
 impl Announcer {
+    /// Its place in the options.
+    fn executor(&self) -> usize {
+        self.executor
+    }
+
+    /// Tells the operator. False if the agent has gone.
+    async fn tell(&self, status: Status) -> bool {
+        self.updates.send(Update::Tell(status)).await.is_ok()
+    }
+
     /// False if the agent has gone.
     async fn offers(&self, offers: Vec<Offer>) -> bool {
         let update = OfferUpdate { executor: self.executor, offers: Ok(offers) };
-        self.updates.send(update).await.is_ok()
+        self.updates.send(Update::Offers(update)).await.is_ok()
     }
 
     async fn down(&self, reason: impl Into<String>) -> bool {
         let update = OfferUpdate { executor: self.executor, offers: Err(reason.into()) };
-        self.updates.send(update).await.is_ok()
+        self.updates.send(Update::Offers(update)).await.is_ok()
     }
 }
 
@@ -156,7 +175,7 @@ impl Executor {
     pub(crate) fn start(
         executor: usize,
         options: ExecutorOptions,
-        updates: &mpsc::Sender<OfferUpdate>,
+        updates: &mpsc::Sender<Update>,
     ) -> Result<(Self, Option<Vec<Offer>>), WorkerError> {
         let announcer = Announcer { executor, updates: updates.clone() };
         match options {

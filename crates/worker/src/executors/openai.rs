@@ -1,14 +1,19 @@
 //! Any OpenAI-compatible server (Ollama, vLLM, llama-server and others) for `chat` and `embed`.
 //!
 //! The client's body goes through field by field as raw JSON; what may be changed stands in
-//! [`body`]. Answers go back verbatim. A streamed answer's last chunk says what was used; until
+//! [`body`]. Answers go back verbatim, also the name that the backend gives its model there. A streamed answer's last chunk says what was used; until
 //! then the count is the number of chunks with content.
 
 mod body;
+mod book;
 mod discovery;
+mod names;
+mod probe;
+mod server;
 mod sse;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
@@ -21,6 +26,7 @@ use serde_json::value::RawValue;
 use tokio::sync::Notify;
 
 pub(crate) use discovery::discover;
+pub use names::ModelNames;
 
 use super::{Job, Output, bounded};
 use crate::error::WorkerError;
@@ -36,8 +42,10 @@ pub(crate) struct OpenAi {
     /// Without a trailing `/v1`.
     base: String,
     options: OpenAiOptions,
-    /// A connection was refused: ask again soon.
+    /// A job got no answer: look again soon.
     suspect: Notify,
+    /// It was not even there: what answered before may be another now.
+    was_away: AtomicBool,
 }
 
 #[derive(Deserialize)]
@@ -96,7 +104,8 @@ impl OpenAi {
         let wrong = || WorkerError::Backend { url: options.url.clone() };
         let (_, base) = base_address(&options.url).ok_or_else(wrong)?;
         let base = base.trim_end_matches("/v1").trim_end_matches('/').to_owned();
-        Ok(Self { client: HttpClient::new()?, base, options, suspect: Notify::new() })
+        let (client, suspect) = (HttpClient::new()?, Notify::new());
+        Ok(Self { client, base, options, suspect, was_away: AtomicBool::new(false) })
     }
 
     fn request(
@@ -135,6 +144,7 @@ impl OpenAi {
             stream: job.stream && job.name == "chat",
             output: job.output,
             model: job.model.as_deref(),
+            names: &self.options.names,
         };
         let bytes = job.data.get().len() as u64;
         let made = body::make(job.data.get(), &wishes).map_err(End::bad_request)?;
@@ -142,6 +152,7 @@ impl OpenAi {
         let request = self.request(Method::POST, path, made.bytes);
         let request = request.map_err(|_| End::backend("the backend's address or key is wrong"))?;
         let answer = self.client.send(request).await.map_err(|error| {
+            self.was_away.fetch_or(error.is_connect(), Ordering::Relaxed);
             self.suspect.notify_one();
             let refused = if error.is_connect() { "cannot be reached" } else { "did not answer" };
             End::backend(format!("the backend {refused}"))

@@ -39,6 +39,8 @@ pub(super) struct Embedded {
     pub(super) threads: Option<u16>,
     /// The models' program and folder.
     pub(super) models: Option<(PathBuf, PathBuf)>,
+    /// Serve with the servers of models that are found on this machine.
+    pub(super) discover: bool,
     pub(super) log: Log,
 }
 
@@ -53,6 +55,9 @@ impl Embedded {
         let threads = self.threads.map(|threads| threads.to_string());
         if let Some(threads) = &threads {
             command.arg("--threads").arg(threads);
+        }
+        if self.discover {
+            command.arg("--discover");
         }
         if let Some((program, dir)) = &self.models {
             // Last: it takes what follows.
@@ -166,8 +171,34 @@ fn relay(line: &str, said: &mut String, out: &Printer) -> bool {
             *said = names;
         }
     }
+    if let Some(words) = found_here(&event) {
+        out.words(words);
+    }
     out.event("worker", event);
     full
+}
+
+/// What people are told of servers of models that come and go by themselves.
+fn found_here(event: &Value) -> Option<String> {
+    let text = |name: &str| event.get(name).and_then(Value::as_str);
+    let models = event.get("models").and_then(Value::as_array).map(Vec::as_slice);
+    match (text("status")?, models) {
+        ("found", Some([])) => {
+            let (server, url, listed) = (text("server")?, text("url")?, event.get("listed")?);
+            Some(format!(
+                "Found {server} at {url}; models there: {listed}. Each is offered once it has answered."
+            ))
+        }
+        ("gone", _) => Some(format!("{} at {} is gone.", text("server")?, text("url")?)),
+        ("advice", _) => Some(text("message")?.to_owned()),
+        ("model_left_out", _) => Some(format!(
+            "{} of {} is not offered: {}.",
+            text("model")?,
+            text("backend")?,
+            text("reason")?
+        )),
+        _ => None,
+    }
 }
 
 fn name_of(offer: &Value) -> Option<String> {

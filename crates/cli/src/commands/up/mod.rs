@@ -35,6 +35,9 @@ pub(crate) struct Arguments {
     /// Start no worker beside the realm
     #[arg(long)]
     no_worker: bool,
+    /// Do not serve with Ollama, llama-server, LM Studio or vLLM where they answer on this machine
+    #[arg(long, conflicts_with = "no_worker")]
+    no_discover: bool,
     /// Threads that the worker may use for each kind of work
     #[arg(long, value_name = "N", conflicts_with = "no_worker", value_parser = clap::value_parser!(u16).range(1..=256))]
     worker_threads: Option<u16>,
@@ -97,6 +100,7 @@ async fn up(arguments: Arguments, data: PathBuf, context: &Context) -> Result<()
             token: realm.embedded_worker_token().map(str::to_owned),
             threads: arguments.worker_threads,
             models,
+            discover: !arguments.no_discover,
             log: arguments.log,
         };
         let (stop, stopped) = oneshot::channel();

@@ -31,8 +31,8 @@ pub(super) fn check_offered(arguments: &Arguments) -> Result<(), Failure> {
     let served = [
         ("echo", !arguments.no_echo),
         ("fft", !arguments.no_fft),
-        ("chat", !arguments.backend.is_empty()),
-        ("embed", !arguments.backend.is_empty()),
+        ("chat", arguments.backends.are_any()),
+        ("embed", arguments.backends.are_any()),
     ];
     let served: Vec<_> = served.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
     match arguments.price.iter().find(|(intent, _)| !served.contains(&intent.as_str())) {

@@ -5,7 +5,8 @@
 //! - `stream_options.include_usage` is true when streaming, since usage is how work is metered;
 //! - `max_tokens` (or `max_completion_tokens`, if the client used that) is at most what the
 //!   realm pays of output;
-//! - `model` is the assigned one if the client named none.
+//! - `model` is the assigned one if the client named none, and the backend's own where the name is
+//!   one that the operator gave it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,12 +16,16 @@ use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::ModelNames;
+
 pub(super) struct Wishes<'a> {
     pub(super) chat: bool,
     pub(super) stream: bool,
     /// The most tokens of answer.
     pub(super) output: Option<u64>,
     pub(super) model: Option<&'a str>,
+    /// What clients call the backend's models.
+    pub(super) names: &'a ModelNames,
 }
 
 pub(super) struct Made {
@@ -111,12 +116,19 @@ pub(super) fn make(data: &str, wishes: &Wishes<'_>) -> Result<Made, String> {
 }
 
 fn set_model(fields: &mut Fields<'_>, wishes: &Wishes<'_>) -> Result<(), String> {
-    if let Some(raw) = fields.get("model").filter(|raw| *raw != "null") {
-        let named: Result<String, _> = serde_json::from_str(raw);
-        return named.map(drop).map_err(|_| "field `model`: expected a string".into());
-    }
-    if let Some(assigned) = wishes.model {
-        let raw = serde_json::to_string(assigned).map_err(|_| "field `model`: not text")?;
+    let named = fields.get("model").filter(|raw| *raw != "null");
+    let named: Option<String> = named
+        .map(serde_json::from_str)
+        .transpose()
+        .map_err(|_| "field `model`: expected a string")?;
+    let asked = match (&named, wishes.model) {
+        // As it was written, where it is nobody else's name.
+        (Some(named), _) => wishes.names.model(named),
+        (None, Some(assigned)) => Some(wishes.names.model(assigned).unwrap_or(assigned)),
+        (None, None) => None,
+    };
+    if let Some(asked) = asked {
+        let raw = serde_json::to_string(asked).map_err(|_| "field `model`: not text")?;
         fields.set("model", &raw);
     }
     Ok(())
@@ -160,7 +172,13 @@ mod tests {
     use super::*;
 
     fn check(data: &str, stream: bool, limit: Option<u64>, expected: &str) -> bool {
-        let wishes = Wishes { chat: true, stream, output: limit, model: None };
+        let wishes = Wishes {
+            chat: true,
+            stream,
+            output: limit,
+            model: None,
+            names: &ModelNames::default(),
+        };
         let made = make(data, &wishes).unwrap();
         assert_eq!(std::str::from_utf8(&made.bytes).unwrap(), expected);
         made.usage_wanted
@@ -211,18 +229,25 @@ mod tests {
     #[test]
     fn a_model_that_is_not_named_is_the_assigned_one() {
         let body = |data, model| {
-            let wishes = Wishes { chat: false, stream: false, output: Some(1), model };
+            let names = ModelNames::new(vec![("good".into(), "qwen:7b".into())], []);
+            let wishes =
+                Wishes { chat: false, stream: false, output: Some(1), model, names: &names };
             String::from_utf8(make(data, &wishes).unwrap().bytes.into()).unwrap()
         };
         assert_eq!(body("{}", Some("m")), r#"{"model":"m"}"#);
         assert_eq!(body(r#"{"model":null}"#, Some("m")), r#"{"model":"m"}"#);
         assert_eq!(body("{}", None), "{}");
         assert_eq!(body(r#"{"model":"other"}"#, Some("m")), r#"{"model":"other"}"#);
+        // A name of the operator's is the backend's model behind it.
+        assert_eq!(body(r#"{"model":"good"}"#, Some("good")), r#"{"model":"qwen:7b"}"#);
+        assert_eq!(body("{}", Some("good")), r#"{"model":"qwen:7b"}"#);
     }
 
     #[test]
     fn what_is_wrong_is_named() {
-        let wishes = Wishes { chat: true, stream: true, output: Some(1), model: None };
+        let names = ModelNames::default();
+        let wishes =
+            Wishes { chat: true, stream: true, output: Some(1), model: None, names: &names };
         for (data, field) in [
             ("[]", "an object"),
             (r#"{"model":1}"#, "`model`"),

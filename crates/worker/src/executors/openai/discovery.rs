@@ -1,6 +1,15 @@
-//! Which models the backend has, asked now and then; offers follow.
+//! What a backend has, asked now and then; what of it has answered is offered.
+//!
+//! One task a backend. Its list is read on while a probe takes its minutes, and a backend that goes
+//! away takes its offers along at once. At an address where a server may appear by itself
+//! ([`OpenAiOptions::finding`]) everything is silent until one of the four is there.
+//!
+//! [`OpenAiOptions::finding`]: crate::options::OpenAiOptions
 
+use std::collections::BTreeSet;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,15 +17,21 @@ use http::Method;
 use mtor_types::worker::Offer;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::OpenAi;
+use super::book::{Book, Due};
+use super::server::{About, Intent, Listed, Server, Shown};
 use crate::executors::{Announcer, Tidy};
 use crate::http_client::read_body;
 use crate::limits;
+use crate::options::{BackendNews, Status};
 
 /// Of the name of a model that is left out.
 const SHOWN_BYTES: usize = 64;
+/// A server that was found and does not answer is gone at this look in a row: a busy one may miss
+/// one.
+const MISSES: u32 = 2;
 
 #[derive(Deserialize)]
 struct ModelList<'a> {
@@ -38,56 +53,381 @@ fn lenient<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<u32>, D::
 }
 
 /// What can be offered of what a backend has.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Found {
     offers: Vec<Offer>,
     /// Models that cannot, with the reason.
     left_out: Vec<String>,
 }
 
+type Probe = Pin<Box<dyn Future<Output = (String, Result<(), String>)> + Send>>;
+
 /// Keeps the offers of a backend true until the agent is gone.
 pub(crate) async fn discover(backend: Arc<OpenAi>, announcer: Announcer) {
-    let mut known: Option<Result<Found, String>> = None;
-    loop {
-        let found = backend.offers().await;
-        if known.as_ref() != Some(&found) {
-            let told = match &found {
-                Ok(Found { offers, left_out }) => {
-                    for reason in left_out {
-                        tracing::warn!(backend = %backend.base, %reason, "a model is left out");
-                    }
-                    announcer.offers(offers.clone()).await
-                }
-                Err(reason) => announcer.down(reason.clone()).await,
-            };
-            if !told {
-                return;
+    backend.options.names.expect(announcer.executor());
+    let mut keeper = Keeper::new(backend, announcer);
+    while keeper.look().await.is_ok() && keeper.attend().await.is_ok() {}
+}
+
+/// The agent has gone.
+struct Over;
+
+struct Keeper {
+    backend: Arc<OpenAi>,
+    announcer: Announcer,
+    /// `None` while nobody is there.
+    server: Option<Server>,
+    /// When that one came.
+    since: Instant,
+    book: Book,
+    shown: Shown,
+    /// How many models the backend lists.
+    listed: usize,
+    probe: Option<Probe>,
+    /// What was announced last.
+    known: Option<Result<Found, String>>,
+    /// The names of models that were told to be found here; `None` while nothing is.
+    found: Option<Vec<String>>,
+    /// Models that were told to run elsewhere.
+    elsewhere: BTreeSet<String>,
+    /// Models that cannot be offered, with the reason.
+    left_out: Vec<String>,
+    misses: u32,
+    pause_ms: u64,
+    looked: bool,
+}
+
+impl Keeper {
+    fn new(backend: Arc<OpenAi>, announcer: Announcer) -> Self {
+        Self {
+            backend,
+            announcer,
+            server: None,
+            since: Instant::now(),
+            book: Book::default(),
+            shown: Shown::default(),
+            listed: 0,
+            probe: None,
+            known: None,
+            found: None,
+            elsewhere: BTreeSet::new(),
+            left_out: Vec::new(),
+            misses: 0,
+            pause_ms: limits::LOOK_MS,
+            looked: false,
+        }
+    }
+
+    fn is_finding(&self) -> bool {
+        self.backend.options.finding.is_some()
+    }
+
+    /// Looks what the backend has now.
+    async fn look(&mut self) -> Result<(), Over> {
+        if self.backend.was_away.swap(false, Ordering::Relaxed) {
+            self.forget();
+        }
+        let looked = if self.is_finding() { self.find().await } else { self.list().await };
+        match looked {
+            Ok(models) => {
+                self.misses = 0;
+                self.take(models).await?;
+            }
+            Err(reason) => self.absent(reason).await?,
+        }
+        self.tell_remedy().await
+    }
+
+    /// At a place where a server may appear: only one of the four counts.
+    async fn find(&mut self) -> Result<Vec<Option<Model>>, String> {
+        let server = self.backend.identify().await;
+        let is_stranger = matches!(server, Ok(Server::Other));
+        self.pause_ms = if is_stranger {
+            self.pause_ms.saturating_mul(2).min(limits::LOOK_STRANGER_MS_MAX)
+        } else {
+            limits::LOOK_MS
+        };
+        let server = match server {
+            Ok(server) if !is_stranger => server,
+            // Somebody else stands there now.
+            Ok(_) => {
+                self.misses = MISSES;
+                return Err("another server answers".into());
+            }
+            Err(_) => return Err("does not answer".into()),
+        };
+        if self.server.is_some_and(|known| known != server) {
+            self.forget();
+        }
+        let models = self.backend.list().await?;
+        self.arrived(server);
+        Ok(models)
+    }
+
+    /// At an address that the operator named: whoever lists models there.
+    async fn list(&mut self) -> Result<Vec<Option<Model>>, String> {
+        let models = self.backend.list().await?;
+        if self.server.is_none() {
+            let server = self.backend.identify().await.unwrap_or(Server::Other);
+            self.arrived(server);
+        }
+        Ok(models)
+    }
+
+    fn arrived(&mut self, server: Server) {
+        if self.server.replace(server).is_none() {
+            self.since = Instant::now();
+        }
+    }
+
+    fn forget(&mut self) {
+        self.book.forget();
+        self.shown.clear();
+        self.elsewhere.clear();
+        self.probe = None;
+    }
+
+    async fn absent(&mut self, reason: String) -> Result<(), Over> {
+        if self.is_finding() && self.server.is_some() {
+            self.misses = self.misses.saturating_add(1);
+            if self.misses < MISSES {
+                return Ok(());
             }
         }
-        let every = if found.is_ok() { limits::DISCOVERY_MS } else { limits::DISCOVERY_SOON_MS };
-        known = Some(found);
-        // Ends early when a job found the backend gone.
-        let _ = timeout(Duration::from_millis(every), backend.suspect.notified()).await;
+        let server = self.server.take();
+        self.forget();
+        self.note_names([]).await?;
+        if !self.is_finding() {
+            return self.announce(Err(reason)).await;
+        }
+        if let (Some(server), Some(_)) = (server, self.found.take()) {
+            let (server, url) = (server.name(), self.backend.base.clone());
+            self.tell(BackendNews::Gone { server, url }).await?;
+        }
+        self.announce(Ok(Found::default())).await
+    }
+
+    /// Takes the list of a backend that is there.
+    async fn take(&mut self, models: Vec<Option<Model>>) -> Result<(), Over> {
+        let server = self.server.unwrap_or(Server::Other);
+        let ids = models.iter().flatten().map(|model| model.id.clone()).collect::<Vec<_>>();
+        self.listed = ids.len();
+        let about = self.backend.about(server, &mut self.shown).await;
+        let context = match server {
+            Server::LlamaServer if ids.len() == 1 => self.backend.llama_context().await,
+            _ => None,
+        };
+        self.note_names(ids).await?;
+        let mut left_out = Vec::new();
+        let mut listed = Vec::new();
+        for model in models {
+            let Some(Model { id, max_model_len }) = model else {
+                left_out.push("it has no id".to_owned());
+                continue;
+            };
+            let About { intent, context: told, elsewhere, useless } =
+                about.get(&id).copied().unwrap_or_default();
+            if useless {
+                left_out.push(format!("{:?}: neither for chat nor for embeddings", start_of(&id)));
+            } else if elsewhere && !self.backend.options.names.is_named(&id) {
+                self.tell_elsewhere(id).await?;
+            } else if self.backend.options.names.of(&id).is_empty() {
+                left_out.push(format!("{:?}: its name is served by another model", start_of(&id)));
+            } else {
+                let intent = intent.unwrap_or_else(|| Intent::by_name(&id));
+                let context = max_model_len.or(told).or(context);
+                listed.push(Listed { id, intent, context });
+            }
+        }
+        // What no realm would take is not asked either.
+        let (listed, more) = offerable(listed);
+        left_out.extend(more);
+        self.book.reconcile(listed, Instant::now());
+        self.left_out = left_out;
+        self.offer().await
+    }
+
+    /// Offers what has answered. At first it waits for the others, but not for long.
+    async fn offer(&mut self) -> Result<(), Over> {
+        let server = self.server.filter(|_| self.is_finding() && self.found.is_none());
+        if let Some(server) = server {
+            self.tell_found(server, Vec::new()).await?;
+        }
+        if self.is_early() {
+            return Ok(());
+        }
+        let offers = self.book.right().flat_map(|listed| self.offers_of(listed)).collect();
+        let found = tidy(offers, self.left_out.clone());
+        let models: Vec<_> = found.offers.iter().filter_map(|offer| offer.model.clone()).collect();
+        self.announce(Ok(found)).await?;
+        match self.server {
+            Some(server) if self.found.as_ref().is_some_and(|told| *told != models) => {
+                self.tell_found(server, models).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn is_early(&self) -> bool {
+        let grace = self.since + Duration::from_millis(limits::PROBE_GRACE_MS);
+        self.known.is_none() && !self.book.is_tried() && Instant::now() < grace
+    }
+
+    fn offers_of(&self, listed: &Listed) -> Vec<Offer> {
+        let slots = self.backend.options.slots;
+        let names = self.backend.options.names.of(&listed.id);
+        let offer = |name: &str| Offer {
+            intent: listed.intent.name().into(),
+            model: Some(name.to_owned()),
+            slots,
+            price: None,
+            context: listed.context,
+        };
+        names.into_iter().map(offer).collect()
+    }
+
+    /// Between two looks: probes, one at a time.
+    async fn attend(&mut self) -> Result<(), Over> {
+        let every = match (self.is_finding(), self.server) {
+            (true, _) => self.pause_ms,
+            (false, Some(_)) => limits::DISCOVERY_MS,
+            (false, None) => limits::DISCOVERY_SOON_MS,
+        };
+        let until = Instant::now() + Duration::from_millis(every);
+        loop {
+            let now = Instant::now();
+            if self.probe.is_none()
+                && let Some(due) = self.book.due(now)
+            {
+                self.probe = Some(start(Arc::clone(&self.backend), due));
+            }
+            let grace = self.since + Duration::from_millis(limits::PROBE_GRACE_MS);
+            let (is_idle, is_early) = (self.probe.is_none(), self.is_early());
+            let next = self.book.next_due();
+            let backend = Arc::clone(&self.backend);
+            tokio::select! {
+                () = sleep_until(until) => return Ok(()),
+                // A job found the backend gone.
+                () = backend.suspect.notified() => return Ok(()),
+                (id, outcome) = running(&mut self.probe) => {
+                    self.probe = None;
+                    self.probed(&id, outcome).await?;
+                }
+                () = sleep_until(next.unwrap_or(until)), if is_idle && next.is_some() => {}
+                () = sleep_until(grace), if is_early => self.offer().await?,
+            }
+        }
+    }
+
+    async fn probed(&mut self, id: &str, outcome: Result<(), String>) -> Result<(), Over> {
+        let retry_after = self.book.probed(id, outcome.is_ok(), Instant::now());
+        match outcome {
+            Ok(()) => {
+                tracing::info!(backend = %self.backend.base, model = start_of(id), "a model answers")
+            }
+            Err(reason) => self.tell_left_out(id, reason, retry_after).await?,
+        }
+        self.offer().await
+    }
+
+    async fn announce(&mut self, found: Result<Found, String>) -> Result<(), Over> {
+        if self.known.as_ref() == Some(&found) {
+            return Ok(());
+        }
+        let is_told = match &found {
+            Ok(Found { offers, left_out }) => {
+                let known = self.known.as_ref().and_then(|known| known.as_ref().ok());
+                let is_new = |reason: &&String| known.is_none_or(|k| !k.left_out.contains(reason));
+                for reason in left_out.iter().filter(is_new) {
+                    tracing::warn!(backend = %self.backend.base, %reason, "a model is left out");
+                }
+                self.announcer.offers(offers.clone()).await
+            }
+            Err(reason) => self.announcer.down(reason.clone()).await,
+        };
+        self.known = Some(found);
+        if is_told { Ok(()) } else { Err(Over) }
+    }
+
+    async fn tell(&mut self, news: BackendNews) -> Result<(), Over> {
+        if self.announcer.tell(Status::Backend(news)).await { Ok(()) } else { Err(Over) }
+    }
+
+    async fn tell_left_out(
+        &mut self,
+        model: &str,
+        reason: String,
+        retry_after: Option<Duration>,
+    ) -> Result<(), Over> {
+        let (backend, model) = (self.backend.base.clone(), start_of(model).to_owned());
+        tracing::warn!(%backend, %model, %reason, "a model is not offered");
+        self.tell(BackendNews::LeftOut { backend, model, reason, retry_after }).await
+    }
+
+    async fn tell_elsewhere(&mut self, model: String) -> Result<(), Over> {
+        if self.elsewhere.contains(&model) {
+            return Ok(());
+        }
+        let reason = format!(
+            "its server runs it on another machine: offered only if it is named, with \
+             --backend-model {}",
+            start_of(&model)
+        );
+        self.tell_left_out(&model, reason, None).await?;
+        self.elsewhere.insert(model);
+        Ok(())
+    }
+
+    async fn tell_found(&mut self, server: Server, models: Vec<String>) -> Result<(), Over> {
+        self.found = Some(models.clone());
+        let (server, url, listed) = (server.name(), self.backend.base.clone(), self.listed);
+        self.tell(BackendNews::Found { server, url, models, listed }).await
+    }
+
+    /// Named models that no backend has.
+    async fn note_names(&mut self, ids: impl IntoIterator<Item = String>) -> Result<(), Over> {
+        for model in self.backend.options.names.note(self.announcer.executor(), ids) {
+            let reason = "no backend has it now; it is looked for again".to_owned();
+            self.tell_left_out(&model, reason, None).await?;
+        }
+        Ok(())
+    }
+
+    /// After the first look: whether all places of a WSL machine were found empty.
+    async fn tell_remedy(&mut self) -> Result<(), Over> {
+        if std::mem::replace(&mut self.looked, true) {
+            return Ok(());
+        }
+        let finding = self.backend.options.finding.as_ref();
+        let remedy = finding.and_then(|finding| finding.looked(self.server.is_some()));
+        match remedy {
+            Some(message) => self.tell(BackendNews::Advice { message }).await,
+            None => Ok(()),
+        }
+    }
+}
+
+fn start(backend: Arc<OpenAi>, due: Due) -> Probe {
+    Box::pin(async move {
+        let outcome = backend.probe(&due.listed, due.patience).await;
+        (due.listed.id, outcome)
+    })
+}
+
+/// Never, where none runs.
+async fn running(probe: &mut Option<Probe>) -> (String, Result<(), String>) {
+    match probe {
+        Some(probe) => probe.await,
+        None => std::future::pending().await,
     }
 }
 
 impl OpenAi {
-    /// What to offer now.
-    async fn offers(&self) -> Result<Found, String> {
+    /// The backend's list.
+    async fn list(&self) -> Result<Vec<Option<Model>>, String> {
         let ask = timeout(Duration::from_millis(limits::CONNECT_MS), self.models());
         let models = ask.await.map_err(|_| "does not answer".to_owned())??;
-        let models = models.ok_or("GET /v1/models gives no list")?;
-        let mut offers = Vec::new();
-        let mut left_out = Vec::new();
-        for model in models {
-            let Some(Model { id, max_model_len: context }) = model else {
-                left_out.push("it has no id".to_owned());
-                continue;
-            };
-            let (intent, slots) = (intent_of(&id).to_owned(), self.options.slots);
-            offers.push(Offer { intent, model: Some(id), slots, price: None, context });
-        }
-        Ok(tidy(offers, left_out))
+        models.ok_or_else(|| "GET /v1/models gives no list".to_owned())
     }
 
     /// The backend's list, or `None` if it answers but has none.
@@ -118,18 +458,28 @@ fn tidy(offers: Vec<Offer>, mut left_out: Vec<String>) -> Found {
     for offer in offers {
         let model = offer.model.clone().unwrap_or_default();
         if let Err(reason) = tidy.add(offer) {
-            let start = model.get(..model.floor_char_boundary(SHOWN_BYTES)).unwrap_or_default();
-            left_out.push(format!("{:?}: {reason}", start));
+            left_out.push(format!("{:?}: {reason}", start_of(&model)));
         }
     }
     Found { offers: tidy.offers, left_out }
 }
 
-/// `/v1/models` does not say what a model is for; embedding models are known by their names.
-fn intent_of(model: &str) -> &'static str {
-    let name = model.to_ascii_lowercase();
-    let marks = ["embed", "minilm", "bge-", "gte-", "e5-"];
-    if marks.iter().any(|mark| name.contains(mark)) { "embed" } else { "chat" }
+/// Those that a realm would take by their own names: the others are not asked anything.
+fn offerable(listed: Vec<Listed>) -> (Vec<Listed>, Vec<String>) {
+    let mut tidy = Tidy::default();
+    let mut left_out = Vec::new();
+    let offerable = listed.into_iter().filter(|model| {
+        let (intent, id) = (model.intent.name().to_owned(), Some(model.id.clone()));
+        let added =
+            tidy.add(Offer { intent, model: id, slots: 1, price: None, context: model.context });
+        let refused = added.map_err(|reason| format!("{:?}: {reason}", start_of(&model.id)));
+        refused.map_err(|reason| left_out.push(reason)).is_ok()
+    });
+    (offerable.collect(), left_out)
+}
+
+fn start_of(model: &str) -> &str {
+    model.get(..model.floor_char_boundary(SHOWN_BYTES)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -160,15 +510,5 @@ mod tests {
         // Three names, the second of `good`, and those above the bound.
         assert_eq!(found.left_out.len(), 3 + 1 + 9, "{:?}", found.left_out);
         assert!(read_list(br#"{"data":7}"#).is_none());
-    }
-
-    #[test]
-    fn embedding_models_are_known_by_their_names() {
-        for model in ["nomic-embed-text:latest", "all-MiniLM-L6-v2", "BAAI/bge-m3"] {
-            assert_eq!(intent_of(model), "embed", "{model}");
-        }
-        for model in ["llama3:8b", "gpt-4o", "Qwen2.5-7B"] {
-            assert_eq!(intent_of(model), "chat", "{model}");
-        }
     }
 }

@@ -1,0 +1,345 @@
+//! Which server a backend is, known by its answers, and what that server says of its models.
+//!
+//! A port says nothing: a realm has `/v1/models`, too, and so has much else. Each of the four that
+//! are looked for is known by a path of its own and by the shape of what stands there.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::OpenAi;
+use crate::http_client::read_body;
+use crate::limits;
+
+/// What a model is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Intent {
+    Chat,
+    Embed,
+}
+
+impl Intent {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Embed => "embed",
+        }
+    }
+
+    /// Where no server says it, embedding models are known by their names.
+    pub(super) fn by_name(model: &str) -> Self {
+        let name = model.to_ascii_lowercase();
+        let marks = ["embed", "minilm", "bge-", "gte-", "e5-"];
+        if marks.iter().any(|mark| name.contains(mark)) { Self::Embed } else { Self::Chat }
+    }
+}
+
+/// A model that may be offered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Listed {
+    pub(super) id: String,
+    pub(super) intent: Intent,
+    pub(super) context: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Server {
+    Ollama,
+    LlamaServer,
+    LmStudio,
+    Vllm,
+    /// Whatever else speaks the API.
+    Other,
+}
+
+impl Server {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Ollama => "ollama",
+            Self::LlamaServer => "llama-server",
+            Self::LmStudio => "lm-studio",
+            Self::Vllm => "vllm",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// What a server says of a model, beyond its being there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct About {
+    pub(super) intent: Option<Intent>,
+    pub(super) context: Option<u32>,
+    /// Its server sends the words to another machine.
+    pub(super) elsewhere: bool,
+    /// Neither for chat nor for embeddings.
+    pub(super) useless: bool,
+}
+
+/// What was asked of Ollama model by model: kept, since it does not change while it is there.
+pub(super) type Shown = BTreeMap<String, About>;
+
+#[derive(Deserialize)]
+struct Realm {
+    #[serde(rename = "realm")]
+    _realm: String,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    #[serde(rename = "version")]
+    _version: String,
+}
+
+#[derive(Deserialize)]
+struct Tags {
+    models: Vec<Tag>,
+}
+
+#[derive(Deserialize)]
+struct Tag {
+    name: String,
+    #[serde(default)]
+    remote_host: Option<Value>,
+    #[serde(default)]
+    remote_model: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Show {
+    #[serde(default)]
+    capabilities: Option<Vec<String>>,
+    #[serde(default)]
+    remote_host: Option<Value>,
+    #[serde(default)]
+    remote_model: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Studio {
+    data: Vec<StudioModel>,
+}
+
+#[derive(Deserialize)]
+struct StudioModel {
+    id: String,
+    /// llm, vlm, embeddings, …
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    loaded_context_length: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct Owned {
+    data: Vec<Owner>,
+}
+
+#[derive(Deserialize)]
+struct Owner {
+    #[serde(default)]
+    owned_by: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Props {
+    #[serde(default)]
+    default_generation_settings: Option<Settings>,
+}
+
+#[derive(Deserialize)]
+struct Settings {
+    #[serde(default)]
+    n_ctx: Option<u32>,
+}
+
+/// Nobody is there, or somebody who does not answer.
+#[derive(Debug)]
+pub(super) struct Absent;
+
+impl OpenAi {
+    /// Which server answers at this address; `Other` for whatever is none of the four.
+    pub(super) async fn identify(&self) -> Result<Server, Absent> {
+        let patience = Duration::from_millis(limits::LOOK_PATIENCE_MS);
+        timeout(patience, self.known_by_answers()).await.map_err(|_| Absent)?
+    }
+
+    async fn known_by_answers(&self) -> Result<Server, Absent> {
+        // A realm first: it would pass for a server of models, and a worker for it would go round
+        // in a circle.
+        if self.look::<Realm>("/.well-known/mtor.json").await?.is_some() {
+            return Ok(Server::Other);
+        }
+        if self.look::<Version>("/api/version").await?.is_some()
+            && self.look::<Tags>("/api/tags").await?.is_some()
+        {
+            return Ok(Server::Ollama);
+        }
+        if self.look::<Studio>("/api/v0/models").await?.is_some() {
+            return Ok(Server::LmStudio);
+        }
+        let Some(Owned { data }) = self.look("/v1/models").await? else {
+            return Ok(Server::Other);
+        };
+        let is_owner =
+            |name: &str| data.iter().any(|model| model.owned_by.as_deref() == Some(name));
+        if is_owner("llamacpp") && self.answers("/health").await? {
+            return Ok(Server::LlamaServer);
+        }
+        if is_owner("vllm") && self.look::<Version>("/version").await?.is_some() {
+            return Ok(Server::Vllm);
+        }
+        Ok(Server::Other)
+    }
+
+    /// What the server says of its models, by their ids. Silent where it says nothing.
+    pub(super) async fn about(&self, server: Server, shown: &mut Shown) -> BTreeMap<String, About> {
+        match server {
+            Server::Ollama => self.about_ollama(shown).await,
+            Server::LmStudio => self.about_studio().await,
+            Server::LlamaServer | Server::Vllm | Server::Other => BTreeMap::new(),
+        }
+    }
+
+    /// The context of a llama-server that serves one model.
+    pub(super) async fn llama_context(&self) -> Option<u32> {
+        let patience = Duration::from_millis(limits::LOOK_PATIENCE_MS);
+        let props = timeout(patience, self.look::<Props>("/props")).await.ok()?.ok()??;
+        props.default_generation_settings?.n_ctx.filter(|context| *context > 0)
+    }
+
+    async fn about_ollama(&self, shown: &mut Shown) -> BTreeMap<String, About> {
+        let Ok(Some(Tags { models })) = self.look::<Tags>("/api/tags").await else {
+            return shown.clone();
+        };
+        shown.retain(|id, _| models.iter().any(|tag| tag.name == *id));
+        let mut about = BTreeMap::new();
+        for tag in models.into_iter().take(limits::SHOWN_MODELS_MAX) {
+            let elsewhere = is_said(tag.remote_host.as_ref())
+                || is_said(tag.remote_model.as_ref())
+                || is_cloud(&tag.name);
+            let known = match shown.get(&tag.name) {
+                Some(known) => *known,
+                None => {
+                    let known = self.show(&tag.name).await;
+                    if let Some(known) = known {
+                        shown.insert(tag.name.clone(), known);
+                    }
+                    known.unwrap_or_default()
+                }
+            };
+            about.insert(tag.name, About { elsewhere: elsewhere || known.elsewhere, ..known });
+        }
+        about
+    }
+
+    /// What Ollama says of one model. `None` if it does not answer now.
+    async fn show(&self, model: &str) -> Option<About> {
+        let patience = Duration::from_millis(limits::LOOK_PATIENCE_MS);
+        let body = json!({"model": model});
+        let (status, body) = timeout(patience, self.post("/api/show", &body)).await.ok()?.ok()?;
+        if !status.is_success() {
+            return Some(About::default());
+        }
+        Some(serde_json::from_slice(&body).map(|show: Show| show.about()).unwrap_or_default())
+    }
+
+    async fn about_studio(&self) -> BTreeMap<String, About> {
+        let Ok(Some(Studio { data })) = self.look::<Studio>("/api/v0/models").await else {
+            return BTreeMap::new();
+        };
+        let about = |model: StudioModel| {
+            let intent = match &*model.kind {
+                "llm" | "vlm" => Some(Intent::Chat),
+                "embeddings" => Some(Intent::Embed),
+                _ => None,
+            };
+            let context = model.loaded_context_length;
+            let about = About { intent, context, elsewhere: false, useless: intent.is_none() };
+            (model.id, about)
+        };
+        data.into_iter().map(about).collect()
+    }
+
+    async fn answers(&self, path: &str) -> Result<bool, Absent> {
+        Ok(self.ask(path).await?.0.is_success())
+    }
+
+    /// What stands there, if it has that shape.
+    async fn look<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, Absent> {
+        let (status, body) = self.ask(path).await?;
+        Ok(status.is_success().then(|| serde_json::from_slice(&body).ok()).flatten())
+    }
+
+    async fn ask(&self, path: &str) -> Result<(StatusCode, Bytes), Absent> {
+        let request = self.request(Method::GET, path, Bytes::new()).map_err(|_| Absent)?;
+        let answer = self.client.send(request).await.map_err(|_| Absent)?;
+        let status = answer.status();
+        let body = read_body(answer.into_body(), limits::MODELS_BYTES_MAX).await;
+        Ok((status, body.unwrap_or_default()))
+    }
+}
+
+impl Show {
+    fn about(&self) -> About {
+        let can = |what: &str| self.capabilities.iter().flatten().any(|can| can == what);
+        let intent = if can("completion") {
+            Some(Intent::Chat)
+        } else if can("embedding") {
+            Some(Intent::Embed)
+        } else {
+            None
+        };
+        let says = self.capabilities.as_ref().is_some_and(|list| !list.is_empty());
+        About {
+            intent,
+            context: None,
+            elsewhere: is_said(self.remote_host.as_ref()) || is_said(self.remote_model.as_ref()),
+            useless: says && intent.is_none(),
+        }
+    }
+}
+
+fn is_said(value: Option<&Value>) -> bool {
+    value.and_then(Value::as_str).is_some_and(|text| !text.is_empty())
+}
+
+/// How Ollama names what runs on its maker's machines: `gpt-oss:120b-cloud`, `glm-4.6:cloud`.
+fn is_cloud(name: &str) -> bool {
+    name.ends_with("-cloud") || name.ends_with(":cloud")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn embedding_models_are_known_by_their_names() {
+        for model in ["nomic-embed-text:latest", "all-MiniLM-L6-v2", "BAAI/bge-m3"] {
+            assert_eq!(Intent::by_name(model), Intent::Embed, "{model}");
+        }
+        for model in ["llama3:8b", "gpt-4o", "Qwen2.5-7B"] {
+            assert_eq!(Intent::by_name(model), Intent::Chat, "{model}");
+        }
+    }
+
+    #[test]
+    fn what_the_server_says_of_a_model_is_read() {
+        let about = |text: &str| serde_json::from_str::<Show>(text).unwrap().about();
+        let chat = about(r#"{"capabilities":["completion","tools"],"modelfile":"x"}"#);
+        assert_eq!(chat, About { intent: Some(Intent::Chat), ..About::default() });
+        assert_eq!(about(r#"{"capabilities":["embedding"]}"#).intent, Some(Intent::Embed));
+        assert!(about(r#"{"capabilities":["image"]}"#).useless);
+        // Older ones say nothing, which is not nothing to offer.
+        assert_eq!(about("{}"), About::default());
+        assert!(about(r#"{"remote_host":"https://x","remote_model":"y"}"#).elsewhere);
+        assert!(!about(r#"{"remote_host":""}"#).elsewhere);
+        assert!(is_cloud("gpt-oss:120b-cloud") && is_cloud("glm-4.6:cloud"));
+        assert!(!is_cloud("cloudy:7b"));
+    }
+}
