@@ -213,9 +213,10 @@ impl Keeper {
         let ids = models.iter().flatten().map(|model| model.id.clone()).collect::<Vec<_>>();
         self.listed = ids.len();
         let about = self.backend.about(server, &mut self.shown).await;
-        let context = match server {
-            Server::LlamaServer if ids.len() == 1 => self.backend.llama_context().await,
-            _ => None,
+        let context = if server == Server::LlamaCpp && ids.len() == 1 {
+            self.backend.llama_context().await
+        } else {
+            None
         };
         self.note_names(ids).await?;
         let mut left_out = Vec::new();

@@ -51,7 +51,7 @@ pub(super) struct Listed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Server {
     Ollama,
-    LlamaServer,
+    LlamaCpp,
     LmStudio,
     Vllm,
     /// Whatever else speaks the API.
@@ -62,7 +62,7 @@ impl Server {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Ollama => "ollama",
-            Self::LlamaServer => "llama-server",
+            Self::LlamaCpp => "llama-server",
             Self::LmStudio => "lm-studio",
             Self::Vllm => "vllm",
             Self::Other => "other",
@@ -189,7 +189,7 @@ impl OpenAi {
         let is_owner =
             |name: &str| data.iter().any(|model| model.owned_by.as_deref() == Some(name));
         if is_owner("llamacpp") && self.answers("/health").await? {
-            return Ok(Server::LlamaServer);
+            return Ok(Server::LlamaCpp);
         }
         if is_owner("vllm") && self.look::<Version>("/version").await?.is_some() {
             return Ok(Server::Vllm);
@@ -202,7 +202,7 @@ impl OpenAi {
         match server {
             Server::Ollama => self.about_ollama(shown).await,
             Server::LmStudio => self.about_studio().await,
-            Server::LlamaServer | Server::Vllm | Server::Other => BTreeMap::new(),
+            Server::LlamaCpp | Server::Vllm | Server::Other => BTreeMap::new(),
         }
     }
 

@@ -1,0 +1,444 @@
+//! Servers of models that are found, and models that must answer before they are offered, against
+//! stand-ins on loopback that answer as Ollama, llama-server, LM Studio, vLLM and a realm do.
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use common::{Folder, Realm, Session, Worker, assignment, soon};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use mtor_types::worker;
+use mtor_worker::{
+    BackendNews, Discovery, ExecutorOptions, ModelNames, OpenAiOptions, Status, discover,
+};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+/// What stands at each `METHOD path`, and for posts to the API by the model.
+type Pages = BTreeMap<String, (u16, Value)>;
+
+/// A server that answers from its pages and counts what it was asked.
+struct StandIn {
+    port: u16,
+    pages: Arc<Mutex<Pages>>,
+    asked: Arc<Mutex<Vec<(String, Value)>>>,
+    /// Its listener and connections: dropped with it, as a process that ends.
+    _tasks: JoinSet<()>,
+}
+
+impl StandIn {
+    async fn start(port: u16, pages: Pages) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (pages, asked) = (Arc::new(Mutex::new(pages)), Arc::<Mutex<Vec<_>>>::default());
+        let mut tasks = JoinSet::new();
+        let (served, seen) = (Arc::clone(&pages), Arc::clone(&asked));
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let (pages, asked) = (Arc::clone(&served), Arc::clone(&seen));
+                let service = hyper::service::service_fn(move |request| {
+                    let (pages, asked) = (Arc::clone(&pages), Arc::clone(&asked));
+                    async move { Ok::<_, Infallible>(answer(request, &pages, &asked).await) }
+                });
+                let io = TokioIo::new(stream);
+                connections.spawn(async move {
+                    let http = hyper::server::conn::http1::Builder::new();
+                    let _ = http.serve_connection(io, service).await;
+                });
+            }
+        });
+        Self { port, pages, asked, _tasks: tasks }
+    }
+
+    fn set(&self, page: &str, status: u16, body: Value) {
+        self.pages.lock().unwrap().insert(page.to_owned(), (status, body));
+    }
+
+    /// How often that was asked, about that model.
+    fn count(&self, page: &str, model: &str) -> usize {
+        let asked = self.asked.lock().unwrap();
+        asked.iter().filter(|(path, body)| path == page && body["model"] == model).count()
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    pages: &Mutex<Pages>,
+    asked: &Mutex<Vec<(String, Value)>>,
+) -> Response<Full<Bytes>> {
+    let mut page = format!("{} {}", request.method(), request.uri().path());
+    let body = request.into_body().collect().await.unwrap().to_bytes();
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    asked.lock().unwrap().push((page.clone(), body.clone()));
+    if let Some(model) = body["model"].as_str() {
+        page = format!("{page} {model}");
+    }
+    let found = pages.lock().unwrap().get(&page).cloned();
+    let (status, body) = found.unwrap_or_else(|| {
+        let right = match page.split(' ').nth(1).unwrap() {
+            "/v1/chat/completions" => json!({"choices": [{"message": {"content": "4"}}]}),
+            "/v1/embeddings" => json!({"data": [{"embedding": [0.25, -1.0]}]}),
+            _ => return (404, json!({"error": "not found"})),
+        };
+        (200, right)
+    });
+    let body = Full::new(Bytes::from(body.to_string()));
+    Response::builder().status(status).body(body).unwrap()
+}
+
+fn pages(list: &[(&str, Value)]) -> Pages {
+    list.iter().map(|(page, body)| ((*page).to_owned(), (200, body.clone()))).collect()
+}
+
+fn models(ids: &[&str], owner: &str) -> Value {
+    let model = |id: &&str| json!({"id": id, "object": "model", "owned_by": owner});
+    json!({"object": "list", "data": ids.iter().map(model).collect::<Vec<_>>()})
+}
+
+fn ollama() -> Pages {
+    let tag = |name: &str| json!({"name": name, "model": name, "size": 1});
+    let mut cloud = tag("gpt-oss:120b-cloud");
+    cloud["remote_host"] = json!("https://ollama.com:443");
+    cloud["remote_model"] = json!("gpt-oss:120b");
+    let ids = ["llama3:8b", "vectors:latest", "gpt-oss:120b-cloud"];
+    pages(&[
+        ("GET /api/version", json!({"version": "0.13.0"})),
+        ("GET /api/tags", json!({"models": [tag("llama3:8b"), tag("vectors:latest"), cloud]})),
+        ("GET /v1/models", models(&ids, "library")),
+        ("POST /api/show llama3:8b", json!({"capabilities": ["completion", "tools"]})),
+        ("POST /api/show vectors:latest", json!({"capabilities": ["embedding"]})),
+    ])
+}
+
+fn llama_server() -> Pages {
+    pages(&[
+        ("GET /health", json!({"status": "ok"})),
+        ("GET /props", json!({"default_generation_settings": {"n_ctx": 2048}, "total_slots": 1})),
+        ("GET /v1/models", models(&["qwen.gguf"], "llamacpp")),
+    ])
+}
+
+fn lm_studio() -> Pages {
+    let model = |id: &str, kind: &str| json!({"id": id, "object": "model", "type": kind, "state": "not-loaded"});
+    let list = [model("gemma", "vlm"), model("meaning", "embeddings"), model("ear", "stt")];
+    pages(&[
+        ("GET /api/v0/models", json!({"object": "list", "data": list})),
+        ("GET /v1/models", models(&["gemma", "meaning", "ear"], "organization_owner")),
+    ])
+}
+
+fn vllm() -> Pages {
+    let mut list = models(&["Qwen/Qwen3-8B"], "vllm");
+    list["data"][0]["max_model_len"] = json!(32_768);
+    pages(&[("GET /version", json!({"version": "0.12.0"})), ("GET /v1/models", list)])
+}
+
+/// A realm of ours: it has models, and claims to be one of the others as far as it can.
+fn realm() -> Pages {
+    let mut pages = vllm();
+    pages.insert("GET /.well-known/mtor.json".into(), (200, json!({"realm": "ab", "keys": []})));
+    pages
+}
+
+fn discovery(ports: &[u16], names: ModelNames) -> Vec<ExecutorOptions> {
+    let mut discovery = Discovery::new(2, names);
+    discovery.ports = ports.to_vec();
+    // Not WSL, whatever this machine is.
+    discovery.proc = PathBuf::from("/nonexistent");
+    discover(&discovery)
+}
+
+/// A port where nobody listens now.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+fn backend(server: &StandIn, names: ModelNames) -> ExecutorOptions {
+    let url = format!("http://127.0.0.1:{}", server.port);
+    ExecutorOptions::OpenAi(OpenAiOptions { names, ..OpenAiOptions::new(url, 2) })
+}
+
+fn names(offers: &Value) -> Vec<String> {
+    let offers = offers["offers"].as_array().unwrap().iter();
+    let mut names: Vec<_> = offers
+        .map(|o| {
+            format!("{} {}", o["intent"].as_str().unwrap(), o["model"].as_str().unwrap_or("-"))
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+/// Waits until exactly this is offered.
+async fn offered(session: &mut Session, wanted: &[&str]) -> Value {
+    let mut offers = json!(session.offers);
+    while names(&offers) != wanted {
+        offers = session.until(worker::OFFER).await.1;
+    }
+    offers
+}
+
+async fn news(worker: &mut Worker, wanted: impl Fn(&BackendNews) -> bool) -> BackendNews {
+    let status = worker.until(|status| matches!(status, Status::Backend(news) if wanted(news)));
+    let Status::Backend(news) = status.await else { unreachable!() };
+    news
+}
+
+const CHAT: &str = "POST /v1/chat/completions";
+
+#[tokio::test]
+async fn a_model_is_offered_once_it_has_answered_and_not_asked_again() {
+    let list = [("GET /v1/models", models(&["broken", "good", "nomic-embed", "zero-embed"], "x"))];
+    let server = StandIn::start(0, pages(&list)).await;
+    server.set(&format!("{CHAT} broken"), 500, json!({"error": "a secret of the client's"}));
+    server.set("POST /v1/embeddings zero-embed", 200, json!({"data": [{"embedding": [0, 0.0]}]}));
+    let realm = Realm::start().await;
+    let mut worker = Worker::start(&realm, vec![backend(&server, ModelNames::default())]);
+    let mut session = realm.accept().await;
+    // The first offer has all that answers, and waits for none that does not.
+    assert_eq!(names(&json!(session.offers)), ["chat good", "embed nomic-embed"]);
+    let left_out = |model: &'static str| move |news: &BackendNews| matches!(news, BackendNews::LeftOut { model: m, .. } if m == model);
+    let BackendNews::LeftOut { reason, retry_after, .. } =
+        news(&mut worker, left_out("broken")).await
+    else {
+        unreachable!()
+    };
+    assert_eq!(reason, "it answers a small request with status 500");
+    assert!(retry_after.is_some());
+    let BackendNews::LeftOut { reason, .. } = news(&mut worker, left_out("zero-embed")).await
+    else {
+        unreachable!()
+    };
+    assert!(reason.contains("all zero"), "{reason}");
+    // Mended: offered after a pause, by itself. The good one was asked once and no more.
+    server.pages.lock().unwrap().remove(&format!("{CHAT} broken"));
+    offered(&mut session, &["chat broken", "chat good", "embed nomic-embed"]).await;
+    assert_eq!(server.count(CHAT, "good"), 1);
+    assert!(server.count(CHAT, "broken") >= 2);
+    assert_eq!(server.count("POST /v1/embeddings", "nomic-embed"), 1);
+}
+
+#[tokio::test]
+async fn servers_are_known_by_their_answers_and_come_and_go() {
+    let (ollama, llama) =
+        (StandIn::start(0, ollama()).await, StandIn::start(0, llama_server()).await);
+    let (studio, vllm) = (StandIn::start(0, lm_studio()).await, StandIn::start(0, vllm()).await);
+    let other_realm = StandIn::start(0, self::realm()).await;
+    let stranger = StandIn::start(0, pages(&[("GET /v1/models", models(&["m"], "x"))])).await;
+    let later = free_port();
+    let ports = [&ollama, &llama, &studio, &vllm, &other_realm, &stranger].map(|s| s.port);
+    let ports: Vec<_> = ports.into_iter().chain([later]).collect();
+    let realm = Realm::start().await;
+    let mut executors = discovery(&ports, ModelNames::default());
+    executors.push(ExecutorOptions::Echo { slots: 1 });
+    let mut worker = Worker::start(&realm, executors);
+    let mut session = realm.accept().await;
+    let mut all = vec![
+        "chat Qwen/Qwen3-8B",
+        "chat gemma",
+        "chat llama3:8b",
+        "chat qwen.gguf",
+        "echo -",
+        "embed meaning",
+        "embed vectors:latest",
+    ];
+    let offers = offered(&mut session, &all).await;
+    // What was found stands before what is built in.
+    assert_eq!(offers["offers"].as_array().unwrap().last().unwrap()["intent"], "echo");
+    let context = |model: &str| {
+        let mut offers = offers["offers"].as_array().unwrap().iter();
+        offers.find(|offer| offer["model"] == model).unwrap()["context"].clone()
+    };
+    assert_eq!((context("Qwen/Qwen3-8B"), context("qwen.gguf")), (json!(32_768), json!(2048)));
+    // A realm and a stranger were asked for nothing but what they are; nor the cloud's model.
+    for (server, model) in
+        [(&other_realm, "Qwen/Qwen3-8B"), (&stranger, "m"), (&ollama, "gpt-oss:120b-cloud")]
+    {
+        assert_eq!(server.count(CHAT, model), 0, "{model}");
+    }
+    let told = |news: &BackendNews| matches!(news, BackendNews::LeftOut { .. });
+    let BackendNews::LeftOut { model, reason, .. } = news(&mut worker, told).await else {
+        unreachable!()
+    };
+    assert_eq!(model, "gpt-oss:120b-cloud");
+    assert!(reason.contains("--backend-model gpt-oss:120b-cloud"), "{reason}");
+    // One comes, and goes.
+    let new = StandIn::start(
+        later,
+        pages(&[
+            ("GET /health", json!({})),
+            ("GET /v1/models", models(&["late.gguf"], "llamacpp")),
+        ]),
+    )
+    .await;
+    all.insert(2, "chat late.gguf");
+    offered(&mut session, &all).await;
+    let url = format!("http://127.0.0.1:{later}");
+    let serves = |news: &BackendNews| matches!(news, BackendNews::Found { url: u, models, .. } if *u == url && !models.is_empty());
+    let found = news(&mut worker, serves).await;
+    let server = "llama-server";
+    let models = vec!["late.gguf".to_owned()];
+    assert_eq!(found, BackendNews::Found { server, url: url.clone(), models, listed: 1 });
+    drop(new);
+    all.remove(2);
+    offered(&mut session, &all).await;
+    let gone = news(&mut worker, |news| matches!(news, BackendNews::Gone { .. })).await;
+    assert_eq!(gone, BackendNews::Gone { server, url });
+}
+
+#[tokio::test]
+async fn nothing_is_said_while_nobody_is_there() {
+    let realm = Realm::start().await;
+    let mut executors = discovery(&[free_port(), free_port()], ModelNames::default());
+    executors.push(ExecutorOptions::Echo { slots: 1 });
+    let mut worker = Worker::start(&realm, executors);
+    let session = realm.accept().await;
+    assert_eq!(names(&json!(session.offers)), ["echo -"]);
+    let first = worker.until(|status| !matches!(status, Status::Ready { .. })).await;
+    assert!(
+        matches!(
+            first,
+            Status::Enrolled { .. } | Status::Connected { .. } | Status::Offered { full: true, .. }
+        ),
+        "{first:?}"
+    );
+}
+
+#[tokio::test]
+async fn clients_ask_by_the_operators_names() {
+    let ollama = StandIn::start(0, ollama()).await;
+    let names = ModelNames::new(
+        vec![("good".into(), "llama3:8b".into()), ("absent".into(), "mixtral".into())],
+        ["gpt-oss:120b-cloud".to_owned()],
+    );
+    let realm = Realm::start().await;
+    let mut worker = Worker::start(&realm, discovery(&[ollama.port], names));
+    let mut session = realm.accept().await;
+    let offers = ["chat good", "chat gpt-oss:120b-cloud", "embed vectors:latest"];
+    offered(&mut session, &offers).await;
+    let missing = news(&mut worker, |news| matches!(news, BackendNews::LeftOut { .. })).await;
+    let BackendNews::LeftOut { model, reason, .. } = missing else { unreachable!() };
+    assert_eq!((&*model, reason.contains("no backend has it")), ("mixtral", true));
+    let before = ollama.count(CHAT, "llama3:8b");
+    let mut assign = assignment(1, "chat", json!({"model": "good", "messages": []}));
+    assign["model"] = json!("good");
+    assign["stream"] = json!(false);
+    session.say(worker::ASSIGN, assign).await;
+    session.until(worker::COMPLETE).await;
+    assert_eq!((ollama.count(CHAT, "llama3:8b"), ollama.count(CHAT, "good")), (before + 1, 0));
+}
+
+/// A namespace with one address and a server in it, as the Windows host is to a WSL2 machine.
+struct Host {
+    name: String,
+    server: Option<Child>,
+}
+
+impl Host {
+    const ADDRESS: &str = "10.213.77.1";
+
+    /// `None` where namespaces cannot be made: that takes root.
+    fn make() -> Option<Self> {
+        let host = Self { name: format!("mtor-wsl-{}", std::process::id()), server: None };
+        let name = &*host.name;
+        let link = format!("mw{}", std::process::id());
+        let peer = format!("{link}p");
+        let inner = format!("{}/24", Self::ADDRESS);
+        let steps: [&[&str]; 6] = [
+            &["netns", "add", name],
+            &["link", "add", &link, "type", "veth", "peer", "name", &peer, "netns", name],
+            &["addr", "add", "10.213.77.2/24", "dev", &link],
+            &["link", "set", &link, "up"],
+            &["-n", name, "addr", "add", &inner, "dev", &peer],
+            &["-n", name, "link", "set", &peer, "up"],
+        ];
+        let ip = |step: &[&str]| {
+            let done = Command::new("ip").args(step).stderr(Stdio::null()).status();
+            done.is_ok_and(|status| status.success())
+        };
+        steps.iter().all(|step| ip(step)).then_some(host)
+    }
+
+    /// Answers as Ollama does, in the namespace.
+    fn serve(&mut self, folder: &Path, port: u16) {
+        const SERVER: &str = r#"
+import http.server, json, sys
+PAGES = {"/api/version": {"version": "0.13.0"}, "/api/tags": {"models": [{"name": "phi:3b"}]},
+         "/v1/models": {"data": [{"id": "phi:3b", "owned_by": "library"}]},
+         "/v1/chat/completions": {"choices": [{"message": {"content": "4"}}]}}
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        body = json.dumps(PAGES.get(self.path, {})).encode()
+        self.send_response(200 if self.path in PAGES else 404)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    do_POST = do_GET
+    def log_message(self, *_): pass
+http.server.ThreadingHTTPServer(("0.0.0.0", int(sys.argv[1])), Answer).serve_forever()
+"#;
+        let script = folder.join("host.py");
+        std::fs::write(&script, SERVER).unwrap();
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name, "python3"]).arg(script).arg(port.to_string());
+        self.server = Some(command.spawn().unwrap());
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if let Some(server) = &mut self.server {
+            let _ = server.kill();
+            let _ = server.wait();
+        }
+        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
+    }
+}
+
+#[tokio::test]
+async fn under_wsl2_the_windows_host_is_asked_and_the_remedy_told_once() {
+    let Some(mut host) = Host::make() else {
+        eprintln!("skipped: network namespaces cannot be made here (that takes root and iproute2)");
+        return;
+    };
+    let folder = Folder::new();
+    let proc = folder.0.join("proc");
+    std::fs::create_dir_all(proc.join("sys/kernel")).unwrap();
+    std::fs::create_dir_all(proc.join("net")).unwrap();
+    std::fs::write(proc.join("sys/kernel/osrelease"), "6.6.87.2-microsoft-standard-WSL2\n")
+        .unwrap();
+    let gateway = u32::from_ne_bytes([10, 213, 77, 1]);
+    let routes =
+        format!("Iface\tDestination\tGateway\tFlags\neth0\t00000000\t{gateway:08X}\t0003\n");
+    std::fs::write(proc.join("net/route"), routes).unwrap();
+    let port = free_port();
+    let mut options = Discovery::new(2, ModelNames::default());
+    (options.ports, options.proc) = (vec![port], proc);
+    let realm = Realm::start().await;
+    let mut worker = Worker::start(&realm, discover(&options));
+    let mut session = realm.accept().await;
+    let advice = news(&mut worker, |_| true).await;
+    let BackendNews::Advice { message } = advice else { panic!("{advice:?}") };
+    for part in ["OLLAMA_HOST=0.0.0.0", "networkingMode=mirrored", Host::ADDRESS] {
+        assert!(message.contains(part), "{message}");
+    }
+    // Done as it says: found on the host, and nothing more is advised.
+    host.serve(&folder.0, port);
+    offered(&mut session, &["chat phi:3b"]).await;
+    let found = soon(news(&mut worker, |_| true)).await;
+    let BackendNews::Found { server, url, .. } = found else { panic!("{found:?}") };
+    assert_eq!((server, url), ("ollama", format!("http://{}:{port}", Host::ADDRESS)));
+}
