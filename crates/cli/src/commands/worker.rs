@@ -36,7 +36,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     #[command(flatten)]
-    backends: backends::Arguments,
+    backends: backends::Backends,
     /// A price in place of the list price, such as chat=100000/1000000 (base units / units)
     #[arg(long, value_name = "INTENT=AMOUNT/PER", value_parser = prices::price)]
     price: Vec<(String, Price)>,

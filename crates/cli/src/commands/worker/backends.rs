@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::keyring::{Secret, read_secret};
 
 #[derive(Args)]
-pub(super) struct Arguments {
+pub(super) struct Backends {
     /// An OpenAI-compatible server to serve with, such as openai=http://127.0.0.1:11434; its API
     /// key, if it wants one, stands in a file of mode 0600
     #[arg(long, value_name = "openai=URL[,key-file=FILE]", value_parser = backend)]
@@ -75,7 +75,7 @@ fn served_name(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), model.to_owned()))
 }
 
-impl Arguments {
+impl Backends {
     pub(super) fn are_any(&self) -> bool {
         self.discover || !self.backend.is_empty()
     }
