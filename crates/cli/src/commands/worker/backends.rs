@@ -82,8 +82,8 @@ impl Backends {
 
     /// Names that could mean nothing, or two things.
     pub(super) fn check(&self) -> Result<(), Failure> {
-        if !self.are_any() && !(self.served_model_name.is_empty() && self.backend_model.is_empty())
-        {
+        let are_named = !self.served_model_name.is_empty() || !self.backend_model.is_empty();
+        if are_named && !self.are_any() {
             let message = "--served-model-name and --backend-model name models of a backend, and \
                            there is none";
             return Err(Failure::usage(message)

@@ -17,7 +17,7 @@ use crate::http_client::read_body;
 use crate::limits;
 
 /// Enough for an answer to begin, also where tokens of order and thought stand before it.
-const TOKENS: u32 = 16;
+const TOKENS: u32 = 8;
 const QUESTION: &str = "What is 2+2?";
 
 #[derive(Deserialize)]
