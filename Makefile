@@ -28,8 +28,11 @@ run: prerequisites page build models ## build what is not built, fetch the model
 prerequisites:
 	@scripts/prerequisites.sh
 
+# The crates come over the line meanwhile: both wait for it more than for the machine. If they do
+# not come, cargo says so when it builds.
 web/node_modules/.stamp: web/package-lock.json
-	cd web && npm ci --no-audit --no-fund
+	@cargo fetch --locked --quiet --target "$$(rustc -vV | sed -n 's/^host: //p')" & crates=$$!; \
+		(cd web && npm ci --no-audit --no-fund); wait $$crates || true
 	@touch $@
 
 web/dist/index.html: web/node_modules/.stamp $(PAGE_SOURCES)

@@ -62,12 +62,16 @@ have_browser() {
   [[ -n ${CHROMIUM:-} ]] || have chromium || have chromium-browser || have google-chrome
 }
 
-# Fills `missing` (names of things), `packages` (what apt calls them) and `lines` (what apt cannot
-# mend, each with what to do).
+# Fills `missing` (names of things), `packages` (what apt calls them), `named` (both, a line each) and
+# `lines` (what apt cannot mend, each with what to do).
 look() {
   local purpose=$1 version candidate
-  missing=() packages=() lines=()
-  need() { missing+=("$1") && shift && packages+=("$@"); }
+  missing=() packages=() named=() lines=()
+  need() {
+    local name=$1
+    shift
+    missing+=("$name") packages+=("$@") named+=("$(printf '%s: sudo apt-get install -y %s' "$name" "$*")")
+  }
 
   have make || need make make
   { have cc && have c++; } || need 'a C/C++ compiler' build-essential
@@ -161,7 +165,8 @@ status=0
 if ((${#packages[@]} > 0)); then
   status=1
   if ((EUID != 0)) && have apt-get; then
-    say "missing: $(join "${missing[@]}"). Run this, then the same make again:"
+    for line in "${named[@]}"; do say "missing $line"; done
+    say 'all of it in one line; then run the same make again:'
     printf 'sudo apt-get install -y %s\n' "${packages[*]}" >&2
   else
     say "missing: $(join "${missing[@]}"). Install them, then run the same make again"

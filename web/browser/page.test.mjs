@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { standIn } from "../tests/stand-in.mjs";
 import { need, run } from "./chromium.mjs";
-import { VIEWS } from "./views.mjs";
+import { ask, freshly, VIEWS } from "./views.mjs";
 
 /** What a first visit may send over the line before the visitor does anything. */
 const FIRST_VIEW_BYTES_MAX = 60_000;
@@ -76,6 +76,30 @@ async function bar(browser, url) {
   await page.close();
   need(JSON.stringify(before.of) === JSON.stringify(after.of), `the mark jumps from ${JSON.stringify(before)} to ${JSON.stringify(after)}`);
   need(Math.abs(before.height - after.height) < 1, `the bar grows from ${before.height} to ${after.height} px`);
+}
+
+/** A page that an update left behind is loaded again when it needs a chunk; a bad line changes nothing. @param {Browser} browser */
+async function update(browser) {
+  const server = await standIn({ pieceMs: 5 });
+  const page = await browser.newPage();
+  try {
+    await page.goto(server.url);
+    const script = (await page.locator("script[src]").first().getAttribute("src")) ?? "";
+    await page.route("**/assets/markdown-*.js", (route) => route.abort());
+    await VIEWS["answered"]?.(page);
+    need((await page.textContent("[data-answer]"))?.includes("**Merkle tree**") === true, "without the chunk the answer is not shown as it was written");
+    await page.route(server.url, async (route) => {
+      const response = await route.fetch();
+      await route.fulfill({ response, body: (await response.text()).replaceAll(script, "./assets/index-NewerOne.js") });
+    });
+    const again = page.waitForRequest((request) => request.isNavigationRequest() && request.url() === server.url, { timeout: WAIT_MS });
+    await freshly(page);
+    await ask(page, "What is a Merkle tree?");
+    await again;
+  } finally {
+    await page.close();
+    await server.close();
+  }
 }
 
 /** Where a string would become markup or a script, the browser refuses. @param {Browser} browser @param {string} url */
@@ -196,6 +220,7 @@ async function keyboard(browser) {
 const cases = { [`the first view is at most ${FIRST_VIEW_BYTES_MAX} bytes`]: firstView };
 cases["a second visit asks for no asset again"] = secondVisit;
 cases["the bar is seen before the script is there"] = bar;
+cases["a page that is older than its realm is loaded again"] = update;
 cases["no text becomes markup or a script"] = policy;
 cases["the main path with the keyboard alone"] = keyboard;
 for (const name of Object.keys(VIEWS)) {

@@ -1,9 +1,11 @@
 import { mount } from "svelte";
 import App from "./App.svelte";
 import "./app.css";
+import { afterUpdate } from "./lib/update";
 
 const target = document.getElementById("app");
 if (!target) throw new Error("the page has no #app");
 // What index.html shows meanwhile.
 target.replaceChildren();
 mount(App, { target });
+afterUpdate(import.meta.url);

@@ -32,7 +32,7 @@ use std::time::Duration;
 use clap::error::ErrorKind as ClapError;
 use clap::{CommandFactory, Parser, Subcommand};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::filter::{FilterExt as _, filter_fn};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -275,7 +275,7 @@ impl std::str::FromStr for Log {
             "json" => true,
             _ => return Err(expected.into()),
         };
-        EnvFilter::builder().parse(level).map_err(|_| expected)?;
+        level.parse::<Targets>().map_err(|_| expected)?;
         if level.is_empty() {
             return Err(expected.into());
         }
@@ -289,7 +289,9 @@ impl Log {
         let is_ours = |metadata: &tracing::Metadata<'_>| {
             metadata.target().starts_with("mtor") || *metadata.level() <= tracing::Level::INFO
         };
-        let filter = EnvFilter::new(&self.level).and(filter_fn(is_ours));
+        // Parsed once before, so a level that is not one cannot come here.
+        let level: Targets = self.level.parse().unwrap_or_default();
+        let filter = level.and(filter_fn(is_ours));
         let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
         let layer = if self.json { layer.json().boxed() } else { layer.boxed() };
         tracing_subscriber::registry().with(layer.with_filter(filter)).init();
