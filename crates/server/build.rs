@@ -36,18 +36,23 @@ fn embed() -> Result<(), String> {
     if !index.exists() {
         return Err("the page is not built: run `make page` first, then this again".into());
     }
-    let mut table = format!("const INDEX: File = {};\n", file("index.html", &index)?);
+    #[expect(clippy::disallowed_methods, reason = "cargo tells a build script by its environment")]
+    let out = std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: build with cargo")?;
+    let copies = Path::new(&out).join("page");
+    let unwritten = |error| format!("the page's files are not copied: {error}");
+    if copies.exists() {
+        std::fs::remove_dir_all(&copies).map_err(unwritten)?;
+    }
+    std::fs::create_dir_all(&copies).map_err(unwritten)?;
+    let mut table = format!("const INDEX: File = {};\n", file("index.html", &index, &copies)?);
     table += "const ASSETS: &[File] = &[\n";
     for (name, path) in files(&Path::new(DIST).join("assets"))? {
         if !name.ends_with(".br") && !name.ends_with(".gz") {
-            table += &format!("    {},\n", file(&name, &path)?);
+            table += &format!("    {},\n", file(&name, &path, &copies)?);
         }
     }
     table += "];\n";
-    #[expect(clippy::disallowed_methods, reason = "cargo tells a build script by its environment")]
-    let out = std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: build with cargo")?;
-    std::fs::write(Path::new(&out).join("page.rs"), table)
-        .map_err(|error| format!("the table of the page's files is not written: {error}"))
+    std::fs::write(Path::new(&out).join("page.rs"), table).map_err(unwritten)
 }
 
 /// By name, so that a lookup may halve its way.
@@ -67,7 +72,7 @@ fn files(folder: &Path) -> Result<BTreeMap<String, PathBuf>, String> {
 }
 
 /// One row of the table.
-fn file(name: &str, path: &Path) -> Result<String, String> {
+fn file(name: &str, path: &Path, copies: &Path) -> Result<String, String> {
     let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
     let kind = KINDS.iter().find(|(known, _)| *known == ending).map(|(_, kind)| kind).ok_or_else(
         || {
@@ -76,20 +81,27 @@ fn file(name: &str, path: &Path) -> Result<String, String> {
             )
         },
     )?;
+    let packed = |ending: &str| {
+        let name = format!("{name}.{ending}");
+        let form = path.with_file_name(&name);
+        if form.exists() {
+            Ok::<_, String>(format!("Some({})", bytes(&name, &form, copies)?))
+        } else {
+            Ok("None".to_owned())
+        }
+    };
     Ok(format!(
         "File {{ name: {name:?}, kind: {kind:?}, plain: {}, br: {}, gzip: {} }}",
-        bytes(path)?,
-        packed(path, name, "br")?,
-        packed(path, name, "gz")?
+        bytes(name, path, copies)?,
+        packed("br")?,
+        packed("gz")?
     ))
 }
 
-fn packed(path: &Path, name: &str, ending: &str) -> Result<String, String> {
-    let form = path.with_file_name(format!("{name}.{ending}"));
-    if form.exists() { Ok(format!("Some({})", bytes(&form)?)) } else { Ok("None".to_owned()) }
-}
-
-fn bytes(path: &Path) -> Result<String, String> {
-    let whole = path.canonicalize().map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(format!("include_bytes!({whole:?})"))
+/// A copy, because whoever works on the page builds it again while this crate compiles.
+fn bytes(name: &str, path: &Path, copies: &Path) -> Result<String, String> {
+    std::fs::copy(path, copies.join(name))
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    let inside = format!("/page/{name}");
+    Ok(format!("include_bytes!(concat!(env!(\"OUT_DIR\"), {inside:?}))"))
 }
