@@ -149,6 +149,8 @@ run_test realm ask.mjs --shot "$shots/ask.png"
 run_test realm page.test.mjs --shots "$shots"
 run_test realm snippets.test.mjs --mtor "$mtor"
 run_test alone intents.test.mjs
+run_test alone conversations.test.mjs
+run_test alone markdown.test.mjs
 run_test realm intents.test.mjs
 run_test alone account.test.mjs
 run_test realm account.test.mjs

@@ -183,7 +183,8 @@ const ALONE = {
         await page.keyboard.press("Tab");
         const name = await page.evaluate(() => {
           const at = document.activeElement;
-          return at instanceof HTMLElement ? `${at.getAttribute("aria-label") ?? ""} ${at.innerText} ${at.id && document.querySelector(`label[for="${at.id}"]`)?.textContent}` : "";
+          // Past its last stop the page as a whole has the focus.
+          return at instanceof HTMLElement && at !== document.body ? `${at.getAttribute("aria-label") ?? ""} ${at.innerText} ${at.id && document.querySelector(`label[for="${at.id}"]`)?.textContent}` : "";
         });
         if (name.includes(what)) return;
       }

@@ -49,7 +49,7 @@ def parent(left: bytes, right: bytes) -> bytes:
 
 <img src=x onerror=alert(1)> stays text, and so does [this](javascript:alert(1)). See the [transparency log design](https://c2sp.org/tlog-tiles).`;
 
-/** @param {{scenario?: string, pieceMs?: number, port?: number}} [options] */
+/** @param {{scenario?: string, pieceMs?: number, port?: number, answer?: () => string}} [options] */
 export async function standIn(options = {}) {
   const scenario = options.scenario ?? "ok";
   const pieceMs = options.pieceMs ?? 40;
@@ -195,12 +195,13 @@ export async function standIn(options = {}) {
     const hold = { asset: "grant", amount: "180" };
     add("accepted", { hold, durable: false });
     add("queued", { position: 2, eta_ms: 1_200 });
-    /** @param {string} text @param {string} worker */
-    const run = (text, worker) => {
+    /** @param {string} text @param {string} worker @param {number | ""} [chars] */
+    const run = (text, worker, chars) => {
       attempt += 1;
       seq = 0;
       add("started", { attempt, worker: { id: `w-${worker}`, name: worker }, realm: "home" });
-      for (const piece of text.match(/\s*\S+/g) ?? []) {
+      const pieces = chars ? Array.from({ length: 40 }, (_, at) => text.slice(at * chars, (at + 1) * chars)) : (text.match(/\s*\S+/g) ?? []);
+      for (const piece of pieces) {
         add("chunk", { attempt, seq, piece: { object: "chat.completion.chunk", choices: [{ index: 0, delta: { content: piece }, finish_reason: null }] } });
       }
     };
@@ -210,7 +211,8 @@ export async function standIn(options = {}) {
     }
     const fails = /fail/i.test(asked);
     const torrent = /torrent/i.test(asked);
-    run(fails ? TEXT.slice(0, 150) : torrent ? Array(10).fill(TEXT).join("\n\n") : TEXT, "kestrel");
+    const given = options.answer?.();
+    run(given ?? (fails ? TEXT.slice(0, 150) : torrent ? Array(10).fill(TEXT).join("\n\n") : TEXT), "kestrel", given && Math.ceil(given.length / 40));
     if (fails) add("failed", { code: "MT0025", reason: "the worker was lost or could not do it; nothing was charged", refunded: hold });
     else if (/expire/i.test(asked)) add("expired", { usage: { units: 40 }, cost: { asset: "grant", amount: "4" }, refunded: { asset: "grant", amount: "176" } });
     else add("completed", { reason: "done", result: null, usage: { units: 231, input: 34, output: 197 }, cost: { asset: "grant", amount: "42" } });

@@ -40,7 +40,7 @@ export class Where {
 
   constructor() {
     this.#address = addressOf(location.hash);
-    addEventListener("hashchange", () => (this.#address = addressOf(location.hash)));
+    for (const event of ["hashchange", "popstate"]) addEventListener(event, () => (this.#address = addressOf(location.hash)));
   }
 
   get place(): PlaceId {
@@ -51,15 +51,13 @@ export class Where {
     return this.#address.rest;
   }
 
-  /** Leads there; `quietly` without a step that the way back would take. */
+  /** Leads there at once; `quietly` without a step that the way back would take. */
   go(place: PlaceId, rest = "", quietly = false): void {
     const hash = hashOf(place, rest);
     if (location.hash === hash) return;
-    if (!quietly) location.hash = hash;
-    else {
-      // Also the base of relative addresses stays what it was: only what is behind `#` changes.
-      history.replaceState(null, "", hash);
-      this.#address = addressOf(hash);
-    }
+    // Not by `location.hash`, which tells of it later: what is typed meanwhile would go elsewhere.
+    if (quietly) history.replaceState(null, "", hash);
+    else history.pushState(null, "", hash);
+    this.#address = addressOf(hash);
   }
 }

@@ -1,0 +1,95 @@
+// Answers that a hostile model might give, streamed to the page one after another: nothing in them
+// runs, nothing is asked for, nothing becomes a link that could harm, and the page stays responsive.
+//   node browser/markdown.test.mjs
+
+import { standIn } from "../tests/stand-in.mjs";
+import { HOSTILE } from "../tests/hostile.mjs";
+import { need, run } from "./chromium.mjs";
+
+const WAIT_MS = 60_000;
+/** The longest that the page may not answer while it reads one of them, on a machine that does more. */
+const STALL_MS_MAX = 1_500;
+
+/** @typedef {import("playwright-core").Browser} Browser */
+
+/** @param {import("playwright-core").Page} page @param {string} question */
+async function ask(page, question) {
+  const box = page.getByLabel("Your question");
+  await box.fill(question);
+  await page.locator("[data-price] b").waitFor({ timeout: WAIT_MS });
+  await box.press("Enter");
+  await page.locator(".bill [data-cost]").first().waitFor({ timeout: WAIT_MS });
+}
+
+/** What must not have happened. */
+function harm() {
+  const inside = [...document.querySelectorAll("[data-answer] *")];
+  const tags = ["SCRIPT", "IFRAME", "IMG", "SVG", "OBJECT", "EMBED", "STYLE", "LINK", "META", "FORM", "INPUT", "VIDEO", "AUDIO", "BASE", "MATH", "TEMPLATE"];
+  const handlers = inside.flatMap((element) => element.getAttributeNames().filter((name) => name.startsWith("on") || name === "style" || name === "srcdoc"));
+  const links = inside.flatMap((element) => (element instanceof HTMLAnchorElement ? [element] : []));
+  const bad = links.filter((link) => !/^(https?|mailto):$/.test(link.protocol) || !link.rel.includes("noopener") || link.target !== "_blank");
+  return [
+    ...inside.filter((element) => tags.includes(element.tagName.toUpperCase())).map((element) => element.tagName),
+    ...handlers,
+    ...bad.map((link) => link.href),
+    ...(Reflect.get(window, "pwned") ? ["a script ran"] : []),
+  ];
+}
+
+/** @param {Browser} browser */
+async function harmless(browser) {
+  let text = "";
+  const server = await standIn({ pieceMs: 0, answer: () => text });
+  const page = await browser.newPage();
+  /** @type {string[]} */
+  const troubles = [];
+  page.on("dialog", (dialog) => {
+    troubles.push(`a dialog: ${dialog.message()}`);
+    void dialog.dismiss();
+  });
+  page.on("pageerror", (error) => troubles.push(`page error: ${error.message}`));
+  page.on("popup", () => troubles.push("a window opened"));
+  page.on("request", (request) => {
+    const { origin, pathname } = new URL(request.url());
+    if (origin !== new URL(server.url).origin || !/^\/($|v1\/|assets\/)/.test(pathname)) troubles.push(`asked for ${request.url().slice(0, 80)}`);
+  });
+  let slowest = 0;
+  try {
+    await page.goto(server.url);
+    const path = await page.evaluate(() => location.pathname);
+    for (const [at, hostile] of HOSTILE.entries()) {
+      text = hostile;
+      await page.evaluate(() => {
+        const seen = { stall: 0, last: performance.now(), on: true };
+        Object.assign(window, { seen });
+        const tick = (/** @type {number} */ now) => {
+          seen.stall = Math.max(seen.stall, now - seen.last);
+          seen.last = now;
+          if (seen.on) requestAnimationFrame(tick);
+        };
+        requestAnimationFrame(tick);
+      });
+      await ask(page, `number ${at}`);
+      // Read to its end: nothing stays as it was before the parser came to it.
+      await page.waitForFunction(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true)))));
+      const [done, stall] = [await page.evaluate(harm), await page.evaluate(() => {
+        const seen = Reflect.get(window, "seen");
+        seen.on = false;
+        return seen.stall;
+      })];
+      need(done.length === 0, `answer ${at} (${hostile.slice(0, 40)}) brought ${done.slice(0, 3).join(", ")}`);
+      need(troubles.length === 0, `answer ${at} (${hostile.slice(0, 40)}): ${troubles[0]}`);
+      need(stall <= STALL_MS_MAX, `answer ${at} (${hostile.slice(0, 40)}) held the page for ${Math.round(stall)} ms`);
+      slowest = Math.max(slowest, stall);
+      need((await page.evaluate(() => location.pathname)) === path, `answer ${at} led away`);
+      await page.getByRole("button", { name: "New", exact: true }).click();
+      await page.locator("[data-answer]").first().waitFor({ state: "detached", timeout: WAIT_MS });
+    }
+    return `${HOSTILE.length} answers, the longest stall ${Math.round(slowest)} ms`;
+  } finally {
+    await page.close();
+    await server.close();
+  }
+}
+
+await run(undefined, { "hostile answers stay harmless": harmless });
