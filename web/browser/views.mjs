@@ -78,4 +78,10 @@ export const VIEWS = {
     await runIt(page);
     await page.locator("[data-result='json'] .tree").first().waitFor({ timeout: WAIT_MS });
   },
+  "from code": async (page) => {
+    await page.waitForSelector(".price span", { timeout: WAIT_MS });
+    await page.getByRole("button", { name: "Options" }).click();
+    await page.getByText("Use from code").click();
+    await page.locator("[data-snippet]").waitFor({ timeout: WAIT_MS });
+  },
 };

@@ -370,6 +370,11 @@ export class Session {
   }
 
   /** `until` is a turn that is being replaced: what came from there on is not sent along. */
+  /** What asking the draft would send, for use from code; a question is put in where there is none. */
+  asBody(instead: string): ChatBody | undefined {
+    return this.#body(this.talk, this.draft.trim() || instead, this.talk.attached, this.talk.editing);
+  }
+
   #body(talk: Talk, question: string, attached: readonly Attached[], until?: string): ChatBody | undefined {
     const model = (this.models.find((one) => one.id === talk.model) ?? this.auto)?.id;
     if (!model) return undefined;
