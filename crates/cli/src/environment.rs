@@ -15,6 +15,8 @@ pub(crate) struct Environment {
     config_home: Option<PathBuf>,
     cache_home: Option<PathBuf>,
     models: Option<PathBuf>,
+    /// `MTOR_MODEL_SOURCE`: the folder or address where models are looked for first.
+    pub(crate) model_source: Option<String>,
     pub(crate) path: Option<OsString>,
     /// `MTOR_REALM`: the realm's address, if `--realm` is not given.
     pub(crate) realm: Option<String>,
@@ -46,6 +48,7 @@ impl Environment {
             config_home: xdg("XDG_CONFIG_HOME"),
             cache_home: xdg("XDG_CACHE_HOME"),
             models: place("MTOR_MODELS"),
+            model_source: text("MTOR_MODEL_SOURCE"),
             path: find("PATH"),
             realm: text("MTOR_REALM"),
             api_key: text("MTOR_API_KEY"),

@@ -157,7 +157,10 @@ fn models_here(context: &Context) -> Finding {
         return Finding::wanting(WHAT, Verdict::Missing, "no place for them", remedy);
     };
     let missing: Vec<String> = match models::status(&dir) {
-        Ok(status) => status.into_iter().flat_map(|status| status.missing).collect(),
+        Ok(status) => {
+            let basic = status.into_iter().filter(|status| status.model.basic);
+            basic.flat_map(|status| status.missing).collect()
+        }
         Err(error) => return Finding::wanting(WHAT, Verdict::Missing, format!("{error:#}"), pull),
     };
     let dir = dir.display();

@@ -189,8 +189,10 @@ impl Models {
         let is_here = |file: &models::ModelFile| {
             dir.join(&file.name).metadata().is_ok_and(|found| found.len() == file.bytes)
         };
-        let known = models::catalogue().unwrap_or_default();
-        let here = known.into_iter().filter(|model| model.files.iter().all(is_here));
+        let known = models::built_in().unwrap_or_default();
+        // The others are not served by the program beside this one.
+        let served = known.into_iter().filter(|model| model.basic);
+        let here = served.filter(|model| model.files.iter().all(is_here));
         let names = here.map(|model| model.name).collect();
         Self { dir, names }
     }

