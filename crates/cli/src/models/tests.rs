@@ -271,11 +271,11 @@ fn the_named_source_comes_first_and_the_next_one_after_it() {
     let text = here.0.display().to_string();
     let sources = Sources { named: Some(text.clone()), ..sources };
     let seen = check(&tiny(&hash()), &sources, &dir.0).unwrap();
-    let refused = seen.iter().find_map(|progress| match progress {
-        Progress::Refused { from, why, .. } => Some((from.clone(), why.clone())),
-        _ => None,
-    });
-    let (from, why) = refused.unwrap();
+    let Some(Progress::Refused { from, why, .. }) =
+        seen.iter().find(|progress| matches!(progress, Progress::Refused { .. }))
+    else {
+        panic!("{seen:?}")
+    };
     assert!(from.starts_with(&text) && why.contains("thrown away"), "{from}: {why}");
     assert_eq!(fs::read_to_string(dir.0.join("tiny.bin")).unwrap(), CONTENT);
 
