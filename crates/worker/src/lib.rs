@@ -28,5 +28,7 @@ mod wire;
 pub use agent::run;
 pub use error::WorkerError;
 pub use executors::ModelNames;
-pub use options::{BackendNews, ExecutorOptions, OpenAiOptions, Status, StatusSink, WorkerOptions};
+pub use options::{
+    BackendNews, EngineOptions, ExecutorOptions, OpenAiOptions, Status, StatusSink, WorkerOptions,
+};
 pub use places::{Discovery, discover};

@@ -84,6 +84,20 @@ pub(crate) const EXEC_STDERR_BYTES_MAX: usize = 1_024;
 /// `exec`: a program has this long to end after its standard output has.
 pub(crate) const EXEC_EXIT_MS: u64 = 1_000;
 
+/// `engine`: tokens of context that each slot has. Four slots of 4,096 are half a gigabyte for a
+/// model of 1.5 billion weights.
+pub(crate) const ENGINE_CONTEXT: u32 = 4_096;
+/// `engine`: MiB of prompts that are kept beside the slots; the server's own default is 8 GiB.
+pub(crate) const ENGINE_CACHE_MIB: u64 = 128;
+/// `engine`: a model has this long to load; a large one comes from a slow disk.
+pub(crate) const ENGINE_START_MS: u64 = 180_000;
+/// `engine`: the line in which its address stands.
+pub(crate) const ENGINE_LINE_BYTES_MAX: u64 = 4 * 1024;
+/// `engine`: what is needed beside the weights, see `executors/engine.rs`.
+pub(crate) const ENGINE_OVERHEAD_BYTES: u64 = 640 * 1024 * 1024;
+/// `engine`: address space that is reserved and not used: libraries, stacks, arenas.
+pub(crate) const ENGINE_RESERVE_BYTES: u64 = 1024 * 1024 * 1024;
+
 /// `openai`: how often the backend is asked for its models.
 pub(crate) const DISCOVERY_MS: u64 = 30_000;
 /// `openai`: how soon after a refused connection it is asked again.

@@ -64,6 +64,8 @@ pub enum ExecutorOptions {
     Exec { program: PathBuf, args: Vec<String> },
     /// An OpenAI-compatible server, for `chat` and `embed`.
     OpenAi(OpenAiOptions),
+    /// A model file on llama.cpp's server, for `chat`.
+    Engine(EngineOptions),
 }
 
 impl ExecutorOptions {
@@ -99,6 +101,20 @@ impl OpenAiOptions {
     pub fn new(url: impl Into<String>, slots: u32) -> Self {
         Self { url: url.into(), slots, key: None, names: ModelNames::default(), finding: None }
     }
+}
+
+/// One model file, and what runs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// What clients call the model.
+    pub name: String,
+    /// The weights, GGUF.
+    pub file: PathBuf,
+    /// `xllamacpp.abi3.so` of the wheel `xllamacpp`, or a folder that holds it.
+    pub engine: PathBuf,
+    /// Requests at once.
+    pub slots: u32,
+    pub threads: u32,
 }
 
 /// What an operator, or a parent process, may want to see. Never holds a client's content.

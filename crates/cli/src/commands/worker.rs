@@ -1,6 +1,7 @@
 //! `mtor worker`: serves a realm from this machine, over one outbound connection.
 
 mod backends;
+mod engine;
 mod prices;
 
 use std::io::{BufRead, Read};
@@ -37,6 +38,8 @@ pub(crate) struct Arguments {
     data: Option<PathBuf>,
     #[command(flatten)]
     backends: backends::Backends,
+    #[command(flatten)]
+    engine: engine::EngineArguments,
     /// A price in place of the list price, such as chat=100000/1000000 (base units / units)
     #[arg(long, value_name = "INTENT=AMOUNT/PER", value_parser = prices::price)]
     price: Vec<(String, Price)>,
@@ -46,7 +49,7 @@ pub(crate) struct Arguments {
     /// Do not serve echo
     #[arg(long)]
     no_echo: bool,
-    /// Threads for fft; all cores if it is not given
+    /// Threads for fft and for each model file; all cores, and half of them, if it is not given
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
     /// The log on standard error, as FORMAT/LEVEL
@@ -114,6 +117,7 @@ fn options(
     options.stop_on_stdin_eof = arguments.embedded;
     // First, and so those of this machine before all else: what it has of its own is what its
     // owner chose.
+    let slots = arguments.backends.slots();
     options.executors.extend(arguments.backends.executors(&context.environment)?);
     if !arguments.no_echo {
         options.executors.push(ExecutorOptions::echo());
@@ -122,6 +126,7 @@ fn options(
         let slots = arguments.threads.map(|slots| ExecutorOptions::Fft { slots });
         options.executors.push(slots.unwrap_or_else(ExecutorOptions::fft));
     }
+    options.executors.extend(arguments.engine.executors(slots, arguments.threads)?);
     if let Some((program, args)) = arguments.exec.split_first() {
         // A token would be used up for a worker that can never do its work.
         if !context.environment.can_run(program.as_ref()) {

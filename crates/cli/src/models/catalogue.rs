@@ -11,6 +11,8 @@ const CATALOGUE: &str = include_str!("catalogue.toml");
 const OWN: &str = "own.json";
 /// Own models of one folder.
 const OWN_MAX: usize = 256;
+/// The "intent" of what runs the chat models' files and is no model itself.
+pub(crate) const ENGINE: &str = "engine";
 /// A model's name is part of file names.
 const NAME_BYTES_MAX: usize = 64;
 
@@ -92,7 +94,12 @@ impl Package {
         let (python, platform) =
             wheel.split_once('-').context("catalogue: wheel without platform")?;
         let version = python.strip_prefix("cp").context("catalogue: wheel's python is not cp…")?;
-        let words = ["--implementation", "cp", "--abi", python, "--python-version", version];
+        // One build for that Python and every later one says so before its platform.
+        let (abi, platform) = match platform.strip_prefix("abi3-") {
+            Some(platform) => ("abi3", platform),
+            None => (python, platform),
+        };
+        let words = ["--implementation", "cp", "--abi", abi, "--python-version", version];
         Ok(words.iter().chain(&["--platform", platform]).map(ToString::to_string).collect())
     }
 }
@@ -136,7 +143,8 @@ pub(crate) fn all(dir: &Path) -> anyhow::Result<Vec<Model>> {
     Ok(models)
 }
 
-/// The models that are asked for by name or by short name; the basic ones if none is.
+/// The models that are asked for by name or by short name, with what runs them; the basic ones if
+/// none is.
 pub(super) fn chosen(dir: &Path, names: &[String]) -> anyhow::Result<Vec<Model>> {
     let models = all(dir)?;
     if names.is_empty() {
@@ -149,7 +157,14 @@ pub(super) fn chosen(dir: &Path, names: &[String]) -> anyhow::Result<Vec<Model>>
             format!("no model `{name}`: there are {}, good, small and tiny", known.join(", "))
         })
     };
-    names.iter().map(find).collect()
+    let mut chosen = names.iter().map(find).collect::<anyhow::Result<Vec<Model>>>()?;
+    // A chat model's file is of no use without what runs it.
+    if chosen.iter().any(|model| model.intent == "chat") {
+        let engines = models.iter().filter(|model| model.intent == ENGINE);
+        let engines: Vec<_> = engines.filter(|engine| !chosen.contains(engine)).cloned().collect();
+        chosen.extend(engines);
+    }
+    Ok(chosen)
 }
 
 /// Whether a sysop's model may have this name.

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 
-pub(crate) use catalogue::{Model, ModelFile, built_in};
+pub(crate) use catalogue::{ENGINE, Model, ModelFile, built_in};
 pub(crate) use own::{Origin, add, remove};
 use registry::{Client, Registry};
 use stamps::{Stamp, Stamps, sha256};

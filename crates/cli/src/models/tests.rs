@@ -176,8 +176,9 @@ fn names_choose_and_a_wrong_one_is_told_which_there_are() {
         let models = catalogue::chosen(&dir.0, &names)?;
         anyhow::Ok(models.into_iter().map(|model| model.name).collect::<Vec<_>>())
     };
-    assert_eq!(chosen(&[]).unwrap(), ["smollm2-135m-instruct", "all-minilm-l6-v2"]);
-    let named = ["qwen2.5-coder-1.5b-instruct", "smollm2-135m-instruct"];
+    let basic = ["smollm2-135m-instruct", "all-minilm-l6-v2", "llama.cpp-server"];
+    assert_eq!(chosen(&[]).unwrap(), basic);
+    let named = ["qwen2.5-coder-1.5b-instruct", "smollm2-135m-instruct", "llama.cpp-server"];
     assert_eq!(chosen(&["good", "smollm2-135m-instruct"]).unwrap(), named);
     let error = chosen(&["god"]).unwrap_err().to_string();
     assert!(error.contains("`god`") && error.contains("smollm2-135m-instruct"), "{error}");

@@ -21,7 +21,7 @@ use serde_json::value::RawValue;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 
-pub(crate) use program::keep;
+pub(crate) use program::{Group, keep, lines_of};
 
 use super::{Job, Output};
 use crate::leases::{End, Key};

@@ -4,6 +4,7 @@
 //! It is a task: dropping it must stop the work.
 
 mod echo;
+mod engine;
 mod exec;
 mod fft;
 mod openai;
@@ -154,6 +155,7 @@ enum Kind {
     Fft(Arc<fft::Fft>),
     Exec(Arc<exec::Program>),
     OpenAi(Arc<openai::OpenAi>),
+    Engine(Arc<engine::Engine>),
 }
 
 /// One executor and the task that keeps it going, if it needs one.
@@ -203,6 +205,14 @@ impl Executor {
                 let keeper = Some(AbortOnDrop(tokio::spawn(discover).abort_handle()));
                 Ok((Self { label, kind: Kind::OpenAi(backend), _keeper: keeper }, None))
             }
+            ExecutorOptions::Engine(options) => {
+                check_slots("gguf", options.slots)?;
+                let label = format!("engine {}", options.name);
+                let shared = Arc::new(engine::Engine::default());
+                let keep = engine::keep(Arc::clone(&shared), options, announcer);
+                let keeper = Some(AbortOnDrop(tokio::spawn(keep).abort_handle()));
+                Ok((Self { label, kind: Kind::Engine(shared), _keeper: keeper }, None))
+            }
         }
     }
 
@@ -229,6 +239,10 @@ impl Executor {
             Kind::OpenAi(backend) => {
                 let backend = Arc::clone(backend);
                 spawn(output.clone(), async move { backend.run(job, output).await })
+            }
+            Kind::Engine(engine) => {
+                let engine = Arc::clone(engine);
+                spawn(output.clone(), async move { engine.run(job, output).await })
             }
         };
         Started::Running(work)

@@ -76,6 +76,11 @@ fn served_name(text: &str) -> Result<(String, String), String> {
 }
 
 impl Backends {
+    /// Requests at once, of each model.
+    pub(super) fn slots(&self) -> u32 {
+        self.slots
+    }
+
     pub(super) fn are_any(&self) -> bool {
         self.discover || !self.backend.is_empty()
     }

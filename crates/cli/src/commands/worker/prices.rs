@@ -31,7 +31,7 @@ pub(super) fn check_offered(arguments: &Arguments) -> Result<(), Failure> {
     let served = [
         ("echo", !arguments.no_echo),
         ("fft", !arguments.no_fft),
-        ("chat", arguments.backends.are_any()),
+        ("chat", arguments.backends.are_any() || arguments.engine.offers_chat()),
         ("embed", arguments.backends.are_any()),
     ];
     let served: Vec<_> = served.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();

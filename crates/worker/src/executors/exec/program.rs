@@ -43,10 +43,10 @@ pub(crate) async fn keep(
 
 /// The program's process group. It ends with this, so that nothing that the program started itself
 /// outlives it, however its life, or the agent's, ends.
-struct Group(Option<Pid>);
+pub(crate) struct Group(Option<Pid>);
 
 impl Group {
-    fn of(leader: &Child) -> Self {
+    pub(crate) fn of(leader: &Child) -> Self {
         let pid = leader.id().and_then(|pid| i32::try_from(pid).ok());
         Self(pid.and_then(Pid::from_raw))
     }
@@ -172,6 +172,11 @@ async fn write(program: Arc<Program>, mut stdin: ChildStdin) {
 
 /// What the program tells people, bounded, at debug level.
 async fn log(program: String, stderr: ChildStderr) {
+    lines_of(stderr, |line| tracing::debug!(program = %program, line, "program says")).await;
+}
+
+/// Gives each line of a standard error, cut to its bound, until that ends.
+pub(crate) async fn lines_of(stderr: ChildStderr, mut each: impl FnMut(&str)) {
     use tokio::io::AsyncBufReadExt;
     let mut reader = BufReader::new(stderr);
     let mut line = Vec::new();
@@ -187,8 +192,7 @@ async fn log(program: String, stderr: ChildStderr) {
         let used = part.len() + usize::from(end.is_some());
         reader.consume(used);
         if end.is_some() {
-            let text = String::from_utf8_lossy(&line);
-            tracing::debug!(program = %program, line = %text, "program says");
+            each(&String::from_utf8_lossy(&line));
             line.clear();
         }
     }
