@@ -151,7 +151,7 @@ fn program(context: &Context) -> Finding {
 
 fn models_here(context: &Context) -> Finding {
     const WHAT: &str = "models";
-    let pull = "run `mtor models pull` (about 260 MB)";
+    let pull = "run `mtor models pull` (about 200 MB)";
     let Some(dir) = context.environment.models_dir() else {
         let remedy = "name a folder in MTOR_MODELS";
         return Finding::wanting(WHAT, Verdict::Missing, "no place for them", remedy);

@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Fetch what is missing of these models; of the basic ones, about 260 MB, if none is named
+    /// Fetch what is missing of these models; of the basic ones, about 200 MB, if none is named
     Pull {
         /// A model's name, or good, small, tiny
         #[arg(value_name = "NAME")]

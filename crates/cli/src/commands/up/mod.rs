@@ -169,7 +169,7 @@ fn tell(realm: &Realm, data: &Path, models: Option<&Models>, context: &Context) 
             out.words(format_args!("  models  {names} in {}", models.dir.display()));
         }
         Some(_) => {
-            out.words("  models  none here: `mtor models pull` fetches small ones (about 260 MB)");
+            out.words("  models  none here: `mtor models pull` fetches small ones (about 200 MB)");
         }
         // Nothing here would serve them.
         None => {}
@@ -191,7 +191,8 @@ impl Models {
         };
         let known = models::built_in().unwrap_or_default();
         // The others are not served by the program beside this one.
-        let served = known.into_iter().filter(|model| model.basic && model.intent != models::ENGINE);
+        let served =
+            known.into_iter().filter(|model| model.basic && model.intent != models::ENGINE);
         let here = served.filter(|model| model.files.iter().all(is_here));
         let names = here.map(|model| model.name).collect();
         Self { dir, names }
