@@ -68,6 +68,7 @@ mod tests {
             stream: true,
             limit: Some(5),
             output: Some(4),
+            meter: None,
             deadline_ms: 1,
             fence: Fence(3),
             token: Digest([1; 32]),

@@ -63,6 +63,7 @@ impl Fake {
                 stream,
                 limit: None,
                 output: None,
+                meter: None,
                 deadline_ms: 1_000,
                 fence: Fence(1),
                 token: Digest([0; 32]),

