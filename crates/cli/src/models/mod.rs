@@ -289,7 +289,7 @@ fn try_source(
     client: &mut Option<Client>,
     progress: &mut dyn FnMut(Progress),
 ) -> anyhow::Result<()> {
-    let mut received = |bytes| {
+    let mut received = |bytes: u64| {
         let (name, of) = (file.name.clone(), file.bytes);
         // A wheel may be larger than what is taken out of it.
         progress(Progress::Received { file: name, bytes: bytes.min(of), of });
