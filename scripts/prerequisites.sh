@@ -107,6 +107,7 @@ look() {
   if [[ $purpose == test ]]; then
     have git || need git git
     { have taskset && have setpriv; } || need util-linux util-linux
+    have ip || need iproute2 iproute2
     have_browser || need chromium chromium fonts-dejavu-core
   fi
 }
