@@ -13,6 +13,8 @@ client = openai.OpenAI(base_url=base + "/v1", api_key=key, max_retries=0, timeou
 models = sorted(model.id for model in client.models.list())
 assert models == ["all-minilm-l6-v2", "smollm2-135m-instruct"], models
 assert client.models.retrieve(models[1]).id == models[1]
+# What the realm itself serves is told in words; the client keeps fields that it does not know.
+assert client.models.retrieve(models[1]).model_dump()["about"]["title"] == "SmolLM2 135M Instruct"
 
 question = [{"role": "user", "content": "Write one sentence about the sea."}]
 whole = client.chat.completions.create(

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use mtor_client::Client;
-use mtor_server::{OpenError, Realm, RealmOptions};
+use mtor_server::{ModelAbout, ModelsTold, OpenError, Realm, RealmOptions};
 use mtor_types::Code;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
@@ -80,6 +80,10 @@ async fn up(arguments: Arguments, data: PathBuf, context: &Context) -> Result<()
     let realm = Realm::open(options).await.map_err(|error| refused(&error))?;
     let models = context.environment.models_dir().map(Models::look);
     let models = models.filter(|_| !arguments.no_worker);
+    if let Some(models) = &models {
+        let about = models.about.clone();
+        realm.tell_models(ModelsTold { about, ..ModelsTold::default() });
+    }
     tell(&realm, &data, models.as_ref(), context);
     if let Some(lan) = &lan {
         lan.tell(realm.port(), context.out);
@@ -181,6 +185,8 @@ fn tell(realm: &Realm, data: &Path, models: Option<&Models>, context: &Context) 
 struct Models {
     dir: PathBuf,
     names: Vec<String>,
+    /// In words, for who asks.
+    about: Vec<(String, ModelAbout)>,
 }
 
 impl Models {
@@ -194,8 +200,13 @@ impl Models {
         let served =
             known.into_iter().filter(|model| model.basic && model.intent != models::ENGINE);
         let here = served.filter(|model| model.files.iter().all(is_here));
-        let names = here.map(|model| model.name).collect();
-        Self { dir, names }
+        let (mut names, mut about) = (Vec::new(), Vec::new());
+        for model in here {
+            let models::Model { name, title, bytes, maker, licence, note, .. } = model;
+            about.push((name.clone(), ModelAbout { title, bytes, maker, licence, note }));
+            names.push(name);
+        }
+        Self { dir, names, about }
     }
 }
 
