@@ -383,7 +383,7 @@ impl Oracle {
             }
             News::Refused { .. } => "refused",
             News::Joined { .. } => "joined",
-            News::Ended(end) => outcome_name(end.outcome),
+            News::Ended(end) => end.outcome.name(),
             News::Chunk { .. } | News::Restarted(_) | News::Settled(_) => return Ok(()),
         };
         let count = self.ends.entry(end).or_default();
@@ -424,15 +424,5 @@ impl Oracle {
             }
         }
         Ok(())
-    }
-}
-
-fn outcome_name(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Completed(_) => "completed",
-        Outcome::Failed(_) => "failed",
-        Outcome::Cancelled => "cancelled",
-        Outcome::Expired => "expired",
-        Outcome::Refused => "refused",
     }
 }

@@ -104,6 +104,19 @@ pub enum Outcome {
     Refused,
 }
 
+impl Outcome {
+    /// In one word: as a status, in metrics and in event types.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Completed(_) => "completed",
+            Self::Failed(_) => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Expired => "expired",
+            Self::Refused => "refused",
+        }
+    }
+}
+
 /// How an intent ended, as the accountant resolved it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {

@@ -3,20 +3,8 @@
 // once.
 
 import type { Money } from "./amount";
-import { list, number, record, text, type Problem, type RealmEvent } from "./conversation";
+import { list, number, record, text, type Phase, type Problem, type RealmEvent } from "./conversation";
 import { pieceText } from "./result";
-
-export type RunPhase =
-  | "sending"
-  | "accepted"
-  | "queued"
-  | "running"
-  | "completed"
-  | "failed"
-  | "cancelled"
-  | "expired"
-  | "refused"
-  | "lost";
 
 export interface Run {
   key: string;
@@ -26,7 +14,7 @@ export interface Run {
   data: unknown;
   durable: boolean;
   ceiling: Money | undefined;
-  phase: RunPhase;
+  phase: Phase;
   /** Milliseconds since 1970. */
   sentAt: number;
   endedAt?: number;
@@ -59,7 +47,7 @@ export const STREAM_CHARS_MAX = 400_000;
 export const RUNS_MAX = 50;
 /** Characters of data or of a result that are kept over a reload. */
 const KEPT_CHARS_MAX = 60_000;
-const OVER: readonly RunPhase[] = ["completed", "failed", "cancelled", "expired", "refused", "lost"];
+const OVER: readonly Phase[] = ["completed", "failed", "cancelled", "expired", "refused", "lost"];
 
 export function isDone(run: Run): boolean {
   return OVER.includes(run.phase);

@@ -115,7 +115,7 @@ impl Carrier {
     fn ended(&self, end: End) {
         let edge = &self.0;
         let intent = end.intent;
-        edge.metrics.ended(&end.outcome);
+        edge.metrics.ended(end.outcome);
         let live = edge.lives.get(intent);
         let message = match (&end.outcome, &live) {
             (Outcome::Failed(code), Some(live)) => {

@@ -34,14 +34,8 @@ impl Metrics {
         self.refused.inc();
     }
 
-    pub(super) fn ended(&self, outcome: &Outcome) {
-        let outcome = match outcome {
-            Outcome::Completed(_) => "completed",
-            Outcome::Failed(_) => "failed",
-            Outcome::Cancelled => "cancelled",
-            Outcome::Expired => "expired",
-            Outcome::Refused => "refused",
-        };
+    pub(super) fn ended(&self, outcome: Outcome) {
+        let outcome = outcome.name();
         self.ended.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 

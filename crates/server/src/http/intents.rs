@@ -15,7 +15,7 @@ use super::Answer;
 use super::auth::{Caller, Member};
 use super::catalogue::PriceRow;
 use super::json::{Body, Page, Segment};
-use super::{BODY_BYTES_MAX, own_intents, sse};
+use super::{BODY_BYTES_MAX, sse};
 use crate::admission::{self, Document, Options, Route};
 use crate::api_error::ApiError;
 use crate::edge::carry::failure;
@@ -257,7 +257,7 @@ pub async fn read(
     view.hold = Some(Money { asset, amount: row.hold });
     if let Some(end) = row.end {
         use mtor_types::intent::Outcome;
-        view.status = own_intents::status(end.outcome);
+        view.status = end.outcome.name();
         if let Outcome::Failed(code) = end.outcome {
             view.code = Some(code);
             view.reason = Some(failure(code));

@@ -62,7 +62,7 @@ impl Row {
         let (name, model) = named.remove(&row.intent).unzip();
         Self {
             intent: row.intent,
-            status: end.as_ref().map_or("open", |end| status(end.outcome)),
+            status: end.as_ref().map_or("open", |end| end.outcome.name()),
             name,
             model: model.flatten(),
             code: end.as_ref().and_then(|end| match end.outcome {
@@ -78,16 +78,6 @@ impl Row {
             placed: row.placed_at,
             ended: end.map(|end| end.at),
         }
-    }
-}
-
-pub(super) fn status(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Completed(_) => "completed",
-        Outcome::Failed(_) => "failed",
-        Outcome::Cancelled => "cancelled",
-        Outcome::Expired => "expired",
-        Outcome::Refused => "refused",
     }
 }
 
