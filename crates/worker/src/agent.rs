@@ -7,6 +7,7 @@
 mod link;
 mod offers;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use mtor_types::worker::{
     self, Acknowledge, Assign, Credit, Drain, Fail, OfferList, Ping, Renew, Revoke, WorkerHello,
 };
 use serde_json::value::RawValue;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep_until};
 
 use crate::connect::{Dialer, Dialled};
@@ -26,27 +27,28 @@ use crate::frame::Encoder;
 use crate::identity::Identity;
 use crate::leases::{End, Key, Leases, NewLease, SlotOf};
 use crate::limits;
-use crate::options::{Status, StatusSink, WorkerOptions};
+use crate::options::{Change, ExecutorOptions, Status, StatusSink, WorkerOptions};
 use crate::session::{Event, Refused, Session};
 use link::{Link, LinkEvent, State};
 use offers::Offers;
 
-/// Runs the agent until `stop`, and the drain after it, or until its parent is gone.
+/// Runs the agent until `stop`, and the drain after it, or until [`WorkerOptions::parent`] closes.
 ///
 /// A drain tells the realm to give nothing new, lets what runs finish for
 /// [`WorkerOptions::drain_grace`], and closes. Dropping the future ends everything at once: a
 /// caller that gets a second signal does that. Errors are those of the start, a refused enrolment,
 /// and another realm at the address; a lost realm is none, it is dialled again for ever.
 pub async fn run(
-    options: WorkerOptions,
+    mut options: WorkerOptions,
     stop: impl Future<Output = ()>,
 ) -> Result<(), WorkerError> {
-    let mut parent = Parent::watch(options.stop_on_stdin_eof);
+    let mut parent = options.parent.take();
     let mut agent = Agent::new(options)?;
     let mut reports = Vec::with_capacity(limits::REPORTS_PER_WAKE_MAX);
     let mut stop = pin!(stop);
     while !agent.is_over() {
         agent.fill();
+        agent.retire();
         let timer = agent.next_timer();
         tokio::select! {
             event = agent.link.next() => agent.on_link(event)?,
@@ -61,7 +63,10 @@ pub async fn run(
                 agent.leases.expire(Instant::now());
             }
             () = &mut stop, if agent.drain_until.is_none() => agent.drain(),
-            () = parent.gone() => return Ok(()),
+            change = next(&mut parent) => match change {
+                Some(change) => agent.on_change(change),
+                None => return Ok(()),
+            },
         }
     }
     if let State::Up(session) = agent.link.state {
@@ -70,28 +75,11 @@ pub async fn run(
     Ok(())
 }
 
-/// The process that started this one, as seen through standard input.
-struct Parent(Option<oneshot::Receiver<()>>);
-
-impl Parent {
-    /// A thread, because a task that reads standard input would keep the runtime from ending.
-    fn watch(watch: bool) -> Self {
-        Self(watch.then(|| {
-            let (tx, rx) = oneshot::channel();
-            std::thread::spawn(move || {
-                let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
-                // Dropped: the other end sees that.
-                drop(tx);
-            });
-            rx
-        }))
-    }
-
-    async fn gone(&mut self) {
-        match &mut self.0 {
-            Some(rx) => drop(rx.await),
-            None => std::future::pending().await,
-        }
+/// The next wish of the process that started this one; `None` once it is gone.
+async fn next(parent: &mut Option<mpsc::Receiver<Change>>) -> Option<Change> {
+    match parent {
+        Some(parent) => parent.recv().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -100,11 +88,18 @@ struct Agent {
     dialer: Arc<Dialer>,
     link: Link,
     leases: Leases,
-    executors: Vec<Executor>,
+    /// By a number that is never used again: what an executor has said may come after its end.
+    executors: BTreeMap<usize, Executor>,
+    executors_begun: usize,
+    /// Those that were added while the agent runs, by the number of whoever added them.
+    added: BTreeMap<u64, usize>,
+    /// Taken away: they do what they have begun, and offer nothing.
+    retiring: BTreeSet<usize>,
     offers: Offers,
     reports: mpsc::Receiver<Report>,
     report_to: mpsc::Sender<Report>,
     updates: mpsc::Receiver<Update>,
+    update_to: mpsc::Sender<Update>,
     /// Not every executor has said what it can do, and the realm was not dialled yet.
     gathering: bool,
     drain_grace: Duration,
@@ -126,15 +121,6 @@ impl Agent {
         )?;
         let (report_to, reports) = mpsc::channel(limits::REPORTS_MAX);
         let (update_to, updates) = mpsc::channel(limits::OFFER_UPDATES_MAX);
-        let mut offers = Offers::new(options.executors.len(), options.prices);
-        let mut executors = Vec::with_capacity(options.executors.len());
-        for (index, options) in options.executors.into_iter().enumerate() {
-            let (executor, known) = Executor::start(index, options, &update_to)?;
-            if let Some(known) = known {
-                offers.set(index, Ok(known));
-            }
-            executors.push(executor);
-        }
         let dialer = Arc::new(dialer);
         let mut agent = Self {
             // The first offer is to be a full one: dialled when every executor has said what it
@@ -144,18 +130,73 @@ impl Agent {
             identity,
             dialer,
             leases: Leases::default(),
-            executors,
-            offers,
+            executors: BTreeMap::new(),
+            executors_begun: 0,
+            added: BTreeMap::new(),
+            retiring: BTreeSet::new(),
+            offers: Offers::new(options.prices),
             reports,
             report_to,
             updates,
+            update_to,
             drain_grace: options.drain_grace,
             drain_until: None,
             status: options.status,
         };
+        for executor in options.executors {
+            agent.begin(executor)?;
+        }
         agent.tell(|| Status::Ready { worker: agent.identity.worker() });
         agent.dial_when_full();
         Ok(agent)
+    }
+
+    /// Starts an executor and gives its number.
+    fn begin(&mut self, options: ExecutorOptions) -> Result<usize, WorkerError> {
+        let number = self.executors_begun;
+        let (executor, known) = Executor::start(number, options, &self.update_to)?;
+        self.executors_begun += 1;
+        self.executors.insert(number, executor);
+        self.offers.expect(number);
+        if let Some(known) = known {
+            self.offers.set(number, Ok(known));
+        }
+        Ok(number)
+    }
+
+    fn on_change(&mut self, change: Change) {
+        match change {
+            Change::Add { key, executor } => {
+                let begun = if self.added.len() < limits::ADDED_EXECUTORS_MAX {
+                    self.begin(executor).map_err(|error| error.to_string())
+                } else {
+                    Err(format!("at most {} are added at a time", limits::ADDED_EXECUTORS_MAX))
+                };
+                match begun {
+                    Ok(number) => drop(self.added.insert(key, number)),
+                    Err(reason) => {
+                        let executor = format!("added {key}");
+                        self.tell(|| Status::ExecutorDown { executor, reason });
+                    }
+                }
+            }
+            Change::Remove { key } => {
+                let Some(number) = self.added.remove(&key) else { return };
+                self.retiring.insert(number);
+                if self.offers.set(number, Ok(Vec::new())) {
+                    self.send_offers();
+                }
+            }
+        }
+    }
+
+    /// Ends the executors that were taken away and have done what they had.
+    fn retire(&mut self) {
+        let is_done = |number: &usize| !self.leases.is_any_running_on(*number);
+        for number in self.retiring.extract_if(.., is_done) {
+            self.executors.remove(&number);
+            self.offers.forget(number);
+        }
     }
 
     fn dial_when_full(&mut self) {
@@ -337,8 +378,11 @@ impl Agent {
     }
 
     fn on_offers(&mut self, update: OfferUpdate) {
+        if self.retiring.contains(&update.executor) {
+            return;
+        }
         if let Err(reason) = &update.offers {
-            let executor = self.executors.get(update.executor);
+            let executor = self.executors.get(&update.executor);
             let label = executor.map_or("", Executor::label).to_owned();
             tracing::warn!(executor = %label, %reason, "executor down");
             self.tell(|| Status::ExecutorDown { executor: label, reason: reason.clone() });
@@ -424,7 +468,7 @@ impl Agent {
             deadline,
             data: assign.data.to_owned(),
         };
-        let Some(executor) = self.executors.get(executor) else { return };
+        let Some(executor) = self.executors.get(&executor) else { return };
         match executor.run(job, output) {
             Started::Done(end) => self.leases.end(key, serial, end),
             Started::Running(work) => self.leases.set_work(key, work),

@@ -198,6 +198,10 @@ impl Leases {
         self.running.get(slot).copied().unwrap_or(0)
     }
 
+    pub(crate) fn is_any_running_on(&self, executor: usize) -> bool {
+        self.running.iter().any(|(slot, running)| slot.executor == executor && *running > 0)
+    }
+
     /// Leases whose end is not yet sent.
     pub(crate) fn unfinished(&self) -> usize {
         self.map.values().filter(|lease| !lease.end_sent).count()

@@ -20,6 +20,7 @@ mod http_client;
 mod identity;
 mod leases;
 mod limits;
+mod memory;
 mod options;
 mod places;
 mod session;
@@ -28,7 +29,9 @@ mod wire;
 pub use agent::run;
 pub use error::WorkerError;
 pub use executors::ModelNames;
+pub use memory::{fits_memory, memory_free, memory_needed};
 pub use options::{
-    BackendNews, EngineOptions, ExecutorOptions, OpenAiOptions, Status, StatusSink, WorkerOptions,
+    BackendNews, Change, EngineOptions, ExecutorOptions, OpenAiOptions, Status, StatusSink,
+    WorkerOptions,
 };
 pub use places::{Discovery, discover};

@@ -93,7 +93,7 @@ pub(crate) const ENGINE_CACHE_MIB: u64 = 128;
 pub(crate) const ENGINE_START_MS: u64 = 180_000;
 /// `engine`: the line in which its address stands.
 pub(crate) const ENGINE_LINE_BYTES_MAX: u64 = 4 * 1024;
-/// `engine`: what is needed beside the weights, see `executors/engine.rs`.
+/// `engine`: what is needed beside the weights, see `memory.rs`.
 pub(crate) const ENGINE_OVERHEAD_BYTES: u64 = 640 * 1024 * 1024;
 /// `engine`: address space that is reserved and not used: libraries, stacks, arenas.
 pub(crate) const ENGINE_RESERVE_BYTES: u64 = 1024 * 1024 * 1024;
@@ -127,6 +127,9 @@ pub(crate) const LOOK_MS: u64 = 3_000;
 pub(crate) const LOOK_STRANGER_MS_MAX: u64 = 30_000;
 /// How long such a look may take, and what is asked of a server about its models.
 pub(crate) const LOOK_PATIENCE_MS: u64 = 2_000;
+
+/// Executors that the parent process has added; a model each.
+pub(crate) const ADDED_EXECUTORS_MAX: usize = 64;
 
 /// The first offer waits this long for executors that have not said what they can do: a model
 /// takes seconds to load.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use mtor_types::worker::{FailCode, Offer};
 use mtor_types::{IntentId, Price, RealmId, WorkerId};
+use tokio::sync::mpsc;
 
 use crate::executors::ModelNames;
 use crate::limits;
@@ -27,8 +28,9 @@ pub struct WorkerOptions {
     pub executors: Vec<ExecutorOptions>,
     /// What a drain leaves to running work.
     pub drain_grace: Duration,
-    /// End at once when standard input ends: the parent is gone.
-    pub stop_on_stdin_eof: bool,
+    /// What the process that started this one wants while it runs. When it closes, that process
+    /// is gone and the agent ends at once.
+    pub parent: Option<mpsc::Receiver<Change>>,
     /// Told of what happens; must not block.
     pub status: Option<StatusSink>,
 }
@@ -47,10 +49,23 @@ impl WorkerOptions {
             prices: BTreeMap::new(),
             executors: Vec::new(),
             drain_grace: Duration::from_millis(limits::DRAIN_GRACE_MS),
-            stop_on_stdin_eof: false,
+            parent: None,
             status: None,
         }
     }
+}
+
+/// An executor more, or one less, than at the start. `key` is the caller's own number for it.
+#[derive(Clone, Debug)]
+pub enum Change {
+    Add {
+        key: u64,
+        executor: ExecutorOptions,
+    },
+    /// It offers nothing any more and ends when it has done what it had begun.
+    Remove {
+        key: u64,
+    },
 }
 
 /// One executor. Slots are of each offer it makes.

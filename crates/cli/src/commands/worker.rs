@@ -2,6 +2,7 @@
 
 mod backends;
 mod engine;
+pub(super) mod parent;
 mod prices;
 
 use std::io::{BufRead, Read};
@@ -55,8 +56,8 @@ pub(crate) struct Arguments {
     /// The log on standard error, as FORMAT/LEVEL
     #[arg(long, value_name = "FORMAT/LEVEL", default_value_t)]
     log: Log,
-    /// Started by `mtor up`: the token is the first line of standard input, low priority, ends
-    /// with its parent
+    /// Started by `mtor up`: the token is the first line of standard input, what to serve are
+    /// the others; low priority, ends with its parent
     #[arg(long, hide = true)]
     embedded: bool,
     /// A program of your own that speaks one event a line. It takes all that follows, so it
@@ -114,7 +115,11 @@ fn options(
     options.token = token;
     options.name = arguments.name.unwrap_or_else(machine_name);
     options.prices = arguments.price.into_iter().collect();
-    options.stop_on_stdin_eof = arguments.embedded;
+    if arguments.embedded {
+        let threads = arguments.threads.unwrap_or_else(engine::default_threads);
+        let slots = arguments.backends.slots();
+        options.parent = Some(parent::listen(parent::Manner { slots, threads }));
+    }
     // First, and so those of this machine before all else: what it has of its own is what its
     // owner chose.
     let slots = arguments.backends.slots();

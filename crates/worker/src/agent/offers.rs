@@ -10,18 +10,27 @@ use crate::limits;
 
 pub(super) struct Offers {
     /// By executor; `None` until it has said something.
-    said: Vec<Option<Vec<Offer>>>,
+    said: BTreeMap<usize, Option<Vec<Offer>>>,
     prices: BTreeMap<String, Price>,
 }
 
 impl Offers {
-    pub(super) fn new(executors: usize, prices: BTreeMap<String, Price>) -> Self {
-        Self { said: vec![None; executors], prices }
+    pub(super) fn new(prices: BTreeMap<String, Price>) -> Self {
+        Self { said: BTreeMap::new(), prices }
+    }
+
+    /// An executor that will say what it can do.
+    pub(super) fn expect(&mut self, executor: usize) {
+        self.said.insert(executor, None);
+    }
+
+    pub(super) fn forget(&mut self, executor: usize) {
+        self.said.remove(&executor);
     }
 
     /// True if the realm should hear of it.
     pub(super) fn set(&mut self, executor: usize, offers: Result<Vec<Offer>, String>) -> bool {
-        let Some(said) = self.said.get_mut(executor) else { return false };
+        let Some(said) = self.said.get_mut(&executor) else { return false };
         let offers = offers.unwrap_or_default();
         let first = said.is_none();
         let changed = said.as_ref() != Some(&offers);
@@ -31,12 +40,12 @@ impl Offers {
 
     /// Every executor has said what it can do, or has failed.
     pub(super) fn is_full(&self) -> bool {
-        self.said.iter().all(Option::is_some)
+        self.said.values().all(Option::is_some)
     }
 
     /// Intents that have a price and no offer.
     pub(super) fn priced_in_vain(&self) -> impl Iterator<Item = &str> {
-        let offers = || self.said.iter().flatten().flatten();
+        let offers = || self.said.values().flatten().flatten();
         let in_vain = move |intent: &&String| !offers().any(|offer| offer.intent == **intent);
         self.prices.keys().filter(in_vain).map(String::as_str)
     }
@@ -45,9 +54,9 @@ impl Offers {
     pub(super) fn list(&self) -> Vec<Offer> {
         let mut list: Vec<Offer> = Vec::new();
         let mut of: Vec<usize> = Vec::new();
-        let said = self.said.iter().enumerate();
+        let said = self.said.iter();
         let said =
-            said.flat_map(|(executor, said)| said.iter().flatten().map(move |o| (executor, o)));
+            said.flat_map(|(executor, said)| said.iter().flatten().map(move |o| (*executor, o)));
         for (executor, offer) in said {
             let same =
                 |other: &&mut Offer| other.intent == offer.intent && other.model == offer.model;
@@ -89,7 +98,7 @@ impl Offers {
         leases: &Leases,
     ) -> Result<SlotOf, End> {
         let mut offered = false;
-        for (executor, offers) in self.said.iter().enumerate() {
+        for (&executor, offers) in &self.said {
             let fits = |offer: &&Offer| {
                 offer.intent == intent && (model.is_none() || offer.model.as_deref() == model)
             };
@@ -118,11 +127,17 @@ mod tests {
         Offer { intent: intent.into(), model: model.map(Into::into), slots, price: None, context }
     }
 
+    fn expecting(executors: usize, prices: BTreeMap<String, Price>) -> Offers {
+        let mut offers = Offers::new(prices);
+        (0..executors).for_each(|executor| offers.expect(executor));
+        offers
+    }
+
     #[test]
     fn the_same_offer_of_two_executors_is_one() {
         let price = Price { amount: mtor_types::Amount::from_u64(3), per: 10 };
-        let mut offers =
-            Offers::new(3, BTreeMap::from([("chat".into(), price), ("paint".into(), price)]));
+        let prices = BTreeMap::from([("chat".into(), price), ("paint".into(), price)]);
+        let mut offers = expecting(3, prices);
         assert!(offers.set(0, Ok(vec![offer("chat", Some("m"), 2, Some(4096))])));
         assert!(offers.set(
             1,
@@ -137,11 +152,14 @@ mod tests {
         assert_eq!((list[0].slots, list[0].context, list[0].price), (5, Some(2048), Some(price)));
         assert_eq!(list[1].price, None);
         assert_eq!(offers.priced_in_vain().collect::<Vec<_>>(), ["paint"]);
+        offers.forget(0);
+        assert_eq!(offers.list().iter().map(|offer| offer.slots).sum::<u32>(), 4);
+        assert!(!offers.set(0, Ok(vec![offer("chat", None, 1, None)])), "it is gone");
     }
 
     #[test]
     fn a_server_with_many_models_crowds_out_nobody() {
-        let mut offers = Offers::new(2, BTreeMap::new());
+        let mut offers = expecting(2, BTreeMap::new());
         let many = (0..32).map(|number| offer("chat", Some(&format!("m{number}")), 1, None));
         offers.set(0, Ok(many.collect()));
         offers.set(1, Ok(vec![offer("echo", None, 1, None), offer("fft", None, 1, None)]));
@@ -153,7 +171,7 @@ mod tests {
 
     #[test]
     fn an_assignment_goes_where_it_is_offered() {
-        let mut offers = Offers::new(2, BTreeMap::new());
+        let mut offers = expecting(2, BTreeMap::new());
         offers.set(1, Ok(vec![offer("chat", Some("m"), 1, None)]));
         let leases = Leases::default();
         let slot =

@@ -54,7 +54,7 @@ impl EngineArguments {
 /// llama.cpp's threads wait for each other by spinning, hundreds of times a token: one that has
 /// lost its core to another program holds up all. So half of the cores, and few where they are
 /// many.
-fn default_threads() -> u32 {
+pub(super) fn default_threads() -> u32 {
     const THREADS_MAX: usize = 8;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     u32::try_from((cores / 2).clamp(1, THREADS_MAX)).unwrap_or(1)
