@@ -32,6 +32,9 @@ nextest() { cargo nextest run --release --workspace --locked; }
 doctests() { cargo test --release --workspace --doc --locked; }
 browser() { scripts/browser-test.sh; }
 
+# What measures models, without any.
+benchmodels() { python3 bench/models/tests.py; }
+
 # Short, and red only for what does not depend on the machine's speed.
 bench() {
   local bench=$target/release/mtor-bench-gateway
@@ -43,6 +46,7 @@ stages_begin "$target/test-logs"
 stage prerequisites none prerequisites
 stage format none format
 stage tidy none tidy
+stage benchmodels plain benchmodels
 stage page vitest page
 stage clippy none clippy
 stage build none build
