@@ -104,6 +104,31 @@ async fn the_model_answers_with_everything_that_an_openai_client_may_ask_for() {
 }
 
 #[tokio::test]
+async fn every_answer_of_several_is_claimed() {
+    let (_realm, _worker, mut session) = start().await;
+    session.offered("chat").await;
+    let both = json!({"n": 2, "max_tokens": 5, "stream_options": {"include_usage": true}});
+    for (number, stream) in [(1, false), (2, true)] {
+        let mut body = question("Count to a thousand.", both.clone());
+        body["stream"] = json!(stream);
+        ask(&mut session, number, stream, body).await;
+        let (before, done) = session.until(worker::COMPLETE).await;
+        session.acknowledge(number).await;
+        let usage = &done["usage"];
+        assert_eq!(usage["output"], 10, "{done}");
+        assert_eq!(usage["units"], usage["input"].as_u64().unwrap() + 10);
+        // What the client reads there is what it pays.
+        let pieces = before.iter().filter(|(kind, _)| kind == worker::CHUNK);
+        let pieces = pieces.map(|(_, data)| &data["piece"]["usage"]);
+        let told: Vec<_> = pieces.chain([&done["result"]["usage"]]).collect();
+        let told: Vec<_> = told.into_iter().filter(|usage| usage.is_object()).collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(told[0]["completion_tokens"], 10);
+        assert_eq!(told[0]["total_tokens"], usage["units"]);
+    }
+}
+
+#[tokio::test]
 async fn a_killed_server_fails_what_it_had_and_comes_back() {
     let (_realm, mut worker, mut session) = start().await;
     session.offered("chat").await;

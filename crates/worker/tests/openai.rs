@@ -212,6 +212,69 @@ async fn a_stream_is_forwarded_and_metered() {
     assert_eq!(soon(asked.recv()).await.unwrap().body, body);
 }
 
+/// As llama.cpp's server ends a stream of two answers: each has a count of its own.
+const TWO: [&str; 8] = [
+    "data: {\"choices\":[{\"index\":1,\"delta\":{\"content\":\"a\"}}]}\n\n",
+    "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"b\"}}]}\n\n",
+    "data: {\"choices\":[{\"index\":1,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n",
+    "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":3,\"total_tokens\":12,\"x\":1}}\n\n",
+    "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"c\"}}]}\n\n",
+    "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n",
+    "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":5,\"total_tokens\":14,\"x\":2}}\n\n",
+    "data: [DONE]\n\n",
+];
+
+#[tokio::test]
+async fn every_answer_of_several_is_counted() {
+    let answer = |body: &str| match body.contains("\"n\":2") {
+        // One count for all, as others give it, or one for each.
+        true if body.contains("other") => Answer::Events(CHUNKS.to_vec()),
+        true => Answer::Events(TWO.to_vec()),
+        false => Answer::Events([&TWO[..2], &TWO[5..]].concat()),
+    };
+    let (_asked, _worker, mut session) = start(answer).await;
+    let wish = r#""model":"m","stream":true,"stream_options":{"include_usage":true}"#;
+    let cases = [
+        (1, r#""n":2"#, json!({"units": 17, "input": 9, "output": 8})),
+        (2, r#""n":2,"user":"other""#, json!({"units": 12, "input": 9, "output": 3})),
+        (3, r#""n":1"#, json!({"units": 14, "input": 9, "output": 5})),
+    ];
+    for (number, more, usage) in cases {
+        ask(&mut session, number, "chat", true, None, &format!("{{{wish},{more}}}")).await;
+        let (before, complete) = session.until(worker::COMPLETE).await;
+        assert_eq!(complete["usage"], usage, "{more}");
+        // The client sees once what it pays for.
+        let pieces = before.iter().filter(|(kind, _)| kind == worker::CHUNK);
+        let told: Vec<_> = pieces.map(|(_, data)| &data["piece"]["usage"]).collect();
+        let told: Vec<_> = told.into_iter().filter(|usage| usage.is_object()).collect();
+        assert_eq!(told.len(), 1, "{more}: {told:?}");
+        assert_eq!(told[0]["completion_tokens"], usage["output"], "{more}");
+    }
+}
+
+#[tokio::test]
+async fn a_backend_that_counts_nothing_is_counted() {
+    const WHOLE: &str = r#"{"choices":[{"message":{"content":"twelve bytes"}}],"usage":{"prompt_tokens":0,"completion_tokens":0}}"#;
+    let answer = |body: &str| match body.contains("\"stream\":true") {
+        true => Answer::Events(vec![
+            CHUNKS[1],
+            CHUNKS[2],
+            CHUNKS[3],
+            "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":0,\"completion_tokens\":0}}\n\n",
+            CHUNKS[5],
+            CHUNKS[6],
+        ]),
+        false => Answer::Json(200, WHOLE),
+    };
+    let (_asked, _worker, mut session) = start(answer).await;
+    ask(&mut session, 1, "chat", true, None, r#"{"model":"m"}"#).await;
+    let (_, complete) = session.until(worker::COMPLETE).await;
+    assert_eq!(complete["usage"], json!({"units": 2, "input": 0, "output": 2}));
+    ask(&mut session, 2, "chat", false, None, r#"{"model":"m"}"#).await;
+    let (_, complete) = session.until(worker::COMPLETE).await;
+    assert_eq!(complete["usage"], json!({"units": 3, "input": 0, "output": 3}));
+}
+
 #[tokio::test]
 async fn a_stream_that_breaks_off_or_tells_an_error_fails() {
     let answer = |body: &str| {

@@ -1,19 +1,22 @@
 //! Any OpenAI-compatible server (Ollama, vLLM, llama-server and others) for `chat` and `embed`.
 //!
 //! The client's body goes through field by field as raw JSON; what may be changed stands in
-//! [`body`]. Answers go back verbatim, also the name that the backend gives its model there. A streamed answer's last chunk says what was used; until
-//! then the count is the number of chunks with content.
+//! [`body`]. Answers go back verbatim, also the name that the backend gives its model there. A
+//! streamed answer's last chunk says what was used; until then the count is the number of chunks
+//! with content. Only where the backend counts one of several answers its count is mended.
 
 mod body;
 mod book;
 mod discovery;
+mod fields;
+mod meter;
 mod names;
 mod probe;
 mod server;
 mod sse;
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
@@ -22,8 +25,10 @@ use hyper::body::Incoming;
 use mtor_types::intent::Usage;
 use mtor_types::worker::FailCode;
 use serde::Deserialize;
+use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 pub(crate) use discovery::discover;
 pub use names::ModelNames;
@@ -34,6 +39,7 @@ use crate::http_client::{BodyError, HttpClient, base_address, read_body};
 use crate::leases::End;
 use crate::limits;
 use crate::options::OpenAiOptions;
+use meter::Progress;
 use sse::Events;
 
 /// One backend.
@@ -46,57 +52,8 @@ pub(crate) struct OpenAi {
     suspect: Notify,
     /// It was not even there: what answered before may be another now.
     was_away: AtomicBool,
-}
-
-#[derive(Deserialize)]
-struct UsageIn {
-    #[serde(default)]
-    prompt_tokens: u64,
-    #[serde(default)]
-    completion_tokens: u64,
-}
-
-impl UsageIn {
-    fn usage(&self) -> Usage {
-        let (input, output) = (self.prompt_tokens, self.completion_tokens);
-        Usage { units: input.saturating_add(output), input, output }
-    }
-}
-
-/// What is looked at in an answer or a chunk; the rest passes unread.
-#[derive(Deserialize)]
-struct Glance<'a> {
-    #[serde(default)]
-    usage: Option<UsageIn>,
-    #[serde(borrow, default)]
-    choices: Option<Vec<Choice<'a>>>,
-    #[serde(borrow, default)]
-    error: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Choice<'a> {
-    #[serde(borrow, default)]
-    delta: Option<BTreeMap<String, &'a RawValue>>,
-    #[serde(borrow, default)]
-    message: Option<Message<'a>>,
-    #[serde(borrow, default)]
-    finish_reason: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Message<'a> {
-    #[serde(borrow, default)]
-    content: Option<&'a RawValue>,
-}
-
-impl Choice<'_> {
-    /// Something of the answer, not only its role or its end.
-    fn has_content(&self) -> bool {
-        let filled = |raw: &&RawValue| !matches!(raw.get(), "null" | "\"\"" | "[]");
-        let mut fields = self.delta.iter().flatten();
-        fields.any(|(name, raw)| name != "role" && filled(raw))
-    }
+    /// It is llama.cpp's server.
+    is_llama: AtomicBool,
 }
 
 impl OpenAi {
@@ -105,7 +62,8 @@ impl OpenAi {
         let (_, base) = base_address(&options.url).ok_or_else(wrong)?;
         let base = base.trim_end_matches("/v1").trim_end_matches('/').to_owned();
         let (client, suspect) = (HttpClient::new()?, Notify::new());
-        Ok(Self { client, base, options, suspect, was_away: AtomicBool::new(false) })
+        let (was_away, is_llama) = Default::default();
+        Ok(Self { client, base, options, suspect, was_away, is_llama })
     }
 
     fn request(
@@ -162,130 +120,103 @@ impl OpenAi {
             return Err(refusal(status, answer.into_body()).await);
         }
         if wishes.stream {
-            stream(answer.into_body(), output, made.usage_wanted).await
-        } else {
-            let end = whole(answer.into_body()).await;
-            // Embeddings are metered by the bytes asked for, whatever the backend counts.
-            match end {
-                Ok(End::Complete { result, .. }) if !wishes.chat => Ok(End::Complete {
-                    usage: Usage { units: bytes, input: bytes, output: 0 },
-                    result,
-                }),
-                end => end,
-            }
+            let progress = Progress::new(made.usage_wanted, made.choices);
+            return stream(answer.into_body(), output, progress).await;
         }
+        let (mut usage, mut text) = whole(answer.into_body()).await?;
+        if !wishes.chat {
+            // Metered by the bytes asked for, whatever the backend counts.
+            usage = Usage { units: bytes, input: bytes, output: 0 };
+        } else if made.choices > 1 && self.is_llama.load(Ordering::Relaxed) {
+            let all = self.count_all(&text, usage.output).await.max(usage.output);
+            usage = Usage { units: usage.input.saturating_add(all), output: all, ..usage };
+            text = meter::told(&text, usage).unwrap_or(text);
+        }
+        let result = RawValue::from_string(text).map_err(|_| not_json())?;
+        Ok(End::Complete { usage, result: Some(result) })
+    }
+
+    /// Tokens of all answers in one: llama.cpp's server counts the first alone. By its own
+    /// tokenizer, and one for each end that the model wrote.
+    async fn count_all(&self, text: &str, first: u64) -> u64 {
+        let patience = Duration::from_millis(limits::LOOK_PATIENCE_MS);
+        let mut all = 0_u64;
+        for (said, is_ended) in meter::answers(text) {
+            let tokens = match timeout(patience, self.count_tokens(&said)).await {
+                Ok(Some(tokens)) => tokens.saturating_add(u64::from(is_ended)),
+                // Then each is taken to be as long as the first.
+                Ok(None) | Err(_) => first,
+            };
+            all = all.saturating_add(tokens);
+        }
+        all
+    }
+
+    async fn count_tokens(&self, text: &str) -> Option<u64> {
+        #[derive(Deserialize)]
+        struct Tokens {
+            tokens: Vec<serde::de::IgnoredAny>,
+        }
+        let (status, body) = self.post("/tokenize", &json!({"content": text})).await.ok()?;
+        let tokens: Tokens = serde_json::from_slice(&body).ok().filter(|_| status.is_success())?;
+        u64::try_from(tokens.tokens.len()).ok()
     }
 }
 
-/// An answer in one body: the result, verbatim.
-async fn whole(body: Incoming) -> Result<End, End> {
+fn not_json() -> End {
+    End::backend("the backend's answer is not JSON")
+}
+
+/// An answer in one body, verbatim, and what it used.
+async fn whole(body: Incoming) -> Result<(Usage, String), End> {
     let body = read_body(body, limits::PIECE_BYTES_MAX).await.map_err(|error| match error {
         BodyError::TooLarge => {
             End::fail(FailCode::Backend, "the backend's answer is above 16 MiB", false)
         }
         BodyError::Lost => End::backend("the backend broke off"),
     })?;
-    let not_json = || End::backend("the backend's answer is not JSON");
     let text = String::from_utf8(body.into()).map_err(|_| not_json())?;
-    let glance: Option<Glance<'_>> = serde_json::from_str(&text).ok();
-    let usage = match &glance {
-        Some(Glance { usage: Some(usage), error: None, .. }) => usage.usage(),
-        Some(Glance { error: Some(error), .. }) if error.get() != "null" => {
-            let message = error_text(error.get());
-            return Err(End::backend(format!("the backend failed: {}", bounded(&message))));
-        }
-        Some(Glance { choices: Some(choices), .. }) => uncounted(choices),
-        Some(_) | None => Usage { units: 1, input: 0, output: 1 },
-    };
-    let result = RawValue::from_string(text).map_err(|_| not_json())?;
-    Ok(End::Complete { usage, result: Some(result) })
-}
-
-/// A backend that does not count has served about a token for each four bytes of its answer, which
-/// is what tokenizers make of English; one at least. The prompt is not claimed.
-fn uncounted(choices: &[Choice<'_>]) -> Usage {
-    const TOKEN_BYTES: u64 = 4;
-    let content = |choice: &Choice<'_>| choice.message.as_ref()?.content.map(|raw| raw.get().len());
-    let bytes: usize = choices.iter().filter_map(content).sum();
-    // Without its quotation marks.
-    let bytes = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_sub(2);
-    let output = bytes.div_ceil(TOKEN_BYTES).max(1);
-    Usage { units: output, input: 0, output }
+    Ok((meter::whole(&text)?, text))
 }
 
 /// A streamed answer: each event a piece.
-async fn stream(mut body: Incoming, output: &Output, usage_wanted: bool) -> Result<End, End> {
-    let mut progress = Progress { count: 0, usage: None, finished: false, usage_wanted };
+async fn stream(mut body: Incoming, output: &Output, mut progress: Progress) -> Result<End, End> {
     let mut events = Events::default();
     let broke_off = || End::backend("the backend broke off");
-    while let Some(frame) = body.frame().await {
+    let mut is_done = false;
+    while !is_done && let Some(frame) = body.frame().await {
         let frame = match frame {
             Ok(frame) => frame,
             // Some servers do not end their chunked body; the answer is whole all the same.
-            Err(_) if progress.finished => break,
+            Err(_) if progress.is_finished() => break,
             Err(_) => return Err(broke_off()),
         };
         let Ok(data) = frame.into_data() else { continue };
         events.push(&data).map_err(|()| End::backend("the backend sent a chunk above 16 MiB"))?;
         while let Some(event) = events.next_event() {
-            if event == "[DONE]" {
-                return Ok(progress.end());
+            is_done |= event == "[DONE]";
+            if is_done {
+                break;
             }
             if let Some(piece) = progress.piece(event)? {
-                output.piece(piece, progress.count).await?;
+                output.piece(piece, progress.count()).await?;
             }
         }
     }
-    if let Some(event) = events.last_event()
+    if !is_done
+        && let Some(event) = events.last_event()
         && event != "[DONE]"
         && let Some(piece) = progress.piece(event)?
     {
-        output.piece(piece, progress.count).await?;
+        output.piece(piece, progress.count()).await?;
     }
-    if progress.finished { Ok(progress.end()) } else { Err(broke_off()) }
-}
-
-struct Progress {
-    /// Units so far, by chunks with content; the backend's own count once it is known.
-    count: u64,
-    usage: Option<Usage>,
-    /// A choice has named its end.
-    finished: bool,
-    usage_wanted: bool,
-}
-
-impl Progress {
-    /// What of an event is forwarded.
-    fn piece(&mut self, event: String) -> Result<Option<Box<RawValue>>, End> {
-        let not_json = |_| End::backend("the backend sent a chunk that is not JSON");
-        let raw = RawValue::from_string(event).map_err(not_json)?;
-        let Ok(glance) = serde_json::from_str::<Glance<'_>>(raw.get()) else {
-            return Ok(Some(raw));
-        };
-        if let Some(error) = glance.error.filter(|error| error.get() != "null") {
-            let message = error_text(error.get());
-            return Err(End::backend(format!("the backend failed: {}", bounded(&message))));
-        }
-        let choices = glance.choices.as_deref().unwrap_or_default();
-        if choices.iter().any(Choice::has_content) {
-            self.count += 1;
-        }
-        self.finished |= choices.iter().any(|choice| choice.finish_reason.is_some());
-        let mut only_usage = false;
-        if let Some(usage) = &glance.usage {
-            let usage = usage.usage();
-            self.usage = Some(usage);
-            self.count = self.count.max(usage.units);
-            only_usage = choices.is_empty();
-        }
-        let forward = self.usage_wanted || !only_usage;
-        Ok(forward.then_some(raw))
+    if !is_done && !progress.is_finished() {
+        return Err(broke_off());
     }
-
-    fn end(&self) -> End {
-        let counted = Usage { units: self.count, input: 0, output: self.count };
-        End::Complete { usage: self.usage.unwrap_or(counted), result: None }
+    if let Some(piece) = progress.last_piece() {
+        output.piece(piece, progress.count()).await?;
     }
+    Ok(progress.end())
 }
 
 /// The backend said no.
@@ -363,40 +294,5 @@ mod tests {
         for (text, message) in cases {
             assert_eq!(error_text(text), message, "{text}");
         }
-    }
-
-    #[test]
-    fn an_answer_that_nobody_counted_is_claimed_by_its_length() {
-        let claimed = |text: &str| {
-            let glance: Glance<'_> = serde_json::from_str(text).unwrap();
-            uncounted(glance.choices.as_deref().unwrap_or_default())
-        };
-        let answer = r#"{"choices":[{"message":{"role":"assistant","content":"twelve bytes"}}]}"#;
-        assert_eq!(claimed(answer), Usage { units: 3, input: 0, output: 3 });
-        assert_eq!(claimed(r#"{"choices":[{"message":{"content":null}}]}"#).units, 1);
-        assert_eq!(claimed(r#"{"choices":[]}"#).units, 1);
-    }
-
-    #[test]
-    fn content_is_more_than_a_role() {
-        let count = |event: &str| {
-            let mut progress =
-                Progress { count: 0, usage: None, finished: false, usage_wanted: false };
-            let forwarded = progress.piece(event.into()).unwrap().is_some();
-            (progress.count, progress.finished, forwarded)
-        };
-        assert_eq!(
-            count(r#"{"choices":[{"delta":{"role":"assistant","content":""}}]}"#),
-            (0, false, true)
-        );
-        assert_eq!(
-            count(r#"{"choices":[{"delta":{"content":"a"}}],"usage":null}"#),
-            (1, false, true)
-        );
-        assert_eq!(count(r#"{"choices":[{"delta":{"tool_calls":[{}]}}]}"#), (1, false, true));
-        assert_eq!(count(r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#), (0, true, true));
-        let last = r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}"#;
-        assert_eq!(count(last), (7, false, false));
-        assert_eq!(count(r#"[1]"#), (0, false, true));
     }
 }

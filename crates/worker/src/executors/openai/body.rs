@@ -8,15 +8,10 @@
 //! - `model` is the assigned one if the client named none, and the backend's own where the name is
 //!   one that the operator gave it.
 
-use std::borrow::Cow;
-use std::fmt;
-
 use bytes::Bytes;
-use serde::Deserialize;
-use serde::de::{MapAccess, Visitor};
-use serde_json::value::RawValue;
 
 use super::ModelNames;
+use super::fields::Fields;
 
 pub(super) struct Wishes<'a> {
     pub(super) chat: bool,
@@ -32,65 +27,8 @@ pub(super) struct Made {
     pub(super) bytes: Bytes,
     /// The client itself asked for usage in its stream.
     pub(super) usage_wanted: bool,
-}
-
-/// An object's fields in order, doubles included, values as written.
-struct Fields<'a>(Vec<(String, Cow<'a, str>)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Vec<(String, Cow<'de, str>)>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut fields = Vec::new();
-                while let Some((name, raw)) = map.next_entry::<String, &'de RawValue>()? {
-                    fields.push((name, Cow::Borrowed(raw.get())));
-                }
-                Ok(fields)
-            }
-        }
-        deserializer.deserialize_map(Collect).map(Fields)
-    }
-}
-
-impl<'a> Fields<'a> {
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().rev().find(|(other, _)| other == name).map(|(_, raw)| &**raw)
-    }
-
-    /// Sets every field of that name, or adds one.
-    fn set(&mut self, name: &str, raw: &str) {
-        let mut found = false;
-        for (_, old) in self.0.iter_mut().filter(|(other, _)| other == name) {
-            *old = Cow::Owned(raw.to_owned());
-            found = true;
-        }
-        if !found {
-            self.0.push((name.to_owned(), Cow::Owned(raw.to_owned())));
-        }
-    }
-
-    fn text(&self) -> Result<String, serde_json::Error> {
-        let bytes: usize = self.0.iter().map(|(name, raw)| name.len() + raw.len() + 8).sum();
-        let mut text = String::with_capacity(bytes + 2);
-        text.push('{');
-        for (index, (name, raw)) in self.0.iter().enumerate() {
-            if index > 0 {
-                text.push(',');
-            }
-            text.push_str(&serde_json::to_string(name)?);
-            text.push(':');
-            text.push_str(raw);
-        }
-        text.push('}');
-        Ok(text)
-    }
+    /// Answers to the one question: `n`.
+    pub(super) choices: u64,
 }
 
 /// Makes the backend's body; an error names the field.
@@ -111,8 +49,9 @@ pub(super) fn make(data: &str, wishes: &Wishes<'_>) -> Result<Made, String> {
             set_limit(&mut fields, limit.max(1))?;
         }
     }
+    let choices = fields.get("n").and_then(|raw| raw.parse().ok()).unwrap_or(1);
     let text = fields.text().map_err(expected)?;
-    Ok(Made { bytes: text.into(), usage_wanted })
+    Ok(Made { bytes: text.into(), usage_wanted, choices })
 }
 
 fn set_model(fields: &mut Fields<'_>, wishes: &Wishes<'_>) -> Result<(), String> {

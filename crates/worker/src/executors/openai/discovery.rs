@@ -210,6 +210,7 @@ impl Keeper {
     /// Takes the list of a backend that is there.
     async fn take(&mut self, models: Vec<Option<Model>>) -> Result<(), Over> {
         let server = self.server.unwrap_or(Server::Other);
+        self.backend.is_llama.store(server == Server::LlamaCpp, Ordering::Relaxed);
         let ids = models.iter().flatten().map(|model| model.id.clone()).collect::<Vec<_>>();
         self.listed = ids.len();
         let about = self.backend.about(server, &mut self.shown).await;
