@@ -5,6 +5,7 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import subprocess
 import time
 import urllib.parse
@@ -143,6 +144,14 @@ def machine():
     name = names[0] if names else "?"
     parts = [f"{name}, {os.cpu_count()} cores, {said('uname', '-sr')}", f"commit {commit}", date,
              f"load before {load:.2f}"]
-    if os.nice(0):
-        parts.append(f"niceness {os.nice(0)}")
-    return "; ".join(parts)
+    return "; ".join(parts + niceness())
+
+
+def niceness():
+    """Ahead of others' work or behind it: its own, and that of its session where the kernel shares
+    the cores by session first (autogroup)."""
+    own, group = os.nice(0), Path("/proc/self/autogroup")
+    session = re.search(r"nice (-?\d+)", group.read_text()) if group.exists() else None
+    of_session = int(session.group(1)) if session else 0
+    words = [f"niceness {own}"] if own else []
+    return words + ([f"niceness of its session {of_session}"] if of_session else [])

@@ -123,10 +123,15 @@ def body(nonce, question, tokens, **more):
 
 
 class Samples:
-    """What was measured: by the name of the figure, then by engine."""
+    """What was measured: by the name of the figure, then by engine. What an engine will not do is
+    kept as such."""
 
     def __init__(self):
-        self.rows = {}
+        self.rows, self.refusals = {}, set()
+
+    def refused(self, row, engine):
+        self.rows.setdefault(row, {})
+        self.refusals.add((row, engine.name))
 
     def add(self, row, engine, value):
         if value is not None:
@@ -174,6 +179,28 @@ def streams_at_once(engine, nonce, tokens, count, into):
         into.add(f"{count} at once, CPU ms a token", engine, 1000 * (after - before) / max(made, 1))
 
 
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "places", "schema": {
+    "type": "object", "required": ["places"], "additionalProperties": False,
+    "properties": {"places": {"type": "array", "items": {"type": "string"}, "minItems": 12}}}}}
+WISHES = {
+    "JSON schema": {"response_format": SCHEMA},
+    "5 log probabilities a token": {"logprobs": True, "top_logprobs": 5},
+    "two answers (n)": {"n": 2},
+}
+
+
+def wishes(engine, nonce, tokens, into):
+    """What an OpenAI client may ask for beside text, as time a token (of one answer, with n)."""
+    for words, more in WISHES.items():
+        row = f"{words}, ms a token"
+        try:
+            answer = engine.ask(body(nonce, STORY, tokens, temperature=0, **more))
+            # Not all count the tokens of each choice; each has as many at the most.
+            into.add(row, engine, 1000 / answer.rate if answer.rate else None)
+        except Refused:
+            into.refused(row, engine)
+
+
 def a_round(engines, options, into):
     """Starts all, asks each question of all, ends all."""
     began = []
@@ -189,6 +216,7 @@ def a_round(engines, options, into):
             lambda engine, nonce, into: one_stream(engine, nonce, options.tokens, into),
             lambda engine, nonce, into:
                 streams_at_once(engine, nonce, options.tokens, options.streams, into),
+            lambda engine, nonce, into: wishes(engine, nonce, options.tokens, into),
         )
         for step in steps:
             for _ in range(options.asks):
@@ -215,7 +243,8 @@ def table(engines, samples):
     for figure, by in samples.rows.items():
         medians = {name: statistics.median(by[name]) for name in names if name in by}
         cells = [f"{shown(medians[name])} ({shown(min(by[name]))} to {shown(max(by[name]))})"
-                 if name in by else "not known" for name in names]
+                 if name in by else "refused" if (figure, name) in samples.refusals else "not known"
+                 for name in names]
         base = medians.get(names[0])
         cells += [f"{medians[name] / base:.2f}" if base and name in medians else ""
                   for name in names[1:]]

@@ -126,10 +126,11 @@ class Speed(unittest.TestCase):
                 samples.add("figure", engine, value)
         samples.add("memory", engines[1], 200)
         samples.add("nothing", engines[0], None)
+        samples.refused("wish", engines[0])
         self.assertEqual(speed.table(engines, samples).splitlines(), [
             "| | a | b | b ÷ a |", "|---|---|---|---|",
             "| figure | 2.00 (1.00 to 30.0) | 4.00 (4.00 to 5.00) | 2.00 |",
-            "| memory | not known | 200 (200 to 200) | |"])
+            "| memory | not known | 200 (200 to 200) | |", "| wish | refused | not known | |"])
 
 
 if __name__ == "__main__":
