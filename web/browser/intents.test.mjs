@@ -6,6 +6,7 @@
 import { Buffer } from "node:buffer";
 import { readFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
+import { standIn } from "../tests/stand-in.mjs";
 import { need, run } from "./chromium.mjs";
 import { form, runIt } from "./views.mjs";
 
@@ -58,6 +59,29 @@ const ALONE = {
     const lines = await page.locator(".kinds li").allTextContents();
     need(/nobody serves it now/.test(lines.at(-1) ?? "") && /idle/.test(lines.at(-1) ?? ""), `the last line is: ${lines.at(-1)}`);
     need(lines.length === 5 && !/nobody/.test(lines[0] ?? ""), `the lines are: ${lines.join(" | ")}`);
+  },
+  "an own manifest that cannot be used is told with its file, the reason and the remedy": async (page) => {
+    const notice = page.locator("[data-manifest-problems]");
+    await page.getByRole("link", { name: "Intents", exact: true }).click();
+    await page.locator(".kinds li").first().waitFor(WAIT);
+    need((await notice.count()) === 0, "a realm without problems shows some");
+    const server = await standIn({ scenario: "broken" });
+    try {
+      await page.goto(`${server.url}#/intents`);
+      await notice.waitFor(WAIT);
+      const said = (await notice.textContent())?.replace(/\s+/g, " ") ?? "";
+      for (const word of ["stage.toml", "line 11: unknown variant `apples`", "stage stays as it was", "<b>words</b>.toml", "choose another", "mtor manifest check"]) {
+        need(said.includes(word), `"${word}" is not said: ${said}`);
+      }
+      // The form of what an older file gave says so, too; that of another intent does not.
+      await form(page, "stage");
+      need((await notice.textContent())?.includes("stage.toml") === true, "the form of stage says nothing of it");
+      need(!(await notice.textContent())?.includes("words"), "the form of stage tells of another file");
+      await form(page, "survey");
+      need((await notice.count()) === 0, "the form of survey tells of what is not its own");
+    } finally {
+      await server.close();
+    }
   },
   "a manifest never seen before becomes a form, and its data reach the worker": async (page) => {
     await form(page, "survey");

@@ -1,6 +1,8 @@
 // Every view of the page, and how a visitor gets there from the address of the realm. The tests of
 // `page.test.mjs` hold for each: a new view needs a line here, and no test of its own for them.
 
+import { PROBLEMS } from "../tests/works.mjs";
+
 const WAIT_MS = 30_000;
 
 /** @param {import("playwright-core").Page} page @param {string} question */
@@ -55,6 +57,14 @@ export const VIEWS = {
   intents: async (page) => {
     await page.getByRole("link", { name: "Intents", exact: true }).click({ timeout: WAIT_MS });
     await page.locator(".kinds li").first().waitFor({ timeout: WAIT_MS });
+  },
+  "broken manifests": async (page) => {
+    await page.route("**/v1/manifests", async (route) => {
+      const response = await route.fetch();
+      await route.fulfill({ response, json: { ...(await response.json()), problems: PROBLEMS } });
+    });
+    await page.getByRole("link", { name: "Intents", exact: true }).click({ timeout: WAIT_MS });
+    await page.locator("[data-manifest-problems]").waitFor({ timeout: WAIT_MS });
   },
   form: async (page) => {
     await form(page, "survey");

@@ -3,13 +3,13 @@
 // "fail", "refuse", "drop" (breaks the connection midway), "gone" (so, and its events are not kept),
 // "vanish" (so, and nothing is known of it), "restart", "slow", "expire", "dear" (its price rises),
 // "torrent" (a thousand words, 200 of them a second).
-// Scenarios for the whole server: ok, nomodels, onemodel, arriving, noguest.
+// Scenarios for the whole server: ok, nomodels, onemodel, arriving, noguest, broken (own manifests).
 
 import { createServer } from "node:http";
 import { readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
-import { faultOf, MANIFESTS, played, POOLS } from "./works.mjs";
+import { faultOf, MANIFESTS, played, POOLS, PROBLEMS } from "./works.mjs";
 
 const DIST = join(dirname(fileURLToPath(import.meta.url)), "../dist/");
 const KINDS = { html: "text/html; charset=utf-8", js: "text/javascript", css: "text/css", svg: "image/svg+xml" };
@@ -116,7 +116,7 @@ export async function standIn(options = {}) {
         price: { amount: String(100 * (1 + at * 4)), per: 1_000_000, unit: "token" }, eta_ms: at * 900 }));
       return json(response, 200, { items: [...items, ...POOLS], next: null });
     }
-    if (path === "/v1/manifests") return json(response, 200, { items: MANIFESTS, next: null });
+    if (path === "/v1/manifests") return json(response, 200, { items: MANIFESTS, next: null, ...(scenario === "broken" && { problems: PROBLEMS }) });
     if (path === "/v1/models") return json(response, 200, told());
     if (path === "/v1/accounts/guest") {
       if (scenario === "noguest") return refuse(response, 429, "MT0019", "too many guest accounts from this network", { retry_after_ms: 9_000 });

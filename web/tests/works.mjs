@@ -42,6 +42,12 @@ export const POOLS = MANIFESTS.filter(({ name }) => name !== "chat" && name !== 
   intent: name, model: null, trust: "any", slots: 2, busy: 0, depth: 0, price: { amount: "40", per: 1, unit: "intent" }, eta_ms: 0,
 }));
 
+/** What a realm says of files that it cannot use. */
+export const PROBLEMS = [
+  { file: "stage.toml", problem: "line 11: unknown variant `apples`, expected one of `one`, `bytes`, `points`, `bytes_and_output`", keeps: "stage" },
+  { file: "new-<b>words</b>.toml", problem: "field `name`: the name is taken by survey.toml: choose another", keeps: null },
+];
+
 /** One red point. */
 export const PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg==";
 

@@ -5,7 +5,7 @@ import { isLess, parseShown, type Money } from "./amount";
 import type { Problem } from "./conversation";
 import { emptyDraft, fill, type Draft } from "./draft";
 import { follow } from "./follow";
-import { Realm, Refusal, type Manifest, type Offer, type WorkQuote } from "./realm";
+import { Realm, Refusal, type Manifest, type ManifestProblem, type Offer, type WorkQuote } from "./realm";
 import { isDone, keepRuns, loadRuns, onEvent, onLearned, RUNS_MAX, type Run } from "./run";
 import { formOf, type Field } from "./schema";
 import type { Session } from "./session.svelte";
@@ -20,6 +20,8 @@ export type Purse = Pick<Session, "keys" | "keyRefused" | "ensureAccount" | "ref
 
 export class Desk {
   manifests = $state.raw<Manifest[] | undefined>(undefined);
+  /** Files of own manifests that the realm cannot use. */
+  problems = $state.raw<ManifestProblem[]>([]);
   offers = $state.raw<Map<string, Offer>>(new Map());
   /** Why nothing could be read. */
   problem = $state.raw<Problem | undefined>(undefined);
@@ -64,9 +66,10 @@ export class Desk {
 
   async refresh(): Promise<void> {
     try {
-      const [manifests, offers] = await Promise.all([this.#realm.manifests(), this.#realm.offers()]);
+      const [{ manifests, problems }, offers] = await Promise.all([this.#realm.manifests(), this.#realm.offers()]);
       // The same again must not draw every form anew.
       if (JSON.stringify(manifests) !== JSON.stringify(this.manifests)) this.manifests = manifests;
+      this.problems = problems;
       this.offers = offers;
       this.problem = undefined;
     } catch (cause) {

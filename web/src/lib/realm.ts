@@ -41,6 +41,15 @@ export interface View {
 }
 
 /** A kind of work, as its manifest has it. */
+/** A manifest's file that the realm cannot use; only who sits at its machine is told. */
+export interface ManifestProblem {
+  file: string;
+  /** What is wrong, where, and what to do. */
+  problem: string;
+  /** The intent that it gave before, and that stays as it was. */
+  keeps: string;
+}
+
 export interface Manifest {
   name: string;
   version: number;
@@ -143,8 +152,9 @@ export class Realm {
     return { account, api_key };
   }
 
-  async manifests(): Promise<Manifest[]> {
-    return manifestsOf(await this.#json("GET", "v1/manifests", undefined, null));
+  async manifests(): Promise<{ manifests: Manifest[]; problems: ManifestProblem[] }> {
+    const page = await this.#json("GET", "v1/manifests", undefined, null);
+    return { manifests: manifestsOf(page), problems: problemsOf(page) };
   }
 
   /** By intent. */
@@ -339,6 +349,13 @@ export function manifestsOf(page: unknown): Manifest[] {
         ...(media && { media }),
       },
     ];
+  });
+}
+
+function problemsOf(page: unknown): ManifestProblem[] {
+  return list(record(page)["problems"]).map((item) => {
+    const row = record(item);
+    return { file: text(row["file"]) ?? "", problem: text(row["problem"]) ?? "", keeps: text(row["keeps"]) ?? "" };
   });
 }
 
