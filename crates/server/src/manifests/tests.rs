@@ -30,6 +30,25 @@ fn the_built_in_ones_are_there() {
 }
 
 #[test]
+fn the_built_in_ones_say_what_their_results_are() {
+    let all = Manifests::built_in().unwrap();
+    for entry in all.iter() {
+        let name = &entry.manifest.name;
+        let result = entry.manifest.result.as_ref().expect(name);
+        assert_eq!(result.media, "application/json", "{name}");
+        // Anything may be echoed; the others give an object with these members.
+        let required = result.schema.as_ref().map(|schema| schema["required"].to_string());
+        let wanted = match name.as_str() {
+            "chat" => Some("[\"choices\"]"),
+            "embed" => Some("[\"data\"]"),
+            "fft" => Some("[\"dtype\",\"shape\",\"data\"]"),
+            _ => None,
+        };
+        assert_eq!(required.as_deref(), wanted, "{name}");
+    }
+}
+
+#[test]
 fn a_grant_pays_what_is_promised() {
     let all = Manifests::built_in().unwrap();
     let holds = |name: &str, data: &str| {
