@@ -2,13 +2,31 @@ import { svelte } from "@sveltejs/vite-plugin-svelte";
 import { defineConfig } from "vite";
 import { packed } from "./packed.ts";
 
+/**
+ * What stands before a stylesheet's link is painted without it: the bar needs only what index.html
+ * itself holds (`src/first.css`), so the link comes behind the bar.
+ */
+const behindTheBar = {
+  name: "mtor:behind-the-bar",
+  transformIndexHtml: {
+    order: "post",
+    handler(html: string) {
+      const link = /\n *<link rel="stylesheet"[^>]*>/;
+      const found = link.exec(html)?.[0];
+      if (!found) throw new Error("index.html links no stylesheet");
+      return html.replace(link, "").replace("\n  </body>", `${found}\n  </body>`);
+    },
+  },
+} as const;
+
 // The server embeds whatever stands in dist/ and forbids inline code (CSP `default-src 'self'`):
-// nothing inlined, relative addresses, and a hash in every name, because assets are kept for ever.
+// nothing inlined but the bar's style, whose hash the policy names; relative addresses, and a hash in
+// every name, because assets are kept for ever.
 // What the first view does not need is imported with `import()` and becomes a chunk of its own.
 export default defineConfig({
   base: "./",
   publicDir: false,
-  plugins: [svelte(), packed()],
+  plugins: [svelte(), behindTheBar, packed()],
   build: {
     target: "es2022",
     modulePreload: { polyfill: false },

@@ -57,7 +57,7 @@ async function secondVisit(browser, url) {
   need(sent.length === 0, `asked for again: ${sent.join(", ")}`);
 }
 
-/** The bar stands there before its script, and the script puts its own in that place. @param {Browser} browser @param {string} url */
+/** The bar stands there before its stylesheet and its script, and the script puts its own in that place. @param {Browser} browser @param {string} url */
 async function bar(browser, url) {
   const place = async (/** @type {Page} */ page) => {
     const bars = page.locator("header.top");
@@ -66,10 +66,10 @@ async function bar(browser, url) {
     return { of: await page.locator(".top .brand").boundingBox(), height: (await bars.boundingBox())?.height ?? 0 };
   };
   const page = await browser.newPage();
-  await page.route("**/*.js", (route) => route.abort());
+  await page.route(/\.(js|css)$/, (route) => route.abort());
   await page.goto(url);
   const before = await place(page);
-  await page.unroute("**/*.js");
+  await page.unrouteAll();
   await page.goto(url);
   await page.locator("[data-balance]").waitFor({ timeout: WAIT_MS });
   const after = await place(page);
@@ -219,7 +219,7 @@ async function keyboard(browser) {
 /** @type {Parameters<typeof run>[1]} */
 const cases = { [`the first view is at most ${FIRST_VIEW_BYTES_MAX} bytes`]: firstView };
 cases["a second visit asks for no asset again"] = secondVisit;
-cases["the bar is seen before the script is there"] = bar;
+cases["the bar is seen before the stylesheet and the script are there"] = bar;
 cases["a page that is older than its realm is loaded again"] = update;
 cases["no text becomes markup or a script"] = policy;
 cases["the main path with the keyboard alone"] = keyboard;

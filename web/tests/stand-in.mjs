@@ -5,6 +5,7 @@
 // "torrent" (a thousand words, 200 of them a second).
 // Scenarios for the whole server: ok, nomodels, onemodel, arriving, noguest, broken (own manifests).
 
+import { createHash } from "node:crypto";
 import { createServer } from "node:http";
 import { readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
@@ -14,18 +15,25 @@ import { faultOf, MANIFESTS, played, POOLS, PROBLEMS } from "./works.mjs";
 const DIST = join(dirname(fileURLToPath(import.meta.url)), "../dist/");
 const KINDS = { html: "text/html; charset=utf-8", js: "text/javascript", css: "text/css", svg: "image/svg+xml" };
 /** As a realm sends it (`crates/server/src/http/page.rs`). */
-const POLICY = "default-src 'self'; connect-src 'self'; img-src 'self' blob:; media-src 'self' blob:; base-uri 'none'; " +
+const POLICY = "default-src 'self'; style-src 'self' HASH; connect-src 'self'; img-src 'self' blob:; media-src 'self' blob:; base-uri 'none'; " +
   "form-action 'none'; frame-ancestors 'none'; object-src 'none'; require-trusted-types-for 'script'; trusted-types svelte-trusted-html";
 const ACCOUNT = "7Np41oeYqPefeNQEHSv1UDhYrehxin3NStELsSKCT4K2";
 const MODELS = ["smollm2-135m-instruct", "qwen2.5-0.5b-instruct"];
 
-const GOOD = "qwen2.5-coder-1.5b-instruct";
+export const GOOD = "qwen2.5-coder-1.5b-instruct";
+export const SMALL = "qwen2.5-coder-0.5b-instruct";
 /** @type {Record<string, any>} */
 const ABOUT = {
   "smollm2-135m-instruct": { title: "SmolLM2 135M Instruct", bytes: 97_000_000, maker: "Hugging Face", licence: "Apache-2.0" },
   "qwen2.5-0.5b-instruct": { title: "Qwen2.5 0.5B Instruct", bytes: 398_000_000, maker: "Alibaba Cloud (Qwen)", licence: "Apache-2.0" },
+  [SMALL]: { title: "Qwen2.5-Coder 0.5B Instruct", bytes: 491_400_064, maker: "Alibaba Cloud (Qwen)", licence: "Apache-2.0", note: "a small coding model, weak on facts" },
   [GOOD]: { title: "Qwen2.5-Coder 1.5B Instruct", bytes: 1_117_320_768, maker: "Alibaba Cloud (Qwen)", licence: "Apache-2.0", note: "a coding model" },
 };
+/** A row of `arriving`. @param {string} id @param {object} [more] */
+export function coming(id, more = {}) {
+  return { id, intent: "chat", about: ABOUT[id], state: "waiting", received: 0, bytes: ABOUT[id].bytes, rate: 0, left_ms: null, ...more };
+}
+
 /** How often a model that is on its way is asked about before it is here. */
 const COMING_TIMES = 4;
 
@@ -48,6 +56,12 @@ def parent(left: bytes, right: bytes) -> bytes:
 3. A forged entry changes the root, so it is noticed.
 
 <img src=x onerror=alert(1)> stays text, and so does [this](javascript:alert(1)). See the [transparency log design](https://c2sp.org/tlog-tiles).`;
+
+/** Of the style that stands in the index itself. */
+async function styleHash() {
+  const [, style = ""] = /<style>([^]*?)<\/style>/.exec(await readFile(`${DIST}index.html`, "utf8")) ?? [];
+  return `'sha256-${createHash("sha256").update(style).digest("base64")}'`;
+}
 
 /** @param {{scenario?: string, pieceMs?: number, port?: number, answer?: () => string}} [options] */
 export async function standIn(options = {}) {
@@ -75,8 +89,14 @@ export async function standIn(options = {}) {
   let toldTimes = 0;
   /** For the first times that it is asked, where a model is on its way. */
   const isComing = () => scenario === "arriving" && toldTimes < COMING_TIMES;
+  /** Said by a test. @type {{serving: string[], arriving: object[]} | undefined} */
+  let said;
   const told = () => {
     toldTimes += 1;
+    if (said) {
+      const data = said.serving.map((id) => ({ id, object: "model", created: 0, owned_by: "stand-in", about: ABOUT[id] }));
+      return { object: "list", data, default: data[0] ? { chat: data[0].id } : {}, arriving: said.arriving };
+    }
     const list = { object: "list", data: MODELS.map((id) => ({ id, object: "model", created: 0, owned_by: "stand-in", about: ABOUT[id] })) };
     if (scenario === "nomodels") return { ...list, data: [], default: {}, arriving: [] };
     const received = Math.round((ABOUT[GOOD].bytes * toldTimes) / COMING_TIMES);
@@ -89,7 +109,7 @@ export async function standIn(options = {}) {
     const path = new URL(request.url ?? "/", "http://stand-in").pathname;
     if (down) return request.destroy();
     calls.push(`${request.method} ${path}`);
-    response.setHeader("content-security-policy", POLICY);
+    response.setHeader("content-security-policy", POLICY.replace(" HASH", ""));
     const name = path === "/" ? "index.html" : /^\/(assets\/[\w.-]+)$/.exec(path)?.[1];
     if (name) {
       const kind = /** @type {keyof KINDS} */ (name.split(".").at(-1));
@@ -97,6 +117,7 @@ export async function standIn(options = {}) {
       const bytes = br || (await readFile(DIST + name).catch(() => null));
       if (!bytes) return refuse(response, 404, "MT0010", "run `npm run build` first");
       response.setHeader("content-type", KINDS[kind]);
+      if (name === "index.html") response.setHeader("content-security-policy", POLICY.replace("HASH", await styleHash()));
       response.setHeader("cache-control", name === "index.html" ? "no-cache" : "max-age=31536000, immutable");
       if (br) response.setHeader("content-encoding", "br");
       return response.end(bytes);
@@ -111,7 +132,7 @@ export async function standIn(options = {}) {
     // A key that is sent must be good, also where none is needed.
     if (bearer !== undefined && !account) return unknown();
     if (path === "/v1/pools") {
-      const models = scenario === "nomodels" || isComing() ? [] : scenario === "onemodel" ? MODELS.slice(0, 1) : MODELS;
+      const models = said ? said.serving : scenario === "nomodels" || isComing() ? [] : scenario === "onemodel" ? MODELS.slice(0, 1) : MODELS;
       const items = models.map((model, at) => ({ intent: "chat", model, trust: "any", slots: 4 - at, busy: at, depth: at * 3,
         price: { amount: String(100 * (1 + at * 4)), per: 1_000_000, unit: "token" }, eta_ms: at * 900 }));
       return json(response, 200, { items: [...items, ...POOLS], next: null });
@@ -275,6 +296,8 @@ export async function standIn(options = {}) {
     calls,
     /** How many there were; a repeat under the same key is none. */
     intents: () => intents.size,
+    /** What models it has, the default first, and which are on their way. @param {string[]} serving @param {object[]} arriving */
+    tell: (serving, arriving) => void (said = { serving, arriving }),
     /** No key that was given out so far is good any more. */
     revoke: () => keys.clear(),
     /** The network is cut, or whole again. @param {boolean} cut */

@@ -6,8 +6,11 @@ mod common;
 use std::collections::BTreeMap;
 use std::io::Read;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use common::http::{open, send};
 use common::{Place, Realm};
+use sha2::{Digest, Sha256};
 
 /// An answer with its head, whose body need not be text.
 struct Answer {
@@ -121,8 +124,22 @@ fn nothing_from_elsewhere_runs_and_no_text_becomes_a_script() {
     ] {
         assert!(policy.contains(&rule), "{rule} is not in {policy:?}");
     }
-    let page = String::from_utf8(index.body).unwrap();
-    assert!(!page.contains("<style") && !page.contains("style="), "inline style: {page}");
+    let page = String::from_utf8(index.body.clone()).unwrap();
+    assert!(!page.contains("style="), "inline style: {page}");
+    // One style stands in the index, what the bar needs; the policy knows it by its hash.
+    let [_, style] = page.split("<style>").collect::<Vec<_>>()[..] else { panic!("{page}") };
+    let (style, rest) = style.split_once("</style>").unwrap();
+    assert!(style.contains(".top{") && style.len() < 6_000, "{style}");
+    assert!(!rest.contains("<style"), "a second style: {page}");
+    let hash = BASE64.encode(Sha256::digest(style));
+    assert!(policy.contains(&&*format!("style-src 'self' 'sha256-{hash}'")), "{policy:?}");
+    assert!(
+        !get(&realm, "GET", &assets(&realm)[0], &[])
+            .header("content-security-policy")
+            .contains("sha256")
+    );
+    // Its stylesheet comes behind the bar, so that the bar need not wait for it.
+    assert!(page.find("</header>") < page.find("rel=\"stylesheet\""), "{page}");
     assert!(!page.contains("://"), "something from elsewhere: {page}");
 
     for path in ["/assets/app.js", "/assets/index.html", "/assets/..%2findex.html", "/assets/"] {

@@ -7,6 +7,8 @@
 use std::sync::LazyLock;
 
 use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use sha2::{Digest, Sha256};
 
@@ -30,6 +32,16 @@ struct File {
 const POLICY: &str = "default-src 'self'; connect-src 'self'; img-src 'self' blob:; \
     media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     object-src 'none'; require-trusted-types-for 'script'; trusted-types svelte-trusted-html";
+/// The index holds the style of what is painted before its stylesheet is there. It is allowed by the
+/// hash of its bytes, and nothing else that is inline is.
+static INDEX_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
+    let page = String::from_utf8_lossy(INDEX.plain);
+    let style = page.split_once("<style>").and_then(|(_, rest)| rest.split_once("</style>"));
+    let hash = style.map(|(style, _)| BASE64.encode(Sha256::digest(style)));
+    let allowed = hash.map(|hash| format!("{POLICY}; style-src 'self' 'sha256-{hash}'"));
+    let allowed = allowed.and_then(|policy| HeaderValue::try_from(policy).ok());
+    allowed.unwrap_or(HeaderValue::from_static(POLICY))
+});
 /// The name changes with the content.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
 /// Kept, and asked for again each time.
@@ -52,7 +64,7 @@ pub async fn index(headers: HeaderMap) -> Response {
         answer(&INDEX, bytes, coding)
     };
     let about = response.headers_mut();
-    about.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    about.insert(header::CONTENT_SECURITY_POLICY, INDEX_POLICY.clone());
     about.insert(header::CACHE_CONTROL, HeaderValue::from_static(ASK_AGAIN));
     about.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
     about.insert(header::ETAG, tag.clone());
