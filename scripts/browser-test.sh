@@ -150,6 +150,7 @@ run_test realm page.test.mjs --shots "$shots"
 run_test realm snippets.test.mjs --mtor "$mtor"
 run_test alone intents.test.mjs
 run_test alone conversations.test.mjs
+run_test alone arriving.test.mjs
 run_test alone markdown.test.mjs
 run_test realm intents.test.mjs
 run_test alone account.test.mjs

@@ -12,7 +12,7 @@ import { Runner } from "./runner";
 import { stored, type Head, type Sent, type Whole } from "./stored";
 import { Store, type Trouble } from "./store";
 import { Talk } from "./talk.svelte";
-import { NOTHING_TOLD, type About, type Told } from "./told";
+import { nameless, NOTHING_TOLD, type About, type Told } from "./told";
 
 const QUOTE_DELAY_MS = 300;
 const POOLS_EVERY_MS = 20_000;
@@ -136,6 +136,12 @@ export class Session {
 
   about(model: string): About | undefined {
     return this.told.about.get(model);
+  }
+
+  /** The model that answers the next question, in words as far as there are any. */
+  get answering(): About | undefined {
+    const { chosen } = this;
+    return chosen && (this.about(chosen.id) ?? nameless(chosen.id));
   }
 
   start(): void {

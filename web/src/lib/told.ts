@@ -2,6 +2,7 @@
 // and which one `auto` is. A realm that tells nothing of the kind is a realm without words for it.
 
 import { list, number, record, text } from "./conversation";
+import { formatWait } from "./problem";
 
 /** A model in words. */
 export interface About {
@@ -59,6 +60,16 @@ function aboutOf(given: unknown, id: string): About {
   };
 }
 
+/** `4.2 MB/s`: a slow line moves by tenths. */
+export function formatRate(bytes: number): string {
+  return bytes >= 1e6 && bytes < 1e7 ? `${(bytes / 1e6).toFixed(1)} MB/s` : `${formatBytes(bytes)}/s`;
+}
+
+/** One of which the realm was told nothing. */
+export function nameless(id: string): About {
+  return aboutOf({}, id);
+}
+
 const STATES = ["waiting", "fetching", "starting", "failed"] as const;
 
 function arrivingOf(row: Record<string, unknown>): Arriving | undefined {
@@ -81,6 +92,27 @@ export function formatBytes(bytes: number): string {
   const steps: [number, string, number][] = [[1e9, "GB", 2], [1e6, "MB", 0], [1e3, "kB", 0]];
   const [size, unit, digits] = steps.find(([least]) => bytes >= least) ?? [1, "bytes", 0];
   return `${(bytes / size).toFixed(digits)} ${unit}`;
+}
+
+/** The one that is here soonest, of those that still come. */
+export function nextOf(arriving: readonly Arriving[]): Arriving | undefined {
+  const coming = arriving.filter(({ state }) => state !== "failed");
+  const left = ({ state, leftMs }: Arriving) => (state === "starting" ? 0 : (leftMs ?? Infinity));
+  return coming.sort((one, other) => (left(one) === left(other) ? 0 : left(one) - left(other)))[0];
+}
+
+/** What it does, behind its title. */
+export function arrival(one: Arriving): string {
+  switch (one.state) {
+    case "failed":
+      return "did not arrive";
+    case "starting":
+      return "is here and starts";
+    case "waiting":
+      return "waits to be fetched";
+    case "fetching":
+      return one.leftMs === undefined ? "is being fetched" : `arrives in about ${formatWait(one.leftMs)}`;
+  }
 }
 
 /** "1.12 GB · Alibaba Cloud (Qwen) · Apache-2.0 · a coding model" */
