@@ -39,3 +39,19 @@ elif [[ -n $smoke ]]; then
 else
   node web/browser/measure.mjs --out "bench/results/page-$stamp.md"
 fi
+
+# The models, where `mtor models pull` has brought any.
+models=${MTOR_MODELS:-.models}
+engine=$(compgen -G "$models/xllamacpp-*.abi3.so" | tail -n 1 || true)
+files=()
+if [[ -z $smoke && -n $engine ]]; then
+  for file in "$models"/*.gguf; do
+    name=$(basename "$file" .gguf)
+    name=${name%.*}
+    files+=(--gguf "$name=$file")
+    bench/models/speed.py --gguf "$file" --engine "$engine" --out "bench/results/engine-$name-$stamp.md"
+  done
+  bench/models/questions.py --mtor "$target/release/mtor" --engine "$engine" "${files[@]}"
+elif [[ -z $smoke ]]; then
+  echo "bench: no models in $models, so none is measured: mtor models pull" >&2
+fi

@@ -7,8 +7,7 @@
                                                                      a realm of its own, a worker a model
 
 Asked as the page asks a visitor's first question: nothing but the question and 512 tokens at most; no
-temperature is named, so each model's server takes its own. The prompt cache and what was asked before
-change nothing: each question is a conversation of its own.
+temperature is named, so each model's server takes its own. Each question is a conversation of its own.
 """
 
 import argparse
@@ -106,10 +105,12 @@ def quoted(text):
 
 def report(questions, results, options, before, notes):
     asked = len(questions) * options.repeat
-    warmth = "each model's own" if options.temperature is None else options.temperature
+    warmth = "temperature: none is named, so each server takes its own (llama.cpp's is 0.8)"
+    if options.temperature is not None:
+        warmth = f"temperature: {options.temperature}"
     lines = ["# Twenty ordinary questions", "", before, "",
              f"Each asked {options.repeat} time{'s' * (options.repeat > 1)} a model, as the page asks: the "
-             f"question alone, {TOKENS_MAX} tokens at most, temperature: {warmth}. Right is what "
+             f"question alone, {TOKENS_MAX} tokens at most; {warmth}. Right is what "
              "[`matcher.py`](../models/matcher.py) says by the key words of "
              "[`questions.toml`](../models/questions.toml).", ""]
     lines += [f"{note}\n" for note in notes]

@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """Tests of what stands in this folder; the last line says how many passed and failed."""
 
+import contextlib
+import io
 import re
 import sys
 import tomllib
 import unittest
 from pathlib import Path
 
+import questions
 import speed
 from client import Gathered, Refused, Server
 from matcher import right
@@ -131,6 +134,26 @@ class Speed(unittest.TestCase):
             "| | a | b | b ÷ a |", "|---|---|---|---|",
             "| figure | 2.00 (1.00 to 30.0) | 4.00 (4.00 to 5.00) | 2.00 |",
             "| memory | not known | 200 (200 to 200) | |", "| wish | refused | not known | |"])
+
+
+class Questions(unittest.TestCase):
+    def test_the_report_counts_and_quotes_what_was_wrong(self):
+        options = questions.arguments(["--realm", "h:1", "--repeat", "2"])
+        asked = [{"id": "one", "ask": "One?"}, {"id": "two", "ask": "Two?"}]
+        long = "a | b\n`c` " + "d" * 999
+        rows = [[("yes", True), ("yes", True)], [("", False), (long, False)]]
+        lines = questions.report(asked, {"m": rows}, options, "machine", ["m: sha256"]).splitlines()
+        for line in ("| m | 2 | 4 |", "| One? | 2 of 2 |", "| Two? | 0 of 2 |", "m: sha256",
+                     "- m, two: nothing"):
+            self.assertIn(line, lines)
+        self.assertTrue(lines[-1].startswith("- m, two: `a / b 'c' ddd"), lines[-1])
+        self.assertTrue(lines[-1].endswith("d…`") and len(lines[-1]) < 200)
+
+    def test_what_is_asked_for_is_checked_before_anything_starts(self):
+        for given in ([], ["--realm", "h", "--mtor", "m"], ["--mtor", "m"],
+                      ["--realm", "h", "--repeat", "0"], ["--realm", "h", "--gguf", "a=no-file"]):
+            with self.assertRaises(SystemExit), contextlib.redirect_stderr(io.StringIO()):
+                questions.arguments(given)
 
 
 if __name__ == "__main__":
