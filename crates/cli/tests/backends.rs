@@ -1,14 +1,16 @@
 //! `mtor up` beside a server of models: found without a flag, offered once it has answered, left
-//! alone if that is wished. The server is a stand-in on loopback that answers as llama-server does.
+//! alone if that is wished. The server is a stand-in on loopback that answers as llama-server does,
+//! and once llama.cpp's own with the tiny model (`make models`).
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
 
 mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::process::{Child, ChildStdin, Command, Stdio};
 
 use common::http::{Guest, send};
-use common::{Place, Realm, eventually};
+use common::{Place, Realm, eventually, models_dir};
 use serde_json::{Value, json};
 
 /// Serves until the test's process ends; its port.
@@ -43,7 +45,7 @@ fn answer(mut stream: TcpStream) -> std::io::Result<()> {
     let page = match first.split(' ').nth(1).unwrap_or_default() {
         "/health" => json!({"status": "ok"}),
         "/props" => json!({"default_generation_settings": {"n_ctx": 4096}}),
-        "/v1/models" => json!({"data": [{"id": "qwen.gguf", "owned_by": "llamacpp"}]}),
+        "/v1/models" => json!({"data": [{"id": "/srv/llm/qwen.gguf", "owned_by": "llamacpp"}]}),
         "/v1/chat/completions" => json!({
             "model": asked["model"], "choices": [{"message": {"content": "Paris"}, "finish_reason": "stop"}],
             "usage": {"prompt_tokens": 4, "completion_tokens": 1},
@@ -78,11 +80,85 @@ fn what_runs_here_is_found_and_answers_without_a_flag() {
     let found = realm.wait_worker("found");
     assert_eq!(found["server"], "llama-server");
     assert_eq!(found["url"], format!("http://127.0.0.1:{port}"));
-    eventually(|| models(&realm) == ["qwen.gguf"]);
+    eventually(|| models(&realm) == ["qwen"]);
     let guest = Guest::new(&realm.url);
-    let ask = r#"{"model":"auto","messages":[{"role":"user","content":"The capital of France?"}]}"#;
+    let ask = r#"{"model":"auto","messages":[{"role":"user","content":"What is the capital of France?"}]}"#;
     let answer = guest.ask("POST", "/v1/chat/completions", ask).json();
     assert_eq!(answer["choices"][0]["message"]["content"], "Paris", "{answer}");
+}
+
+/// llama.cpp's own server as anybody may run it: no alias, no key. It ends with its input.
+struct LlamaServer {
+    child: Child,
+    port: u16,
+    _stdin: ChildStdin,
+}
+
+impl LlamaServer {
+    fn start() -> Self {
+        const SCRIPT: &str = r#"
+import importlib.machinery, importlib.util, os, sys, threading
+loader = importlib.machinery.ExtensionFileLoader("xllamacpp", sys.argv[1])
+llama = importlib.util.module_from_spec(importlib.util.spec_from_loader("xllamacpp", loader))
+loader.exec_module(llama)
+params = llama.CommonParams()
+params.model.path = sys.argv[2]
+params.port, params.n_parallel, params.n_ctx, params.verbosity = 0, 1, 2048, 1
+params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
+server = llama.Server(params)
+print(server.listening_address.rsplit(":", 1)[1], flush=True)
+sys.stdin.read()
+os._exit(0)
+"#;
+        let models = models_dir();
+        let (engine, file) = (
+            models.join("xllamacpp-2026.10.11549.abi3.so"),
+            models.join("smollm2-135m-instruct.q4_1.gguf"),
+        );
+        assert!(file.is_file() && engine.is_file(), "models missing: run `make models`");
+        let mut command = Command::new("python3");
+        command.args(["-I", "-c", SCRIPT]).arg(engine).arg(file);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let port = line.trim().parse().unwrap();
+        let stdin = child.stdin.take().unwrap();
+        Self { child, port, _stdin: stdin }
+    }
+}
+
+impl Drop for LlamaServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_real_llama_server_is_found_offered_by_its_files_name_and_answers() {
+    let (place, server) = (Place::new(), LlamaServer::start());
+    let realm = up(&place, server.port, &[]);
+    let found = realm.wait_worker("found");
+    assert_eq!(found["server"], "llama-server");
+    assert_eq!(found["url"], format!("http://127.0.0.1:{}", server.port));
+    eventually(|| models(&realm) == ["smollm2-135m-instruct.q4_1"]);
+    let guest = Guest::new(&realm.url);
+    let ask = r#"{"model":"auto","temperature":0,"max_tokens":24,
+        "messages":[{"role":"system","content":""},{"role":"user","content":"What is the capital of France?"}]}"#;
+    let answer = guest.ask("POST", "/v1/chat/completions", ask).json();
+    assert!(
+        answer["choices"][0]["message"]["content"].as_str().unwrap().contains("Paris"),
+        "{answer}"
+    );
+    // Nothing in it tells where its owner keeps files.
+    assert_eq!(answer["model"], "smollm2-135m-instruct.q4_1");
+    assert!(!answer.to_string().contains(models_dir().to_str().unwrap()), "{answer}");
+    let tools = r#"{"messages":[{"role":"user","content":"x"}],"tools":[{"type":"function","function":{"name":"f"}}]}"#;
+    let refused = guest.ask("POST", "/v1/chat/completions", tools);
+    assert_eq!(refused.status, 400, "{refused:?}");
+    let error = refused.json()["error"].clone();
+    assert_eq!(error["code"], "MT0029", "{error}");
+    assert!(error["message"].as_str().unwrap().starts_with("field `tools`: "), "{error}");
 }
 
 #[test]

@@ -125,7 +125,7 @@ fn llama_server() -> Pages {
     pages(&[
         ("GET /health", json!({"status": "ok"})),
         ("GET /props", json!({"default_generation_settings": {"n_ctx": 2048}, "total_slots": 1})),
-        ("GET /v1/models", models(&["qwen.gguf"], "llamacpp")),
+        ("GET /v1/models", models(&["/srv/llm/qwen.gguf"], "llamacpp")),
     ])
 }
 
@@ -249,7 +249,7 @@ async fn servers_are_known_by_their_answers_and_come_and_go() {
         "chat Qwen/Qwen3-8B",
         "chat gemma",
         "chat llama3:8b",
-        "chat qwen.gguf",
+        "chat qwen",
         "echo -",
         "embed meaning",
         "embed vectors:latest",
@@ -261,7 +261,7 @@ async fn servers_are_known_by_their_answers_and_come_and_go() {
         let mut offers = offers["offers"].as_array().unwrap().iter();
         offers.find(|offer| offer["model"] == model).unwrap()["context"].clone()
     };
-    assert_eq!((context("Qwen/Qwen3-8B"), context("qwen.gguf")), (json!(32_768), json!(2048)));
+    assert_eq!((context("Qwen/Qwen3-8B"), context("qwen")), (json!(32_768), json!(2048)));
     // A realm and a stranger were asked for nothing but what they are; nor the cloud's model.
     for (server, model) in
         [(&other_realm, "Qwen/Qwen3-8B"), (&stranger, "m"), (&ollama, "gpt-oss:120b-cloud")]
@@ -279,17 +279,17 @@ async fn servers_are_known_by_their_answers_and_come_and_go() {
         later,
         pages(&[
             ("GET /health", json!({})),
-            ("GET /v1/models", models(&["late.gguf"], "llamacpp")),
+            ("GET /v1/models", models(&["./late.gguf"], "llamacpp")),
         ]),
     )
     .await;
-    all.insert(2, "chat late.gguf");
+    all.insert(2, "chat late");
     offered(&mut session, &all).await;
     let url = format!("http://127.0.0.1:{later}");
     let serves = |news: &BackendNews| matches!(news, BackendNews::Found { url: u, models, .. } if *u == url && !models.is_empty());
     let found = news(&mut worker, serves).await;
     let server = "llama-server";
-    let models = vec!["late.gguf".to_owned()];
+    let models = vec!["late".to_owned()];
     assert_eq!(found, BackendNews::Found { server, url: url.clone(), models, listed: 1 });
     drop(new);
     all.remove(2);
@@ -338,6 +338,39 @@ async fn clients_ask_by_the_operators_names() {
     session.say(worker::ASSIGN, assign).await;
     session.until(worker::COMPLETE).await;
     assert_eq!((ollama.count(CHAT, "llama3:8b"), ollama.count(CHAT, "good")), (before + 1, 0));
+}
+
+#[tokio::test]
+async fn a_path_of_the_owners_machine_is_seen_by_no_client() {
+    let ids = ["/m/a/qwen.gguf", "/m/b/qwen.gguf", "/m/phi", "/m/gemma.gguf"];
+    let server = StandIn::start(0, pages(&[("GET /v1/models", models(&ids, "x"))])).await;
+    server.set(
+        &format!("{CHAT} /m/phi"),
+        200,
+        json!({"model": "/m/phi", "choices": [{"message": {"content": "4"}}]}),
+    );
+    // By the id, or by what is left of it.
+    let served = vec![("small".into(), "/m/gemma.gguf".into()), ("clever".into(), "phi".into())];
+    let realm = Realm::start().await;
+    let names = ModelNames::new(served, []);
+    let _worker = Worker::start(&realm, vec![backend(&server, names)]);
+    let mut session = realm.accept().await;
+    offered(&mut session, &["chat clever", "chat qwen", "chat small"]).await;
+    for (number, name, id) in
+        [(1, "clever", "/m/phi"), (2, "qwen", "/m/a/qwen.gguf"), (3, "small", "/m/gemma.gguf")]
+    {
+        let before = server.count(CHAT, id);
+        let mut assign = assignment(number, "chat", json!({"model": name, "messages": []}));
+        assign["model"] = json!(name);
+        assign["stream"] = json!(false);
+        session.say(worker::ASSIGN, assign).await;
+        let (_, done) = session.until(worker::COMPLETE).await;
+        assert_eq!(server.count(CHAT, id), before + 1, "{name}");
+        if number == 1 {
+            assert_eq!(done["result"]["model"], "clever");
+        }
+    }
+    assert_eq!(server.count(CHAT, "/m/b/qwen.gguf"), 0);
 }
 
 /// A namespace with one address and a server in it, as the Windows host is to a WSL2 machine.

@@ -232,6 +232,13 @@ fn read_lines(stdout: ChildStdout) -> std::sync::mpsc::Receiver<Value> {
     rx
 }
 
+/// Where `make models` puts the models and what runs them.
+#[allow(clippy::disallowed_methods, reason = "tests have no cli that could pass it down")]
+pub fn models_dir() -> PathBuf {
+    let here = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.models");
+    std::env::var_os("MTOR_MODELS").map_or_else(here, PathBuf::from)
+}
+
 /// Every file in a folder and those below it. One that goes meanwhile is none.
 pub fn files_below(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };

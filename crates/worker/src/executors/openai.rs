@@ -1,16 +1,19 @@
 //! Any OpenAI-compatible server (Ollama, vLLM, llama-server and others) for `chat` and `embed`.
 //!
 //! The client's body goes through field by field as raw JSON; what may be changed stands in
-//! [`body`]. Answers go back verbatim, also the name that the backend gives its model there. A
-//! streamed answer's last chunk says what was used; until then the count is the number of chunks
-//! with content. Only where the backend counts one of several answers its count is mended.
+//! [`body`]. Answers go back verbatim, also the name that the backend gives its model there, unless
+//! that is a path of its owner's. A streamed answer's last chunk says what was used; until then the
+//! count is the number of chunks with content. Only where the backend counts one of several answers
+//! its count is mended.
 
 mod body;
 mod book;
 mod discovery;
 mod fields;
+mod llama;
 mod meter;
 mod names;
+mod paths;
 mod probe;
 mod server;
 mod sse;
@@ -40,6 +43,7 @@ use crate::leases::End;
 use crate::limits;
 use crate::options::OpenAiOptions;
 use meter::Progress;
+use paths::Paths;
 use sse::Events;
 
 /// One backend.
@@ -54,6 +58,9 @@ pub(crate) struct OpenAi {
     was_away: AtomicBool,
     /// It is llama.cpp's server.
     is_llama: AtomicBool,
+    /// And its model's template knows no tools.
+    is_toolless: AtomicBool,
+    paths: Paths,
 }
 
 impl OpenAi {
@@ -62,8 +69,8 @@ impl OpenAi {
         let (_, base) = base_address(&options.url).ok_or_else(wrong)?;
         let base = base.trim_end_matches("/v1").trim_end_matches('/').to_owned();
         let (client, suspect) = (HttpClient::new()?, Notify::new());
-        let (was_away, is_llama) = Default::default();
-        Ok(Self { client, base, options, suspect, was_away, is_llama })
+        let (was_away, is_llama, is_toolless, paths) = Default::default();
+        Ok(Self { client, base, options, suspect, was_away, is_llama, is_toolless, paths })
     }
 
     fn request(
@@ -97,15 +104,19 @@ impl OpenAi {
                 return Err(End::fail(FailCode::Unsupported, message, true));
             }
         };
+        let is_llama = self.is_llama.load(Ordering::Relaxed);
         let wishes = body::Wishes {
             chat: job.name == "chat",
             stream: job.stream && job.name == "chat",
             output: job.output,
             model: job.model.as_deref(),
             names: &self.options.names,
+            paths: &self.paths,
+            llama: is_llama.then(|| !self.is_toolless.load(Ordering::Relaxed)),
         };
         let bytes = job.data.get().len() as u64;
-        let made = body::make(job.data.get(), &wishes).map_err(End::bad_request)?;
+        let made = body::make(job.data.get(), &wishes)
+            .map_err(|refused| End::fail(refused.code, refused.message, false))?;
         drop(job.data);
         let request = self.request(Method::POST, path, made.bytes);
         let request = request.map_err(|_| End::backend("the backend's address or key is wrong"))?;
@@ -120,17 +131,20 @@ impl OpenAi {
             return Err(refusal(status, answer.into_body()).await);
         }
         if wishes.stream {
-            let progress = Progress::new(made.usage_wanted, made.choices);
+            let progress = Progress::new(made.usage_wanted, made.choices, made.shown);
             return stream(answer.into_body(), output, progress).await;
         }
         let (mut usage, mut text) = whole(answer.into_body()).await?;
         if !wishes.chat {
             // Metered by the bytes asked for, whatever the backend counts.
             usage = Usage { units: bytes, input: bytes, output: 0 };
-        } else if made.choices > 1 && self.is_llama.load(Ordering::Relaxed) {
+        } else if made.choices > 1 && is_llama {
             let all = self.count_all(&text, usage.output).await.max(usage.output);
             usage = Usage { units: usage.input.saturating_add(all), output: all, ..usage };
             text = meter::told(&text, usage).unwrap_or(text);
+        }
+        if let Some(name) = &made.shown {
+            text = meter::shown_as(&text, name).unwrap_or(text);
         }
         let result = RawValue::from_string(text).map_err(|_| not_json())?;
         Ok(End::Complete { usage, result: Some(result) })

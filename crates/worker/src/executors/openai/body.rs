@@ -6,12 +6,15 @@
 //! - `max_tokens` (or `max_completion_tokens`, if the client used that) is at most what the
 //!   realm pays of output;
 //! - `model` is the assigned one if the client named none, and the backend's own where the name is
-//!   one that the operator gave it.
+//!   one that the operator gave it, or what is left of a path;
+//! - for llama.cpp's server, what stands in [`llama`].
 
 use bytes::Bytes;
+use mtor_types::worker::FailCode;
 
-use super::ModelNames;
 use super::fields::Fields;
+use super::paths::Paths;
+use super::{ModelNames, llama};
 
 pub(super) struct Wishes<'a> {
     pub(super) chat: bool,
@@ -21,6 +24,23 @@ pub(super) struct Wishes<'a> {
     pub(super) model: Option<&'a str>,
     /// What clients call the backend's models.
     pub(super) names: &'a ModelNames,
+    /// And what of these are its paths.
+    pub(super) paths: &'a Paths,
+    /// It is llama.cpp's server; whether its model's template knows tools.
+    pub(super) llama: Option<bool>,
+}
+
+/// A body that cannot be asked; the message names the field.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) code: FailCode,
+    pub(super) message: String,
+}
+
+impl From<String> for Refused {
+    fn from(message: String) -> Self {
+        Self { code: FailCode::BadRequest, message }
+    }
 }
 
 pub(super) struct Made {
@@ -29,13 +49,15 @@ pub(super) struct Made {
     pub(super) usage_wanted: bool,
     /// Answers to the one question: `n`.
     pub(super) choices: u64,
+    /// The name that the client's answer bears in place of a path.
+    pub(super) shown: Option<String>,
 }
 
-/// Makes the backend's body; an error names the field.
-pub(super) fn make(data: &str, wishes: &Wishes<'_>) -> Result<Made, String> {
+/// Makes the backend's body.
+pub(super) fn make(data: &str, wishes: &Wishes<'_>) -> Result<Made, Refused> {
     let expected = |_| "data: expected an object".to_owned();
     let mut fields: Fields<'_> = serde_json::from_str(data).map_err(expected)?;
-    set_model(&mut fields, wishes)?;
+    let shown = set_model(&mut fields, wishes)?;
     let mut usage_wanted = false;
     if wishes.chat {
         let asked = fields.get("stream").is_some_and(|raw| raw == "true");
@@ -48,29 +70,32 @@ pub(super) fn make(data: &str, wishes: &Wishes<'_>) -> Result<Made, String> {
         if let Some(limit) = wishes.output {
             set_limit(&mut fields, limit.max(1))?;
         }
+        if let Some(has_tools) = wishes.llama {
+            llama::adapt(&mut fields, has_tools)?;
+        }
     }
     let choices = fields.get("n").and_then(|raw| raw.parse().ok()).unwrap_or(1);
     let text = fields.text().map_err(expected)?;
-    Ok(Made { bytes: text.into(), usage_wanted, choices })
+    Ok(Made { bytes: text.into(), usage_wanted, choices, shown })
 }
 
-fn set_model(fields: &mut Fields<'_>, wishes: &Wishes<'_>) -> Result<(), String> {
+/// Sets the backend's own name; gives the client's if that one is a path.
+fn set_model(fields: &mut Fields<'_>, wishes: &Wishes<'_>) -> Result<Option<String>, String> {
     let named = fields.get("model").filter(|raw| *raw != "null");
     let named: Option<String> = named
         .map(serde_json::from_str)
         .transpose()
         .map_err(|_| "field `model`: expected a string")?;
-    let asked = match (&named, wishes.model) {
-        // As it was written, where it is nobody else's name.
-        (Some(named), _) => wishes.names.model(named),
-        (None, Some(assigned)) => Some(wishes.names.model(assigned).unwrap_or(assigned)),
-        (None, None) => None,
-    };
-    if let Some(asked) = asked {
+    let Some(name) = named.as_deref().or(wishes.model) else { return Ok(None) };
+    let model = wishes.names.model(name).unwrap_or(name);
+    let path = wishes.paths.id(model);
+    let asked = path.as_deref().unwrap_or(model);
+    // As it was written, where it is nobody else's name.
+    if named.as_deref() != Some(asked) {
         let raw = serde_json::to_string(asked).map_err(|_| "field `model`: not text")?;
         fields.set("model", &raw);
     }
-    Ok(())
+    Ok(path.is_some().then(|| name.to_owned()))
 }
 
 /// Asks for usage; gives whether the client had asked by itself.
@@ -117,6 +142,8 @@ mod tests {
             output: limit,
             model: None,
             names: &ModelNames::default(),
+            paths: &Paths::default(),
+            llama: None,
         };
         let made = make(data, &wishes).unwrap();
         assert_eq!(std::str::from_utf8(&made.bytes).unwrap(), expected);
@@ -168,9 +195,22 @@ mod tests {
     #[test]
     fn a_model_that_is_not_named_is_the_assigned_one() {
         let body = |data, model| {
-            let names = ModelNames::new(vec![("good".into(), "qwen:7b".into())], []);
-            let wishes =
-                Wishes { chat: false, stream: false, output: Some(1), model, names: &names };
+            let names = ModelNames::new(
+                vec![("good".into(), "qwen:7b".into()), ("tiny".into(), "smol".into())],
+                [],
+            );
+            let paths = Paths::default();
+            paths.set([("smol".into(), "/m/smol.gguf".into())].into());
+            let (names, paths) = (&names, &paths);
+            let wishes = Wishes {
+                chat: false,
+                stream: false,
+                output: Some(1),
+                model,
+                names,
+                paths,
+                llama: None,
+            };
             String::from_utf8(make(data, &wishes).unwrap().bytes.into()).unwrap()
         };
         assert_eq!(body("{}", Some("m")), r#"{"model":"m"}"#);
@@ -180,13 +220,16 @@ mod tests {
         // A name of the operator's is the backend's model behind it.
         assert_eq!(body(r#"{"model":"good"}"#, Some("good")), r#"{"model":"qwen:7b"}"#);
         assert_eq!(body("{}", Some("good")), r#"{"model":"qwen:7b"}"#);
+        // What is left of a path is the path, also behind a name of the operator's.
+        assert_eq!(body("{}", Some("smol")), r#"{"model":"/m/smol.gguf"}"#);
+        assert_eq!(body(r#"{"model":"tiny"}"#, Some("tiny")), r#"{"model":"/m/smol.gguf"}"#);
     }
 
     #[test]
     fn what_is_wrong_is_named() {
-        let names = ModelNames::default();
-        let wishes =
-            Wishes { chat: true, stream: true, output: Some(1), model: None, names: &names };
+        let (names, paths) = (&ModelNames::default(), &Paths::default());
+        let (output, model, llama) = (Some(1), None, None);
+        let wishes = Wishes { chat: true, stream: true, output, model, names, paths, llama };
         for (data, field) in [
             ("[]", "an object"),
             (r#"{"model":1}"#, "`model`"),
@@ -194,7 +237,7 @@ mod tests {
             (r#"{"max_tokens":"1a"}"#, "`max_tokens`"),
         ] {
             let error = make(data, &wishes).err().unwrap();
-            assert!(error.contains(field), "{data}: {error}");
+            assert!(error.message.contains(field), "{data}: {error:?}");
         }
     }
 }

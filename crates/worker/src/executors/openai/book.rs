@@ -115,7 +115,12 @@ mod tests {
     use super::*;
 
     fn listed(ids: &[&str]) -> Vec<Listed> {
-        let listed = |id: &&str| Listed { id: (*id).into(), intent: Intent::Chat, context: None };
+        let listed = |id: &&str| Listed {
+            id: (*id).into(),
+            name: (*id).into(),
+            intent: Intent::Chat,
+            context: None,
+        };
         ids.iter().map(listed).collect()
     }
 
@@ -168,7 +173,7 @@ mod tests {
         assert_eq!(book.due(now).unwrap().listed.id, "a");
         // Used for something else now.
         book.probed("a", true, now);
-        let embed = Listed { id: "a".into(), intent: Intent::Embed, context: None };
+        let embed = Listed { intent: Intent::Embed, ..listed(&["a"]).remove(0) };
         book.reconcile(vec![embed], now);
         assert!(right(&book).is_empty());
     }

@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::OpenAi;
 use super::book::{Book, Due};
+use super::paths::names_of;
 use super::server::{About, Intent, Listed, Server, Shown};
 use crate::executors::{Announcer, Tidy};
 use crate::http_client::read_body;
@@ -58,6 +59,15 @@ struct Found {
     offers: Vec<Offer>,
     /// Models that cannot, with the reason.
     left_out: Vec<String>,
+}
+
+/// What becomes of a model that a backend lists.
+enum Place {
+    /// By that name, if it has none of the operator's.
+    Listed(String),
+    /// Its server sends the words to another machine.
+    Elsewhere,
+    LeftOut(String),
 }
 
 type Probe = Pin<Box<dyn Future<Output = (String, Result<(), String>)> + Send>>;
@@ -217,9 +227,13 @@ impl Keeper {
         let context = if server == Server::LlamaCpp && ids.len() == 1 {
             self.backend.llama_context().await
         } else {
+            self.backend.is_toolless.store(false, Ordering::Relaxed);
             None
         };
-        self.note_names(ids).await?;
+        let names = names_of(&ids.iter().map(String::as_str).collect::<Vec<_>>());
+        let left = names.iter().flatten().cloned();
+        self.note_names(ids.iter().cloned().chain(left).collect::<Vec<_>>()).await?;
+        let mut names = names.into_iter();
         let mut left_out = Vec::new();
         let mut listed = Vec::new();
         for model in models {
@@ -227,26 +241,49 @@ impl Keeper {
                 left_out.push("it has no id".to_owned());
                 continue;
             };
-            let About { intent, context: told, elsewhere, useless } =
-                about.get(&id).copied().unwrap_or_default();
-            if useless {
-                left_out.push(format!("{:?}: neither for chat nor for embeddings", start_of(&id)));
-            } else if elsewhere && !self.backend.options.names.is_named(&id) {
-                self.tell_elsewhere(id).await?;
-            } else if self.backend.options.names.of(&id).is_empty() {
-                left_out.push(format!("{:?}: its name is served by another model", start_of(&id)));
-            } else {
-                let intent = intent.unwrap_or_else(|| Intent::by_name(&id));
-                let context = max_model_len.or(told).or(context);
-                listed.push(Listed { id, intent, context });
+            let name = names.next().unwrap_or_else(|| Ok(id.clone()));
+            let about = about.get(&id).copied().unwrap_or_default();
+            match self.place(&id, name, about) {
+                Place::Listed(name) => {
+                    let intent = about.intent.unwrap_or_else(|| Intent::by_name(&name));
+                    let context = max_model_len.or(about.context).or(context);
+                    listed.push(Listed { id, name, intent, context });
+                }
+                Place::Elsewhere => self.tell_elsewhere(id).await?,
+                Place::LeftOut(reason) => left_out.push(format!("{:?}: {reason}", start_of(&id))),
             }
         }
+        let path = |listed: &Listed| (listed.name.clone(), listed.id.clone());
+        let paths = listed.iter().filter(|listed| listed.name != listed.id).map(path).collect();
+        self.backend.paths.set(paths);
         // What no realm would take is not asked either.
         let (listed, more) = offerable(listed);
         left_out.extend(more);
         self.book.reconcile(listed, Instant::now());
         self.left_out = left_out;
         self.offer().await
+    }
+
+    /// What becomes of a model, given what clients would see of its id.
+    fn place(&self, id: &str, name: Result<String, String>, about: About) -> Place {
+        let own = &self.backend.options.names;
+        let is_named = own.is_named(id) || name.as_ref().is_ok_and(|name| own.is_named(name));
+        if about.useless {
+            return Place::LeftOut("neither for chat nor for embeddings".into());
+        }
+        if about.elsewhere && !is_named {
+            return Place::Elsewhere;
+        }
+        let name = match name {
+            Ok(name) => name,
+            // By the operator's own name it can be told from the other.
+            Err(_) if is_named => id.to_owned(),
+            Err(reason) => return Place::LeftOut(reason),
+        };
+        if own.of_path(id, &name).is_empty() {
+            return Place::LeftOut("its name is served by another model".into());
+        }
+        Place::Listed(name)
     }
 
     /// Offers what has answered. At first it waits for the others, but not for long.
@@ -277,7 +314,7 @@ impl Keeper {
 
     fn offers_of(&self, listed: &Listed) -> Vec<Offer> {
         let slots = self.backend.options.slots;
-        let names = self.backend.options.names.of(&listed.id);
+        let names = self.backend.options.names.of_path(&listed.id, &listed.name);
         let offer = |name: &str| Offer {
             intent: listed.intent.name().into(),
             model: Some(name.to_owned()),
@@ -471,9 +508,9 @@ fn offerable(listed: Vec<Listed>) -> (Vec<Listed>, Vec<String>) {
     let mut tidy = Tidy::default();
     let mut left_out = Vec::new();
     let offerable = listed.into_iter().filter(|model| {
-        let (intent, id) = (model.intent.name().to_owned(), Some(model.id.clone()));
+        let (intent, name) = (model.intent.name().to_owned(), Some(model.name.clone()));
         let added =
-            tidy.add(Offer { intent, model: id, slots: 1, price: None, context: model.context });
+            tidy.add(Offer { intent, model: name, slots: 1, price: None, context: model.context });
         let refused = added.map_err(|reason| format!("{:?}: {reason}", start_of(&model.id)));
         refused.map_err(|reason| left_out.push(reason)).is_ok()
     });

@@ -49,6 +49,10 @@ impl<'a> Fields<'a> {
         }
     }
 
+    pub(super) fn remove(&mut self, name: &str) {
+        self.0.retain(|(other, _)| other != name);
+    }
+
     pub(super) fn text(&self) -> Result<String, serde_json::Error> {
         let bytes: usize = self.0.iter().map(|(name, raw)| name.len() + raw.len() + 8).sum();
         let mut text = String::with_capacity(bytes + 2);

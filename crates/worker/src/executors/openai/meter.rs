@@ -165,6 +165,14 @@ pub(super) fn told(text: &str, usage: Usage) -> Option<String> {
     answer.text().ok()
 }
 
+/// The same answer or chunk with that name of its model, if it has one.
+pub(super) fn shown_as(text: &str, name: &str) -> Option<String> {
+    let mut answer: Fields<'_> = serde_json::from_str(text).ok()?;
+    answer.get("model")?;
+    answer.set("model", &serde_json::to_string(name).ok()?);
+    answer.text().ok()
+}
+
 /// A streamed answer, so far.
 pub(super) struct Progress {
     /// Chunks with content: units, until the backend's own count is known.
@@ -181,16 +189,23 @@ pub(super) struct Progress {
     choices: u64,
     /// The last chunk of usage, where there may be several.
     held: Option<Box<RawValue>>,
+    /// What its model is called, where the backend calls it otherwise.
+    shown: Option<String>,
 }
 
 impl Progress {
-    pub(super) fn new(usage_wanted: bool, choices: u64) -> Self {
+    pub(super) fn new(usage_wanted: bool, choices: u64, shown: Option<String>) -> Self {
         let (chunks, usage, alone, output, held) = (0, None, 0, 0, None);
-        Self { chunks, usage, alone, output, finished: false, usage_wanted, choices, held }
+        Self { chunks, usage, alone, output, finished: false, usage_wanted, choices, held, shown }
     }
 
     /// What of an event is forwarded.
     pub(super) fn piece(&mut self, event: String) -> Result<Option<Box<RawValue>>, End> {
+        let shown = self.shown.as_deref().and_then(|name| shown_as(&event, name));
+        self.take(shown.unwrap_or(event))
+    }
+
+    fn take(&mut self, event: String) -> Result<Option<Box<RawValue>>, End> {
         let not_json = |_| End::backend("the backend sent a chunk that is not JSON");
         let raw = RawValue::from_string(event).map_err(not_json)?;
         let Ok(glance) = serde_json::from_str::<Glance<'_>>(raw.get()) else {
@@ -285,12 +300,14 @@ mod tests {
         let expected = r#"{"id":"x","usage":{"completion_tokens":4,"details":{"a":1.0},"total_tokens":6,"prompt_tokens":2}}"#;
         assert_eq!(told(text, of(2, 4)).unwrap(), expected);
         assert_eq!(told("{}", of(2, 4)), None);
+        assert_eq!(shown_as(r#"{"a": 1,"model":"/m"}"#, "m").unwrap(), r#"{"a":1,"model":"m"}"#);
+        assert_eq!(shown_as("[1]", "m"), None);
     }
 
     #[test]
     fn content_is_more_than_a_role() {
         let count = |event: &str| {
-            let mut progress = Progress::new(false, 1);
+            let mut progress = Progress::new(false, 1, None);
             let Ok(forwarded) = progress.piece(event.into()) else { panic!("{event}") };
             (progress.count(), progress.finished, forwarded.is_some())
         };

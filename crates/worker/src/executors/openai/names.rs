@@ -43,6 +43,12 @@ impl ModelNames {
         if names.is_empty() && self.model(model).is_none() { vec![model] } else { names }
     }
 
+    /// The same of a model whose id is a path, by the id or by the name that is left of it.
+    pub(super) fn of_path<'a>(&'a self, id: &'a str, name: &'a str) -> Vec<&'a str> {
+        let names = self.of(id);
+        if names == [id] { self.of(name) } else { names }
+    }
+
     /// The backend's model behind a name, if it has another there.
     pub(super) fn model(&self, name: &str) -> Option<&str> {
         self.0.served.iter().find(|(served, _)| served == name).map(|(_, model)| &**model)
@@ -99,6 +105,8 @@ mod tests {
         let names = ModelNames::new(served, ["big:cloud".to_owned()]);
         assert_eq!(names.of("qwen:7b"), ["good", "best"]);
         assert_eq!(names.of("llama3"), ["llama3"]);
+        assert_eq!(names.of_path("/m/new.gguf", "new"), ["new"]);
+        assert_eq!(names.of_path("/m/smol.gguf", "smol"), ["tiny"]);
         // The name of another: it has none of its own.
         assert!(names.of("tiny").is_empty());
         assert_eq!((names.model("best"), names.model("qwen:7b")), (Some("qwen:7b"), None));

@@ -4,6 +4,7 @@
 //! are looked for is known by a path of its own and by the shape of what stands there.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -44,6 +45,8 @@ impl Intent {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Listed {
     pub(super) id: String,
+    /// What clients see: the id, or what is left of it where it is a path.
+    pub(super) name: String,
     pub(super) intent: Intent,
     pub(super) context: Option<u32>,
 }
@@ -150,6 +153,17 @@ struct Owner {
 struct Props {
     #[serde(default)]
     default_generation_settings: Option<Settings>,
+    #[serde(default)]
+    chat_template_caps: Option<Caps>,
+}
+
+/// What llama.cpp found out about the model's template. Older ones do not say.
+#[derive(Deserialize)]
+struct Caps {
+    #[serde(default)]
+    supports_tools: bool,
+    #[serde(default)]
+    supports_tool_calls: bool,
 }
 
 #[derive(Deserialize)]
@@ -206,10 +220,13 @@ impl OpenAi {
         }
     }
 
-    /// The context of a llama-server that serves one model.
+    /// The context of a llama-server that serves one model; notes whether it knows tools.
     pub(super) async fn llama_context(&self) -> Option<u32> {
         let patience = Duration::from_millis(limits::LOOK_PATIENCE_MS);
         let props = timeout(patience, self.look::<Props>("/props")).await.ok()?.ok()??;
+        let is_toolless = |caps: Caps| !caps.supports_tools && !caps.supports_tool_calls;
+        let is_toolless = props.chat_template_caps.is_some_and(is_toolless);
+        self.is_toolless.store(is_toolless, Ordering::Relaxed);
         props.default_generation_settings?.n_ctx.filter(|context| *context > 0)
     }
 
