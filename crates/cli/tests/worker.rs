@@ -9,7 +9,7 @@ use std::process::{Child, ChildStdout, Stdio};
 use std::time::Duration;
 
 use common::http::Guest;
-use common::{Place, Realm, eventually, signal};
+use common::{Place, Realm, eventually, models_dir, signal};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -136,6 +136,47 @@ sys.stdin.read()
     worker.stop();
     assert_eq!(worker.end(), Some(1));
     assert_eq!(helper.read(&mut [0]).unwrap(), 0);
+}
+
+/// The state and the parent of a process; `None` if there is none.
+fn process(pid: u32) -> Option<(String, u32)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
+}
+
+fn children(parent: u32) -> Vec<u32> {
+    let pids = std::fs::read_dir("/proc").unwrap();
+    let pids = pids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| process(*pid).is_some_and(|(_, of)| of == parent)).collect()
+}
+
+#[test]
+fn a_killed_worker_leaves_no_engine_behind_be_it_loading_or_loaded() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let models = models_dir();
+    let file = models.join("smollm2-135m-instruct.q4_1.gguf");
+    let engine = models.join("xllamacpp-2026.10.11549.abi3.so");
+    assert!(file.is_file() && engine.is_file(), "models missing: run `make models`");
+    let model = format!("tiny={}", file.display());
+    let serves = ["--no-echo", "--gguf", &model, "--engine", engine.to_str().unwrap()];
+    for (place, is_loaded) in [(Place::new(), false), (Place::new(), true)] {
+        let mut worker = Running::worker(&place, &Guest::new(&realm.url), &serves);
+        eventually(|| children(worker.child.id()).len() == 1);
+        let engine = children(worker.child.id())[0];
+        if is_loaded {
+            while worker.line().unwrap()["offers"][0]["model"] != "tiny" {}
+        } else {
+            // The library is mapped: the model comes next.
+            let maps = || std::fs::read_to_string(format!("/proc/{engine}/maps")).unwrap();
+            eventually(|| maps().contains("xllamacpp"));
+        }
+        worker.child.kill().unwrap();
+        worker.child.wait().unwrap();
+        // Whoever inherits it may be slow to take note of its end.
+        eventually(|| process(engine).is_none_or(|(state, _)| state == "Z"));
+    }
 }
 
 #[test]

@@ -31,20 +31,25 @@ const SUBPROTOCOL: &str = "cloudevents.json";
 /// not meet all its workers at once.
 pub(crate) struct Backoff {
     next_ms: u64,
+    most_ms: u64,
 }
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self { next_ms: limits::BACKOFF_MS_MIN }
+        Self::up_to(limits::BACKOFF_MS_MAX)
     }
 }
 
 impl Backoff {
+    pub(crate) fn up_to(most_ms: u64) -> Self {
+        Self { next_ms: limits::BACKOFF_MS_MIN, most_ms }
+    }
+
     pub(crate) fn next(&mut self) -> Duration {
         let half = self.next_ms / 2;
         // Without randomness the pause is the longest.
         let chance = getrandom::u64().map_or(half, |random| random % (half + 1));
-        self.next_ms = (self.next_ms * 2).min(limits::BACKOFF_MS_MAX);
+        self.next_ms = (self.next_ms * 2).min(self.most_ms);
         Duration::from_millis(half + chance)
     }
 }

@@ -91,10 +91,15 @@ pub(crate) const ENGINE_CONTEXT: u32 = 4_096;
 pub(crate) const ENGINE_CACHE_MIB: u64 = 128;
 /// `engine`: a model has this long to load; a large one comes from a slow disk.
 pub(crate) const ENGINE_START_MS: u64 = 180_000;
+/// `engine`: the longest pause before it is started again. A start reads the whole model.
+pub(crate) const ENGINE_PAUSE_MS_MAX: u64 = 300_000;
 /// `engine`: the line in which its address stands.
 pub(crate) const ENGINE_LINE_BYTES_MAX: u64 = 4 * 1024;
 /// `engine`: what is needed beside the weights, see `memory.rs`.
 pub(crate) const ENGINE_OVERHEAD_BYTES: u64 = 640 * 1024 * 1024;
+/// `engine`: slots that the estimate of a model's memory holds, and what each more takes at least.
+pub(crate) const ENGINE_SLOTS: u32 = 4;
+pub(crate) const ENGINE_SLOT_BYTES: u64 = 96 * 1024 * 1024;
 /// `engine`: address space that is reserved and not used: libraries, stacks, arenas.
 pub(crate) const ENGINE_RESERVE_BYTES: u64 = 1024 * 1024 * 1024;
 

@@ -23,7 +23,7 @@ use super::{AbortOnDrop, Announcer, Job, Output};
 use crate::connect::Backoff;
 use crate::leases::End;
 use crate::limits;
-use crate::memory::{fits_memory, memory_free, memory_needed};
+use crate::memory::{fits, memory_free, memory_needed_by};
 use crate::options::{EngineOptions, OpenAiOptions};
 
 const LAUNCHER: &str = include_str!("engine/launch.py");
@@ -71,44 +71,59 @@ impl Engine {
     }
 }
 
-/// Keeps the server going until the agent is gone.
+/// Keeps the server going until the agent is gone. What does not load is tried less and less often:
+/// each time it would read the whole model.
 pub(crate) async fn keep(engine: Arc<Engine>, options: EngineOptions, announcer: Announcer) {
-    let mut backoff = Backoff::default();
+    let fresh = || Backoff::up_to(limits::ENGINE_PAUSE_MS_MAX);
+    let mut backoff = fresh();
     loop {
-        let started = Instant::now();
-        let reason = live(&engine, &options, &announcer).await;
+        let Ended { reason, served } = live(&engine, &options, &announcer).await;
         engine.set(None);
         tracing::warn!(model = %options.name, %reason, "engine ended");
         if !announcer.down(reason).await {
             return;
         }
-        if started.elapsed() > Duration::from_millis(limits::BACKOFF_RESET_MS) {
-            backoff = Backoff::default();
+        if served > Duration::from_millis(limits::BACKOFF_RESET_MS) {
+            backoff = fresh();
         }
         sleep(backoff.next()).await;
     }
 }
 
-/// One life of the server; gives why it ended, or could not begin.
-async fn live(engine: &Engine, options: &EngineOptions, announcer: &Announcer) -> String {
+/// Why a life of the server ended, or could not begin, and how long it had its model loaded.
+struct Ended {
+    reason: String,
+    served: Duration,
+}
+
+impl From<String> for Ended {
+    fn from(reason: String) -> Self {
+        Self { reason, served: Duration::ZERO }
+    }
+}
+
+/// One life of the server.
+async fn live(engine: &Engine, options: &EngineOptions, announcer: &Announcer) -> Ended {
     let begun = match begin(options).await {
         Ok(begun) => begun,
-        Err(reason) => return reason,
+        Err(reason) => return reason.into(),
     };
+    let loaded = Instant::now();
     let Begun { mut child, group: _group, address, key, words, .. } = begun;
     let backend = OpenAiOptions { key: Some(key), ..OpenAiOptions::new(address, options.slots) };
     let server = match OpenAi::new(backend) {
         Ok(server) => Arc::new(server),
-        Err(error) => return error.to_string(),
+        Err(error) => return error.to_string().into(),
     };
     engine.set(Some(Arc::clone(&server)));
-    tokio::select! {
+    let reason = tokio::select! {
         status = child.wait() => match status {
             Ok(status) => words.after(&format!("ended: {status}")),
             Err(error) => format!("ended: {error}"),
         },
         () = openai::discover(server, announcer.clone()) => "the agent has gone".into(),
-    }
+    };
+    Ended { reason, served: loaded.elapsed() }
 }
 
 /// A server that has loaded its model. Dropping it ends the process.
@@ -128,7 +143,13 @@ async fn begin(options: &EngineOptions) -> Result<Begun, String> {
     })?;
     let bytes = std::fs::metadata(&options.file);
     let bytes = bytes.map_err(|error| format!("{}: {error}", options.file.display()))?.len();
-    fits_memory(bytes, memory_free())?;
+    let needed = memory_needed_by(bytes, options.slots);
+    fits(needed, memory_free())?;
+    load(options, &engine, bound(needed)).await
+}
+
+/// Starts the server; `memory` is what it may have, in bytes of address space.
+async fn load(options: &EngineOptions, engine: &Path, memory: u64) -> Result<Begun, String> {
     let key = key().ok_or("the system gave no randomness")?;
     let mut child = spawn()?;
     let group = Group::of(&child);
@@ -138,7 +159,7 @@ async fn begin(options: &EngineOptions) -> Result<Begun, String> {
     };
     let words = Words::listen(options.name.clone(), stderr);
     let settings = Settings {
-        engine: &engine,
+        engine,
         file: &options.file,
         name: &options.name,
         key: &key,
@@ -146,7 +167,7 @@ async fn begin(options: &EngineOptions) -> Result<Begun, String> {
         context: limits::ENGINE_CONTEXT,
         threads: options.threads,
         cache_mib: limits::ENGINE_CACHE_MIB,
-        memory: bound(bytes),
+        memory,
     };
     let mut line = serde_json::to_vec(&settings).map_err(|error| error.to_string())?;
     line.push(b'\n');
@@ -158,13 +179,14 @@ async fn begin(options: &EngineOptions) -> Result<Begun, String> {
         Ok(None) => {
             // What it had to say is read once it is gone.
             let _ = timeout(Duration::from_millis(limits::EXEC_EXIT_MS), child.wait()).await;
-            return Err(words.after("did not load the model"));
+            return Err(words.of_failed_load(memory));
         }
         Err(_) => {
             let seconds = limits::ENGINE_START_MS / 1000;
             return Err(format!("did not load the model within {seconds} s"));
         }
     };
+    words.loaded();
     Ok(Begun { child, group, address, key, words, _stdin: stdin })
 }
 
@@ -200,9 +222,9 @@ fn library(engine: &Path) -> Option<std::path::PathBuf> {
 }
 
 /// The address space that it may have: libraries and stacks reserve more than they use. Measured:
-/// 0.82 GB and 2.66 GB for the two above.
-fn bound(bytes: u64) -> u64 {
-    memory_needed(bytes).saturating_add(limits::ENGINE_RESERVE_BYTES)
+/// 0.82 GB for SmolLM2-135M and 2.66 GB for Qwen2.5-Coder-1.5B, with four slots.
+fn bound(needed: u64) -> u64 {
+    needed.saturating_add(limits::ENGINE_RESERVE_BYTES)
 }
 
 /// 256 random bits, so that other users of this machine cannot use the port.
@@ -212,28 +234,73 @@ fn key() -> Option<String> {
     Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// The last that the server said on its standard error.
+/// What the server said on its standard error, as far as an owner is to know it.
 struct Words {
-    last: Arc<Mutex<String>>,
+    said: Arc<Mutex<Said>>,
     _reader: AbortOnDrop,
+}
+
+#[derive(Default)]
+struct Said {
+    is_loaded: bool,
+    /// The first error while it loads: those after it follow from it.
+    error: Option<String>,
+    last: String,
+}
+
+impl Said {
+    /// Notes a line; whether it may be logged. Once the model is loaded a line may hold what a
+    /// client asked: only a failed assertion, which is the server's own source, is kept.
+    fn note(&mut self, line: &str) -> bool {
+        if !self.is_loaded && self.error.is_none() && line.contains(" E ") {
+            self.error = Some(line.to_owned());
+        }
+        let is_ours = !self.is_loaded || line.contains("GGML_ASSERT");
+        if is_ours && !line.trim().is_empty() {
+            line.clone_into(&mut self.last);
+        }
+        is_ours
+    }
 }
 
 impl Words {
     fn listen(model: String, stderr: ChildStderr) -> Self {
-        let last = Arc::new(Mutex::new(String::new()));
-        let kept = Arc::clone(&last);
+        let said = Arc::new(Mutex::new(Said::default()));
+        let kept = Arc::clone(&said);
         let read = super::exec::lines_of(stderr, move |line| {
-            tracing::debug!(model = %model, line, "engine says");
-            if !line.trim().is_empty() {
-                line.clone_into(&mut kept.lock().unwrap_or_else(PoisonError::into_inner));
+            if kept.lock().unwrap_or_else(PoisonError::into_inner).note(line) {
+                tracing::debug!(model = %model, line, "engine says");
             }
         });
-        Self { last, _reader: AbortOnDrop(tokio::spawn(read).abort_handle()) }
+        Self { said, _reader: AbortOnDrop(tokio::spawn(read).abort_handle()) }
+    }
+
+    fn said(&self) -> std::sync::MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn loaded(&self) {
+        *self.said() = Said { is_loaded: true, ..Said::default() };
     }
 
     fn after(&self, reason: &str) -> String {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = self.said();
+        let last = said.error.as_ref().unwrap_or(&said.last);
         if last.is_empty() { reason.to_owned() } else { format!("{reason}: {last}") }
+    }
+
+    /// Why no model was loaded by one that might have so many bytes.
+    fn of_failed_load(&self, memory: u64) -> String {
+        let reason = self.after("did not load the model");
+        let lower = reason.to_ascii_lowercase();
+        if !["memory", "alloc"].iter().any(|word| lower.contains(word)) {
+            return reason;
+        }
+        format!(
+            "{reason}; it does not fit into the {} MiB that a model of its size may have: fewer \
+             slots need less, or serve a smaller model",
+            memory / (1024 * 1024)
+        )
     }
 }
 
@@ -241,10 +308,40 @@ impl Words {
 mod tests {
     use super::*;
 
+    #[expect(clippy::disallowed_methods, reason = "tests have no cli that could pass it down")]
+    fn models_dir() -> std::path::PathBuf {
+        let here = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.models");
+        std::env::var_os("MTOR_MODELS").map_or_else(here, std::path::PathBuf::from)
+    }
+
+    #[tokio::test]
+    async fn a_model_that_needs_more_than_it_may_have_says_so_in_figures() {
+        let models = models_dir();
+        let file = models.join("smollm2-135m-instruct.q4_1.gguf");
+        let engine = models.join("xllamacpp-2026.10.11549.abi3.so");
+        assert!(file.is_file() && engine.is_file(), "models missing: run `make models`");
+        let name = "tiny".to_owned();
+        let options = EngineOptions { name, file, engine: engine.clone(), slots: 2, threads: 1 };
+        let reason = load(&options, &engine, 300 << 20).await.err().unwrap();
+        assert!(reason.starts_with("did not load the model: "), "{reason}");
+        assert!(reason.contains("into the 300 MiB"), "{reason}");
+        // Not the last word of it, which is about something else.
+        assert!(!reason.contains("input params"), "{reason}");
+    }
+
     #[test]
-    fn the_address_space_is_more_than_the_memory() {
-        assert!(bound(1 << 20) > memory_needed(1 << 20));
-        assert_eq!(bound(u64::MAX), u64::MAX);
+    fn what_clients_ask_is_not_among_the_words() {
+        let mut said = Said::default();
+        assert!(said.note("0.1 I loading") && said.note("0.2 E cannot allocate"));
+        assert!(said.note("0.3 E so nothing"));
+        assert_eq!(
+            (said.error.as_deref(), &*said.last),
+            (Some("0.2 E cannot allocate"), "0.3 E so nothing")
+        );
+        said = Said { is_loaded: true, ..Said::default() };
+        assert!(!said.note("0.4 E got exception: last read: 'a secret'"));
+        assert!(said.note("ops.cpp:1: GGML_ASSERT(n > 0) failed"));
+        assert_eq!((said.error, &*said.last), (None, "ops.cpp:1: GGML_ASSERT(n > 0) failed"));
     }
 
     #[test]
