@@ -17,8 +17,8 @@ beforeEach(async () => {
   forgetKeys();
   server = await standIn({ pieceMs: 1 });
   session = new Session(server.url);
-  session.reconnect();
-  await vi.waitFor(() => expect(session.link).toBe("ready"));
+  session.line.reconnect();
+  await vi.waitFor(() => expect(session.line.state).toBe("ready"));
 });
 
 afterEach(async () => {
@@ -58,7 +58,7 @@ it("asks with the price that was shown, and opens an account for it", async () =
   const shown = session.current?.ceiling;
   expect(await over()).toMatchObject({ phase: "completed", cost: { amount: "42" } });
   expect(sent.map((body) => JSON.parse(body).ceiling)).toEqual([shown?.amount]);
-  expect(session.keys?.secret_key).toBeDefined();
+  expect(session.wallet.keys?.secret_key).toBeDefined();
   expect(session.draft).toBe("");
 });
 
@@ -66,7 +66,7 @@ it("shows the quote's price, and what is asked at least only where there is no q
   expect(session.fromPrice(session.chosen!)).toBe("from 0.0001 grant per 1M tokens");
   session.draft = "hello";
   session.draftChanged();
-  await vi.waitFor(() => expect(session.quote).toBeDefined());
+  await vi.waitFor(() => expect(session.price.quote).toBeDefined());
   const { fetch } = globalThis;
   vi.stubGlobal("fetch", async (url: URL, init: RequestInit) => {
     const response = await fetch(url, init);
@@ -75,8 +75,8 @@ it("shows the quote's price, and what is asked at least only where there is no q
   });
   session.draft = "hello again";
   session.draftChanged();
-  await vi.waitFor(() => expect(session.quote?.ceiling.amount).toBe("999000"));
-  expect(session.tooLow).toBe(true);
+  await vi.waitFor(() => expect(session.price.quote?.ceiling.amount).toBe("999000"));
+  expect(session.price.tooLow).toBe(true);
 });
 
 it("tells what an answer cost whose events are gone", async () => {
@@ -124,9 +124,9 @@ it("takes a lost question up again instead of paying for a second one", async ()
 /** As a page that is loaded again: nothing is left but what the browser keeps. */
 async function another() {
   const next = new Session(server.url);
-  next.reconnect();
-  await vi.waitFor(() => expect(next.link).toBe("ready"));
-  await next.refreshHeads();
+  next.line.reconnect();
+  await vi.waitFor(() => expect(next.line.state).toBe("ready"));
+  await next.shelf.refreshHeads();
   return next;
 }
 
@@ -135,9 +135,9 @@ it("finds question, answer and bill again when the page is loaded again, also mi
   await vi.waitFor(() => expect(session.current?.phase).toBe("running"), 5_000);
   const { intent } = session.current!;
   const next = await another();
-  await next.takeUpOpen();
-  expect(next.heads.map(({ title }) => title)).toEqual(["slow restart"]);
-  expect(await next.show(session.talk.id)).toBe(true);
+  await next.shelf.takeUpOpen();
+  expect(next.shelf.heads.map(({ title }) => title)).toEqual(["slow restart"]);
+  expect(await next.shelf.show(session.talk.id)).toBe(true);
   expect(next.current).toMatchObject({ intent, question: "slow restart" });
   await vi.waitFor(() => expect(next.current?.text).not.toBe(""), 5_000);
   next.stop();
@@ -150,15 +150,15 @@ it("takes up every open question of every conversation", async () => {
   await ask("slow one");
   await vi.waitFor(() => expect(session.current?.phase).toBe("running"), 5_000);
   const first = session.talk.id;
-  await session.show("");
+  await session.shelf.show("");
   await ask("slow two");
   await vi.waitFor(() => expect(session.current?.phase).toBe("running"), 5_000);
-  expect(session.running.size).toBe(2);
+  expect(session.shelf.running.size).toBe(2);
   const next = await another();
-  await next.takeUpOpen();
-  expect([...next.running].sort()).toEqual([first, session.talk.id].sort());
+  await next.shelf.takeUpOpen();
+  expect([...next.shelf.running].sort()).toEqual([first, session.talk.id].sort());
   for (const id of [first, session.talk.id]) {
-    await next.show(id);
+    await next.shelf.show(id);
     next.stop();
     await vi.waitFor(() => expect(next.current?.phase).toBe("cancelled"), 5_000);
   }
@@ -176,8 +176,8 @@ it("asks only once what a page that went away had sent without hearing of it", a
   await vi.waitFor(() => expect(posts()).toBe(1));
   vi.stubGlobal("fetch", fetch);
   const next = await another();
-  await next.takeUpOpen();
-  await next.show(session.talk.id);
+  await next.shelf.takeUpOpen();
+  await next.shelf.show(session.talk.id);
   await vi.waitFor(() => expect(next.current).toMatchObject({ phase: "completed", question: "hello" }), 5_000);
   expect(posts()).toBe(2);
   expect(server.intents()).toBe(1);
@@ -232,7 +232,7 @@ it("sends the prompt, the temperature and the files of a conversation, and price
     if (init.method === "POST" && url.pathname !== "/v1/accounts/guest") sent.push(JSON.stringify(JSON.parse(String(init.body)).data));
     return fetch(url, init);
   });
-  await session.change(session.talk.id, { system: "Be brief.", temperature: 0.2 });
+  await session.shelf.change(session.talk.id, { system: "Be brief.", temperature: 0.2 });
   session.talk.attached = [{ name: "a.txt", text: "```\nx" }];
   await ask("what is this?");
   await over();
@@ -247,35 +247,35 @@ it("sends the prompt, the temperature and the files of a conversation, and price
 it("exports, erases and brings back", async () => {
   await ask("hello");
   await over();
-  await vi.waitFor(async () => expect((await session.export())[0]?.turns[0]?.phase).toBe("completed"));
-  const all = await session.export();
+  await vi.waitFor(async () => expect((await session.shelf.export())[0]?.turns[0]?.phase).toBe("completed"));
+  const all = await session.shelf.export();
   expect(toMarkdown(all[0]!)).toContain("## hello");
-  await session.erase(session.talk.id);
-  expect([session.heads, session.turns]).toEqual([[], []]);
+  await session.shelf.erase(session.talk.id);
+  expect([session.shelf.heads, session.turns]).toEqual([[], []]);
   const back = fromJson(toJson(all));
   if (typeof back === "string") throw new Error(back);
-  await session.import(back);
-  await session.import(back);
-  expect(session.heads.map(({ title }) => title)).toEqual(["hello", "hello"]);
-  await session.show(session.heads[0]!.id);
+  await session.shelf.import(back);
+  await session.shelf.import(back);
+  expect(session.shelf.heads.map(({ title }) => title)).toEqual(["hello", "hello"]);
+  await session.shelf.show(session.shelf.heads[0]!.id);
   expect(session.current).toMatchObject({ question: "hello", phase: "completed", cost: { amount: "42" } });
-  expect(await session.search("MERKLE")).toHaveProperty("size", 2);
-  await session.eraseAll();
-  expect(session.heads).toEqual([]);
+  expect(await session.shelf.search("MERKLE")).toHaveProperty("size", 2);
+  await session.shelf.eraseAll();
+  expect(session.shelf.heads).toEqual([]);
   expect(fromJson("{}")).toContain("no conversations");
 });
 
 it("works in memory where the browser keeps nothing, and says so", async () => {
   vi.stubGlobal("indexedDB", { open: () => { throw new Error("forbidden"); } });
   const next = await another();
-  expect(next.trouble).toBe("forbidden");
+  expect(next.shelf.trouble).toBe("forbidden");
   next.draft = "hello";
   await next.ask();
   await vi.waitFor(() => expect(next.current?.phase).toBe("completed"), 5_000);
   const { id } = next.talk;
-  await next.show("");
+  await next.shelf.show("");
   expect(next.turns).toEqual([]);
-  await next.show(id);
+  await next.shelf.show(id);
   expect(next.current?.question).toBe("hello");
 });
 
@@ -294,21 +294,21 @@ it("asks anew what was over, and keeps what was being written", async () => {
 it("gives no key up for another one", async () => {
   await ask("hello");
   await over();
-  const first = session.keys;
+  const first = session.wallet.keys;
   server.revoke();
-  await session.refreshAccount();
-  expect(session.keyRefused).toBe(true);
-  session.reconnect();
-  await vi.waitFor(() => expect(session.link).toBe("ready"));
+  await session.wallet.refresh();
+  expect(session.wallet.keyRefused).toBe(true);
+  session.line.reconnect();
+  await vi.waitFor(() => expect(session.line.state).toBe("ready"));
   server.cut(true);
-  await session.newGuest();
-  expect(session.keys).toEqual(first);
-  expect(session.guestProblem).toBeDefined();
+  await session.wallet.newGuest();
+  expect(session.wallet.keys).toEqual(first);
+  expect(session.wallet.guestProblem).toBeDefined();
   server.cut(false);
-  await session.newGuest();
-  expect(session.keyRefused).toBe(false);
-  expect(session.keys?.account).not.toBe(first?.account);
-  expect(session.former).toEqual([first]);
+  await session.wallet.newGuest();
+  expect(session.wallet.keyRefused).toBe(false);
+  expect(session.wallet.keys?.account).not.toBe(first?.account);
+  expect(session.wallet.former).toEqual([first]);
 });
 
 it("neither prices nor sends a question that is too long, and cuts nothing off", async () => {
@@ -316,7 +316,7 @@ it("neither prices nor sends a question that is too long, and cuts nothing off",
   session.draft = `${long}yz`;
   session.draftChanged();
   expect(session.excess).toBe(2);
-  expect(session.quoting).toBe(false);
+  expect(session.price.quoting).toBe(false);
   await session.ask();
   expect(session.turns).toEqual([]);
   expect(server.calls).not.toContain("POST /v1/quote");
@@ -327,10 +327,10 @@ it("neither prices nor sends a question that is too long, and cuts nothing off",
 it("takes a kept key back, and says what is wrong with a bad one", async () => {
   await ask("hello");
   await over();
-  const first = session.keys!;
-  session.forget();
-  expect(await session.useKey("mtor_nonsense")).toMatchObject({ status: 401 });
-  expect(session.keys).toBeUndefined();
-  expect(await session.useKey(first.api_key)).toBeUndefined();
-  expect(session.keys?.account).toBe(first.account);
+  const first = session.wallet.keys!;
+  session.wallet.forget();
+  expect(await session.wallet.useKey("mtor_nonsense")).toMatchObject({ status: 401 });
+  expect(session.wallet.keys).toBeUndefined();
+  expect(await session.wallet.useKey(first.api_key)).toBeUndefined();
+  expect(session.wallet.keys?.account).toBe(first.account);
 });

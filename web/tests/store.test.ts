@@ -31,6 +31,25 @@ it("two tabs change what they change, and no more", async () => {
   expect((await two.turns("c")).map(({ turn }) => turn.key).sort()).toEqual(["a", "b"]);
 });
 
+it("a database that opens late keeps what was said until then", async () => {
+  const before = await tab();
+  // What is to be deleted waits for who has it open, and who comes now waits for that.
+  indexedDB.deleteDatabase("mtor");
+  const troubles: string[] = [];
+  const store = await Store.open("mtor", 20);
+  opened.push(store);
+  store.onTrouble = (trouble) => troubles.push(trouble);
+  expect(store.trouble).toBe("forbidden");
+  await store.add(HEAD);
+  await store.put(stored("c", { ...TURN, text: "said meanwhile" }));
+  before.close();
+  await vi.waitFor(() => expect(troubles).toEqual([""]));
+  await store.put(stored("c", { ...TURN, seq: 1, text: "said meanwhile, and after" }));
+  const other = await tab();
+  expect((await other.heads()).map(({ id }) => id)).toEqual(["c"]);
+  expect((await other.turn("k"))?.turn.text).toBe("said meanwhile, and after");
+});
+
 it("a tab that knows less takes nothing back", async () => {
   const [one, two] = [await tab(), await tab()];
   await one.add(HEAD);

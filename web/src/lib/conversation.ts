@@ -94,7 +94,7 @@ export interface Message {
 export const HISTORY_MESSAGES_MAX = 12;
 export const HISTORY_CHARS_MAX = 6_000;
 /** Characters of one answer that the page keeps. */
-export const ANSWER_CHARS_MAX = 400_000;
+const ANSWER_CHARS_MAX = 400_000;
 
 const OVER: readonly Phase[] = ["completed", "failed", "cancelled", "expired", "refused", "lost"];
 

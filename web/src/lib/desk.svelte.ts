@@ -1,22 +1,20 @@
 // The state of the place "Intents": what this realm can do, the form that is open, and the runs of
-// this visit. Whose account it is, and how a guest gets one, is the session's affair.
+// this visit. Whose account it is, and how a guest gets one, is the wallet's affair.
 
 import { isLess, parseShown, type Money } from "./amount";
 import type { Problem } from "./conversation";
 import { emptyDraft, fill, type Draft } from "./draft";
 import { follow } from "./follow";
-import { Realm, Refusal, type Manifest, type ManifestProblem, type Offer, type WorkQuote } from "./realm";
+import { randomId } from "./ids";
+import { problemOf, Realm, Refusal, type Manifest, type ManifestProblem, type Offer, type WorkQuote } from "./realm";
 import { isDone, keepRuns, loadRuns, onEvent, onLearned, RUNS_MAX, type Run } from "./run";
 import { formOf, type Field } from "./schema";
-import type { Session } from "./session.svelte";
+import type { Wallet } from "./wallet.svelte";
 
 const QUOTE_DELAY_MS = 350;
 const OFFERS_EVERY_MS = 15_000;
 /** How long a run that the realm has not even named yet may take to stop. */
 const STOP_MS_MAX = 8_000;
-
-/** What the desk needs of the session. */
-export type Purse = Pick<Session, "keys" | "keyRefused" | "ensureAccount" | "refreshAccount" | "assets" | "guestProblem">;
 
 export class Desk {
   manifests = $state.raw<Manifest[] | undefined>(undefined);
@@ -33,9 +31,9 @@ export class Desk {
 
   constructor(
     base: string,
-    readonly purse: Purse,
+    readonly wallet: Wallet,
   ) {
-    this.#realm = new Realm(base, () => purse.keys?.api_key);
+    this.#realm = new Realm(base, () => wallet.keys?.api_key);
   }
 
   /** What is served now comes first, then by name. */
@@ -55,7 +53,7 @@ export class Desk {
     // What was running when this tab was loaded again.
     for (const run of this.runs) {
       if (isDone(run) || this.#aborts.has(run.key)) continue;
-      if (run.intent && run.account === this.purse.keys?.account) void this.#follow(run.key);
+      if (run.intent && run.account === this.wallet.keys?.account) void this.#follow(run.key);
       else this.#lose(run.key, "this page was loaded again before the realm had named it; what it cost stands in the account");
     }
     return () => {
@@ -78,7 +76,7 @@ export class Desk {
   }
 
   async quote(name: string, data: unknown): Promise<WorkQuote> {
-    if (!(await this.purse.ensureAccount())) throw new Refusal(this.purse.guestProblem ?? NO_ACCOUNT);
+    if (!(await this.wallet.ensure())) throw new Refusal(this.wallet.guestProblem ?? NO_ACCOUNT);
     return this.#realm.quoteWork(name, data);
   }
 
@@ -87,7 +85,7 @@ export class Desk {
     const run: Run = {
       key: randomId(),
       name,
-      account: this.purse.keys?.account ?? "",
+      account: this.wallet.keys?.account ?? "",
       data,
       durable,
       ceiling: quote.ceiling,
@@ -129,7 +127,7 @@ export class Desk {
           const after = this.#run(key);
           // Stopped before the realm had named it.
           if (after?.intent && !before?.intent && after.stopping) void this.#cancel(after.intent).catch(() => undefined);
-          if (after && isDone(after)) void this.purse.refreshAccount();
+          if (after && isDone(after)) void this.wallet.refresh();
           // Pieces alone are not worth a write each.
           if (after?.phase !== before?.phase || after?.intent !== before?.intent) keepRuns(this.runs);
         },
@@ -153,7 +151,7 @@ export class Desk {
       if (intent) await this.fetchResult(key);
       this.#lose(key, "the connection to the realm was lost; what it cost stands in the account");
     }
-    void this.purse.refreshAccount();
+    void this.wallet.refresh();
   }
 
   #lose(key: string, message: string): void {
@@ -241,7 +239,7 @@ export class Form {
   filled = $derived.by(() => fill(this.raw ? rawField(this.field) : this.field, this.raw ? rawDraft(this.written) : this.draft));
   tooLow = $derived.by(() => {
     const { quote } = this;
-    const row = this.desk.purse.assets?.find(({ asset }) => asset === quote?.ceiling.asset);
+    const row = this.desk.wallet.assets?.find(({ asset }) => asset === quote?.ceiling.asset);
     return this.problem?.status === 402 || (quote !== undefined && row !== undefined && isLess(row.balance, quote.ceiling.amount));
   });
 
@@ -304,7 +302,7 @@ export class Form {
   limited(quote: WorkQuote): Money | undefined {
     if (this.limit.trim() === "") return quote.ceiling;
     const { asset } = quote.ceiling;
-    const decimals = this.desk.purse.assets?.find((row) => row.asset === asset)?.decimals ?? 0;
+    const decimals = this.desk.wallet.assets?.find((row) => row.asset === asset)?.decimals ?? 0;
     const amount = parseShown(this.limit, decimals);
     return amount === undefined ? undefined : { asset, amount };
   }
@@ -321,14 +319,4 @@ function rawField(field: Field): Field {
 
 function rawDraft(written: string): Draft {
   return { text: written, parts: [], more: "", file: "" };
-}
-
-function problemOf(cause: unknown): Problem {
-  return cause instanceof Refusal ? cause.problem : { code: "", message: "the realm did not answer", status: 0 };
-}
-
-/** `crypto.randomUUID` exists only on secure origins; a realm at home may be plain HTTP. */
-function randomId(): string {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -30,7 +30,7 @@ const EVENTS_MAX = 200;
 const SETTLE_MS = 20_000;
 const ENDS = /^mtor\.intent\.(completed|failed|cancelled|expired)\.v1$/;
 
-export function backoffMs(tries: number): number {
+function backoffMs(tries: number): number {
   return Math.min(500 * 2 ** tries, 8_000);
 }
 

@@ -35,9 +35,9 @@ interface ListOf<T> {
 /** Characters that are read at once. Beyond them a block is cut, but for code. */
 export const PIECE_CHARS_MAX = 8_000;
 /** Marks of one paragraph or cell: reading them takes time by their square. */
-export const MARKS_MAX = 300;
+const MARKS_MAX = 300;
 /** Quotes in quotes, lists in lists. */
-export const DEPTH_MAX = 20;
+const DEPTH_MAX = 20;
 const ADDRESS_CHARS_MAX = 2_000;
 const MARKS = /[*_`[\]<~!@\\&]|https?:|www\./g;
 const NESTED = new RegExp(`^(?:[ \\t]*(?:>|[-*+]|\\d{1,9}[.)])){${DEPTH_MAX + 1},}`, "m");

@@ -94,6 +94,11 @@ export class Refusal extends Error {
   }
 }
 
+/** Why a call failed, where the realm said it and where it did not. */
+export function problemOf(cause: unknown): Problem {
+  return cause instanceof Refusal ? cause.problem : { code: "", message: "the realm did not answer", status: 0 };
+}
+
 /** No answer at all: no network, no realm, or no reply in time. */
 export class Unreachable extends Error {}
 
@@ -330,14 +335,14 @@ function priceOf(given: unknown, unit: string): Price {
   return { amount, per: number(price["per"]) ?? 1, unit: text(price["unit"]) ?? unit };
 }
 
-export function manifestsOf(page: unknown): Manifest[] {
+function manifestsOf(page: unknown): Manifest[] {
   return list(record(page)["items"]).flatMap((item) => {
     const row = record(item);
     const name = text(row["name"]);
     if (!name) return [];
     const unit = text(record(row["meter"])["unit"]) ?? "unit";
     const result = record(row["result"]);
-    const media = text(result["media"]) ?? text(result["media_type"]) ?? text(row["media"]);
+    const media = text(result["media"]);
     return [
       {
         name,
@@ -359,7 +364,7 @@ function problemsOf(page: unknown): ManifestProblem[] {
   });
 }
 
-export function offersOf(page: unknown): Map<string, Offer> {
+function offersOf(page: unknown): Map<string, Offer> {
   const offers = new Map<string, Offer>();
   for (const item of list(record(page)["items"])) {
     const row = record(item);

@@ -13,7 +13,7 @@ export type Shown =
 
 export const TEXT_CHARS_MAX = 20_000;
 export const ROWS_MAX = 100;
-export const COLUMNS_MAX = 16;
+const COLUMNS_MAX = 16;
 /** Members that one level of a JSON tree is drawn with. */
 export const MEMBERS_MAX = 100;
 export const CELL_CHARS_MAX = 200;

@@ -43,7 +43,7 @@ export interface Run {
 }
 
 /** Characters of pieces that are kept; the result itself is kept whole. */
-export const STREAM_CHARS_MAX = 400_000;
+const STREAM_CHARS_MAX = 400_000;
 export const RUNS_MAX = 50;
 /** Characters of data or of a result that are kept over a reload. */
 const KEPT_CHARS_MAX = 60_000;

@@ -38,7 +38,7 @@ export function snippetsOf(use: Use, base: string): Snippet[] {
 }
 
 /** One word of a POSIX shell, whatever stands in it. */
-export function shellWord(text: string): string {
+function shellWord(text: string): string {
   return `'${text.replaceAll("'", `'\\''`)}'`;
 }
 
@@ -152,7 +152,7 @@ ${JAVASCRIPT_LINES}
 };
 
 /** A Python literal. A string of JSON is one of Python, too. */
-export function pythonOf(value: unknown, indent = ""): string {
+function pythonOf(value: unknown, indent = ""): string {
   if (value === null || value === undefined) return "None";
   if (value === true) return "True";
   if (value === false) return "False";
@@ -160,7 +160,7 @@ export function pythonOf(value: unknown, indent = ""): string {
 }
 
 /** A JavaScript literal. A member `__proto__` in quotes would be no member. */
-export function javascriptOf(value: unknown, indent = ""): string {
+function javascriptOf(value: unknown, indent = ""): string {
   const name = (of: string) => {
     if (of === "__proto__") return `["__proto__"]`;
     return /^[a-z_][a-z0-9_]*$/i.test(of) ? of : JSON.stringify(of);

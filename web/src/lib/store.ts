@@ -27,6 +27,7 @@ const OPEN_MS_MAX = 4_000;
 
 export class Store {
   trouble: Trouble = "";
+  /** Empty where it is over: what was kept before is here now. */
   onTrouble: (trouble: Trouble) => void = () => undefined;
   /** Another tab has changed something. */
   onChange: Listener = () => undefined;
@@ -36,27 +37,34 @@ export class Store {
   #turns = new Map<string, StoredTurn>();
   #channel: BroadcastChannel | undefined;
 
-  static async open(name = NAME): Promise<Store> {
+  static async open(name = NAME, waitMs = OPEN_MS_MAX): Promise<Store> {
     const store = new Store();
+    const opening = store.#open(name);
     try {
-      const opening = openDB<Shape>(name, 1, {
-        upgrade(db) {
-          db.createObjectStore("heads", { keyPath: "id" });
-          const turns = db.createObjectStore("turns", { keyPath: "turn.key" });
-          turns.createIndex("conversation", "conversation");
-          turns.createIndex("open", "open");
-        },
-        terminated: () => store.#lose("forbidden"),
-      });
-      store.#db = await inTime(opening);
+      store.#db = await inTime(opening, waitMs);
     } catch {
-      store.#lose("forbidden");
+      store.#say("forbidden");
+      // A machine that does much else may be slower than that, and it is kept then.
+      opening.then((db) => store.#late(db)).catch(() => undefined);
     }
     if (typeof BroadcastChannel === "function") {
       store.#channel = new BroadcastChannel(`${name}.conversations`);
       store.#channel.onmessage = ({ data }) => store.onChange(typeof data === "string" ? data : "");
     }
     return store;
+  }
+
+  /** Async, because a browser that forbids it says so by an exception. */
+  async #open(name: string): Promise<IDBPDatabase<Shape>> {
+    return openDB<Shape>(name, 1, {
+      upgrade(db) {
+        db.createObjectStore("heads", { keyPath: "id" });
+        const turns = db.createObjectStore("turns", { keyPath: "turn.key" });
+        turns.createIndex("conversation", "conversation");
+        turns.createIndex("open", "open");
+      },
+      terminated: () => this.#say("forbidden"),
+    });
   }
 
   close(): void {
@@ -211,7 +219,7 @@ export class Store {
     try {
       return await ask(this.#db);
     } catch {
-      this.#lose("forbidden");
+      this.#say("forbidden");
       return otherwise;
     }
   }
@@ -224,14 +232,32 @@ export class Store {
         return true;
       } catch (cause) {
         const full = cause instanceof DOMException && cause.name === "QuotaExceededError";
-        this.#lose(full ? "full" : "forbidden");
+        this.#say(full ? "full" : "forbidden");
       }
     }
     remember?.();
     return false;
   }
 
-  #lose(trouble: Trouble): void {
+  /** Moves what was said meanwhile to where it stays. Whatever is written from now on comes after it. */
+  async #late(db: IDBPDatabase<Shape>): Promise<void> {
+    const change = db.transaction(["heads", "turns"], "readwrite");
+    const [heads, turns] = [[...this.#heads.values()], [...this.#turns.values()]];
+    this.#db = db;
+    this.#heads.clear();
+    this.#turns.clear();
+    for (const head of heads) void change.objectStore("heads").put(head);
+    for (const turn of turns) void change.objectStore("turns").put(turn);
+    try {
+      await change.done;
+      this.#say("");
+    } catch {
+      for (const head of heads) this.#heads.set(head.id, head);
+      for (const turn of turns) this.#turns.set(turn.turn.key, turn);
+    }
+  }
+
+  #say(trouble: Trouble): void {
     this.trouble = trouble;
     this.onTrouble(trouble);
   }
@@ -242,9 +268,9 @@ export class Store {
 }
 
 /** A database that another page holds back must not hold this page back. */
-function inTime<T>(opening: Promise<T>): Promise<T> {
+function inTime<T>(opening: Promise<T>, waitMs: number): Promise<T> {
   return new Promise((done, fail) => {
-    const timer = setTimeout(() => fail(new Error("the browser's storage does not answer")), OPEN_MS_MAX);
+    const timer = setTimeout(() => fail(new Error("the browser's storage does not answer")), waitMs);
     opening.then(done, fail).finally(() => clearTimeout(timer));
   });
 }
