@@ -109,6 +109,9 @@ look() {
     { have taskset && have setpriv; } || need util-linux util-linux
     have ip || need iproute2 iproute2
     have_browser || need chromium chromium fonts-dejavu-core
+    # bench/models reads its questions with Python's own TOML.
+    python3 -c 'import tomllib' 2>/dev/null ||
+      lines+=("python3 3.11 or newer is needed by the tests: install it from https://www.python.org")
   fi
 }
 
