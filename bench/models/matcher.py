@@ -1,8 +1,9 @@
 """Whether an answer is right, by whole words.
 
 A wrong answer must not pass: a word inside another one does not count, neither does one that is
-denied ("not Paris"), and a wrong answer that stands before the right one decides. That costs a right
-answer now and then, which is the honest side to err on.
+denied ("not Paris"), a wrong answer that stands before the right one decides, and what only comes in the
+third sentence of a ramble is no answer. That costs a right one now and then, which is the honest side to
+err on.
 """
 
 import ast
@@ -34,7 +35,13 @@ def first(words, text):
     return min((place for word in words for place in places(word, text)), default=None)
 
 
+def opening(text):
+    """Its first two sentences, or lines."""
+    return " ".join(re.split(r"(?<=[.!?:])[\"')]*\s+|\n+", text.strip())[:2])
+
+
 def right_word(question, text):
+    text = opening(text)
     right, wrong = first(question["accept"], text), first(question.get("instead", []), text)
     return right is not None and (wrong is None or right < wrong)
 
@@ -55,9 +62,10 @@ def right_number(question, text):
     return bool(said) and max(said)[1] == wanted
 
 
-def right_code(parts, answer):
+def right_code(question, answer):
     squeezed = re.sub(r"[\s\"'`]", "", answer).casefold()
-    return any(part in squeezed for part in parts)
+    spoilt = any(part in squeezed for part in question.get("without", []))
+    return not spoilt and any(part in squeezed for part in question["code"])
 
 
 # What a small pure function is made of. No loop, no attribute, no import, no power: what a model
@@ -106,7 +114,7 @@ def right(question, answer):
         "all": lambda: all(first(group, text) is not None for group in question["all"]),
         "order": lambda: right_order(question["order"], text),
         "number": lambda: right_number(question, text),
-        "code": lambda: right_code(question["code"], answer),
+        "code": lambda: right_code(question, answer),
         "python": lambda: right_python(question, answer),
     }
     wanted = [check for kind, check in checks.items() if kind in question]

@@ -129,6 +129,16 @@ def report(questions, results, options, before, notes):
     return "\n".join(lines) + "\n"
 
 
+def keep_answers(file, questions, results):
+    """All answers as JSON lines, for whoever wants to judge for himself."""
+    with open(file, "w") as out:
+        for model, rows in results.items():
+            for question, row in zip(questions, rows):
+                for text, passed in row:
+                    told = {"model": model, "ask": question["ask"], "right": passed, "answer": text}
+                    out.write(json.dumps(told, ensure_ascii=False) + "\n")
+
+
 def arguments(given=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], epilog="See bench/README.md.")
     parser.add_argument("--realm", metavar="URL", help="a realm, or another OpenAI-compatible server")
@@ -142,6 +152,7 @@ def arguments(given=None):
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--temperature", type=float)
     parser.add_argument("--out", metavar="FILE", default=str(RESULT))
+    parser.add_argument("--answers", metavar="FILE", help="all answers, as JSON lines")
     options = parser.parse_args(given)
     if bool(options.realm) == bool(options.mtor):
         parser.error("give either --realm, or --mtor with --engine and --gguf")
@@ -205,6 +216,8 @@ def main():
     for text in options.gguf:
         name, _, file = text.partition("=")
         notes.append(f"{name}: `{Path(file).name}`, {os.path.getsize(file)} bytes, sha256 `{sha256(file)}`.")
+    if options.answers:
+        keep_answers(options.answers, questions, results)
     text = report(questions, results, options, before, notes)
     print(text)
     Path(options.out).write_text(text)

@@ -20,7 +20,7 @@ QUESTIONS = {question["id"]: question
 
 # For each question answers that are right, and such that a lenient reader would let pass.
 CASES = {
-    "france": (["Paris.", "The capital of France is **Paris**.", "It's not Lyon, it's Paris!"],
+    "france": (["Paris.", "A fine question! It is Paris.", "The capital of France is **Paris**.", "It's not Lyon, it's Paris!"],
                ["", "Lyon", "It is Comparison.", "It is not Paris.", "Lyon, and not Paris",
                 "The capital of France is Lyon, near Paris.", "Parisian"]),
     "two-and-two": (["4", "2 + 2 = 4.", "2+2 equals four.", r"\(2 + 2 = 4\)", "It is **4**"],
@@ -31,7 +31,8 @@ CASES = {
     "romeo": (["William Shakespeare wrote it."], ["Christopher Marlowe", "Shakespearean"]),
     "water": (["H2O", "H₂O", "It is $H_2O$.", r"\text{H}_{2}\text{O}"], ["H2O2", "CO2", "HO", "water"]),
     "leap-year": (["A leap year has 366 days, one more than 365."],
-                  ["365", "365 days, sometimes 366", "1366", "3.366"]),
+                  ["365", "365 days, sometimes 366", "1366", "3.366",
+                   "It is 4 years ahead. This is an exception. In 1996 it was 366 days behind."]),
     "spider": (["Eight.", "8 legs"], ["6", "It has 18 legs", "six or eight"]),
     "ocean": (["The Atlantic Ocean"], ["Pacific", "It isn't the Atlantic, it is the Pacific"]),
     "war": (["It ended in 1945.", "1939 to 1945"], ["1944", "1918", "In the 1940s", "19450"]),
@@ -42,7 +43,9 @@ CASES = {
     "apples": (["7 × 3 = 21 euros", "€21.00", "21€", "twenty-one euros"],
                ["10 euros", "21.5", "2100", "3 * 7 = 24"]),
     "french": (["Bonjour !", "\"Bonjour\""], ["Bonsoir", "Bon matin", "Good morning"]),
-    "spanish": (["\"Gracias\"", "muchas gracias"], ["merci", "Hola, gracias"]),
+    "spanish": (["\"Gracias\"", "muchas gracias", "You can say:\n\n\"Gracias\""],
+                ["merci", "Hola, gracias",
+                 "\"thx\" is usual. You can also say it. For example:\n\n- \"Gracias\""]),
     "is-even": (["```python\ndef is_even(n):\n    return n % 2 == 0\n```\nUse it.",
                  "def is_even(n: int) -> bool:\n    \"\"\"Says.\"\"\"\n    if n % 2 == 0:\n"
                  "        return True\n    else:\n        return False\n\nprint(is_even(4))"],
@@ -51,7 +54,8 @@ CASES = {
                  "def is_even(n):\n    import os\n    return n % 2 == 0",
                  "def is_even(n):\n    while True:\n        n = n\n    return n % 2 == 0",
                  "def is_even(n):\n    return n.__class__", "def is_even(n:\n    return"]),
-    "sql": (["```sql\nSELECT *\nFROM customers;\n```"], ["SELECT name FROM customers", "*"]),
+    "sql": (["```sql\nSELECT *\nFROM customers;\n```"], ["SELECT name FROM customers", "*",
+             "SELECT * FROM customers\nWHERE customer_id = 5;"]),
     "week": (["Monday, Tuesday, Wednesday, Thursday, Friday, Saturday and Sunday",
               "Beginning with Monday:\n1. Monday\n2. Tuesday\n3. Wednesday\n4. Thursday\n5. Friday\n"
               "6. Saturday\n7. Sunday"],
