@@ -123,7 +123,7 @@ const TOOLS: &str = r#"[{"type": "function", "function": {"name": "get_weather",
         "required": ["a"], "additionalProperties": false}}}]"#;
 
 #[tokio::test]
-async fn tools_that_a_template_has_no_place_for_are_refused_by_name() {
+async fn what_this_model_cannot_do_or_nobody_pays_is_refused_by_name() {
     let (_realm, _worker, mut session) = start().await;
     session.offered("chat").await;
     let tools: Value = serde_json::from_str(TOOLS).unwrap();
@@ -131,6 +131,9 @@ async fn tools_that_a_template_has_no_place_for_are_refused_by_name() {
         (1, "tools", tools.clone()),
         (2, "functions", json!([{"name": "f"}])),
         (3, "web_search_options", json!({})),
+        // More tokens, and more answers, than are paid.
+        (5, "n_predict", json!(40)),
+        (6, "n_cmpl", json!(2)),
     ] {
         let body = question("What is the weather in Paris?", json!({field: value}));
         ask(&mut session, number, false, body).await;
@@ -270,6 +273,7 @@ async fn a_killed_server_fails_what_it_had_and_comes_back() {
     rustix::process::kill_process(server(), rustix::process::Signal::KILL).unwrap();
     let fail: Fail = serde_json::from_value(session.until(worker::FAIL).await.1).unwrap();
     assert_eq!((fail.intent.to_string(), fail.code), (intent(1), FailCode::Backend));
+    assert!(fail.retry && fail.message.contains("engine of this model"), "{}", fail.message);
     worker.until(|status| matches!(status, Status::ExecutorDown { .. })).await;
     // The offer is taken back, and made again by another process.
     let again =

@@ -64,9 +64,16 @@ impl Engine {
 
     pub(crate) async fn run(&self, job: Job, output: Output) -> End {
         let server = self.server.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match server {
-            Some(server) => server.run(job, output).await,
-            None => End::backend("the engine of this model is being started again"),
+        let Some(server) = server else {
+            return End::backend("the engine of this model is being started again");
+        };
+        match server.run(job, output).await {
+            End::Fail { message, .. }
+                if [openai::BROKE_OFF, openai::UNREACHED].contains(&&*message) =>
+            {
+                End::backend("the engine of this model ended; it is being started again")
+            }
+            end @ (End::Complete { .. } | End::Fail { .. }) => end,
         }
     }
 }

@@ -46,6 +46,11 @@ use meter::Progress;
 use paths::Paths;
 use sse::Events;
 
+/// Of an answer whose connection ended before it did.
+pub(super) const BROKE_OFF: &str = "the backend broke off";
+/// Nobody listens there any more.
+pub(super) const UNREACHED: &str = "the backend cannot be reached";
+
 /// One backend.
 pub(crate) struct OpenAi {
     client: HttpClient,
@@ -123,8 +128,7 @@ impl OpenAi {
         let answer = self.client.send(request).await.map_err(|error| {
             self.was_away.fetch_or(error.is_connect(), Ordering::Relaxed);
             self.suspect.notify_one();
-            let refused = if error.is_connect() { "cannot be reached" } else { "did not answer" };
-            End::backend(format!("the backend {refused}"))
+            End::backend(if error.is_connect() { UNREACHED } else { BROKE_OFF })
         })?;
         let status = answer.status();
         if !status.is_success() {
@@ -187,7 +191,7 @@ async fn whole(body: Incoming) -> Result<(Usage, String), End> {
         BodyError::TooLarge => {
             End::fail(FailCode::Backend, "the backend's answer is above 16 MiB", false)
         }
-        BodyError::Lost => End::backend("the backend broke off"),
+        BodyError::Lost => End::backend(BROKE_OFF),
     })?;
     let text = String::from_utf8(body.into()).map_err(|_| not_json())?;
     Ok((meter::whole(&text)?, text))
@@ -196,7 +200,7 @@ async fn whole(body: Incoming) -> Result<(Usage, String), End> {
 /// A streamed answer: each event a piece.
 async fn stream(mut body: Incoming, output: &Output, mut progress: Progress) -> Result<End, End> {
     let mut events = Events::default();
-    let broke_off = || End::backend("the backend broke off");
+    let broke_off = || End::backend(BROKE_OFF);
     let mut is_done = false;
     while !is_done && let Some(frame) = body.frame().await {
         let frame = match frame {

@@ -4,7 +4,7 @@
 //! - `stream` is what the realm asks of this worker, where the body says otherwise;
 //! - `stream_options.include_usage` is true when streaming, since usage is how work is metered;
 //! - `max_tokens` (or `max_completion_tokens`, if the client used that) is at most what the
-//!   realm pays of output;
+//!   realm pays of output, and so is llama.cpp's word for it;
 //! - `model` is the assigned one if the client named none, and the backend's own where the name is
 //!   one that the operator gave it, or what is left of a path;
 //! - for llama.cpp's server, what stands in [`llama`].
@@ -116,12 +116,14 @@ fn include_usage(fields: &mut Fields<'_>) -> Result<bool, String> {
 /// stays as it was written where it is low enough.
 fn set_limit(fields: &mut Fields<'_>, limit: u64) -> Result<(), String> {
     let mut named = false;
-    for name in ["max_completion_tokens", "max_tokens"] {
+    for name in ["max_completion_tokens", "max_tokens", "n_predict"] {
         let Some(raw) = fields.get(name).filter(|raw| *raw != "null") else { continue };
         let asked: f64 = raw.parse().map_err(|_| format!("field `{name}`: expected a number"))?;
-        named = true;
-        // Both below 2^53 in practice; beyond it the comparison errs by less than one part in it.
-        if asked > limit as f64 {
+        // What others do not read limits nothing there.
+        named |= name != "n_predict";
+        // Below zero some have no limit. Both are below 2^53 in practice; beyond it the comparison
+        // errs by less than one part in it.
+        if !(0.0..=limit as f64).contains(&asked) {
             fields.set(name, &limit.to_string());
         }
     }
@@ -189,6 +191,9 @@ mod tests {
         let both = r#"{"max_completion_tokens":9,"max_tokens":7}"#;
         check(both, false, Some(8), r#"{"max_completion_tokens":8,"max_tokens":7}"#);
         check("{}", false, Some(0), r#"{"max_tokens":1}"#);
+        check(r#"{"max_tokens":-1}"#, false, Some(8), r#"{"max_tokens":8}"#);
+        let own = r#"{"n_predict":8,"max_tokens":8}"#;
+        check(r#"{"n_predict":-1}"#, false, Some(8), own);
         check(r#"{"max_tokens":5}"#, false, None, r#"{"max_tokens":5}"#);
     }
 

@@ -11,6 +11,20 @@ use super::fields::Fields;
 /// What it does not read, though the answer should be another for it.
 const UNREAD: [&str; 4] = ["functions", "function_call", "audio", "web_search_options"];
 
+/// Its own words beside OpenAI's: by them a client would have more than what is paid, or see more of
+/// this machine than a model.
+const OWN: [(&str, &str); 6] = [
+    ("n_predict", "`max_tokens` is served"),
+    ("n_cmpl", "`n` is served"),
+    ("n_probs", "`top_logprobs` is served"),
+    ("id_slot", "leave it out"),
+    ("lora", "leave it out"),
+    ("verbose", "leave it out"),
+];
+
+/// As OpenAI's: a model's whole vocabulary for each token is megabytes.
+const TOP_LOGPROBS_MAX: f64 = 20.0;
+
 /// Who is asked to call what.
 enum Choice {
     /// As it is written: `auto`, `required`, or nothing.
@@ -24,6 +38,15 @@ pub(super) fn adapt(fields: &mut Fields<'_>, has_tools: bool) -> Result<(), Refu
     if let Some(name) = UNREAD.iter().find(|name| is_given(fields, name)) {
         let message = format!("field `{name}`: the server of this model does not read it");
         return Err(Refused { code: FailCode::Unsupported, message });
+    }
+    if let Some((name, instead)) = OWN.iter().find(|(name, _)| is_given(fields, name)) {
+        let message = format!("field `{name}`: not taken from clients; {instead}");
+        return Err(Refused { code: FailCode::Unsupported, message });
+    }
+    let top = fields.get("top_logprobs").and_then(|raw| raw.parse::<f64>().ok());
+    if top.is_some_and(|top| top > TOP_LOGPROBS_MAX) {
+        let message = format!("field `top_logprobs`: expected at most {TOP_LOGPROBS_MAX}");
+        return Err(Refused { code: FailCode::BadRequest, message });
     }
     if !is_given(fields, "tools") {
         return Ok(());
@@ -49,7 +72,7 @@ pub(super) fn adapt(fields: &mut Fields<'_>, has_tools: bool) -> Result<(), Refu
 }
 
 fn is_given(fields: &Fields<'_>, name: &str) -> bool {
-    fields.get(name).is_some_and(|raw| !matches!(raw, "null" | "[]"))
+    fields.get(name).is_some_and(|raw| !matches!(raw, "null" | "false" | "[]"))
 }
 
 fn choice(raw: Option<&str>) -> Result<Choice, Refused> {
@@ -128,13 +151,21 @@ mod tests {
             (r#"{"functions":[{}]}"#.into(), "`functions`"),
             (r#"{"function_call":"auto"}"#.into(), "`function_call`"),
             (r#"{"web_search_options":{}}"#.into(), "`web_search_options`"),
+            (r#"{"max_tokens":1,"n_predict":-1}"#.into(), "`max_tokens` is served"),
+            (r#"{"n":1,"n_cmpl":2}"#.into(), "`n` is served"),
         ];
         for (body, field) in cases {
             let (code, message) = adapted(&body, false).unwrap_err();
             assert_eq!(code, FailCode::Unsupported);
             assert!(message.contains(field), "{message}");
         }
-        for same in [r#"{"tools":[],"functions":null,"audio":null}"#, r#"{"messages":[]}"#] {
+        let (code, message) = adapted(r#"{"top_logprobs":5e4}"#, true).unwrap_err();
+        assert_eq!((code, message.contains("at most 20")), (FailCode::BadRequest, true));
+        for same in [
+            r#"{"top_logprobs":20}"#,
+            r#"{"tools":[],"functions":null,"audio":null}"#,
+            r#"{"messages":[]}"#,
+        ] {
             assert_eq!(adapted(same, false).unwrap(), same);
         }
     }
