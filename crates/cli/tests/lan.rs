@@ -5,6 +5,7 @@ mod common;
 
 use std::process::Command;
 
+use common::terminal::Terminal;
 use common::{Place, Realm};
 use serde_json::Value;
 
@@ -83,4 +84,36 @@ fn the_network_is_served_beside_loopback_and_the_consent_is_remembered() {
     }
     let remembered = std::fs::read_to_string(place.path().join("data/lan-consent")).unwrap();
     assert_eq!(remembered, "home0 192.168.77.0/24\n");
+}
+
+#[test]
+fn on_a_terminal_it_asks_once_and_only_a_yes_serves_the_network() {
+    let place = Place::new();
+    let arguments = ["up", "--data", "data", "--listen", "127.0.0.1:0", "--no-worker", "--lan"];
+    let up = || at_home(&place.command(&arguments), true, r#"exec "$@""#);
+    let asked = "to everybody in the network 192.168.77.0/24 (interface home0).";
+    for no in ["\n", "n\n", "nobody\n"] {
+        let (mut terminal, mut child) = Terminal::run(&mut up());
+        terminal.wait("Go on? [y/N] ");
+        assert!(terminal.shown().contains(asked), "{}", terminal.shown());
+        terminal.write(no);
+        assert_eq!(child.wait().unwrap().code(), Some(1), "{}", terminal.shown());
+        terminal.wait("the network is not served, and nothing was started");
+        assert!(!place.path().join("data").exists(), "{no:?} left something behind");
+    }
+    for answer in [Some("y\n"), None] {
+        let (mut terminal, mut child) = Terminal::run(&mut up());
+        if let Some(answer) = answer {
+            terminal.wait("Go on? [y/N] ");
+            terminal.write(answer);
+        }
+        terminal.wait("Served in the network 192.168.77.0/24 (home0), too:");
+        terminal.wait("http://192.168.77.5:");
+        terminal.wait("it is plain HTTP");
+        assert_eq!(terminal.shown().contains("Go on?"), answer.is_some(), "{}", terminal.shown());
+        // The `exec` of the script made it the realm itself.
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        child.wait().unwrap();
+    }
 }

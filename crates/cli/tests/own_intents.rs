@@ -223,4 +223,14 @@ fn a_manifest_is_checked_as_a_start_would() {
             assert!(done.stderr.contains(word), "{word}: {done:?}");
         }
     }
+    let piped = |text: &str| place.run_with_input(&["manifest", "check", "-"], text);
+    assert!(piped(MANIFEST).good().stdout.contains("words, 2 base units per 1 × byte"));
+    let done = piped(&MANIFEST.replace("version = 1", "version = 0"));
+    assert_eq!(done.code, Some(78), "{done:?}");
+    assert!(
+        done.stderr.contains("standard input: field `version`: expected at least 1"),
+        "{done:?}"
+    );
+    assert_eq!(piped(&format!("{MANIFEST}#{}", " ".repeat(256 * 1024))).code, Some(78));
+    assert_eq!(piped("").code, Some(2));
 }

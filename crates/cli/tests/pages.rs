@@ -11,6 +11,7 @@ use common::{Done, Place, Realm, eventually};
 use serde_json::json;
 
 const PAGE: &str = include_str!("../../../docs/cli.md");
+const OWN_INTENT: &str = include_str!("../../../docs/own-intent.md");
 /// What a machine may lack, for what the page needs of it.
 const SHELL: &str = r#"
 set -eo pipefail
@@ -87,6 +88,8 @@ fn every_command_of_the_page_does_what_it_says() {
             }
         }
     });
+    let manifest = OWN_INTENT.split("\n```toml\n").nth(1).unwrap().split("\n```").next().unwrap();
+    place.write("word-count.toml", manifest, 0o644);
     let shell = Shell { place: &place, realm: &realm };
     let commands = commands();
     assert!(commands.len() > 20, "{commands:#?}");

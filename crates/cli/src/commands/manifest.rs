@@ -1,13 +1,14 @@
 //! `mtor manifest`: an intent's manifest, before a realm reads it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use mtor_server::manifests::check_file;
+use mtor_server::manifests::{check_file, check_text};
 use mtor_types::Code;
+use mtor_types::manifest::Manifest;
 use serde_json::json;
 
-use super::Context;
+use super::{Context, input};
 use crate::failure::Failure;
 
 #[derive(Args)]
@@ -20,6 +21,7 @@ pub(crate) struct Arguments {
 enum Command {
     /// See whether a realm can use manifest files, as its start would
     Check {
+        /// A manifest; `-` is standard input
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
@@ -28,11 +30,7 @@ enum Command {
 pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure> {
     let Command::Check { files } = arguments.command;
     for file in files {
-        let manifest = check_file(&file).map_err(|error| {
-            Failure::configuration(Failure::caused(&error).message())
-                .with_code(Code::BadConfiguration.text())
-                .with_remedy("docs/own-intent.md shows one that is right")
-        })?;
+        let manifest = checked(&file)?;
         let (name, price) = (&manifest.name, manifest.price);
         let (amount, per, unit) = (price.amount, price.per, &manifest.meter.unit);
         let place = file.display().to_string();
@@ -43,4 +41,17 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
         );
     }
     Ok(())
+}
+
+fn checked(file: &Path) -> Result<Manifest, Failure> {
+    let found = if file == Path::new(input::STDIN) {
+        check_text(Path::new("standard input"), &input::text(input::STDIN, "FILE")?)
+    } else {
+        check_file(file)
+    };
+    found.map_err(|error| {
+        Failure::configuration(Failure::caused(&error).message())
+            .with_code(Code::BadConfiguration.text())
+            .with_remedy("docs/own-intent.md shows one that is right")
+    })
 }

@@ -124,6 +124,14 @@ pub fn check_file(path: &Path) -> Result<Manifest, ManifestError> {
     compile(path, &read(path)?).map(|entry| entry.manifest)
 }
 
+/// One that stands in no file; errors give it this name.
+pub fn check_text(named: &Path, text: &str) -> Result<Manifest, ManifestError> {
+    if u64::try_from(text.len()).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
+        return Err(too_large(named));
+    }
+    compile(named, text).map(|entry| entry.manifest)
+}
+
 fn compile(path: &Path, text: &str) -> Result<Entry, ManifestError> {
     let manifest: Manifest = toml::from_str(text).map_err(|error| {
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
@@ -238,9 +246,14 @@ fn files(dir: &Path) -> Result<Vec<PathBuf>, ManifestError> {
 fn read(path: &Path) -> Result<String, ManifestError> {
     let failed = |source| ManifestError::Read { path: path.into(), source };
     if std::fs::metadata(path).map_err(failed)?.len() > FILE_BYTES_MAX {
-        return Err(failed(io::Error::other(format!("larger than {FILE_BYTES_MAX} bytes"))));
+        return Err(too_large(path));
     }
     std::fs::read_to_string(path).map_err(failed)
+}
+
+fn too_large(path: &Path) -> ManifestError {
+    let source = io::Error::other(format!("larger than {FILE_BYTES_MAX} bytes"));
+    ManifestError::Read { path: path.into(), source }
 }
 
 #[cfg(test)]
