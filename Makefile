@@ -22,8 +22,8 @@ PAGE_SOURCES := $(shell find web -mindepth 1 \( -name node_modules -o -name dist
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 
-run: prerequisites page build models ## build what is not built, fetch the models once, start a realm
-	@exec $(MTOR) up $(ARGS)
+run: build ## build what is not built and start a realm; its models come behind it
+	@MTOR_MODELS="$${MTOR_MODELS:-$(CURDIR)/.models}" exec $(MTOR) up $(ARGS)
 
 prerequisites:
 	@scripts/prerequisites.sh
@@ -41,7 +41,7 @@ web/dist/index.html: web/node_modules/.stamp $(PAGE_SOURCES)
 
 page: prerequisites web/dist/index.html ## build the web page, if its sources are newer
 
-build: page ## build the binary and the small models' program
+build: page ## build the binary and the embedding model's program
 	cargo build --release --locked -p mtor -p mtor-models
 
 models: build ## fetch the small models, once, into .models/ or $MTOR_MODELS

@@ -69,7 +69,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 set -m
-"$mtor" up --data "$scratch/data" --listen 127.0.0.1:0 --json \
+"$mtor" up --data "$scratch/data" --listen 127.0.0.1:0 --model tiny --json \
   </dev/null >"$scratch/out" 2>"$scratch/err" &
 realm=$!
 set +m
@@ -83,16 +83,17 @@ if [[ $first != *'"ready"'* || -z $url ]]; then
 fi
 
 began=$SECONDS
-node --input-type=module - "$url/readyz" "$realm" "$READY_SECONDS" <<'JS'
+node --input-type=module - "$url" "$realm" "$READY_SECONDS" <<'JS'
 const [url, pid, seconds] = process.argv.slice(2);
 const ends = Date.now() + Number(seconds) * 1000;
 let last = "nothing yet";
 for (;;) {
   try {
-    const answer = await fetch(url, { signal: AbortSignal.timeout(5000) });
-    const text = (await answer.text()).slice(0, 300);
-    if (answer.status === 200) break;
-    last = `${answer.status} ${text}`;
+    const models = `${url}/v1/models`;
+    const answer = await fetch(models, { signal: AbortSignal.timeout(5000) });
+    const list = await answer.json();
+    if (list.data.length >= 2) break;
+    last = JSON.stringify(list.arriving).slice(0, 600);
   } catch (error) {
     last = String(error.cause ?? error);
   }

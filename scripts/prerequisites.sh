@@ -49,15 +49,6 @@ candidate_of() {
   apt-cache policy "$1" 2>/dev/null | awk '/Candidate:/ { print $2 }'
 }
 
-have_libclang() {
-  [[ -n ${LIBCLANG_PATH:-} ]] && return 0
-  compgen -G '/usr/lib/llvm*/lib/libclang*.so*' >/dev/null ||
-    compgen -G '/usr/lib/*/libclang*.so*' >/dev/null ||
-    compgen -G '/usr/lib64/libclang*.so*' >/dev/null ||
-    compgen -G '/usr/local/lib/libclang*.so*' >/dev/null ||
-    compgen -G '/Library/Developer/CommandLineTools/usr/lib/libclang.dylib' >/dev/null
-}
-
 have_browser() {
   [[ -n ${CHROMIUM:-} ]] || have chromium || have chromium-browser || have google-chrome
 }
@@ -74,10 +65,7 @@ look() {
   }
 
   have make || need make make
-  { have cc && have c++; } || need 'a C/C++ compiler' build-essential
-  have cmake || need cmake cmake
-  have clang || need clang clang
-  have_libclang || need libclang libclang-dev
+  have cc || need 'a C compiler' build-essential
   python3 -c 'import ensurepip, venv' 2>/dev/null || need 'python3 with venv' python3 python3-venv
 
   version=$(version_of node)

@@ -2,7 +2,7 @@
 # The whole of CI, for everybody: `make test`. Cheap failures come first. The page stands before
 # cargo because the server embeds web/dist; the models stand after the build because the product
 # itself fetches them. Everything is compiled with the release profile, clippy too, so that build
-# scripts (above all the C++ model backend) run once.
+# scripts run once.
 set -euo pipefail
 export LC_ALL=C
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -10,6 +10,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use common::http::{Guest, send};
+use common::source::Source;
 use common::{Place, Realm, eventually, models_dir};
 use serde_json::{Value, json};
 
@@ -187,4 +188,27 @@ fn names_of_models_are_checked_before_anything_is_done() {
     check(&["--served-model-name", "good=m"], &["--served-model-name", "--discover"]);
     let twice = ["--served-model-name", "good=a", "--served-model-name", "good=b"];
     check(&[&["--discover"], &twice[..]].concat(), &["good", "twice"]);
+}
+
+#[test]
+fn no_chat_model_is_fetched_while_one_that_was_found_answers() {
+    let (place, port) = (Place::new(), llama_server());
+    // All that could be fetched is here, and nothing of it ever comes.
+    let held = Source::of(&models_dir(), 0);
+    let data = place.path().join("data");
+    let up = ["up", "--json", "--listen", "127.0.0.1:0", "--data", data.to_str().unwrap()];
+    let mut command = place.bare(&up);
+    command.env("MTOR_DISCOVER_PORTS", port.to_string());
+    command.env("MTOR_MODELS", place.path().join("models")).env("MTOR_MODEL_SOURCE", &held.url);
+    let realm = Realm::of(command);
+    let chosen = realm.ready["models"][0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(realm.wait("model", "held")["id"], *chosen);
+    let list = send(&realm.url, "GET", "/v1/models", &[], b"").json();
+    let found = list["default"]["chat"].as_str().unwrap();
+    assert!(found.starts_with("qwen"), "{list}");
+    let coming = list["arriving"].as_array().unwrap();
+    assert!(coming.iter().all(|one| one["intent"] != "chat"), "{list}");
+    let question = r#"{"model":"auto","messages":[{"role":"user","content":"France?"}]}"#;
+    let answer = Guest::new(&realm.url).ask("POST", "/v1/chat/completions", question);
+    assert_eq!((answer.status, &answer.json()["model"]), (200, &found.into()), "{answer:?}");
 }

@@ -15,8 +15,7 @@ fn the_official_client_needs_no_change() {
     let python = root.join(".venv/bin/python");
     assert!(python.exists(), "the client is not installed: run `make python`");
     let place = Place::new();
-    let models = root.join(".models").canonicalize().expect("models: run `make models`");
-    let realm = Realm::with_models(&place, &models);
+    let realm = Realm::with_models(&place);
     let guest = Guest::new(&realm.url);
     let script = root.join("scripts/python/openai_client.py");
     let output = Command::new(python).arg(script).args([&realm.url, &guest.key]).output().unwrap();
@@ -29,10 +28,8 @@ fn the_official_client_needs_no_change() {
 
 #[test]
 fn real_work_costs_what_was_metered_and_at_most_what_was_quoted() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let place = Place::new();
-    let models = root.join(".models").canonicalize().expect("models: run `make models`");
-    let realm = Realm::with_models(&place, &models);
+    let realm = Realm::with_models(&place);
     let guest = Guest::new(&realm.url);
     let work = [
         (

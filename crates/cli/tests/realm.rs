@@ -196,7 +196,7 @@ fn a_chat_without_a_model_says_how_to_get_one() {
     let realm = Realm::serving(&place);
     let done = place.run(&["submit", "chat", "--prompt", "hello", "--realm", &realm.url]);
     assert_eq!(done.code, Some(1), "{done:#?}");
-    assert!(done.stderr.contains("mtor models pull"), "{done:#?}");
+    assert!(done.stderr.contains("mtor up"), "{done:#?}");
 }
 
 #[test]

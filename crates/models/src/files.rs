@@ -2,11 +2,10 @@
 //!
 //! The names agree with `crates/cli/src/models/catalogue.toml`, which says where the files come
 //! from and what they hash to; a test compares the two. Hashes are checked when files are pulled,
-//! not here: reading 150 MB at each start would cost more than loading the models.
+//! not here: reading 60 MB at each start would cost more than loading the model.
 
 use std::path::{Path, PathBuf};
 
-pub const CHAT_WEIGHTS: &str = "smollm2-135m-instruct.q4_1.gguf";
 pub const EMBED_WEIGHTS: &str = "all-minilm-l6-v2.int8.onnx";
 pub const EMBED_TOKENIZER: &str = "all-minilm-l6-v2.tokenizer.json";
 pub const ONNX_RUNTIME: &str = "libonnxruntime.so";
@@ -17,11 +16,6 @@ pub struct EmbedFiles {
     pub weights: PathBuf,
     pub tokenizer: PathBuf,
     pub runtime: PathBuf,
-}
-
-/// The chat model's weights, if they are in `dir`.
-pub fn chat(dir: &Path) -> Option<PathBuf> {
-    Some(dir.join(CHAT_WEIGHTS)).filter(|path| path.is_file())
 }
 
 /// The embedding model's files, if all of them are in `dir`.
@@ -43,7 +37,7 @@ mod tests {
     fn the_catalogue_names_every_file_this_program_opens() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cli/src/models/catalogue.toml");
         let catalogue = std::fs::read_to_string(path).unwrap();
-        for name in [CHAT_WEIGHTS, EMBED_WEIGHTS, EMBED_TOKENIZER, ONNX_RUNTIME] {
+        for name in [EMBED_WEIGHTS, EMBED_TOKENIZER, ONNX_RUNTIME] {
             assert!(catalogue.contains(&format!("\"{name}\"")), "{name} is not in the catalogue");
         }
     }
@@ -52,7 +46,7 @@ mod tests {
     fn a_model_counts_only_when_all_its_files_are_there() {
         let dir = std::env::temp_dir().join(format!("mtor-files-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
-        assert_eq!((chat(&dir), embed(&dir)), (None, None));
+        assert_eq!(embed(&dir), None);
         std::fs::write(dir.join(EMBED_WEIGHTS), b"x").unwrap();
         std::fs::write(dir.join(ONNX_RUNTIME), b"x").unwrap();
         assert_eq!(embed(&dir), None);

@@ -71,14 +71,6 @@ impl<T> Inbox<T> {
         }
     }
 
-    /// The next job, now running, if one waits and is `ready`. One that is not stays first: others
-    /// do not overtake it, so that a large job is never starved by small ones.
-    pub fn try_take(&self, ready: impl FnOnce(&T) -> bool) -> Option<(Key, T)> {
-        let mut state = self.lock();
-        let fits = state.waiting.front().is_some_and(|(_, job)| ready(job));
-        if fits { Self::start_next(&mut state) } else { None }
-    }
-
     /// Waits for the next job; `None` once the inbox is closed.
     pub fn take(&self) -> Option<(Key, T)> {
         let mut state = self.lock();
@@ -134,8 +126,7 @@ mod tests {
         assert_eq!(inbox.push(key("a"), 1), Err(PushError::Duplicate));
         assert_eq!(inbox.push(key("b"), 2), Ok(()));
         assert_eq!(inbox.push(key("c"), 3), Err(PushError::Full));
-        assert_eq!(inbox.try_take(|job| *job > 1), None);
-        assert_eq!(inbox.try_take(|job| *job == 1), Some((key("a"), 1)));
+        assert_eq!(inbox.take(), Some((key("a"), 1)));
         assert_eq!(inbox.push(key("a"), 1), Err(PushError::Duplicate));
         inbox.finish(&key("a"));
         assert_eq!(inbox.push(key("a"), 1), Ok(()));
@@ -146,12 +137,13 @@ mod tests {
         let inbox = Inbox::new(4);
         inbox.push(key("a"), 1).unwrap();
         inbox.push(key("b"), 2).unwrap();
-        assert_eq!(inbox.try_take(|_| true), Some((key("a"), 1)));
+        assert_eq!(inbox.take(), Some((key("a"), 1)));
         inbox.revoke(&key("a"));
         inbox.revoke(&key("b"));
         inbox.revoke(&key("unknown"));
         assert!(inbox.is_revoked(&key("a")));
-        assert_eq!(inbox.try_take(|_| true), None);
+        inbox.push(key("c"), 3).unwrap();
+        assert_eq!(inbox.take(), Some((key("c"), 3)));
         inbox.finish(&key("a"));
         assert!(!inbox.is_revoked(&key("a")));
     }

@@ -19,7 +19,6 @@ const SOURCE: &str = "/exec";
 const OFFER: &str = "mtor.worker.offer.v1";
 const ASSIGN: &str = "mtor.worker.assign.v1";
 const REVOKE: &str = "mtor.worker.revoke.v1";
-const CHUNK: &str = "mtor.worker.chunk.v1";
 const COMPLETE: &str = "mtor.worker.complete.v1";
 const FAIL: &str = "mtor.worker.fail.v1";
 
@@ -35,18 +34,10 @@ pub struct Key {
 pub struct Assign {
     pub intent: String,
     pub attempt: u64,
-    /// The intent's name: `chat` or `embed`.
+    /// The intent's name: `embed`.
     pub name: String,
     #[serde(default)]
     pub model: Option<String>,
-    #[serde(default)]
-    pub stream: bool,
-    /// Most billed units the payer buys.
-    #[serde(default)]
-    pub limit: Option<u64>,
-    /// Most of them that may be answer.
-    #[serde(default)]
-    pub output: Option<u64>,
     /// Time left when the line was written.
     #[serde(default)]
     pub deadline_ms: Option<u64>,
@@ -201,7 +192,7 @@ impl Refusal {
     }
 }
 
-/// What an attempt used, in tokens; `units` is what is billed.
+/// What an attempt used, in bytes of the request; `units` is what is billed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Usage {
     pub units: u64,
@@ -242,20 +233,6 @@ impl Outbox {
 
     pub fn offers(&self, offers: &[Offer]) {
         self.send(OFFER, serde_json::json!({ "offers": offers }));
-    }
-
-    /// `count`: billed units so far, this piece included.
-    pub fn chunk(&self, key: &Key, seq: u64, count: u64, piece: &Value) {
-        #[derive(Serialize)]
-        struct Chunk<'a> {
-            intent: &'a str,
-            attempt: u64,
-            seq: u64,
-            count: u64,
-            piece: &'a Value,
-        }
-        let (intent, attempt) = (key.intent.as_str(), key.attempt);
-        self.send(CHUNK, Chunk { intent, attempt, seq, count, piece });
     }
 
     pub fn complete(&self, key: &Key, usage: Usage, result: &Value) {
@@ -321,7 +298,7 @@ mod tests {
             "traceparent":"00-1","data":{"intent":"i","attempt":3,"name":"chat","model":null,
             "stream":true,"limit":null,"deadline_ms":5,"data":{"messages":[]},"later":1}}"#;
         let Ok(Incoming::Assign(assign)) = parse(line) else { panic!("not an assignment") };
-        assert_eq!((assign.key().attempt, assign.stream, assign.deadline_ms), (3, true, Some(5)));
+        assert_eq!((assign.key().attempt, assign.deadline_ms), (3, Some(5)));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Which backend takes a line: the whole of the program between stdin and the two inboxes.
+//! Who takes a line: the whole of the program between stdin and the inbox.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,7 +6,6 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::chat::{self, Capacity, Chat};
 use crate::embed::{self, Embed};
 use crate::files;
 use crate::inbox::{Inbox, PushError};
@@ -16,40 +15,22 @@ use crate::protocol::{Assign, Incoming, Key, Outbox, Refusal};
 const GRACE: Duration = Duration::from_secs(2);
 
 pub struct Service {
-    chat: Option<Chat>,
-    embed: Option<Embed>,
+    embed: Embed,
     outbox: Arc<Outbox>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Service {
-    /// Loads what `dir` holds. `None` if it holds no model.
-    pub fn load(
-        dir: &Path,
-        capacity: Capacity,
-        outbox: Arc<Outbox>,
-    ) -> anyhow::Result<Option<Self>> {
-        let mut service = Self { chat: None, embed: None, outbox, threads: Vec::new() };
-        if let Some(weights) = files::chat(dir) {
-            let (chat, thread) = Chat::load(&weights, capacity, Arc::clone(&service.outbox))?;
-            service.chat = Some(chat);
-            service.threads.push(thread);
-        }
-        if let Some(files) = files::embed(dir) {
-            let (embed, threads) = Embed::load(&files, capacity.threads, &service.outbox)?;
-            service.embed = Some(embed);
-            service.threads.extend(threads);
-        }
-        let any = service.chat.is_some() || service.embed.is_some();
-        Ok(any.then_some(service))
+    /// Loads what `dir` holds, to be run on so many threads. `None` if it holds no model.
+    pub fn load(dir: &Path, threads: usize, outbox: Arc<Outbox>) -> anyhow::Result<Option<Self>> {
+        let Some(files) = files::embed(dir) else { return Ok(None) };
+        let (embed, threads) = Embed::load(&files, threads, &outbox)?;
+        Ok(Some(Self { embed, outbox, threads }))
     }
 
     /// The first line.
     pub fn offer(&self) {
-        let chat = self.chat.as_ref().map(Chat::offer);
-        let offers: Vec<_> =
-            chat.into_iter().chain(self.embed.as_ref().map(Embed::offer)).collect();
-        self.outbox.offers(&offers);
+        self.outbox.offers(&[self.embed.offer()]);
     }
 
     pub fn handle(&self, incoming: Incoming) {
@@ -59,29 +40,24 @@ impl Service {
                     self.outbox.fail(&assign.key(), &refusal);
                 }
             }
-            Incoming::Revoke(key) => {
-                self.chat.iter().for_each(|chat| chat.revoke(&key));
-                self.embed.iter().for_each(|embed| embed.revoke(&key));
-            }
+            Incoming::Revoke(key) => self.embed.revoke(&key),
             Incoming::Other => {}
         }
     }
 
     fn assign(&self, assign: &Assign) -> Result<(), Refusal> {
-        let named = |model: &str| assign.model.as_deref().is_none_or(|asked| asked == model);
-        match (assign.name.as_str(), &self.chat, &self.embed) {
-            ("chat", Some(chat), _) if named(chat::MODEL) => chat.assign(assign),
-            ("embed", _, Some(embed)) if named(embed::MODEL) => embed.assign(assign),
-            _ => Err(Refusal::unsupported(
-                "name and model are not among this program's offers; assign what it offered",
-            )),
+        let is_ours = assign.model.as_deref().is_none_or(|asked| asked == embed::MODEL);
+        if assign.name == "embed" && is_ours {
+            return self.embed.assign(assign);
         }
+        Err(Refusal::unsupported(
+            "name and model are not among this program's offers; assign what it offered",
+        ))
     }
 
     /// Stops everything without another word.
     pub fn close(self) {
-        self.chat.iter().for_each(Chat::close);
-        self.embed.iter().for_each(Embed::close);
+        self.embed.close();
         let ended = watch(self.threads);
         let deadline = Instant::now() + GRACE;
         // The channel closes when the last thread has ended.

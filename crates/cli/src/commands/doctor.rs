@@ -9,9 +9,9 @@ use rustix::fs::{Access, access, statvfs};
 use serde_json::json;
 
 use super::up::find_models_program;
+use super::up::models::{ModelArguments, Models};
 use super::{Context, data_dir};
 use crate::failure::Failure;
-use crate::models;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -143,7 +143,7 @@ fn program(context: &Context) -> Finding {
         None => Finding::wanting(
             WHAT,
             Verdict::Missing,
-            "neither beside mtor nor in PATH: no chat and no embed by this machine",
+            "neither beside mtor nor in PATH: no embed by this machine",
             "run `make build`, or put mtor-models beside mtor",
         ),
     }
@@ -151,24 +151,26 @@ fn program(context: &Context) -> Finding {
 
 fn models_here(context: &Context) -> Finding {
     const WHAT: &str = "models";
-    let pull = "run `mtor models pull` (about 200 MB)";
-    let Some(dir) = context.environment.models_dir() else {
-        let remedy = "name a folder in MTOR_MODELS";
-        return Finding::wanting(WHAT, Verdict::Missing, "no place for them", remedy);
-    };
-    let missing: Vec<String> = match models::status(&dir) {
-        Ok(status) => {
-            let basic = status.into_iter().filter(|status| status.model.basic);
-            basic.flat_map(|status| status.missing).collect()
+    let models = match Models::choose(&ModelArguments::default(), context) {
+        Ok(Some(models)) => models,
+        Ok(None) => {
+            let remedy = "name a folder in MTOR_MODELS";
+            return Finding::wanting(WHAT, Verdict::Missing, "no place for them", remedy);
         }
-        Err(error) => return Finding::wanting(WHAT, Verdict::Missing, format!("{error:#}"), pull),
+        Err(failure) => {
+            let remedy = "mend the models' folder, or name another one in MTOR_MODELS";
+            return Finding::wanting(WHAT, Verdict::Missing, failure.message(), remedy);
+        }
     };
-    let dir = dir.display();
-    if missing.is_empty() {
-        return Finding::good(WHAT, format!("all in {dir}, with the right hash"));
+    let (summary, problem, pull) = models.summary();
+    match (problem, pull) {
+        (Some(problem), _) => Finding::wanting(WHAT, Verdict::Missing, summary, problem),
+        (None, Some(pull)) => {
+            let remedy = format!("`mtor up` fetches it at its start, `{pull}` beforehand");
+            Finding::wanting(WHAT, Verdict::Missing, summary, remedy)
+        }
+        (None, None) => Finding::good(WHAT, summary),
     }
-    let found = format!("{dir} lacks {}", missing.join(", "));
-    Finding::wanting(WHAT, Verdict::Missing, found, pull)
 }
 
 fn python() -> Finding {
@@ -177,11 +179,13 @@ fn python() -> Finding {
     venv.args(["-c", "import venv, ensurepip"]);
     venv.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     match venv.status() {
-        Ok(status) if status.success() => Finding::good(WHAT, "with venv, for `mtor models pull`"),
+        Ok(status) if status.success() => {
+            Finding::good(WHAT, "with venv, for models that come as packages")
+        }
         _ => Finding::wanting(
             WHAT,
             Verdict::Missing,
-            "not found with its venv module: `mtor models pull` needs it",
+            "not found with its venv module: chat models, and those that come as packages, need it",
             "install python3 and python3-venv",
         ),
     }

@@ -154,6 +154,6 @@ pub(crate) async fn choose_model(
     default.or_else(most).ok_or_else(|| {
         Failure::failed(format!("no worker at {} offers {intent} just now", client.address()))
             .with_code(Code::NoWorker.text())
-            .with_remedy("where the realm runs: `mtor models pull`, then start `mtor up` again")
+            .with_remedy("where the realm runs, `mtor up` says which models it serves and what keeps them away")
     })
 }

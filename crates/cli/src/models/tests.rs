@@ -55,11 +55,11 @@ for part, text in ('1', sys.argv[2][:half]), ('2', sys.argv[2][half:]):
     python.args(["-c", script]).arg(&folder.0).arg(CONTENT);
     assert!(python.status().unwrap().success());
     let registry = Registry::Folder(folder.0.clone());
-    (folder, Sources { named: None, registry })
+    (folder, Sources { registry, ..Sources::new(None) })
 }
 
 fn named(source: impl Into<String>) -> Sources {
-    Sources { named: Some(source.into()), registry: Registry::Folder("nowhere".into()) }
+    Sources { registry: Registry::Folder("nowhere".into()), ..Sources::new(Some(source.into())) }
 }
 
 fn tiny(sha256: &str) -> Vec<Model> {
@@ -106,7 +106,7 @@ fn hash() -> String {
 
 fn check(models: &[Model], sources: &Sources, dir: &Path) -> anyhow::Result<Vec<Progress>> {
     let mut seen = Vec::new();
-    pull_models(models, sources, dir, &mut |progress| seen.push(progress))?;
+    bring(models, sources, dir, &mut |progress| seen.push(progress))?;
     Ok(seen)
 }
 
@@ -299,7 +299,7 @@ fn a_broken_download_goes_on_where_it_stopped() {
     let cut = answer("200 OK", &format!("Content-Length: {length}\r\n"), half);
     let server = Server::new(vec![cut, rest]);
     let models = from_url(format!("{}/tiny.bin", server.url));
-    check(&models, &Sources { named: None, registry: Registry::Configured }, &dir.0).unwrap();
+    check(&models, &Sources::new(None), &dir.0).unwrap();
     assert_eq!(fs::read_to_string(dir.0.join("tiny.bin")).unwrap(), CONTENT);
     assert!(server.heads()[1].to_lowercase().contains("range: bytes=7-"), "{:?}", server.heads());
     assert_eq!(dir.names(), [STAMPS, "tiny.bin"]);
@@ -373,7 +373,7 @@ fn one_file_of_two_pulls_is_fetched_once() {
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                let sources = Sources { named: None, registry: Registry::Configured };
+                let sources = Sources::new(None);
                 check(&models, &sources, &dir.0).unwrap()
             });
         }

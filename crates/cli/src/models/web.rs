@@ -10,6 +10,8 @@ use anyhow::{Context as _, bail, ensure};
 use ureq::Agent;
 use ureq::http::{Response, StatusCode, header};
 
+use super::Stop;
+
 /// A source that does not answer is left for the next one.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
@@ -31,6 +33,7 @@ pub(super) struct Wanted<'a> {
     /// What it must have, if that is known.
     pub(super) bytes: Option<u64>,
     pub(super) bytes_max: u64,
+    pub(super) stop: &'a Stop,
 }
 
 fn agent() -> Agent {
@@ -49,6 +52,7 @@ pub(super) fn fetch(wanted: &Wanted<'_>, received: &mut dyn FnMut(u64)) -> anyho
     let agent = agent();
     let mut fruitless = 0;
     for _ in 0..ANSWERS_MAX {
+        wanted.stop.check()?;
         let had = length(wanted.part);
         let why = match once(&agent, wanted, received) {
             Ok(()) => return Ok(()),
@@ -153,6 +157,7 @@ fn copy(
     let mut body = answer.into_body().into_reader();
     let (mut at, mut buffer, mut told) = (from, vec![0; READ_BYTES], Instant::now());
     loop {
+        wanted.stop.check()?;
         let read = match body.read(&mut buffer) {
             Ok(0) => break,
             Ok(read) => read,

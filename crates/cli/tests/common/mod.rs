@@ -4,6 +4,7 @@
 pub mod events;
 pub mod http;
 pub mod socket;
+pub mod source;
 pub mod terminal;
 
 use std::io::{BufRead, BufReader, Write};
@@ -42,12 +43,22 @@ impl Place {
         path
     }
 
-    /// The binary, with nothing of the tester's own environment but `PATH`.
+    /// The binary, with nothing of the tester's own environment but `PATH`. A realm fetches no
+    /// model: tests of that say so.
     pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.bare(arguments);
+        if arguments.contains(&"up") && !arguments.contains(&"--model") {
+            command.arg("--no-models");
+        }
+        command
+    }
+
+    /// The same as it is. Packages are to be had nowhere.
+    pub fn bare(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mtor"));
         command.env_clear().env("HOME", &self.0).current_dir(&self.0);
         // The tester's own servers of models are no part of a test.
-        command.env("MTOR_DISCOVER_PORTS", "none");
+        command.env("MTOR_DISCOVER_PORTS", "none").env("PIP_NO_INDEX", "1");
         #[expect(clippy::disallowed_methods, reason = "a test hands its own search path on")]
         if let Some(path) = std::env::var_os("PATH") {
             command.env("PATH", path);
@@ -148,12 +159,13 @@ impl Realm {
         Self { child, events, ready, url }
     }
 
-    /// A realm with the real models in that folder.
-    pub fn with_models(place: &Place, models: &Path) -> Self {
-        let mut command = Self::command(place, "127.0.0.1:0", &[]);
-        command.env("MTOR_MODELS", models);
+    /// A realm that serves the smallest real models, of the folder that `make models` fills.
+    pub fn with_models(place: &Place) -> Self {
+        let mut command = Self::command(place, "127.0.0.1:0", &["--model", "tiny"]);
+        command.env("MTOR_MODELS", models_dir());
         let realm = Self::of(command);
-        realm.wait_worker("ready");
+        realm.serves("smollm2-135m-instruct");
+        realm.serves("all-minilm-l6-v2");
         realm
     }
 
@@ -180,6 +192,14 @@ impl Realm {
                 return event;
             }
         }
+    }
+
+    /// Waits until that model can be asked for.
+    #[track_caller]
+    pub fn serves(&self, id: &str) {
+        let list = || http::send(&self.url, "GET", "/v1/models", &[], b"").json();
+        let is_it = |one: &Value| one["id"] == id;
+        eventually(|| list()["data"].as_array().is_some_and(|models| models.iter().any(is_it)));
     }
 
     /// Its memory, in KiB.
@@ -214,6 +234,14 @@ impl Drop for Realm {
     }
 }
 
+/// Real models, as `make models` fetches them.
+#[expect(clippy::disallowed_methods, reason = "tests have no cli that could pass it down")]
+pub fn models_dir() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let folder = std::env::var_os("MTOR_MODELS").map_or_else(|| root.join(".models"), Into::into);
+    folder.canonicalize().expect("models: run `make models`")
+}
+
 pub fn signal(pid: u32, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_raw(pid.try_into().unwrap()).unwrap();
     rustix::process::kill_process(pid, signal).unwrap();
@@ -230,13 +258,6 @@ fn read_lines(stdout: ChildStdout) -> std::sync::mpsc::Receiver<Value> {
         }
     });
     rx
-}
-
-/// Where `make models` puts the models and what runs them.
-#[allow(clippy::disallowed_methods, reason = "tests have no cli that could pass it down")]
-pub fn models_dir() -> PathBuf {
-    let here = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.models");
-    std::env::var_os("MTOR_MODELS").map_or_else(here, PathBuf::from)
 }
 
 /// Every file in a folder and those below it. One that goes meanwhile is none.

@@ -11,7 +11,7 @@ pub mod request;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use base64::Engine as _;
@@ -102,7 +102,8 @@ impl Embed {
     pub fn assign(&self, assign: &Assign) -> Result<(), Refusal> {
         let request = request::parse(&assign.body()?)?;
         let bytes = assign.data.len() as u64;
-        let deadline = crate::chat::deadline(assign.deadline_ms);
+        let left = assign.deadline_ms.map(Duration::from_millis);
+        let deadline = left.and_then(|left| Instant::now().checked_add(left));
         let job = Job { request, bytes, deadline };
         crate::service::queue(&self.inbox, assign.key(), job, SLOTS)
     }

@@ -35,7 +35,7 @@ const TEXTS: [&str; 4] = [
 
 #[test]
 fn vectors_have_unit_length_and_related_texts_are_closer() {
-    let mut program = Program::small();
+    let mut program = Program::start();
     let answer = embed(&mut program, "e", &json!(TEXTS));
     let vectors = vectors(&answer);
     for vector in &vectors {
@@ -56,7 +56,7 @@ fn vectors_have_unit_length_and_related_texts_are_closer() {
 
 #[test]
 fn a_batch_equals_its_single_texts() {
-    let mut program = Program::small();
+    let mut program = Program::start();
     let batch = vectors(&embed(&mut program, "batch", &json!(TEXTS)));
     for (index, text) in TEXTS.iter().enumerate() {
         let single = vectors(&embed(&mut program, &index.to_string(), &json!(text)));
@@ -68,7 +68,7 @@ fn a_batch_equals_its_single_texts() {
 
 #[test]
 fn base64_holds_the_same_numbers() {
-    let mut program = Program::small();
+    let mut program = Program::start();
     let floats = vectors(&embed(&mut program, "f", &json!(TEXTS[0])));
     let body = json!({"input": TEXTS[0], "encoding_format": "base64", "dimensions": 384});
     let answer = program.ask("b", "embed", &body, &Value::Null);
@@ -82,7 +82,7 @@ fn base64_holds_the_same_numbers() {
 
 #[test]
 fn long_texts_and_what_is_not_supported_are_refused_by_name() {
-    let mut program = Program::small();
+    let mut program = Program::start();
     let long = embed(&mut program, "l", &json!(["short", "word ".repeat(600)]));
     assert_eq!(long.code(), "context_overflow");
     assert!(long.message().contains("input[1] has 602 tokens"), "{}", long.message());
@@ -96,7 +96,7 @@ fn long_texts_and_what_is_not_supported_are_refused_by_name() {
 
 #[test]
 fn many_requests_are_each_answered_once() {
-    let mut program = Program::small();
+    let mut program = Program::start();
     for index in 0..30 {
         let body = json!({"input": format!("text number {index}")});
         program.assign(&index.to_string(), "embed", &body, &Value::Null);

@@ -18,8 +18,7 @@ pub(crate) fn models_dir() -> PathBuf {
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../.models"),
         PathBuf::from,
     );
-    let chat = mtor_models::files::chat(&dir).is_some();
-    assert!(chat && mtor_models::files::embed(&dir).is_some(), "models missing: run `make models`");
+    assert!(mtor_models::files::embed(&dir).is_some(), "models missing: run `make models`");
     dir
 }
 
@@ -47,11 +46,10 @@ fn pump(stream: impl Read + Send + 'static) -> Receiver<String> {
 }
 
 impl Program {
-    pub(crate) fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start() -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_mtor-models"))
             .arg("--models")
             .arg(models_dir())
-            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -66,11 +64,6 @@ impl Program {
         assert_eq!(first["type"], "mtor.worker.offer.v1");
         program.offers = first["data"]["offers"].clone();
         program
-    }
-
-    /// A program with only as much memory as small tests need.
-    pub(crate) fn small() -> Self {
-        Self::start(&["--chat-context", "1024"])
     }
 
     pub(crate) fn raw(&mut self, line: &str) {
@@ -96,10 +89,6 @@ impl Program {
         self.send("assign", &data);
     }
 
-    pub(crate) fn revoke(&mut self, intent: &str) {
-        self.send("revoke", &json!({"intent": intent, "attempt": 1}));
-    }
-
     fn line(&mut self, patience: Duration) -> Option<Value> {
         match self.lines.recv_timeout(patience) {
             Ok(line) => {
@@ -113,22 +102,6 @@ impl Program {
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => panic!("the program ended"),
         }
-    }
-
-    /// The next event, whosever it is.
-    pub(crate) fn next(&mut self) -> Value {
-        let kept = self.kept.pop_front();
-        kept.or_else(|| self.line(PATIENCE)).expect("no event in time")
-    }
-
-    /// Events that come within a time; for showing that none do.
-    pub(crate) fn within(&mut self, time: Duration) -> Vec<Value> {
-        let end = Instant::now() + time;
-        let mut seen: Vec<Value> = self.kept.drain(..).collect();
-        while let Some(left) = end.checked_duration_since(Instant::now()) {
-            seen.extend(self.line(left));
-        }
-        seen
     }
 
     /// The next event of one intent; others are kept.
@@ -146,26 +119,14 @@ impl Program {
         }
     }
 
-    /// All events of one intent up to its end.
+    /// The end of one intent.
     pub(crate) fn answer(&mut self, intent: &str) -> Answer {
-        self.answer_from(intent, 0)
-    }
-
-    /// As `answer`, when the first `seen` chunks were read already.
-    pub(crate) fn answer_from(&mut self, intent: &str, seen: usize) -> Answer {
-        let mut chunks = Vec::new();
-        loop {
-            let event = self.next_of(intent);
-            let data = event["data"].clone();
-            match event["type"].as_str().unwrap() {
-                "mtor.worker.chunk.v1" => {
-                    assert_eq!(data["seq"], seen + chunks.len(), "sequence numbers have no gap");
-                    chunks.push(data);
-                }
-                "mtor.worker.complete.v1" => return Answer { chunks, end: data, failed: false },
-                "mtor.worker.fail.v1" => return Answer { chunks, end: data, failed: true },
-                other => panic!("unexpected {other}"),
-            }
+        let event = self.next_of(intent);
+        let end = event["data"].clone();
+        match event["type"].as_str().unwrap() {
+            "mtor.worker.complete.v1" => Answer { end, failed: false },
+            "mtor.worker.fail.v1" => Answer { end, failed: true },
+            other => panic!("unexpected {other}"),
         }
     }
 
@@ -196,25 +157,11 @@ impl Drop for Program {
 
 #[derive(Debug)]
 pub(crate) struct Answer {
-    pub(crate) chunks: Vec<Value>,
     pub(crate) end: Value,
     pub(crate) failed: bool,
 }
 
 impl Answer {
-    pub(crate) fn text(&self) -> String {
-        let delta = |chunk: &Value| {
-            chunk["piece"]["choices"][0]["delta"]["content"].as_str().unwrap_or_default().to_owned()
-        };
-        self.chunks.iter().map(delta).collect()
-    }
-
-    pub(crate) fn finish_reason(&self) -> &str {
-        let reason = |chunk: &'_ Value| chunk["piece"]["choices"][0]["finish_reason"].is_string();
-        let last = self.chunks.iter().find(|chunk| reason(chunk)).expect("a finish reason");
-        last["piece"]["choices"][0]["finish_reason"].as_str().unwrap()
-    }
-
     pub(crate) fn usage(&self, name: &str) -> u64 {
         self.end["usage"][name].as_u64().unwrap()
     }
@@ -227,8 +174,4 @@ impl Answer {
     pub(crate) fn message(&self) -> &str {
         self.end["message"].as_str().unwrap()
     }
-}
-
-pub(crate) fn user(text: &str) -> Value {
-    json!([{"role": "user", "content": text}])
 }

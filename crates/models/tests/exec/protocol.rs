@@ -3,18 +3,15 @@
 use std::process::Command;
 use std::time::Duration;
 
-use crate::program::{Program, user};
+use crate::program::Program;
 use serde_json::{Value, json};
 
 #[test]
-fn the_first_line_offers_both_models() {
-    let program = Program::start(&["--chat-slots", "3", "--chat-context", "512"]);
+fn the_first_line_offers_the_model() {
+    let program = Program::start();
     assert_eq!(
         program.offers,
-        json!([
-            {"intent": "chat", "model": "smollm2-135m-instruct", "slots": 3, "context": 512},
-            {"intent": "embed", "model": "all-minilm-l6-v2", "slots": 2, "context": 512},
-        ])
+        json!([{"intent": "embed", "model": "all-minilm-l6-v2", "slots": 2, "context": 512}])
     );
 }
 
@@ -44,8 +41,17 @@ fn only_what_is_there_is_offered_and_nothing_is_an_error() {
 }
 
 #[test]
+fn what_was_not_offered_is_refused() {
+    let mut program = Program::start();
+    let chat = program.ask("c", "chat", &json!({"messages": []}), &Value::Null);
+    assert_eq!(chat.code(), "unsupported");
+    let other = json!({"model": "another"});
+    assert_eq!(program.ask("e", "embed", &json!({"input": "x"}), &other).code(), "unsupported");
+}
+
+#[test]
 fn malformed_lines_are_told_on_stderr_without_content_and_survived() {
-    let mut program = Program::small();
+    let mut program = Program::start();
     for bad in [
         "canary not json",
         "[1]",
@@ -64,15 +70,17 @@ fn malformed_lines_are_told_on_stderr_without_content_and_survived() {
 
 #[test]
 fn the_end_of_stdin_ends_the_program_at_once_and_well() {
-    let (idle, _) = Program::small().close();
+    let (idle, _) = Program::start().close();
     assert_eq!(idle.code(), Some(0));
 
-    let mut busy = Program::start(&["--chat-context", "2048"]);
-    for intent in ["a", "b"] {
-        let body = json!({"messages": user("Count to a thousand."), "max_tokens": 1_900});
-        busy.assign(intent, "chat", &body, &Value::Null);
+    let mut busy = Program::start();
+    for intent in ["a", "b", "c"] {
+        let body = json!({"input": vec!["word ".repeat(500); 200]});
+        busy.assign(intent, "embed", &body, &Value::Null);
     }
-    busy.next();
+    // Read after those, so they are begun.
+    busy.raw("nonsense");
+    busy.error_line();
     let (status, took) = busy.close();
     assert_eq!(status.code(), Some(0));
     assert!(took < Duration::from_secs(10), "{took:?}");

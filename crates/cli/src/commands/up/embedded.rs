@@ -14,11 +14,13 @@ use mtor_client::Client;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::news::News;
 use crate::commands::Log;
+use crate::commands::worker::parent::Wishes;
 use crate::printer::Printer;
 
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
@@ -37,11 +39,13 @@ pub(super) struct Embedded {
     pub(super) data: PathBuf,
     pub(super) token: Option<String>,
     pub(super) threads: Option<u16>,
-    /// The models' program and folder.
-    pub(super) models: Option<(PathBuf, PathBuf)>,
     /// Serve with the servers of models that are found on this machine.
     pub(super) discover: bool,
     pub(super) log: Log,
+    /// What the worker is to serve beside that, as it changes.
+    pub(super) wishes: watch::Receiver<Wishes>,
+    /// What it says of models.
+    pub(super) news: mpsc::Sender<News>,
 }
 
 impl Embedded {
@@ -52,19 +56,11 @@ impl Embedded {
         command.args(["--json", "worker", "--embedded", "--name", "embedded"]);
         command.arg("--realm").arg(&self.realm).arg("--data").arg(&self.data);
         command.arg("--log").arg(self.log.to_string());
-        let threads = self.threads.map(|threads| threads.to_string());
-        if let Some(threads) = &threads {
-            command.arg("--threads").arg(threads);
+        if let Some(threads) = self.threads {
+            command.arg("--threads").arg(threads.to_string());
         }
         if self.discover {
             command.arg("--discover");
-        }
-        if let Some((program, dir)) = &self.models {
-            // Last: it takes what follows.
-            command.arg("--exec").arg(program).arg("--models").arg(dir);
-            if let Some(threads) = &threads {
-                command.arg("--threads").arg(threads);
-            }
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0).kill_on_drop(true);
         command
@@ -80,7 +76,7 @@ enum Over {
 
 /// Keeps the worker running until `stop` is dropped, then ends it.
 pub(super) async fn keep(
-    embedded: Embedded,
+    mut embedded: Embedded,
     client: Client,
     out: Printer,
     mut stop: oneshot::Receiver<()>,
@@ -88,11 +84,13 @@ pub(super) async fn keep(
     let mut pause = BACKOFF_MIN;
     loop {
         let born = Instant::now();
-        let reason = match live(&embedded, &client, &out, &mut stop).await {
+        let reason = match live(&mut embedded, &client, &out, &mut stop).await {
             Ok(Over::Stopped) => return,
             Ok(Over::Died(status)) => status,
             Err(error) => error.to_string(),
         };
+        // Without a keeper of models nobody listens.
+        let _ = embedded.news.send(News::Died).await;
         if born.elapsed() >= BACKOFF_RESET {
             pause = BACKOFF_MIN;
         }
@@ -113,7 +111,7 @@ pub(super) async fn keep(
 
 /// One child's life.
 async fn live(
-    embedded: &Embedded,
+    embedded: &mut Embedded,
     client: &Client,
     out: &Printer,
     stop: &mut oneshot::Receiver<()>,
@@ -126,6 +124,8 @@ async fn live(
     let token = format!("{}\n", embedded.token.as_deref().unwrap_or_default());
     // A child that is dead already says so below.
     let _ = stdin.write_all(token.as_bytes()).await;
+    // It knows nothing of what the one before it was told.
+    embedded.wishes.mark_changed();
     let mut open = true;
     let mut said = String::new();
     // Ends with this child.
@@ -134,13 +134,22 @@ async fn live(
         tokio::select! {
             line = lines.next_line(), if open => match line {
                 Ok(Some(line)) => {
-                    if relay(&line, &mut said, out) {
+                    let Ok(event) = serde_json::from_str::<Value>(&line) else { continue };
+                    if let Some(news) = News::read(&event) {
+                        let _ = embedded.news.send(news).await;
+                    }
+                    if relay(event, &mut said, out) {
                         while telling.try_join_next().is_some() {}
                         telling.spawn(tell_ready(client.clone(), out.clone()));
                     }
                 }
                 Ok(None) | Err(_) => open = false,
             },
+            Ok(()) = embedded.wishes.changed() => {
+                let line = serde_json::to_string(&*embedded.wishes.borrow_and_update());
+                let line = line.map(|line| line + "\n").unwrap_or_default();
+                let _ = stdin.write_all(line.as_bytes()).await;
+            }
             status = child.wait() => return Ok(Over::Died(status?.to_string())),
             _ = &mut *stop => break,
         }
@@ -159,8 +168,7 @@ fn pipes(child: &mut Child) -> Option<(ChildStdin, Lines<BufReader<ChildStdout>>
 
 /// Passes on what the worker says of itself. People are told what it offers, once. True if that was
 /// a full offer.
-fn relay(line: &str, said: &mut String, out: &Printer) -> bool {
-    let Ok(event) = serde_json::from_str::<Value>(line) else { return false };
+fn relay(event: Value, said: &mut String, out: &Printer) -> bool {
     let full = event.get("full").and_then(Value::as_bool) == Some(true);
     if full {
         let offers = event.get("offers").and_then(Value::as_array);

@@ -3,24 +3,31 @@
 mod embedded;
 mod lan;
 mod manifests;
+pub(super) mod models;
+mod news;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use mtor_client::Client;
-use mtor_server::{ModelAbout, ModelsTold, OpenError, Realm, RealmOptions};
+use mtor_server::{OpenError, Realm, RealmOptions};
 use mtor_types::Code;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 
+use super::worker::parent::Wishes;
 use super::{Context, Log, block_on, data_dir, end_at_once, stop_signal};
 use crate::environment::{Environment, is_program};
 use crate::failure::Failure;
-use crate::models;
-use crate::printer::Printer;
+use crate::printer::{Printer, Printing};
 use embedded::Embedded;
+use models::{Links, Models};
+
+/// Words of the worker that wait for the models' keeper.
+const NEWS_MAX: usize = 256;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -32,6 +39,8 @@ pub(crate) struct Arguments {
     listen: SocketAddr,
     #[command(flatten)]
     lan: lan::Wish,
+    #[command(flatten)]
+    models: models::ModelArguments,
     /// Start no worker beside the realm
     #[arg(long)]
     no_worker: bool,
@@ -75,56 +84,88 @@ async fn up(arguments: Arguments, data: PathBuf, context: &Context) -> Result<()
     options.fee_basis_points = arguments.fee_basis_points.unwrap_or(options.fee_basis_points);
     let lan = lan::agreed(&arguments.lan, &data, arguments.listen.port(), context.out)?;
     options.also = lan::also(lan.as_ref());
+    let models = match arguments.no_worker {
+        true => None,
+        false => Models::choose(&arguments.models, context)?,
+    };
     // Before the realm opens: a signal that comes meanwhile stops it in order, too.
     let stop = stop_signal(end_at_once)?;
     let realm = Realm::open(options).await.map_err(|error| refused(&error))?;
-    let models = context.environment.models_dir().map(Models::look);
-    let models = models.filter(|_| !arguments.no_worker);
-    if let Some(models) = &models {
-        let about = models.about.clone();
-        realm.tell_models(ModelsTold { about, ..ModelsTold::default() });
-    }
     tell(&realm, &data, models.as_ref(), context);
     if let Some(lan) = &lan {
         lan.tell(realm.port(), context.out);
     }
-    let worker = if arguments.no_worker {
-        None
-    } else {
-        let program = std::env::current_exe().map_err(|error| Failure::caused(&error))?;
-        let url = realm.url().to_owned();
-        let models = models.filter(|models| !models.names.is_empty());
-        let models = models
-            .and_then(|models| Some((find_models_program(&context.environment)?, models.dir)));
-        let client = Client::new(&url)?;
-        let embedded = Embedded {
-            program,
-            realm: url,
-            data: data.join("worker"),
-            token: realm.embedded_worker_token().map(str::to_owned),
-            threads: arguments.worker_threads,
-            models,
-            discover: !arguments.no_discover,
-            log: arguments.log,
-        };
-        let (stop, stopped) = oneshot::channel();
-        let (printer, printing) = Printer::start(context.out);
-        let worker = tokio::spawn(embedded::keep(embedded, client, printer, stopped));
-        Some((stop, worker, printing))
+    let worker = match arguments.no_worker {
+        true => None,
+        false => Some(Worker::start(&realm, &arguments, data.join("worker"), models, context)?),
     };
     realm.run_with(stop, manifests::relay(context.out)).await;
-    let mut is_read = true;
-    if let Some((stop, worker, printing)) = worker {
-        drop(stop);
-        // A supervisor that panicked took its child along.
-        let _ = worker.await;
-        is_read = printing.finish();
-    }
+    let is_read = match worker {
+        Some(worker) => worker.end().await,
+        None => true,
+    };
     // An output that nobody reads would keep this process.
     if is_read {
         context.out.show(&json!({"event": "stopped"}), "stopped");
     }
     Ok(())
+}
+
+/// The embedded worker, and the models that it is given.
+struct Worker {
+    stop: oneshot::Sender<()>,
+    keeping: JoinHandle<()>,
+    bringing: Option<JoinHandle<()>>,
+    printing: Printing,
+}
+
+impl Worker {
+    fn start(
+        realm: &Realm,
+        arguments: &Arguments,
+        data: PathBuf,
+        models: Option<Models>,
+        context: &Context,
+    ) -> Result<Self, Failure> {
+        let program = std::env::current_exe().map_err(|error| Failure::caused(&error))?;
+        let url = realm.url().to_owned();
+        let client = Client::new(&url)?;
+        let (stop, stopped) = oneshot::channel();
+        let (printer, printing) = Printer::start(context.out);
+        let (wish, wishes) = watch::channel(Wishes::default());
+        let (tell, news) = mpsc::channel(NEWS_MAX);
+        let embedded = Embedded {
+            program,
+            realm: url,
+            data,
+            token: realm.embedded_worker_token().map(str::to_owned),
+            threads: arguments.worker_threads,
+            discover: !arguments.no_discover,
+            log: arguments.log.clone(),
+            wishes,
+            news: tell,
+        };
+        let bringing = models.map(|models| {
+            let (teller, printer) = (realm.teller(), printer.clone());
+            let looks = !arguments.no_discover;
+            let threads = arguments.worker_threads;
+            let links = Links { teller, printer, wishes: wish, news, looks, threads };
+            tokio::spawn(models::keep(models, links))
+        });
+        let keeping = tokio::spawn(embedded::keep(embedded, client, printer, stopped));
+        Ok(Self { stop, keeping, bringing, printing })
+    }
+
+    /// True if all that it said was read.
+    async fn end(self) -> bool {
+        drop(self.stop);
+        // A supervisor that panicked took its child along.
+        let _ = self.keeping.await;
+        if let Some(bringing) = self.bringing {
+            let _ = bringing.await;
+        }
+        self.printing.finish()
+    }
 }
 
 fn refused(error: &OpenError) -> Failure {
@@ -154,7 +195,7 @@ fn tell(realm: &Realm, data: &Path, models: Option<&Models>, context: &Context) 
     let secret = realm.sysop_secret();
     let mut ready = json!({
         "url": url, "realm": id, "data": data.display().to_string(), "pid": std::process::id(),
-        "models": models.map(|models| &models.names),
+        "models": models::described(models),
     });
     if let (Some(secret), Some(fields)) = (secret, ready.as_object_mut()) {
         fields.insert("sysop_secret".into(), secret.into());
@@ -167,47 +208,11 @@ fn tell(realm: &Realm, data: &Path, models: Option<&Models>, context: &Context) 
             "  sysop   {secret}   (the sysop's secret, shown only this once: keep it)"
         ));
     }
-    match models {
-        Some(models) if !models.names.is_empty() => {
-            let names = models.names.join(", ");
-            out.words(format_args!("  models  {names} in {}", models.dir.display()));
-        }
-        Some(_) => {
-            out.words("  models  none here: `mtor models pull` fetches small ones (about 200 MB)");
-        }
-        // Nothing here would serve them.
-        None => {}
+    if let Some(models) = models {
+        models.tell(out);
+        out.words(format_args!("  in      {}", models.dir().display()));
     }
     out.words("Stop it with Ctrl-C.");
-}
-
-/// The models that are here.
-struct Models {
-    dir: PathBuf,
-    names: Vec<String>,
-    /// In words, for who asks.
-    about: Vec<(String, ModelAbout)>,
-}
-
-impl Models {
-    /// By name and size only: `mtor doctor` reads them.
-    fn look(dir: PathBuf) -> Self {
-        let is_here = |file: &models::ModelFile| {
-            dir.join(&file.name).metadata().is_ok_and(|found| found.len() == file.bytes)
-        };
-        let known = models::built_in().unwrap_or_default();
-        // The others are not served by the program beside this one.
-        let served =
-            known.into_iter().filter(|model| model.basic && model.intent != models::ENGINE);
-        let here = served.filter(|model| model.files.iter().all(is_here));
-        let (mut names, mut about) = (Vec::new(), Vec::new());
-        for model in here {
-            let models::Model { name, title, bytes, maker, licence, note, .. } = model;
-            about.push((name.clone(), ModelAbout { title, bytes, maker, licence, note }));
-            names.push(name);
-        }
-        Self { dir, names, about }
-    }
 }
 
 /// The models' program: beside this one, else in `PATH`.

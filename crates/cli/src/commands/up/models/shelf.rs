@@ -1,0 +1,530 @@
+//! What becomes of the models that a realm serves by itself: which is fetched next, which runs,
+//! what people and the page are told. Pure: words of the worker and of the fetcher go in with the
+//! time; orders, wishes and words come out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use mtor_server::{Arriving, ArrivingState, ModelAbout, ModelsTold};
+use serde_json::{Value, json};
+
+use super::choice::{By, Chosen};
+use super::fetcher::Arrival;
+use super::rate::{Rate, takes};
+use crate::commands::up::news::News;
+use crate::models::Model;
+
+/// A server that has models and offers none yet is waited for so long.
+const LOOK_FOR: Duration = Duration::from_secs(30);
+/// One that is gone may be starting anew.
+const GONE_FOR: Duration = Duration::from_secs(60);
+/// If the good model needs so much longer than the small one, that one answers meanwhile.
+const MEANWHILE: Duration = Duration::from_secs(5 * 60);
+const RETRY_MIN: Duration = Duration::from_secs(10);
+const RETRY_MAX: Duration = Duration::from_secs(10 * 60);
+/// How often people, and programs, are told of progress.
+const SAY_EVERY: Duration = Duration::from_secs(10);
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// Something to print.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Said {
+    pub(super) event: Value,
+    pub(super) words: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    /// Only if nothing that runs on this machine does the same.
+    Held,
+    Waiting {
+        again: Option<Instant>,
+        problem: Option<String>,
+    },
+    Fetching,
+    Starting {
+        problem: Option<String>,
+    },
+    Serving,
+    /// It has answered meanwhile.
+    Retired,
+    Never {
+        problem: String,
+    },
+}
+
+#[derive(Debug)]
+struct Entry {
+    model: Model,
+    by: By,
+    /// Why it can never run here.
+    problem: Option<String>,
+    state: State,
+    /// Bytes that were missing of it and of what runs it, and have come of these.
+    missing: u64,
+    received: u64,
+    rate: Rate,
+    tries: u32,
+    told: Option<Instant>,
+    said: Option<Instant>,
+}
+
+struct Found {
+    server: String,
+    models: Vec<String>,
+    listed: u64,
+}
+
+/// What the shelf has to know when it is made.
+pub(super) struct Stock {
+    pub(super) chosen: Vec<Chosen>,
+    /// All that have words for people.
+    pub(super) known: Vec<Model>,
+    /// The model that may answer meanwhile.
+    pub(super) meanwhile: Option<Model>,
+    /// Whether servers of models are looked for on this machine.
+    pub(super) looks: bool,
+}
+
+pub(super) struct Shelf {
+    known: Vec<Model>,
+    entries: Vec<Entry>,
+    meanwhile: Option<Model>,
+    /// Bytes that are missing of a model and of what runs it.
+    missing: Box<dyn Fn(&Model) -> u64 + Send>,
+    found: BTreeMap<String, Found>,
+    offered: BTreeSet<(String, String)>,
+    has_looked: bool,
+    begun: Instant,
+    /// When something that was found was last seen to answer, where defaults are held back for it.
+    answered: Option<Instant>,
+    said: Vec<Said>,
+}
+
+impl Shelf {
+    pub(super) fn new(
+        stock: Stock,
+        missing: Box<dyn Fn(&Model) -> u64 + Send>,
+        now: Instant,
+    ) -> Self {
+        let mut shelf = Self {
+            known: stock.known,
+            entries: Vec::new(),
+            meanwhile: stock.meanwhile,
+            missing,
+            found: BTreeMap::new(),
+            offered: BTreeSet::new(),
+            has_looked: false,
+            begun: now,
+            answered: None,
+            said: Vec::new(),
+        };
+        for one in stock.chosen {
+            let is_held = stock.looks && one.by == By::Default;
+            shelf.put(one.model, one.by, one.problem);
+            if let Some(entry) = shelf.entries.last_mut().filter(|_| is_held) {
+                entry.state = State::Held;
+            }
+        }
+        shelf.call_stand_in(true);
+        shelf
+    }
+
+    fn put(&mut self, model: Model, by: By, problem: Option<String>) {
+        let missing = (self.missing)(&model);
+        let mut entry = Entry {
+            model,
+            by,
+            problem,
+            state: State::Held,
+            missing,
+            received: 0,
+            rate: Rate::default(),
+            tries: 0,
+            told: None,
+            said: None,
+        };
+        entry.release();
+        self.entries.push(entry);
+    }
+
+    pub(super) fn on_news(&mut self, news: News, now: Instant) {
+        match news {
+            News::Offers { offers, full } => {
+                self.has_looked |= full;
+                self.offered = offers.into_iter().collect();
+                self.notice_offers();
+            }
+            News::Found { server, url, models, listed } => {
+                self.found.insert(url, Found { server, models, listed });
+            }
+            News::Gone { url } => drop(self.found.remove(&url)),
+            News::Down { executor, reason } => self.on_trouble(&executor, &reason),
+            News::LeftOut { model, reason } => self.on_trouble(&format!("engine {model}"), &reason),
+            News::Died => {
+                self.offered.clear();
+                self.found.clear();
+                self.notice_offers();
+            }
+        }
+        self.decide(now);
+    }
+
+    /// What is offered serves, and only that.
+    fn notice_offers(&mut self) {
+        for entry in &mut self.entries {
+            let key = (entry.model.intent.clone(), entry.model.name.clone());
+            let is_offered = self.offered.contains(&key);
+            match entry.state {
+                State::Starting { .. } if is_offered => {
+                    entry.state = State::Serving;
+                    self.said.push(entry.say("serving", None));
+                }
+                State::Serving if !is_offered => {
+                    entry.state = State::Starting { problem: None };
+                }
+                State::Held
+                | State::Waiting { .. }
+                | State::Fetching
+                | State::Starting { .. }
+                | State::Serving
+                | State::Retired
+                | State::Never { .. } => {}
+            }
+        }
+        let good = |entry: &Entry| entry.by == By::Default && entry.model.intent == "chat";
+        if self.entries.iter().any(|entry| good(entry) && entry.state == State::Serving) {
+            self.retire_stand_in();
+        }
+    }
+
+    fn retire_stand_in(&mut self) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.by == By::Meanwhile) {
+            entry.state = State::Retired;
+        }
+    }
+
+    fn on_trouble(&mut self, executor: &str, reason: &str) {
+        for entry in &mut self.entries {
+            let is_it = match executor.strip_prefix("engine ") {
+                Some(name) => entry.model.name == name,
+                None => entry.model.intent != "chat" && executor.starts_with("exec "),
+            };
+            if let (true, State::Starting { problem } | State::Waiting { problem, .. }) =
+                (is_it, &mut entry.state)
+                && problem.as_deref() != Some(reason)
+            {
+                *problem = Some(reason.to_owned());
+                let words = format!("{} does not run: {reason}; it is tried again.", entry.title());
+                self.said.push(entry.say("failed", Some(words)));
+            }
+        }
+    }
+
+    pub(super) fn on_arrival(&mut self, arrival: Arrival, now: Instant) {
+        let fetching = |entry: &&mut Entry| entry.state == State::Fetching;
+        let Some(entry) = self.entries.iter_mut().find(fetching) else { return };
+        match arrival {
+            Arrival::Received(bytes) => {
+                entry.received = bytes;
+                entry.missing = entry.missing.max(bytes);
+                entry.rate.read(now, bytes);
+            }
+            Arrival::Refused(why) => {
+                let event = json!({"status": "refused", "id": entry.model.name, "problem": why});
+                self.said.push(Said { event, words: Some(why) });
+            }
+            Arrival::Done => {
+                entry.received = entry.missing;
+                entry.state = State::Starting { problem: None };
+                self.said.push(entry.say("starting", None));
+            }
+            Arrival::BrokenOff => entry.state = State::Waiting { again: None, problem: None },
+            Arrival::Failed(problem) => {
+                entry.tries = entry.tries.saturating_add(1);
+                let factor = 1_u32 << entry.tries.saturating_sub(1).min(6);
+                let pause = RETRY_MIN.saturating_mul(factor).min(RETRY_MAX);
+                let words = format!(
+                    "{} did not come: {problem}. It is tried again in {} s and goes on where it \
+                     stopped.",
+                    entry.title(),
+                    pause.as_secs()
+                );
+                entry.state = State::Waiting { again: Some(now + pause), problem: Some(problem) };
+                self.said.push(entry.say("failed", Some(words)));
+            }
+        }
+    }
+
+    /// What only time decides.
+    pub(super) fn on_tick(&mut self, now: Instant) {
+        self.decide(now);
+        for entry in self.entries.iter_mut().filter(|entry| entry.state == State::Fetching) {
+            let is_due = |at: Option<Instant>, every| {
+                at.is_none_or(|at| now.saturating_duration_since(at) >= every)
+            };
+            if is_due(entry.told, TELL_EVERY) {
+                entry.told = Some(now);
+                let says = is_due(entry.said, SAY_EVERY) && entry.rate.per_second().is_some();
+                let words = says.then(|| entry.progress());
+                if says {
+                    entry.said = Some(now);
+                }
+                self.said.push(entry.say("fetching", words));
+            }
+        }
+    }
+
+    /// Defaults are begun where nothing that was found does their work.
+    fn decide(&mut self, now: Instant) {
+        if self.entries.iter().all(|entry| entry.state != State::Held) {
+            return;
+        }
+        let has_time = now.saturating_duration_since(self.begun) < LOOK_FOR;
+        if !self.has_looked && has_time {
+            return;
+        }
+        let found = self.found_for("chat").map(|(model, found)| {
+            let (server, url) = found;
+            format!("{model} ({server} at {url})")
+        });
+        let hopes = has_time && self.found.values().any(|found| found.listed > 0);
+        if found.is_some() {
+            self.answered = Some(now);
+        }
+        let was_there = |at| now.saturating_duration_since(at) < GONE_FOR;
+        let waits = hopes || self.answered.is_some_and(was_there);
+        for index in 0..self.entries.len() {
+            let Some(entry) = self.entries.get_mut(index) else { continue };
+            let is_held = entry.state == State::Held;
+            if is_held && !(waits && entry.model.intent == "chat") {
+                entry.release();
+            } else if is_held
+                && entry.said.is_none()
+                && let Some(found) = &found
+            {
+                entry.said = Some(now);
+                let words = format!(
+                    "Chat is answered by {found}: {} is not needed; `mtor up --model {}` serves it \
+                     too.",
+                    entry.title(),
+                    entry.model.short.as_deref().unwrap_or(&entry.model.name)
+                );
+                let said = entry.say("held", Some(words));
+                self.said.push(said);
+            }
+        }
+        self.call_stand_in(true);
+    }
+
+    /// A model of that intent that was found on this machine and is offered: its name, its server
+    /// and address.
+    fn found_for(&self, intent: &str) -> Option<(&str, (&str, &str))> {
+        let offered = |name: &&String| self.offered.contains(&(intent.to_owned(), (*name).clone()));
+        self.found.iter().find_map(|(url, found)| {
+            let name = found.models.iter().find(offered)?;
+            Some((name.as_str(), (found.server.as_str(), url.as_str())))
+        })
+    }
+
+    /// The small model answers until the good one can: where it is here already, or where the good
+    /// one takes much longer. True if it was called now.
+    fn call_stand_in(&mut self, only_if_here: bool) -> bool {
+        let Some(model) = self.meanwhile.clone() else { return false };
+        let wanted = |entry: &&Entry| {
+            let waits = matches!(entry.state, State::Waiting { .. } | State::Fetching);
+            entry.by == By::Default && entry.model.intent == "chat" && waits
+        };
+        let Some(good) = self.entries.iter().find(wanted) else { return false };
+        let missing = (self.missing)(&model);
+        let is_here = missing == 0 && good.missing > 0;
+        let left = good.missing.saturating_sub(good.received);
+        let longer = takes(left.saturating_sub(missing), good.rate.sure());
+        let is_slow = !only_if_here && longer.is_some_and(|longer| longer > MEANWHILE);
+        let knows_it = self.entries.iter().any(|entry| entry.model.name == model.name);
+        if knows_it || !(is_here || is_slow) {
+            return false;
+        }
+        let words =
+            format!("{} answers meanwhile: {} takes longer.", model.title, good.model.title);
+        self.meanwhile = None;
+        self.put(model, By::Meanwhile, None);
+        if let Some(entry) = self.entries.last() {
+            self.said.push(entry.say("meanwhile", Some(words)));
+        }
+        true
+    }
+
+    /// Whether the running fetch should make room for the model that answers meanwhile.
+    pub(super) fn breaks_off(&mut self) -> bool {
+        self.call_stand_in(false)
+    }
+
+    /// The model to fetch, or only to check, now; none while another one is.
+    pub(super) fn next_order(&mut self, now: Instant) -> Option<Model> {
+        if self.entries.iter().any(|entry| entry.state == State::Fetching) {
+            return None;
+        }
+        let is_due = |entry: &&mut Entry| {
+            let due = |again: Option<Instant>| again.is_none_or(|again| again <= now);
+            matches!(entry.state, State::Waiting { again, .. } if due(again))
+        };
+        let due = self.entries.iter_mut().filter(is_due);
+        // What is here needs only a look; then who answers meanwhile; then as they were chosen.
+        let entry = due.min_by_key(|entry| (entry.missing > 0, entry.by != By::Meanwhile))?;
+        entry.missing = (self.missing)(&entry.model);
+        entry.received = 0;
+        entry.rate = Rate::default();
+        entry.state = State::Fetching;
+        if entry.missing > 0 {
+            entry.told = Some(now);
+            let words = format!("Fetching {}: {} MB.", entry.title(), megabytes(entry.missing));
+            self.said.push(entry.say("fetching", Some(words)));
+        }
+        Some(entry.model.clone())
+    }
+
+    /// What the worker is to serve now.
+    pub(super) fn wanted(&self) -> impl Iterator<Item = &Model> {
+        let runs = |entry: &&Entry| matches!(entry.state, State::Starting { .. } | State::Serving);
+        self.entries.iter().filter(runs).map(|entry| &entry.model)
+    }
+
+    /// The good model is here and does not fit beside the one that answers meanwhile.
+    pub(super) fn make_room(&mut self, fits: impl Fn(u64) -> bool) {
+        let starts = |entry: &&Entry| {
+            entry.by == By::Default
+                && entry.model.intent == "chat"
+                && matches!(entry.state, State::Starting { .. })
+        };
+        let bytes = self.entries.iter().find(starts).map(|entry| entry.model.bytes);
+        if bytes.is_some_and(|bytes| !fits(bytes)) {
+            self.retire_stand_in();
+        }
+    }
+
+    /// Whether time alone may change something.
+    pub(super) fn ticks(&self) -> bool {
+        self.entries.iter().any(|entry| {
+            matches!(entry.state, State::Held | State::Fetching)
+                || matches!(entry.state, State::Waiting { again: Some(_), .. })
+        })
+    }
+
+    pub(super) fn said(&mut self) -> Vec<Said> {
+        std::mem::take(&mut self.said)
+    }
+
+    pub(super) fn told(&self) -> ModelsTold {
+        let first = self.entries.iter().map(|entry| &entry.model);
+        let mut about: Vec<(String, ModelAbout)> = Vec::new();
+        for model in first.chain(&self.known) {
+            if about.iter().all(|(name, _)| *name != model.name) {
+                about.push((model.name.clone(), about_of(model)));
+            }
+        }
+        let arriving = self.entries.iter().filter_map(Entry::arriving).collect();
+        let mut defaults = BTreeMap::new();
+        for entry in self.entries.iter().filter(|entry| entry.by != By::Meanwhile) {
+            let intent = &entry.model.intent;
+            let found = self.found_for(intent).filter(|_| entry.by == By::Default);
+            let name = found.map_or(entry.model.name.as_str(), |(name, _)| name);
+            defaults.entry(intent.clone()).or_insert_with(|| name.to_owned());
+        }
+        ModelsTold { about, arriving, defaults }
+    }
+}
+
+impl Entry {
+    fn release(&mut self) {
+        self.state = match self.problem.clone() {
+            Some(problem) => State::Never { problem },
+            None => State::Waiting { again: None, problem: None },
+        };
+    }
+
+    fn title(&self) -> &str {
+        &self.model.title
+    }
+
+    fn left(&self) -> Option<Duration> {
+        takes(self.missing.saturating_sub(self.received), self.rate.per_second())
+    }
+
+    fn progress(&self) -> String {
+        let (received, missing) = (megabytes(self.received), megabytes(self.missing));
+        let rate = self.rate.per_second().unwrap_or(0) / 100_000;
+        let left = self.left().map(|left| format!(", about {} left", spoken(left)));
+        format!(
+            "{}: {received} of {missing} MB, {}.{} MB/s{}",
+            self.title(),
+            rate / 10,
+            rate % 10,
+            left.unwrap_or_default()
+        )
+    }
+
+    fn say(&self, status: &str, words: Option<String>) -> Said {
+        let problem = match &self.state {
+            State::Waiting { problem, .. } | State::Starting { problem } => problem.clone(),
+            State::Never { problem } => Some(problem.clone()),
+            State::Held | State::Fetching | State::Serving | State::Retired => None,
+        };
+        let event = json!({
+            "status": status, "id": self.model.name, "intent": self.model.intent,
+            "received": self.received, "bytes": self.missing,
+            "rate": self.rate.per_second().unwrap_or(0), "left_ms": self.left().map(millis),
+            "problem": problem,
+        });
+        Said { event, words }
+    }
+
+    fn arriving(&self) -> Option<Arriving> {
+        let (state, problem) = match &self.state {
+            State::Held | State::Serving | State::Retired => return None,
+            State::Waiting { problem: None, .. } => (ArrivingState::Waiting, None),
+            // Nothing of it has to come: it is only looked at.
+            State::Fetching if self.missing == 0 => (ArrivingState::Starting, None),
+            State::Fetching => (ArrivingState::Fetching, None),
+            State::Starting { problem: None } => (ArrivingState::Starting, None),
+            State::Waiting { problem, .. } | State::Starting { problem } => {
+                (ArrivingState::Failed, problem.clone())
+            }
+            State::Never { problem } => (ArrivingState::Failed, Some(problem.clone())),
+        };
+        Some(Arriving {
+            id: self.model.name.clone(),
+            intent: self.model.intent.clone(),
+            about: about_of(&self.model),
+            state,
+            received: self.received,
+            bytes: self.missing,
+            rate: self.rate.per_second().unwrap_or(0),
+            left_ms: self.left().map(millis),
+            problem,
+        })
+    }
+}
+
+pub(super) fn about_of(model: &Model) -> ModelAbout {
+    let Model { title, bytes, maker, licence, note, .. } = model.clone();
+    ModelAbout { title, bytes, maker, licence, note }
+}
+
+pub(super) fn megabytes(bytes: u64) -> u64 {
+    bytes.div_ceil(1_000_000)
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn spoken(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ ..=90 => format!("{seconds} s"),
+        seconds => format!("{} min", seconds.div_ceil(60)),
+    }
+}
+
+#[cfg(test)]
+mod tests;
