@@ -8,6 +8,7 @@ use std::net::TcpListener;
 use std::process::{Child, ChildStdout, Stdio};
 use std::time::Duration;
 
+use common::events::Events;
 use common::http::Guest;
 use common::{Place, Realm, eventually, models_dir, signal};
 use rustix::process::Signal;
@@ -48,6 +49,10 @@ impl Running {
     #[track_caller]
     fn wait(&mut self, status: &str) {
         while self.line().unwrap_or_else(|| panic!("no {status}"))["status"] != status {}
+    }
+
+    fn offers_tiny(&mut self) {
+        while self.line().unwrap()["offers"][0]["model"] != "tiny" {}
     }
 
     /// Reads to the end, and gives the exit code.
@@ -151,22 +156,61 @@ fn children(parent: u32) -> Vec<u32> {
     pids.filter(|pid| process(*pid).is_some_and(|(_, of)| of == parent)).collect()
 }
 
-#[test]
-fn a_killed_worker_leaves_no_engine_behind_be_it_loading_or_loaded() {
-    let place = Place::new();
-    let realm = Realm::start(&place, &["--no-worker"]);
+/// What `--gguf` and `--engine` are told for the tiny model.
+fn tiny() -> (String, String) {
     let models = models_dir();
     let file = models.join("smollm2-135m-instruct.q4_1.gguf");
     let engine = models.join("xllamacpp-2026.10.11549.abi3.so");
     assert!(file.is_file() && engine.is_file(), "models missing: run `make models`");
-    let model = format!("tiny={}", file.display());
-    let serves = ["--no-echo", "--gguf", &model, "--engine", engine.to_str().unwrap()];
+    (format!("tiny={}", file.display()), engine.to_str().unwrap().to_owned())
+}
+
+#[test]
+fn an_engine_that_dies_in_an_answer_ends_the_intent_and_its_model_comes_back() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let client = Guest::new(&realm.url);
+    let (model, engine) = tiny();
+    let serves = ["--no-echo", "--gguf", &model, "--engine", &engine];
+    let mut worker = Running::worker(&place, &Guest::new(&realm.url), &serves);
+    worker.offers_tiny();
+    // Told before the realm has heard it.
+    let models = || client.ask("GET", "/v1/models", "").body.contains("\"tiny\"");
+    eventually(models);
+    let long = r#"{"intent":"chat","data":{"model":"tiny","stream":true,"max_tokens":1500,
+        "messages":[{"role":"user","content":"Count to a thousand, one number a line."}]}}"#;
+    let mut answer = Events::submit(&client, long);
+    answer.next("chunk");
+    signal(children(worker.child.id())[0], Signal::KILL);
+    let failed = answer.next("failed");
+    let reason = "the engine of this model ended; it is being started again";
+    assert_eq!(
+        (&failed["code"], &failed["reason"]),
+        (&json!("MT0025"), &json!(reason)),
+        "{failed}"
+    );
+    worker.wait("executor_down");
+    worker.offers_tiny();
+    eventually(models);
+    let short = r#"{"model":"tiny","temperature":0,"max_tokens":24,
+        "messages":[{"role":"user","content":"What is the capital of France?"}]}"#;
+    let answer = client.ask("POST", "/v1/chat/completions", short).json();
+    let content = answer["choices"][0]["message"]["content"].as_str().unwrap();
+    assert!(content.contains("Paris"), "{answer}");
+}
+
+#[test]
+fn a_killed_worker_leaves_no_engine_behind_be_it_loading_or_loaded() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let (model, engine) = tiny();
+    let serves = ["--no-echo", "--gguf", &model, "--engine", &engine];
     for (place, is_loaded) in [(Place::new(), false), (Place::new(), true)] {
         let mut worker = Running::worker(&place, &Guest::new(&realm.url), &serves);
         eventually(|| children(worker.child.id()).len() == 1);
         let engine = children(worker.child.id())[0];
         if is_loaded {
-            while worker.line().unwrap()["offers"][0]["model"] != "tiny" {}
+            worker.offers_tiny();
         } else {
             // The library is mapped: the model comes next.
             let maps = || std::fs::read_to_string(format!("/proc/{engine}/maps")).unwrap();

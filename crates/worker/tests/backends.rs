@@ -85,6 +85,10 @@ async fn answer(
         page = format!("{page} {model}");
     }
     let found = pages.lock().unwrap().get(&page).cloned();
+    // A server that has no time for it now.
+    if found.as_ref().is_some_and(|(status, _)| *status == 0) {
+        return std::future::pending().await;
+    }
     let (status, body) = found.unwrap_or_else(|| {
         let right = match page.split(' ').nth(1).unwrap() {
             "/v1/chat/completions" => json!({"choices": [{"message": {"content": "4"}}]}),
@@ -338,6 +342,20 @@ async fn clients_ask_by_the_operators_names() {
     session.say(worker::ASSIGN, assign).await;
     session.until(worker::COMPLETE).await;
     assert_eq!((ollama.count(CHAT, "llama3:8b"), ollama.count(CHAT, "good")), (before + 1, 0));
+}
+
+#[tokio::test]
+async fn a_server_that_was_too_busy_to_be_known_is_known_later() {
+    let server = StandIn::start(0, llama_server()).await;
+    server.set("GET /api/version", 0, Value::Null);
+    let realm = Realm::start().await;
+    let _worker = Worker::start(&realm, vec![backend(&server, ModelNames::default())]);
+    let mut session = realm.accept().await;
+    let offers = offered(&mut session, &["chat qwen"]).await;
+    assert_eq!(offers["offers"][0]["context"], Value::Null);
+    server.pages.lock().unwrap().remove("GET /api/version");
+    let offers = session.until(worker::OFFER).await.1;
+    assert_eq!(offers["offers"][0]["context"], 2048, "{offers}");
 }
 
 #[tokio::test]

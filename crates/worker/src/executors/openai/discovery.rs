@@ -177,8 +177,10 @@ impl Keeper {
     /// At an address that the operator named: whoever lists models there.
     async fn list(&mut self) -> Result<Vec<Option<Model>>, String> {
         let models = self.backend.list().await?;
-        if self.server.is_none() {
-            let server = self.backend.identify().await.unwrap_or(Server::Other);
+        // One that has no time to be known now is asked again soon.
+        if self.server.is_none()
+            && let Ok(server) = self.backend.identify().await
+        {
             self.arrived(server);
         }
         Ok(models)
