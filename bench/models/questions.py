@@ -114,10 +114,10 @@ def report(questions, results, options, before, notes):
              "[`matcher.py`](../models/matcher.py) says by the key words of "
              "[`questions.toml`](../models/questions.toml).", ""]
     lines += [f"{note}\n" for note in notes]
-    lines += ["| model | right | of |", "|---|---|---|"]
+    lines += ["| model | right | of | in a round |", "|---|---|---|---|"]
     for model, rows in results.items():
         good = sum(passed for row in rows for _, passed in row)
-        lines.append(f"| {model} | {good} | {asked} |")
+        lines.append(f"| {model} | {good} | {asked} | {good / options.repeat:.1f} of {len(questions)} |")
     lines += ["", "| question | " + " | ".join(results) + " |", "|---" * (1 + len(results)) + "|"]
     for at, question in enumerate(questions):
         cells = [f"{sum(passed for _, passed in rows[at])} of {len(rows[at])}" for rows in results.values()]

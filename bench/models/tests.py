@@ -147,7 +147,7 @@ class Questions(unittest.TestCase):
         long = "a | b\n`c` " + "d" * 999
         rows = [[("yes", True), ("yes", True)], [("", False), (long, False)]]
         lines = questions.report(asked, {"m": rows}, options, "machine", ["m: sha256"]).splitlines()
-        for line in ("| m | 2 | 4 |", "| One? | 2 of 2 |", "| Two? | 0 of 2 |", "m: sha256",
+        for line in ("| m | 2 | 4 | 1.0 of 2 |", "| One? | 2 of 2 |", "| Two? | 0 of 2 |", "m: sha256",
                      "- m, two: nothing"):
             self.assertIn(line, lines)
         self.assertTrue(lines[-1].startswith("- m, two: `a / b 'c' ddd"), lines[-1])
