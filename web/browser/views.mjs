@@ -1,6 +1,7 @@
 // Every view of the page, and how a visitor gets there from the address of the realm. The tests of
 // `page.test.mjs` hold for each: a new view needs a line here, and no test of its own for them.
 
+import { coming, GOOD, SMALL } from "../tests/stand-in.mjs";
 import { PROBLEMS } from "../tests/works.mjs";
 
 const WAIT_MS = 30_000;
@@ -33,9 +34,25 @@ export async function runIt(page) {
   await page.getByRole("button", { name: "Run", exact: true }).click({ timeout: WAIT_MS });
 }
 
+/** A realm that tells of models on their way; `serving` has its models, or none. @param {import("playwright-core").Page} page @param {boolean} serving @param {object[]} arriving */
+async function arriving(page, serving, arriving) {
+  await page.route("**/v1/models", async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, json: { ...(await response.json()), arriving } });
+  });
+  if (!serving) await page.route("**/v1/pools", (route) => route.fulfill({ json: { items: [], next: null } }));
+  await page.reload();
+  await page.locator("[data-arriving]").waitFor({ timeout: WAIT_MS });
+}
+const FETCHING = { state: "fetching", received: 320_000_000, rate: 4_200_000, left_ms: 190_000 };
+const FAILED = { state: "failed", problem: "no source has its bytes: set MTOR_MODEL_SOURCE to a folder that holds the file, or run `mtor models pull good`" };
+
 /** @type {Record<string, (page: import("playwright-core").Page) => Promise<unknown>>} */
 export const VIEWS = {
   start: (page) => page.locator(".price span").first().waitFor({ timeout: WAIT_MS }),
+  arriving: (page) => arriving(page, false, [coming(GOOD, FETCHING), coming(SMALL, { state: "starting" })]),
+  "one failed": (page) => arriving(page, false, [coming(GOOD, FAILED), coming(SMALL)]),
+  meanwhile: (page) => arriving(page, true, [coming(GOOD, FETCHING)]),
   streaming: async (page) => {
     await ask(page, "slow");
     await page.locator("[data-answer] *").first().waitFor({ timeout: WAIT_MS });
