@@ -74,7 +74,9 @@ pub(super) fn make(data: &str, wishes: &Wishes<'_>) -> Result<Made, Refused> {
             llama::adapt(&mut fields, has_tools)?;
         }
     }
-    let choices = fields.get("n").and_then(|raw| raw.parse().ok()).unwrap_or(1);
+    // In any spelling, as a limit.
+    let choices = fields.get("n").and_then(|raw| raw.parse::<f64>().ok());
+    let choices = choices.map_or(1, |n| n as u64);
     let text = fields.text().map_err(expected)?;
     Ok(Made { bytes: text.into(), usage_wanted, choices, shown })
 }
@@ -195,6 +197,16 @@ mod tests {
         let own = r#"{"n_predict":8,"max_tokens":8}"#;
         check(r#"{"n_predict":-1}"#, false, Some(8), own);
         check(r#"{"max_tokens":5}"#, false, None, r#"{"max_tokens":5}"#);
+    }
+
+    #[test]
+    fn answers_are_counted_in_any_spelling() {
+        let (names, paths) = (&ModelNames::default(), &Paths::default());
+        let (output, model, llama) = (None, None, None);
+        let wishes = Wishes { chat: true, stream: false, output, model, names, paths, llama };
+        for (data, choices) in [("{}", 1), (r#"{"n":null}"#, 1), (r#"{"n":2.0}"#, 2)] {
+            assert_eq!(make(data, &wishes).unwrap().choices, choices, "{data}");
+        }
     }
 
     #[test]
