@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::io::{Read, Write};
 use std::process::{Child, Stdio};
 
 use common::http::Guest;
@@ -232,6 +233,35 @@ fn a_command_that_waits_for_something_else_ends_with_130() {
         assert_eq!(done.stdout, "");
         drop(held);
     }
+}
+
+#[test]
+fn an_interrupted_pull_ends_with_130_and_keeps_what_has_arrived() {
+    const SENT: u64 = 1 << 20;
+    let place = Place::new();
+    let source = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", source.local_addr().unwrap());
+    // Begins the model's first file, and sends no more of it.
+    std::thread::spawn(move || {
+        let (mut to, _) = source.accept().unwrap();
+        assert!(to.read(&mut [0; 4096]).unwrap() > 0);
+        to.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 22928619\r\n\r\n").unwrap();
+        to.write_all(&vec![0; usize::try_from(SENT).unwrap()]).unwrap();
+        std::thread::park();
+    });
+    let mut command = place.command(&["models", "pull", "all-minilm-l6-v2", "--dir", "models"]);
+    command.env("MTOR_MODEL_SOURCE", &url).stdin(Stdio::null());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let arrived = || {
+        let files = std::fs::read_dir(place.path().join("models")).into_iter().flatten();
+        files.map(|file| file.unwrap().metadata().unwrap().len()).max().unwrap_or_default()
+    };
+    eventually(|| arrived() == SENT);
+    signal(child.id(), Signal::INT);
+    let done = Done::of(child.wait_with_output().unwrap());
+    assert_eq!(done.code, Some(130), "{done:#?}");
+    assert!(done.stderr.contains("interrupted"), "{done:#?}");
+    assert_eq!(arrived(), SENT, "what has arrived is gone");
 }
 
 #[test]

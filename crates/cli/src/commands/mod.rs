@@ -94,10 +94,10 @@ enum Command {
 }
 
 impl Command {
-    /// Whether it only asks a realm, or this machine: Ctrl-C ends it with 130 at any moment. The
-    /// others have their own order to end in.
+    /// Whether it only asks a realm or this machine, or fetches what the next one goes on with:
+    /// Ctrl-C ends it with 130 at any moment. The others have their own order to end in.
     fn is_client(&self) -> bool {
-        !matches!(self, Self::Up(_) | Self::Worker(_) | Self::Models(_) | Self::Sim(_))
+        !matches!(self, Self::Up(_) | Self::Worker(_) | Self::Sim(_))
     }
 
     fn run(self, context: &Context) -> Result<(), Failure> {
