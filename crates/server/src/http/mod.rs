@@ -24,6 +24,7 @@ pub use connection::Connection;
 pub use json::Bodies;
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,12 +34,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
 use tower::ServiceExt;
 
 use connection::{Answered, Counted};
@@ -146,7 +146,7 @@ async fn finish<T: Send + 'static>(
 /// Serves until the edge stops.
 pub async fn serve(listener: TcpListener, edge: Arc<Edge>) {
     let routes = routes(Arc::clone(&edge));
-    let graceful = GracefulShutdown::new();
+    let (open, mut all_closed) = mpsc::channel::<Infallible>(1);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let (stream, client) = tokio::select! {
@@ -168,37 +168,57 @@ pub async fn serve(listener: TcpListener, edge: Arc<Edge>) {
         };
         // Without it a stream of small writes stalls for 40 ms at a time.
         let _ = stream.set_nodelay(true);
-        let routes = routes.clone();
-        let connection = Connection::new(client, place);
-        let of = Arc::clone(&connection);
-        let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
-            let mut request = request.map(axum::body::Body::new);
-            request.extensions_mut().insert(Arc::clone(&of));
-            let answering = of.answer();
-            let answer = routes.clone().oneshot(request);
-            async move { Ok::<_, Infallible>(answer.await?.map(|body| Answered::new(body, answering))) }
-        });
-        // Said beforehand, the version is not waited for: that wait would have no bound.
-        let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_PATIENCE)
-            .max_buf_size(CONNECTION_BYTES_MAX);
-        let watcher = graceful.watcher();
+        let talk =
+            converse(stream, routes.clone(), Connection::new(client, place), Arc::clone(&edge));
+        let open = open.clone();
         tokio::spawn(async move {
-            // hyper's own patience begins with the first byte.
-            let began = tokio::time::timeout(HEAD_PATIENCE, stream.peek(&mut [0])).await;
-            if matches!(began, Ok(Ok(1))) {
-                let stream = TokioIo::new(Counted::new(stream, Arc::clone(&connection)));
-                let serving = builder.serve_connection_with_upgrades(stream, service);
-                tokio::select! {
-                    // A client that breaks its connection is not news.
-                    _ = watcher.watch(serving.into_owned()) => {}
-                    () = connection.idle() => {}
-                }
-            }
+            talk.await;
+            // Whoever stops the realm waits for all of them.
+            drop(open);
         });
     }
-    let _ = tokio::time::timeout(STOP_PATIENCE, graceful.shutdown()).await;
+    drop(open);
+    let _ = tokio::time::timeout(STOP_PATIENCE, all_closed.recv()).await;
+}
+
+/// One connection, until either side ends it. When the realm stops, the request in it is answered
+/// and no other is taken.
+async fn converse(stream: TcpStream, routes: Router, connection: Arc<Connection>, edge: Arc<Edge>) {
+    let mut stopping = pin!(edge.stopping());
+    let mut first = [0];
+    // hyper's own patience begins with the first byte.
+    let began = tokio::select! {
+        began = tokio::time::timeout(HEAD_PATIENCE, stream.peek(&mut first)) => began,
+        () = &mut stopping => return,
+    };
+    if !matches!(began, Ok(Ok(1))) {
+        return;
+    }
+    let of = Arc::clone(&connection);
+    let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
+        let mut request = request.map(axum::body::Body::new);
+        request.extensions_mut().insert(Arc::clone(&of));
+        let answering = of.answer();
+        let answer = routes.clone().oneshot(request);
+        async move { Ok::<_, Infallible>(answer.await?.map(|body| Answered::new(body, answering))) }
+    });
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_PATIENCE)
+        .max_buf_size(CONNECTION_BYTES_MAX);
+    let stream = TokioIo::new(Counted::new(stream, Arc::clone(&connection)));
+    let mut serving = pin!(builder.serve_connection(stream, service).with_upgrades());
+    let mut is_stopping = false;
+    loop {
+        tokio::select! {
+            // A client that breaks its connection is not news.
+            _ = &mut serving => return,
+            () = connection.idle() => return,
+            () = &mut stopping, if !is_stopping => {
+                is_stopping = true;
+                serving.as_mut().graceful_shutdown();
+            }
+        }
+    }
 }
