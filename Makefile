@@ -44,7 +44,7 @@ page: prerequisites web/dist/index.html ## build the web page, if its sources ar
 build: page ## build the binary and the embedding model's program
 	cargo build --release --locked -p mtor -p mtor-models
 
-models: build ## fetch the small models, once, into .models/ or $MTOR_MODELS
+models: build ## fetch the tiny and the embedding model and the engine, once, into .models/ or $MTOR_MODELS
 	@MTOR_MODELS="$${MTOR_MODELS:-$(CURDIR)/.models}" $(MTOR) models pull
 
 .venv/.stamp: scripts/python/requirements.txt
