@@ -66,7 +66,9 @@ look() {
 
   have make || need make make
   have cc || need 'a C compiler' build-essential
-  python3 -c 'import ensurepip, venv' 2>/dev/null || need 'python3 with venv' python3 python3-venv
+  # Before 3.10 it cannot run what serves the chat models.
+  python3 -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null ||
+    need 'python3 (3.10 or newer) with venv' python3 python3-venv
 
   version=$(version_of node)
   if ! node_is_good "$version" || ! have npm; then

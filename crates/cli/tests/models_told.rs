@@ -230,5 +230,10 @@ fn who_comes_before_the_model_hears_how_long_it_takes() {
     let problem = Some("wrong bytes: fetch it again with `mtor models pull good`".to_owned());
     tell(Arriving { state: ArrivingState::Failed, left_ms: None, problem, ..arriving });
     let refused = guest.ask("POST", "/v1/chat/completions", r#"{"messages":[{}]}"#);
-    assert!(refused.body.contains("mtor models pull good"), "{refused:?}");
+    assert!(refused.body.contains("whoever runs this realm is told why"), "{refused:?}");
+    // A problem may name folders and addresses of the owner's: he alone reads it.
+    let list = |headers| send(&realm.url, "GET", "/v1/models", headers, b"").body;
+    assert!(list(&[]).contains("mtor models pull good"));
+    let by_proxy = list(&[("x-forwarded-for", "192.0.2.1")]);
+    assert!(by_proxy.contains("is told why") && !by_proxy.contains("pull good"), "{by_proxy}");
 }

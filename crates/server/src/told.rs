@@ -19,6 +19,8 @@ const ARRIVING_MAX: usize = 32;
 const DEFAULTS_MAX: usize = 32;
 /// Bytes of one text; as a model's name in a request.
 const TEXT_BYTES_MAX: usize = 256;
+/// What is said of a problem to who is not at home here.
+const STRANGERS_PROBLEM: &str = "whoever runs this realm is told why";
 /// Bytes of a problem with its remedy.
 const PROBLEM_BYTES_MAX: usize = 1_024;
 
@@ -130,6 +132,12 @@ impl ModelAbout {
 }
 
 impl Arriving {
+    /// Without what the owner alone should read.
+    pub(crate) fn for_strangers(&self) -> Self {
+        let problem = self.problem.as_ref().map(|_| STRANGERS_PROBLEM.to_owned());
+        Self { problem, ..self.clone() }
+    }
+
     /// One sentence for who asked for it too early.
     pub(crate) fn sentence(&self) -> String {
         let title = if self.about.title.is_empty() { &self.id } else { &self.about.title };
@@ -144,8 +152,7 @@ impl Arriving {
             }
             ArrivingState::Starting => format!("{title} is here and starts"),
             ArrivingState::Failed => {
-                let problem = self.problem.as_deref().unwrap_or("see the realm's console");
-                format!("{title} did not come: {problem}")
+                format!("{title} did not come: {STRANGERS_PROBLEM}")
             }
         }
     }

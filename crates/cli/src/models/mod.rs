@@ -176,7 +176,7 @@ impl std::fmt::Display for Source<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Folder(folder) => write!(f, "{}", folder.display()),
-            Self::Url(url) => f.write_str(url),
+            Self::Url(url) => f.write_str(&without_secrets(url)),
             Self::Package(package) => {
                 let (name, version) = (package.part(1).0, &package.version);
                 match package.parts {
@@ -191,6 +191,15 @@ impl std::fmt::Display for Source<'_> {
 /// The last part of an address.
 fn base_name(url: &str) -> Option<&str> {
     url.rsplit_once('/').map(|(_, name)| name).filter(|name| !name.is_empty())
+}
+
+/// An address as it may be shown: without a password before its host and without its query.
+fn without_secrets(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    format!("{scheme}://{host}{path}")
 }
 
 fn sources_of<'a>(file: &'a ModelFile, sources: &Sources) -> Vec<Source<'a>> {

@@ -151,6 +151,17 @@ fn whole() -> String {
 }
 
 #[test]
+fn an_address_is_shown_without_its_secrets() {
+    for (url, shown) in [
+        ("http://me:hunter2@host:80/a@b/c?key=1#x", "http://host:80/a@b/c"),
+        ("https://host", "https://host"),
+        ("https://me@host?token=1", "https://host"),
+    ] {
+        assert_eq!(Source::Url(url.into()).to_string(), shown);
+    }
+}
+
+#[test]
 fn the_catalogue_is_whole() {
     let models = built_in().unwrap();
     let shorts: Vec<_> = models.iter().filter_map(|model| model.short.as_deref()).collect();

@@ -1,5 +1,6 @@
 //! What the realm says of itself: health, metrics, pools, manifests, models, its document.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -153,7 +154,7 @@ struct ModelList<'a> {
     data: Vec<ModelRow<'a>>,
     /// By intent, what `auto` is now.
     default: BTreeMap<&'a str, String>,
-    arriving: &'a [Arriving],
+    arriving: Vec<Cow<'a, Arriving>>,
 }
 
 impl<'a> ModelRow<'a> {
@@ -179,7 +180,12 @@ pub async fn model(
 }
 
 /// `GET /v1/models`, as OpenAI's.
-pub async fn models(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<Answer, ApiError> {
+pub async fn models(
+    State(edge): State<Arc<Edge>>,
+    Extension(connection): Extension<Arc<Connection>>,
+    caller: Caller,
+    headers: HeaderMap,
+) -> Result<Answer, ApiError> {
     caller.may(Action::ReadPools, &Object::Realm)?;
     // What stands here may be asked for at once, and what has just left is not named any more.
     let (offered, told, manifests) = (edge.pools().await?, edge.told.load(), edge.manifests.load());
@@ -188,7 +194,15 @@ pub async fn models(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<Ans
         let name = entry.manifest.name.as_str();
         Some((name, offered.default_model(name, entry.manifest.price, &told)?))
     });
-    let (default, arriving) = (default.collect(), told.arriving.as_slice());
+    let default = default.collect();
+    // A problem may name the owner's folders and addresses.
+    let at_home = caller.actor == Actor::Sysop || is_local(&connection, &headers);
+    let arriving = told.arriving.iter();
+    let arriving = if at_home {
+        arriving.map(Cow::Borrowed).collect()
+    } else {
+        arriving.map(|one| Cow::Owned(one.for_strangers())).collect()
+    };
     let list = ModelList { object: "list", data, default, arriving };
     Ok(Answer::json(StatusCode::OK, &list))
 }

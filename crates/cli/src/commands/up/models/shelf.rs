@@ -14,8 +14,10 @@ use super::rate::{Rate, takes};
 use crate::commands::up::news::News;
 use crate::models::Model;
 
-/// A server that has models and offers none yet is waited for so long.
+/// A worker that has not looked yet is waited for so long.
 const LOOK_FOR: Duration = Duration::from_secs(30);
+/// A server that has models and offers none yet may be loading one.
+const HOPE_FOR: Duration = Duration::from_secs(150);
 /// One that is gone may be starting anew.
 const GONE_FOR: Duration = Duration::from_secs(60);
 /// If the good model needs so much longer than the small one, that one answers meanwhile.
@@ -60,6 +62,10 @@ struct Entry {
     /// Why it can never run here.
     problem: Option<String>,
     state: State,
+    /// Why it is about to be offered no more.
+    trouble: Option<String>,
+    /// Its file has just come.
+    is_fresh: bool,
     /// Bytes that were missing of it and of what runs it, and have come of these.
     missing: u64,
     received: u64,
@@ -137,6 +143,8 @@ impl Shelf {
             by,
             problem,
             state: State::Held,
+            trouble: None,
+            is_fresh: false,
             missing,
             received: 0,
             rate: Rate::default(),
@@ -178,10 +186,11 @@ impl Shelf {
             match entry.state {
                 State::Starting { .. } if is_offered => {
                     entry.state = State::Serving;
+                    entry.trouble = None;
                     self.said.push(entry.say("serving", None));
                 }
                 State::Serving if !is_offered => {
-                    entry.state = State::Starting { problem: None };
+                    entry.state = State::Starting { problem: entry.trouble.take() };
                 }
                 State::Held
                 | State::Waiting { .. }
@@ -192,8 +201,8 @@ impl Shelf {
                 | State::Never { .. } => {}
             }
         }
-        let good = |entry: &Entry| entry.by == By::Default && entry.model.intent == "chat";
-        if self.entries.iter().any(|entry| good(entry) && entry.state == State::Serving) {
+        let is_there = |entry: &Entry| entry.is_default_chat() && entry.state == State::Serving;
+        if self.entries.iter().any(is_there) {
             self.retire_stand_in();
         }
     }
@@ -205,19 +214,37 @@ impl Shelf {
     }
 
     fn on_trouble(&mut self, executor: &str, reason: &str) {
+        let mut lost_default = false;
         for entry in &mut self.entries {
             let is_it = match executor.strip_prefix("engine ") {
                 Some(name) => entry.model.name == name,
                 None => entry.model.intent != "chat" && executor.starts_with("exec "),
             };
-            if let (true, State::Starting { problem } | State::Waiting { problem, .. }) =
-                (is_it, &mut entry.state)
-                && problem.as_deref() != Some(reason)
-            {
-                *problem = Some(reason.to_owned());
+            if !is_it {
+                continue;
+            }
+            let is_new = match &mut entry.state {
+                State::Starting { problem } => {
+                    problem.replace(reason.to_owned()).as_deref() != Some(reason)
+                }
+                // Its offer is taken back right after.
+                State::Serving => entry.trouble.replace(reason.to_owned()).is_none(),
+                State::Held
+                | State::Waiting { .. }
+                | State::Fetching
+                | State::Retired
+                | State::Never { .. } => false,
+            };
+            lost_default |= entry.is_default_chat();
+            if is_new {
                 let words = format!("{} does not run: {reason}; it is tried again.", entry.title());
                 self.said.push(entry.say("failed", Some(words)));
             }
+        }
+        // Who has answered meanwhile does so again.
+        let retired = |entry: &&mut Entry| entry.state == State::Retired;
+        for entry in self.entries.iter_mut().filter(retired).filter(|_| lost_default) {
+            entry.state = State::Starting { problem: None };
         }
     }
 
@@ -237,6 +264,7 @@ impl Shelf {
             Arrival::Done => {
                 entry.received = entry.missing;
                 entry.state = State::Starting { problem: None };
+                entry.is_fresh = true;
                 self.said.push(entry.say("starting", None));
             }
             Arrival::BrokenOff => entry.state = State::Waiting { again: None, problem: None },
@@ -280,15 +308,15 @@ impl Shelf {
         if self.entries.iter().all(|entry| entry.state != State::Held) {
             return;
         }
-        let has_time = now.saturating_duration_since(self.begun) < LOOK_FOR;
-        if !self.has_looked && has_time {
+        let passed = now.saturating_duration_since(self.begun);
+        if !self.has_looked && passed < LOOK_FOR {
             return;
         }
         let found = self.found_for("chat").map(|(model, found)| {
             let (server, url) = found;
             format!("{model} ({server} at {url})")
         });
-        let hopes = has_time && self.found.values().any(|found| found.listed > 0);
+        let hopes = passed < HOPE_FOR && self.found.values().any(|found| found.listed > 0);
         if found.is_some() {
             self.answered = Some(now);
         }
@@ -333,7 +361,7 @@ impl Shelf {
         let Some(model) = self.meanwhile.clone() else { return false };
         let wanted = |entry: &&Entry| {
             let waits = matches!(entry.state, State::Waiting { .. } | State::Fetching);
-            entry.by == By::Default && entry.model.intent == "chat" && waits
+            entry.is_default_chat() && waits
         };
         let Some(good) = self.entries.iter().find(wanted) else { return false };
         let missing = (self.missing)(&model);
@@ -390,15 +418,15 @@ impl Shelf {
         self.entries.iter().filter(runs).map(|entry| &entry.model)
     }
 
-    /// The good model is here and does not fit beside the one that answers meanwhile.
+    /// The good model has just come and does not fit beside the one that answers meanwhile. Asked
+    /// once: while it loads there is less and less room.
     pub(super) fn make_room(&mut self, fits: impl Fn(u64) -> bool) {
-        let starts = |entry: &&Entry| {
-            entry.by == By::Default
-                && entry.model.intent == "chat"
-                && matches!(entry.state, State::Starting { .. })
-        };
-        let bytes = self.entries.iter().find(starts).map(|entry| entry.model.bytes);
-        if bytes.is_some_and(|bytes| !fits(bytes)) {
+        let mut is_tight = false;
+        for entry in self.entries.iter_mut().filter(|entry| entry.is_fresh) {
+            entry.is_fresh = false;
+            is_tight |= entry.is_default_chat() && !fits(entry.model.bytes);
+        }
+        if is_tight {
             self.retire_stand_in();
         }
     }
@@ -423,7 +451,11 @@ impl Shelf {
                 about.push((model.name.clone(), about_of(model)));
             }
         }
-        let arriving = self.entries.iter().filter_map(Entry::arriving).collect();
+        let is_found = |entry: &Entry| {
+            entry.state == State::Held && self.found_for(&entry.model.intent).is_some()
+        };
+        let arriving = self.entries.iter().filter(|entry| !is_found(entry));
+        let arriving = arriving.filter_map(Entry::arriving).collect();
         let mut defaults = BTreeMap::new();
         for entry in self.entries.iter().filter(|entry| entry.by != By::Meanwhile) {
             let intent = &entry.model.intent;
@@ -436,6 +468,10 @@ impl Shelf {
 }
 
 impl Entry {
+    fn is_default_chat(&self) -> bool {
+        self.by == By::Default && self.model.intent == "chat"
+    }
+
     fn release(&mut self) {
         self.state = match self.problem.clone() {
             Some(problem) => State::Never { problem },
@@ -468,7 +504,7 @@ impl Entry {
         let problem = match &self.state {
             State::Waiting { problem, .. } | State::Starting { problem } => problem.clone(),
             State::Never { problem } => Some(problem.clone()),
-            State::Held | State::Fetching | State::Serving | State::Retired => None,
+            State::Held | State::Fetching | State::Serving | State::Retired => self.trouble.clone(),
         };
         let event = json!({
             "status": status, "id": self.model.name, "intent": self.model.intent,
@@ -481,8 +517,8 @@ impl Entry {
 
     fn arriving(&self) -> Option<Arriving> {
         let (state, problem) = match &self.state {
-            State::Held | State::Serving | State::Retired => return None,
-            State::Waiting { problem: None, .. } => (ArrivingState::Waiting, None),
+            State::Serving | State::Retired => return None,
+            State::Held | State::Waiting { problem: None, .. } => (ArrivingState::Waiting, None),
             // Nothing of it has to come: it is only looked at.
             State::Fetching if self.missing == 0 => (ArrivingState::Starting, None),
             State::Fetching => (ArrivingState::Fetching, None),

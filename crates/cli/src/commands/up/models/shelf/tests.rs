@@ -142,7 +142,8 @@ fn the_small_one_answers_where_the_good_one_takes_much_longer() {
     scene.arrive(Arrival::Done);
     assert_eq!(scene.wanted(), [GOOD, SMALL]);
     scene.shelf.make_room(|_| true);
-    assert_eq!(scene.wanted(), [GOOD, SMALL], "there is room for both");
+    scene.shelf.make_room(|_| false);
+    assert_eq!(scene.wanted(), [GOOD, SMALL], "there was room for both when it came");
     scene.offers(&[("chat", SMALL), ("chat", GOOD)]);
     assert_eq!(scene.wanted(), [GOOD]);
 }
@@ -156,6 +157,9 @@ fn the_small_one_makes_room_if_both_do_not_fit_and_comes_if_it_is_here() {
     scene.arrive(Arrival::Done);
     scene.shelf.make_room(|_| false);
     assert_eq!(scene.wanted(), [GOOD]);
+    let down = News::Down { executor: format!("engine {GOOD}"), reason: "broken".into() };
+    scene.shelf.on_news(down, scene.now);
+    assert_eq!(scene.wanted(), [GOOD, SMALL], "it answers again where the good one cannot");
     let mut fast = Scene::new(&[], &[], false);
     fast.order();
     fast.arrive(Arrival::Received(0));
@@ -169,18 +173,19 @@ fn the_small_one_makes_room_if_both_do_not_fit_and_comes_if_it_is_here() {
 #[test]
 fn nothing_is_fetched_while_what_runs_here_answers() {
     let mut scene = Scene::new(&[], &[GOOD], true);
-    assert_eq!((scene.order(), scene.told(GOOD)), (None, None));
+    assert_eq!((scene.order(), scene.told(GOOD)), (None, Some(ArrivingState::Waiting)));
     scene.finds(&[]);
     scene.offers(&[("echo", "")]);
     assert_eq!(scene.order().as_deref(), Some(EMBED), "only chat is held back");
     scene.arrive(Arrival::Done);
-    scene.pass(29);
-    assert_eq!(scene.order(), None, "it may still offer its model");
+    scene.pass(149);
+    assert_eq!(scene.order(), None, "it may still be loading its model");
     scene.finds(&["llama3"]);
     scene.offers(&[("chat", "llama3")]);
     scene.pass(3_600);
     assert_eq!(scene.order(), None);
     assert!(scene.words().contains("Chat is answered by llama3 (Ollama at"));
+    assert_eq!(scene.told(GOOD), None);
     assert_eq!(scene.shelf.told().defaults["chat"], "llama3");
     // One that starts anew is waited for, one that stays away is not.
     scene.shelf.on_news(News::Gone { url: "http://127.0.0.1:11434".into() }, scene.now);
@@ -217,4 +222,11 @@ fn a_model_that_does_not_run_is_told_with_the_reason() {
     assert_eq!(scene.wanted(), [GOOD], "the worker tries it again");
     scene.offers(&[("chat", GOOD)]);
     assert_eq!(scene.told(GOOD), None);
+    // One that dies while it serves: the reason comes before its offer goes.
+    let down = News::Down { executor: format!("engine {GOOD}"), reason: "killed".into() };
+    scene.shelf.on_news(down, scene.now);
+    assert!(scene.words().contains("killed"));
+    scene.offers(&[]);
+    assert_eq!(scene.told(GOOD), Some(ArrivingState::Failed));
+    assert_eq!(scene.shelf.told().arriving[0].problem.as_deref(), Some("killed"));
 }
