@@ -1,5 +1,5 @@
 import "fake-indexeddb/auto";
-import { IDBFactory } from "fake-indexeddb";
+import { IDBDatabase, IDBFactory, IDBObjectStore } from "fake-indexeddb";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { isOver } from "../src/lib/conversation";
 import { forgetKeys } from "../src/lib/keys";
@@ -22,6 +22,7 @@ beforeEach(async () => {
 });
 
 afterEach(async () => {
+  vi.restoreAllMocks();
   vi.unstubAllGlobals();
   await server.close();
 });
@@ -200,6 +201,32 @@ it("lets a question wait for the answer before it, and gives it back", async () 
   await over();
   expect(session.talk.queued).toEqual([]);
 }, 10_000);
+
+it.each([
+  ["full", () => vi.spyOn(IDBObjectStore.prototype, "put"), "QuotaExceededError"],
+  ["closed by the browser", () => vi.spyOn(IDBDatabase.prototype, "transaction"), "InvalidStateError"],
+] as const)("loses no question that waits where the storage is %s", async (_, spy, name) => {
+  await ask("slow");
+  await vi.waitFor(() => expect(session.current?.phase).toBe("running"), 5_000);
+  await ask("before");
+  await ask("taken back");
+  spy().mockImplementation(() => {
+    throw new DOMException("refused", name);
+  });
+  await ask("after");
+  await ask("after that");
+  const waits = () => session.talk.queued.map(({ question }) => question);
+  expect(waits()).toEqual(["before", "taken back", "after", "after that"]);
+  await session.takeBack(session.talk.queued[1]!.id);
+  await session.takeBack(session.talk.queued[2]!.id);
+  expect([session.draft, waits()]).toEqual(["taken back\nafter that", ["before", "after"]]);
+  session.stop();
+  await vi.waitFor(() => expect(session.talk.held).toBe(true), 5_000);
+  await session.sendQueued();
+  const asked = () => session.turns.map(({ question, phase }) => [question, phase]);
+  await vi.waitFor(() => expect(asked()).toEqual([["slow", "cancelled"], ["before", "completed"], ["after", "completed"]]), 8_000);
+  expect(waits()).toEqual([]);
+}, 20_000);
 
 it("sends what waits as soon as the answer before it is complete", async () => {
   await ask("one");

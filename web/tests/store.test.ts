@@ -75,7 +75,7 @@ it("a question that waits is sent by one tab", async () => {
   const [one, two] = [await tab(), await tab()];
   await one.add({ ...HEAD, queued: [{ id: "w", question: "q", attached: [] }] });
   const taken = await Promise.all([one.takeQueued("c", "w"), two.takeQueued("c", "w")]);
-  expect(taken.sort()).toEqual([false, true]);
+  expect(taken.sort()).toEqual(["gone", "taken"]);
 });
 
 it("says that there is no room, and keeps in memory what it cannot keep", async () => {
@@ -92,6 +92,53 @@ it("says that there is no room, and keeps in memory what it cannot keep", async 
   vi.restoreAllMocks();
   await store.put(stored("c", { ...TURN, seq: 2, text: "said more" }));
   expect((await (await tab()).turns("c")).map(({ turn }) => turn.text)).toEqual(["said more"]);
+});
+
+function noRoom() {
+  vi.spyOn(IDBObjectStore.prototype, "put").mockImplementation(() => {
+    throw new DOMException("no room", "QuotaExceededError");
+  });
+}
+
+it("what waits is known, and taken once, where there is no room for it", async () => {
+  const store = await tab();
+  await store.add({ ...HEAD, queued: [{ id: "kept", question: "q", attached: [] }] });
+  noRoom();
+  await store.addQueued("c", { id: "new", question: "r", attached: [] });
+  await store.patch("c", { title: "changed" });
+  expect(await store.head("c")).toMatchObject({ title: "changed", queued: [{ id: "kept" }, { id: "new" }] });
+  const taken = [await store.takeQueued("c", "new"), await store.takeQueued("c", "new")];
+  expect(taken).toEqual(["taken", "gone"]);
+  // It stands where it cannot be taken out of: who asked has the copy to use, once.
+  expect([await store.takeQueued("c", "kept"), await store.takeQueued("c", "kept")]).toEqual(["unknown", "gone"]);
+  expect((await store.head("c"))?.queued).toEqual([]);
+  vi.restoreAllMocks();
+  await store.patch("c", { draft: "room again" });
+  expect(await (await tab()).head("c")).toMatchObject({ title: "changed", draft: "room again", queued: [] });
+});
+
+it("two tabs let questions wait at once", async () => {
+  const [one, two] = [await tab(), await tab()];
+  await one.add(HEAD);
+  await Promise.all([one.addQueued("c", { id: "a", question: "q", attached: [] }), two.addQueued("c", { id: "b", question: "q", attached: [] })]);
+  expect((await one.head("c"))?.queued.map(({ id }) => id).sort()).toEqual(["a", "b"]);
+});
+
+it("once there is room again, what was in memory is kept, and nothing is said to be in the way", async () => {
+  const store = await tab();
+  await store.add({ ...HEAD, id: "old" });
+  const troubles: string[] = [];
+  store.onTrouble = (trouble) => troubles.push(trouble);
+  noRoom();
+  await store.add(HEAD);
+  await store.put(stored("c", { ...TURN, text: "said" }));
+  expect(store.trouble).toBe("full");
+  vi.restoreAllMocks();
+  await store.erase("old");
+  expect([store.trouble, troubles.at(-1)]).toEqual(["", ""]);
+  const other = await tab();
+  expect((await other.heads()).map(({ id }) => id)).toEqual(["c"]);
+  expect((await other.turn("k"))?.turn.text).toBe("said");
 });
 
 it("of two copies the one that knows more stays", () => {

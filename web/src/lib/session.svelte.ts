@@ -178,21 +178,30 @@ export class Session {
 
   async #wait(talk: Talk, question: string): Promise<void> {
     if (talk.queued.length >= QUEUED_MAX) return;
-    talk.queued = [...talk.queued, { id: randomId(), question, attached: talk.attached }];
+    const one = { id: randomId(), question, attached: talk.attached };
+    talk.queued = [...talk.queued, one];
     talk.held = false;
     this.#clearDraft(talk);
-    await (await this.#store).patch(talk.id, { queued: talk.queued });
+    await (await this.#store).addQueued(talk.id, one);
   }
 
   /** Takes a waiting question back into the box, behind what stands there. */
   async takeBack(id: string): Promise<void> {
     const { talk } = this;
     const one = talk.queued.find((other) => other.id === id);
-    talk.queued = talk.queued.filter((other) => other.id !== id);
-    if (!one || !(await (await this.#store).takeQueued(talk.id, id))) return;
+    if (!one || !(await this.#take(talk, id))) return;
     talk.draft = talk.draft.trim() === "" ? one.question : `${talk.draft}\n${one.question}`;
     talk.attached = [...talk.attached, ...one.attached];
     this.draftChanged();
+  }
+
+  /**
+   * False where another tab has sent it, or it was taken back. Where the browser's storage cannot tell,
+   * the copy in view is all there is, and is used: a question never vanishes.
+   */
+  async #take(talk: Talk, id: string): Promise<boolean> {
+    talk.queued = talk.queued.filter((other) => other.id !== id);
+    return (await (await this.#store).takeQueued(talk.id, id)) !== "gone";
   }
 
   /** Sends what waits, one question after another. */
@@ -207,9 +216,7 @@ export class Session {
         talk.held = true;
         return;
       }
-      talk.queued = talk.queued.filter((other) => other.id !== one.id);
-      // Another tab may have sent it.
-      if (await (await this.#store).takeQueued(talk.id, one.id)) await this.#send(talk, one.question, one.attached, sent);
+      if (await this.#take(talk, one.id)) await this.#send(talk, one.question, one.attached, sent);
     } finally {
       this.#sending.delete(talk.id);
     }

@@ -7,7 +7,7 @@ import { dropDraft, keepDraft, loadDraft } from "./drafts";
 import { randomId } from "./ids";
 import type { Runner } from "./runner";
 import { stored, type Head, type Whole } from "./stored";
-import type { Store, Trouble } from "./store";
+import type { Changes, Store, Trouble } from "./store";
 import { Talk } from "./talk.svelte";
 
 const DRAFT_DELAY_MS = 500;
@@ -169,7 +169,7 @@ export class Shelf {
     }
   }
 
-  async change(id: string, changes: Partial<Head>): Promise<void> {
+  async change(id: string, changes: Changes): Promise<void> {
     const talk = this.#talks.get(id) ?? (this.talk.id === id ? this.talk : undefined);
     if (talk) talk.take({ ...talk.head(), ...changes });
     await (await this.#needs.store).patch(id, changes);

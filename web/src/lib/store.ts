@@ -3,10 +3,11 @@
 // what one has erased the other does not bring back.
 //
 // Where the browser keeps nothing (a private window, a full disk) the records live in memory beside
-// what was kept before, and `trouble` says so. Nothing here knows a component or the realm.
+// what was kept before, and `trouble` says so; with the first write that works again they are moved to
+// where they stay. Nothing here knows a component or the realm.
 
 import { openDB, type DBSchema, type IDBPDatabase } from "idb";
-import { further, type Head, type StoredTurn } from "./stored";
+import { further, type Head, type Queued, type StoredTurn } from "./stored";
 
 interface Shape extends DBSchema {
   heads: { key: string; value: Head };
@@ -18,6 +19,11 @@ interface Shape extends DBSchema {
 }
 
 export type Trouble = "" | "forbidden" | "full";
+
+/** Fields of a conversation. What waits in it is added and taken one by one: two tabs may do so at once. */
+export type Changes = Partial<Omit<Head, "id" | "queued">>;
+/** `unknown` where the browser's storage does not say: the caller's copy is all there is. */
+export type Taking = "taken" | "gone" | "unknown";
 
 /** What a change was about; empty for all of it. */
 export type Listener = (conversation: string) => void;
@@ -35,6 +41,15 @@ export class Store {
   #db: IDBPDatabase<Shape> | undefined;
   #heads = new Map<string, Head>();
   #turns = new Map<string, StoredTurn>();
+  /** What could not be written of conversations that are kept. */
+  #changes = new Map<string, Changes>();
+  /** Waiting questions, by conversation, that no storage holds (yet): no other tab knows of them. */
+  #waiting = new Map<string, Queued[]>();
+  /** Waiting questions that were used here while the storage could not be told so. */
+  #used = new Set<string>();
+  /** One after another: what is taken may just be being added. */
+  #queueing: Promise<unknown> = Promise.resolve();
+  #moving = false;
   #channel: BroadcastChannel | undefined;
 
   static async open(name = NAME, waitMs = OPEN_MS_MAX): Promise<Store> {
@@ -75,12 +90,22 @@ export class Store {
   /** The last changed first. */
   async heads(): Promise<Head[]> {
     const kept = await this.#read((db) => db.getAll("heads"), []);
-    const all = new Map([...kept.map((head) => [head.id, head] as const), ...this.#heads]);
+    const all = new Map([...kept.map((head) => [head.id, this.#over(head)] as const), ...this.#heads]);
     return [...all.values()].sort((a, b) => b.changedAt - a.changedAt);
   }
 
   async head(id: string): Promise<Head | undefined> {
-    return this.#heads.get(id) ?? (await this.#read((db) => db.get("heads", id), undefined));
+    const memory = this.#heads.get(id);
+    if (memory) return memory;
+    const kept = await this.#read((db) => db.get("heads", id), undefined);
+    return kept && this.#over(kept);
+  }
+
+  /** As it is for this tab: with what could not be written. */
+  #over(kept: Head): Head {
+    const waiting = this.#waiting.get(kept.id) ?? [];
+    const others = kept.queued.filter(({ id }) => !this.#used.has(id) && !waiting.some((one) => one.id === id));
+    return { ...kept, ...this.#changes.get(kept.id), queued: [...others, ...waiting] };
   }
 
   /** The turns of a conversation in the order in which they were asked. */
@@ -115,16 +140,14 @@ export class Store {
   }
 
   /** Changes these fields and no others; what was erased stays erased. */
-  async patch(id: string, changes: Partial<Head>): Promise<void> {
+  async patch(id: string, changes: Changes): Promise<void> {
     const memory = this.#heads.get(id);
     if (memory) this.#heads.set(id, { ...memory, ...changes });
     else {
-      await this.#write(async (db) => {
-        const change = db.transaction("heads", "readwrite");
-        const known = await change.store.get(id);
-        if (known) await change.store.put({ ...known, ...changes });
-        await change.done;
-      });
+      await this.#write(
+        (db) => changeHead(db, id, (known) => ({ ...known, ...changes })),
+        () => this.#changes.set(id, { ...this.#changes.get(id), ...changes }),
+      );
     }
     this.#tell(id);
   }
@@ -146,32 +169,66 @@ export class Store {
     this.#tell(fresh.conversation);
   }
 
-  /** Takes a waiting question out. True for one caller only, of whatever tab. */
-  async takeQueued(id: string, queued: string): Promise<boolean> {
-    let taken = false;
-    const without = (head: Head | undefined) => {
-      const rest = head?.queued.filter((one) => one.id !== queued);
-      taken = rest !== undefined && rest.length < (head?.queued.length ?? 0);
-      return taken && head && rest ? { ...head, queued: rest } : undefined;
-    };
+  /** Puts a question behind those that wait. */
+  async addQueued(id: string, fresh: Queued): Promise<void> {
     const memory = this.#heads.get(id);
-    if (memory) {
-      const after = without(memory);
-      if (after) this.#heads.set(id, after);
-    } else {
-      await this.#write(async (db) => {
-        const change = db.transaction("heads", "readwrite");
-        const after = without(await change.store.get(id));
-        if (after) await change.store.put(after);
-        await change.done;
+    if (memory) this.#heads.set(id, { ...memory, queued: [...memory.queued, fresh] });
+    else {
+      // Known here at once, also to who reads the conversation while it is being written.
+      this.#waiting.set(id, [...(this.#waiting.get(id) ?? []), fresh]);
+      await this.#inTurn(async () => {
+        const kept = await this.#write((db) => changeHead(db, id, (known) => ({ ...known, queued: withQueued(known, [fresh]) })));
+        if (kept) this.#forgetWaiting(id, fresh.id);
       });
     }
     this.#tell(id);
-    return taken;
+  }
+
+  /** Takes a waiting question out. `gone` for all but one caller, of whatever tab, as far as that can be told. */
+  async takeQueued(id: string, queued: string): Promise<Taking> {
+    const taking = await this.#inTurn(() => this.#take(id, queued));
+    this.#tell(id);
+    return taking;
+  }
+
+  async #take(id: string, queued: string): Promise<Taking> {
+    if (this.#used.has(queued)) return "gone";
+    const memory = this.#heads.get(id);
+    if (memory) {
+      const after = without(memory, queued);
+      if (after) this.#heads.set(id, after);
+      return after ? "taken" : "gone";
+    }
+    if (this.#forgetWaiting(id, queued)) return "taken";
+    let taken = false;
+    const kept = await this.#write((db) =>
+      changeHead(db, id, (known) => {
+        const after = without(known, queued);
+        taken = after !== undefined;
+        return after;
+      }),
+    );
+    if (kept) return taken ? "taken" : "gone";
+    this.#used.add(queued);
+    return "unknown";
+  }
+
+  #forgetWaiting(id: string, queued: string): boolean {
+    const before = this.#waiting.get(id) ?? [];
+    const rest = before.filter((one) => one.id !== queued);
+    if (rest.length > 0) this.#waiting.set(id, rest);
+    else this.#waiting.delete(id);
+    return rest.length < before.length;
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#queueing.then(work);
+    this.#queueing = done.catch(() => undefined);
+    return done;
   }
 
   async erase(id: string): Promise<void> {
-    this.#heads.delete(id);
+    for (const memory of [this.#heads, this.#changes, this.#waiting]) memory.delete(id);
     for (const [key, one] of this.#turns) if (one.conversation === id) this.#turns.delete(key);
     await this.#write(async (db) => {
       const change = db.transaction(["heads", "turns"], "readwrite");
@@ -184,8 +241,7 @@ export class Store {
   }
 
   async eraseAll(): Promise<void> {
-    this.#heads.clear();
-    this.#turns.clear();
+    for (const memory of [this.#heads, this.#turns, this.#changes, this.#waiting]) memory.clear();
     await this.#write(async (db) => {
       const change = db.transaction(["heads", "turns"], "readwrite");
       await change.objectStore("heads").clear();
@@ -229,6 +285,7 @@ export class Store {
     if (this.#db) {
       try {
         await change(this.#db);
+        if (this.trouble !== "") await this.#move(this.#db);
         return true;
       } catch (cause) {
         const full = cause instanceof DOMException && cause.name === "QuotaExceededError";
@@ -239,21 +296,48 @@ export class Store {
     return false;
   }
 
-  /** Moves what was said meanwhile to where it stays. Whatever is written from now on comes after it. */
   async #late(db: IDBPDatabase<Shape>): Promise<void> {
-    const change = db.transaction(["heads", "turns"], "readwrite");
-    const [heads, turns] = [[...this.#heads.values()], [...this.#turns.values()]];
     this.#db = db;
-    this.#heads.clear();
-    this.#turns.clear();
-    for (const head of heads) void change.objectStore("heads").put(head);
-    for (const turn of turns) void change.objectStore("turns").put(turn);
+    await this.#move(db);
+  }
+
+  /** Moves what was said meanwhile to where it stays. Whatever is written from now on comes after it. */
+  async #move(db: IDBPDatabase<Shape>): Promise<void> {
+    if (this.#moving) return;
+    this.#moving = true;
+    const maps = [this.#heads, this.#turns, this.#changes, this.#waiting] as const;
+    const [heads, turns, changes, waiting] = [new Map(maps[0]), new Map(maps[1]), new Map(maps[2]), new Map(maps[3])];
+    const used = new Set(this.#used);
+    for (const map of maps) map.clear();
     try {
-      await change.done;
+      const change = db.transaction(["heads", "turns"], "readwrite");
+      const done = change.done;
+      // Awaited below; where a step before fails, that one tells.
+      done.catch(() => undefined);
+      const [shelf, store] = [change.objectStore("heads"), change.objectStore("turns")];
+      for (const head of heads.values()) await shelf.put(head);
+      for (const id of new Set([...changes.keys(), ...waiting.keys()])) {
+        const known = await shelf.get(id);
+        if (known) await shelf.put({ ...known, ...changes.get(id), queued: withQueued(known, waiting.get(id) ?? []) });
+      }
+      for (const head of used.size > 0 ? await shelf.getAll() : []) {
+        const queued = head.queued.filter(({ id }) => !used.has(id));
+        if (queued.length < head.queued.length) await shelf.put({ ...head, queued });
+      }
+      for (const [key, turn] of turns) {
+        // One that another tab has erased stays so.
+        if ((await shelf.getKey(turn.conversation)) !== undefined) await store.put(further(await store.get(key), turn));
+      }
+      await done;
       this.#say("");
     } catch {
-      for (const head of heads) this.#heads.set(head.id, head);
-      for (const turn of turns) this.#turns.set(turn.turn.key, turn);
+      // What came while it was tried is newer.
+      for (const [id, head] of heads) if (!this.#heads.has(id)) this.#heads.set(id, head);
+      for (const [key, turn] of turns) this.#turns.set(key, further(turn, this.#turns.get(key) ?? turn));
+      for (const [id, change] of changes) this.#changes.set(id, { ...change, ...this.#changes.get(id) });
+      for (const [id, list] of waiting) this.#waiting.set(id, [...list, ...(this.#waiting.get(id) ?? [])]);
+    } finally {
+      this.#moving = false;
     }
   }
 
@@ -265,6 +349,24 @@ export class Store {
   #tell(conversation: string): void {
     this.#channel?.postMessage(conversation);
   }
+}
+
+/** One transaction that reads before it writes. Nothing where the conversation was erased, or nothing changes. */
+async function changeHead(db: IDBPDatabase<Shape>, id: string, how: (known: Head) => Head | undefined): Promise<void> {
+  const change = db.transaction("heads", "readwrite");
+  const known = await change.store.get(id);
+  const after = known && how(known);
+  if (after) await change.store.put(after);
+  await change.done;
+}
+
+function withQueued(head: Head, fresh: readonly Queued[]): Queued[] {
+  return [...head.queued, ...fresh.filter(({ id }) => !head.queued.some((one) => one.id === id))];
+}
+
+function without(head: Head, queued: string): Head | undefined {
+  const rest = head.queued.filter((one) => one.id !== queued);
+  return rest.length < head.queued.length ? { ...head, queued: rest } : undefined;
 }
 
 /** A database that another page holds back must not hold this page back. */
