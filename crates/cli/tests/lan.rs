@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use common::terminal::Terminal;
@@ -51,12 +52,15 @@ fn nobody_can_be_asked_so_it_is_refused_by_name_and_nothing_starts() {
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("no address in a network"), "{said}");
     assert_eq!(refused(&place, &["--yes"], true).0, Some(2), "nothing to agree to");
+    let (code, said) = refused(&place, &["--lan=vpn0", "--yes"], true);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("--lan=vpn0") && said.contains("home0 (192.168.77.5)"), "{said}");
 }
 
 #[test]
 fn the_network_is_served_beside_loopback_and_the_consent_is_remembered() {
     let place = Place::new();
-    for consent in [&["--lan", "--yes", "--no-worker"][..], &["--lan", "--no-worker"]] {
+    for consent in [&["--lan", "--yes", "--no-worker"][..], &["--lan=home0", "--no-worker"]] {
         let mut up = at_home(
             &Realm::command(&place, "127.0.0.1:0", consent),
             true,
@@ -84,6 +88,11 @@ fn the_network_is_served_beside_loopback_and_the_consent_is_remembered() {
     }
     let remembered = std::fs::read_to_string(place.path().join("data/lan-consent")).unwrap();
     assert_eq!(remembered, "home0 192.168.77.0/24\n");
+    let mode = |name: &str| {
+        std::fs::metadata(place.path().join(name)).unwrap().permissions().mode() & 0o777
+    };
+    assert_eq!((mode("data"), mode("data/lan-consent")), (0o700, 0o600));
+    assert!(!place.path().join("data/lan-consent.new").exists());
 }
 
 #[test]

@@ -2,10 +2,14 @@
 //!
 //! Only the one address of the one interface that is named is served, beside loopback: a container's
 //! bridge or a VPN of the same machine does not hear of it. Who starts it is asked once for each
-//! network, and the answer is remembered in the data directory.
+//! network, and the answer is remembered in the data directory. A network is known by the interface
+//! and its numbers, because nothing better names it: another place with the same numbers counts as
+//! the same.
 
+use std::fs::{DirBuilder, OpenOptions};
 use std::io::{BufRead, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use clap::Args;
@@ -21,9 +25,10 @@ const CONSENT_FILE: &str = "lan-consent";
 
 #[derive(Args)]
 pub(crate) struct Wish {
-    /// Serve this machine's network, too, so that phones and other computers at home can use the realm
-    #[arg(long)]
-    lan: bool,
+    /// Serve this machine's network, too, so that phones and other computers at home can use the
+    /// realm; with several networks, the one of this interface or address
+    #[arg(long, value_name = "INTERFACE|IP", num_args = 0..=1, require_equals = true)]
+    lan: Option<Option<String>>,
     /// Do not ask before the network is served
     #[arg(long, requires = "lan")]
     yes: bool,
@@ -71,10 +76,8 @@ pub(super) fn agreed(
     port: u16,
     out: Out,
 ) -> Result<Option<Lan>, Failure> {
-    if !wish.lan {
-        return Ok(None);
-    }
-    let lan = find()?;
+    let Some(wished) = &wish.lan else { return Ok(None) };
+    let lan = choose(found()?, wished.as_deref(), way_out())?;
     let file = data.join(CONSENT_FILE);
     let line = format!("{} {}", lan.interface, lan.network());
     let remembered = std::fs::read_to_string(&file).unwrap_or_default();
@@ -84,14 +87,21 @@ pub(super) fn agreed(
     if !wish.yes {
         ask(&lan, port, out)?;
     }
-    let remember = || -> std::io::Result<()> {
-        std::fs::create_dir_all(data)?;
-        std::fs::write(&file, format!("{remembered}{line}\n"))
-    };
-    if let Err(error) = remember() {
+    if let Err(error) = remember(data, &file, &format!("{remembered}{line}\n")) {
         out.note(format_args!("{}: not remembered: {error}", file.display()));
     }
     Ok(Some(lan))
+}
+
+/// For nobody but this user, as all that the realm will put there; a crash leaves the old file.
+fn remember(data: &Path, file: &Path, text: &str) -> std::io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(data)?;
+    let aside = data.join(format!("{CONSENT_FILE}.new"));
+    let mut options = OpenOptions::new();
+    let mut fresh = options.write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+    fresh.write_all(text.as_bytes())?;
+    fresh.sync_all()?;
+    std::fs::rename(&aside, file)
 }
 
 fn ask(lan: &Lan, port: u16, out: Out) -> Result<(), Failure> {
@@ -115,8 +125,8 @@ fn ask(lan: &Lan, port: u16, out: Out) -> Result<(), Failure> {
         .with_remedy("without --lan only this machine is served"))
 }
 
-/// The interface by which this machine reaches others, else the first with a private address.
-fn find() -> Result<Lan, Failure> {
+/// The networks that this machine is in, those with private addresses first.
+fn found() -> Result<Vec<Lan>, Failure> {
     let all = if_addrs::get_if_addrs().map_err(|error| Failure::caused(&error))?;
     let of = |found: &if_addrs::Interface| match &found.addr {
         if_addrs::IfAddr::V4(v4) if !v4.ip.is_loopback() && !v4.ip.is_link_local() => Some(Lan {
@@ -128,12 +138,34 @@ fn find() -> Result<Lan, Failure> {
     };
     let mut found: Vec<Lan> = all.iter().filter_map(of).collect();
     found.sort_by_key(|lan| !lan.address.is_private());
-    let way = way_out();
-    let place = found.iter().position(|lan| Some(lan.address) == way).unwrap_or(0);
-    found.into_iter().nth(place).ok_or_else(|| {
-        Failure::failed("--lan: this machine has no address in a network")
-            .with_remedy("join a network first, or leave --lan out to serve this machine alone")
-    })
+    Ok(found)
+}
+
+/// The one of the wished interface or address; else the one by which this machine reaches others,
+/// else the first.
+fn choose(
+    mut found: Vec<Lan>,
+    wished: Option<&str>,
+    way: Option<Ipv4Addr>,
+) -> Result<Lan, Failure> {
+    if found.is_empty() {
+        return Err(Failure::failed("--lan: this machine has no address in a network")
+            .with_remedy("join a network first, or leave --lan out to serve this machine alone"));
+    }
+    let is_it = |lan: &Lan| match wished {
+        Some(wished) => lan.interface == wished || lan.address.to_string() == wished,
+        None => Some(lan.address) == way,
+    };
+    match (found.iter().position(is_it), wished) {
+        (Some(place), _) => Ok(found.swap_remove(place)),
+        (None, None) => Ok(found.swap_remove(0)),
+        (None, Some(wished)) => {
+            let one = |lan: &Lan| format!("{} ({})", lan.interface, lan.address);
+            let there: Vec<_> = found.iter().map(one).collect();
+            let message = format!("--lan={wished}: no such interface or IPv4 address here");
+            Err(Failure::usage(message).with_remedy(format!("there are {}", there.join(", "))))
+        }
+    }
 }
 
 /// The address that packets to elsewhere would have. Nothing is sent: a datagram socket only looks
@@ -178,5 +210,26 @@ mod tests {
         // 25 modules and a quiet zone of four on each side, two of them a character high.
         assert_eq!(code.lines().count(), 17);
         assert!(code.lines().all(|line| line.chars().count() == 33));
+    }
+
+    #[test]
+    fn an_interface_is_chosen_by_name_by_address_or_by_the_way_out() {
+        let lan = |interface: &str, address: [u8; 4]| Lan {
+            address: address.into(),
+            interface: interface.into(),
+            prefix: 24,
+        };
+        let all = || vec![lan("wlan0", [192, 168, 77, 5]), lan("tun0", [10, 8, 0, 2])];
+        let chosen = |wished, way: Option<[u8; 4]>| {
+            choose(all(), wished, way.map(Ipv4Addr::from)).map(|lan| lan.interface)
+        };
+        let vpn = Some([10, 8, 0, 2]);
+        assert_eq!(chosen(None, vpn).unwrap(), "tun0");
+        assert_eq!(chosen(None, None).unwrap(), "wlan0");
+        assert_eq!(chosen(Some("wlan0"), vpn).unwrap(), "wlan0");
+        assert_eq!(chosen(Some("192.168.77.5"), vpn).unwrap(), "wlan0");
+        let refused = chosen(Some("wlan1"), vpn).unwrap_err();
+        assert!(refused.message().contains("--lan=wlan1"), "{}", refused.message());
+        assert!(choose(Vec::new(), None, None).is_err());
     }
 }
