@@ -167,6 +167,11 @@ pub(super) fn chosen(dir: &Path, names: &[String]) -> anyhow::Result<Vec<Model>>
     Ok(chosen)
 }
 
+/// The file of a sysop's model.
+pub(super) fn own_file(name: &str) -> String {
+    format!("{name}.gguf")
+}
+
 /// Whether a sysop's model may have this name.
 pub(super) fn check_name(name: &str) -> anyhow::Result<()> {
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
@@ -176,6 +181,12 @@ pub(super) fn check_name(name: &str) -> anyhow::Result<()> {
         "NAME `{name}`: 1 to {NAME_BYTES_MAX} of a-z, 0-9, `.`, `_` and `-`, a letter or digit first"
     );
     let is_it = |model: &Model| model.name == name || model.short.as_deref() == Some(name);
-    ensure!(!built_in()?.iter().any(is_it), "NAME `{name}` is a built-in model's: take another");
+    let built_in = built_in()?;
+    ensure!(!built_in.iter().any(is_it), "NAME `{name}` is a built-in model's: take another");
+    let file_name = own_file(name);
+    ensure!(
+        !built_in.iter().flat_map(|model| &model.files).any(|file| file.name == file_name),
+        "NAME `{name}`: {file_name} is a built-in model's file: take another"
+    );
     Ok(())
 }

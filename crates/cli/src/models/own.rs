@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail, ensure};
 
 use super::catalogue::{self, Model, ModelFile};
 use super::stamps::{Stamp, Stamps, sha256};
-use super::{FILE_BYTES_MAX, Progress, Stop, base_name, lock, make, part_file, web};
+use super::{FILE_BYTES_MAX, Progress, Stop, base_name, copy, lock, make, part_file, web};
 
 /// The first bytes of every GGUF file.
 const MAGIC: &[u8; 4] = b"GGUF";
@@ -50,18 +50,29 @@ pub(crate) fn add(
         );
     }
     make(dir)?;
-    let file_name = format!("{name}.gguf");
-    let _lock = lock(dir, &file_name, progress)?;
+    let file_name = catalogue::own_file(name);
+    // Ctrl-C ends the whole process; what has arrived stays.
+    let stop = &Stop::default();
+    let _lock = lock(dir, &file_name, stop, progress)?;
     let known = catalogue::own(dir)?.iter().any(|model| model.name == name);
     ensure!(!known, "NAME `{name}` is taken: `mtor models remove {name}` first, or take another");
     let part = part_file(dir, &file_name, "part");
-    let url = arrive(&file_name, origin, &part, progress)?;
-    let bytes = fs::metadata(&part)?.len();
-    let hash = sha256(&part)?;
-    if let Err(error) = check(&part, &hash, wanted) {
+    let is_resumed = matches!(origin, Origin::Url(_)) && web::length(&part) > 0;
+    let mut url = arrive(&file_name, origin, &part, stop, progress)?;
+    let mut hash = sha256(&part, stop)?;
+    let mut checked = check(&part, &hash, wanted);
+    if checked.is_err() && is_resumed {
+        // It may have been begun at another address: that is not held against this one.
+        fs::remove_file(&part)?;
+        url = arrive(&file_name, origin, &part, stop, progress)?;
+        hash = sha256(&part, stop)?;
+        checked = check(&part, &hash, wanted);
+    }
+    if let Err(error) = checked {
         fs::remove_file(&part)?;
         return Err(error);
     }
+    let bytes = fs::metadata(&part)?.len();
     File::open(&part)?.sync_all()?;
     fs::rename(&part, dir.join(&file_name)).with_context(|| format!("{file_name} not placed"))?;
     let file = ModelFile { name: file_name, url, package: None, target: None, bytes, sha256: hash };
@@ -80,7 +91,7 @@ pub(crate) fn add(
         files: vec![file],
     };
     // Two processes that add two models at once would otherwise forget one of them.
-    let _list = lock(dir, "own.json", progress)?;
+    let _list = lock(dir, "own.json", stop, progress)?;
     let mut models = catalogue::own(dir)?;
     models.push(model.clone());
     catalogue::save_own(dir, &models)?;
@@ -92,24 +103,28 @@ fn arrive(
     name: &str,
     origin: &Origin,
     part: &Path,
+    stop: &Stop,
     progress: &mut dyn FnMut(Progress),
 ) -> anyhow::Result<Option<String>> {
+    let received = |bytes, of, progress: &mut dyn FnMut(Progress)| {
+        progress(Progress::Received { file: name.to_owned(), bytes, of });
+    };
     match origin {
         Origin::File(path) => {
             let text = path.display();
             ensure!(path.is_file(), "FILE {text}: there is no such file");
-            fs::copy(path, part).with_context(|| format!("FILE {text} not copied"))?;
+            let of = fs::metadata(path)?.len();
+            copy(path, part, stop, &mut |bytes| received(bytes, of, progress))
+                .with_context(|| format!("FILE {text} not copied"))?;
             Ok(None)
         }
         Origin::Url(url) => {
             ensure!(base_name(url).is_some(), "URL {url} names no file");
             progress(Progress::Fetching { file: name.to_owned(), from: url.clone() });
-            let stop = &Stop::default();
-            let wanted = web::Wanted { url, part, bytes: None, bytes_max: FILE_BYTES_MAX, stop };
-            let mut received = |bytes| {
-                progress(Progress::Received { file: name.to_owned(), bytes, of: bytes });
-            };
-            web::fetch(&wanted, &mut received).with_context(|| format!("URL {url}"))?;
+            let (bytes, bytes_max, silence_max) = (None, FILE_BYTES_MAX, web::SILENCE_MAX);
+            let wanted = web::Wanted { url, part, bytes, bytes_max, silence_max, stop };
+            web::fetch(&wanted, &mut |bytes| received(bytes, bytes, progress))
+                .with_context(|| format!("URL {url}"))?;
             Ok(Some(url.clone()))
         }
     }
@@ -140,7 +155,7 @@ pub(crate) fn remove(dir: &Path, name: &str) -> anyhow::Result<Vec<String>> {
             Err(error) => return Err(error).with_context(|| format!("{} not removed", file.name)),
         }
     }
-    let _list = lock(dir, "own.json", &mut |_| {})?;
+    let _list = lock(dir, "own.json", &Stop::default(), &mut |_| {})?;
     let own = catalogue::own(dir)?;
     let left: Vec<_> = own.iter().filter(|own| own.name != model.name).cloned().collect();
     if left.len() < own.len() {

@@ -3,7 +3,7 @@
 //! have arrived are remembered beside the part file, so that a later pull goes on with the next.
 
 use std::fs::{self, OpenOptions};
-use std::io::Read as _;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
@@ -12,13 +12,15 @@ use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::catalogue::Package;
-use super::{Sources, Stop};
+use super::{LOOK_EVERY, Sources, Stop};
 
 const WORK_PREFIX: &str = ".pull-";
 /// Work folders of pulls that were killed are removed once they are this old.
 const WORK_AGE_MAX: Duration = Duration::from_secs(60 * 60);
-/// How often a running download is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// What is kept of a program's last words.
+const WORDS_BYTES_MAX: usize = 4 * 1024;
+/// What is none of pip's business, nor of what it may be configured to run.
+const SECRETS: [&str; 2] = ["MTOR_SYSOP_SECRET", "MTOR_API_KEY"];
 /// Copies one member of a wheel to standard output: wheel, member.
 const TAKE_OUT: &str = "import shutil, sys, zipfile
 with zipfile.ZipFile(sys.argv[1]) as wheel, wheel.open(sys.argv[2]) as member:
@@ -146,6 +148,9 @@ impl Client {
 
     /// Runs a command to its end, or until this is stopped, with a look at it now and then; its last words go into the error.
     fn run(&self, command: &mut Command, what: &str, look: &mut dyn FnMut()) -> anyhow::Result<()> {
+        for secret in SECRETS {
+            command.env_remove(secret);
+        }
         let mut child = command
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
@@ -154,10 +159,8 @@ impl Client {
         let stderr = child.stderr.take();
         // Read beside, so that a talkative child is not held up by a full pipe.
         let words = std::thread::spawn(move || {
-            let mut words = Vec::new();
-            let read = stderr.map(|mut stderr| stderr.read_to_end(&mut words));
+            let words = stderr.map(last_words).unwrap_or_default();
             String::from_utf8_lossy(&words).lines().next_back().unwrap_or_default().to_owned()
-                + if matches!(read, Some(Ok(_))) { "" } else { " (output lost)" }
         });
         let status = loop {
             if let Some(status) = child.try_wait()? {
@@ -175,6 +178,17 @@ impl Client {
         ensure!(status.success(), "{what} failed ({status}): {words}");
         Ok(())
     }
+}
+
+/// The end of what a program says, and no more of it than that.
+fn last_words(mut said: impl Read) -> Vec<u8> {
+    let (mut words, mut buffer) = (Vec::new(), [0; WORDS_BYTES_MAX]);
+    // What cannot be read is as good as not said: the exit status decides.
+    while let Ok(read @ 1..) = said.read(&mut buffer) {
+        words.extend_from_slice(buffer.get(..read).unwrap_or_default());
+        words.drain(..words.len().saturating_sub(WORDS_BYTES_MAX));
+    }
+    words
 }
 
 impl Drop for Client {
@@ -210,5 +224,35 @@ fn remove_old_work(dir: &Path) {
             // Not worth failing for.
             let _left = fs::remove_dir_all(entry.path());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fails(script: &str) -> String {
+        let work = std::env::temp_dir().join(format!("mtor-client-{}", std::process::id()));
+        let (registry, stop) = (Registry::Configured, Stop::default());
+        let client = Client { work, python: "python3".into(), registry, stop };
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).env("MTOR_SYSOP_SECRET", "no").env("MTOR_API_KEY", "no");
+        client.run(&mut command, "it", &mut || {}).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn programs_that_fetch_hear_no_secret() {
+        let said = fails("env | grep ^MTOR_ >&2; echo nothing >&2; exit 3");
+        assert!(said.ends_with(": nothing"), "{said}");
+        let said = fails(r#"echo "${MTOR_SYSOP_SECRET-none} ${MTOR_API_KEY-none}" >&2; exit 3"#);
+        assert!(said.ends_with(": none none"), "{said}");
+    }
+
+    #[test]
+    fn only_the_end_of_what_they_say_is_kept() {
+        let said =
+            fails("head -c 3000000 /dev/zero | tr '\\0' x >&2; printf ' the end' >&2; exit 3");
+        assert!(said.ends_with("x the end"), "{}", said.len());
+        assert!(said.len() < 2 * WORDS_BYTES_MAX, "{} bytes", said.len());
     }
 }

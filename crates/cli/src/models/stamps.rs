@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::Stop;
 use super::catalogue::ModelFile;
 
 pub(super) const STAMPS: &str = ".stamps.json";
@@ -19,10 +20,11 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-pub(super) fn sha256(path: &Path) -> anyhow::Result<String> {
+pub(super) fn sha256(path: &Path, stop: &Stop) -> anyhow::Result<String> {
     let mut file = File::open(path).with_context(|| format!("{} not read", path.display()))?;
     let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
     loop {
+        stop.check()?;
         let read = file.read(&mut buffer)?;
         let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
         hasher.update(bytes);
@@ -59,14 +61,19 @@ impl Stamps {
     }
 
     /// The file's stamp if it is here with the right hash; reads it only without a known stamp.
-    pub(super) fn check(&self, dir: &Path, file: &ModelFile) -> anyhow::Result<Option<Stamp>> {
+    pub(super) fn check(
+        &self,
+        dir: &Path,
+        file: &ModelFile,
+        stop: &Stop,
+    ) -> anyhow::Result<Option<Stamp>> {
         let path = dir.join(&file.name);
         if fs::metadata(&path).map_or(0, |metadata| metadata.len()) != file.bytes {
             return Ok(None);
         }
         let stamp = Stamp::new(&path, file)?;
         let known = self.0.get(&file.name) == Some(&stamp);
-        Ok((known || sha256(&path)? == file.sha256).then_some(stamp))
+        Ok((known || sha256(&path, stop)? == file.sha256).then_some(stamp))
     }
 
     /// Remembers a checked file. What another process stamped meanwhile stays.

@@ -295,7 +295,10 @@ fn the_named_source_comes_first_and_the_next_one_after_it() {
     fs::write(here.0.join("tiny.bin"), CONTENT).unwrap();
     fs::remove_file(dir.0.join("tiny.bin")).unwrap();
     let seen = check(&tiny(&hash()), &named(text), &dir.0).unwrap();
-    assert!(matches!(seen.as_slice(), [Progress::Fetching { .. }, Progress::Placed { .. }]));
+    assert!(matches!(
+        seen.as_slice(),
+        [Progress::Fetching { .. }, Progress::Received { bytes: 12, .. }, Progress::Placed { .. }]
+    ));
 }
 
 #[test]
@@ -342,12 +345,149 @@ fn a_begun_file_of_other_bytes_does_not_stand_in_the_way_for_good() {
         "Content-Range: bytes 7-11/12\r\nContent-Length: 5\r\n",
         &CONTENT[7..],
     );
+    let server = Server::new(vec![rest.clone(), whole()]);
+    let models = from_url(format!("{}/tiny.bin", server.url));
+    check(&models, &Sources::new(None), &dir.0).unwrap();
+    assert_eq!(fs::read_to_string(dir.0.join("tiny.bin")).unwrap(), CONTENT);
+
+    // A mirror that broke off in the middle of wrong bytes does not spoil the next source.
+    fs::remove_file(dir.0.join("tiny.bin")).unwrap();
+    let mirror = Server::new(vec![answer("200 OK", "Content-Length: 12\r\n", "strange")]);
     let server = Server::new(vec![rest, whole()]);
     let models = from_url(format!("{}/tiny.bin", server.url));
-    let error = check(&models, &named("nowhere"), &dir.0).unwrap_err().to_string();
-    assert!(error.contains("thrown away"), "{error}");
-    check(&models, &named("nowhere"), &dir.0).unwrap();
+    let seen = check(&models, &named(mirror.url), &dir.0).unwrap();
+    let refused = seen.iter().filter(|progress| matches!(progress, Progress::Refused { .. }));
+    assert_eq!(refused.count(), 2, "the mirror by both names: {seen:?}");
     assert_eq!(fs::read_to_string(dir.0.join("tiny.bin")).unwrap(), CONTENT);
+    assert_eq!(dir.names(), [STAMPS, "tiny.bin"]);
+}
+
+/// A server that gives one answer as slowly as the line is: `line` sees the stream after each byte
+/// of it. Later connections are refused.
+fn slowly(text: String, mut line: impl FnMut(usize) + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        drop(listener);
+        let mut lines = BufReader::new(stream.try_clone().unwrap());
+        while lines.read_line(&mut String::new()).unwrap() > 2 {}
+        let (head, body) = text.split_at(text.find("\r\n\r\n").unwrap() + 4);
+        stream.write_all(head.as_bytes()).unwrap();
+        for (sent, byte) in body.bytes().enumerate() {
+            if stream.write_all(&[byte]).is_err() {
+                return;
+            }
+            line(sent + 1);
+        }
+    });
+    url
+}
+
+#[test]
+fn a_body_that_flows_is_never_cut_however_long_it_takes() {
+    let dir = Folder::new("slow");
+    let silence_max = Duration::from_secs(2);
+    // Half as long again as it may be silent, and a twelfth of that between two bytes.
+    let url = slowly(whole(), |_| std::thread::sleep(Duration::from_millis(250)));
+    let sources = Sources { silence_max, ..Sources::new(None) };
+    check(&from_url(format!("{url}/tiny.bin")), &sources, &dir.0).unwrap();
+    assert_eq!(fs::read_to_string(dir.0.join("tiny.bin")).unwrap(), CONTENT);
+}
+
+#[test]
+fn a_silent_source_is_left_and_a_word_to_stop_does_not_wait_for_it() {
+    let half = |sent| sent == CONTENT.len() / 2;
+    let dir = Folder::new("silent");
+    let url = slowly(whole(), move |sent| {
+        if half(sent) {
+            std::thread::park();
+        }
+    });
+    let silence_max = Duration::from_millis(100);
+    let sources = Sources { silence_max, ..Sources::new(None) };
+    let error = check(&from_url(format!("{url}/tiny.bin")), &sources, &dir.0).unwrap_err();
+    assert!(error.to_string().contains("refused"), "its next answer is asked for: {error:#}");
+
+    let dir = Folder::new("stopped");
+    let sources = Sources::new(None);
+    let (stop, part) = (sources.stop.clone(), dir.0.join(".tiny.bin.part"));
+    let url = slowly(whole(), move |sent| {
+        if half(sent) {
+            while fs::metadata(&part).map_or(0, |found| found.len()) < sent as u64 {
+                std::thread::yield_now();
+            }
+            stop.now();
+            std::thread::park();
+        }
+    });
+    let begun = Instant::now();
+    let error = check(&from_url(format!("{url}/tiny.bin")), &sources, &dir.0).unwrap_err();
+    assert!(error.to_string().starts_with("stopped"), "{error:#}");
+    assert!(begun.elapsed() < web::SILENCE_MAX / 2, "{:?}", begun.elapsed());
+    assert_eq!(fs::read_to_string(dir.0.join(".tiny.bin.part")).unwrap(), &CONTENT[..6]);
+}
+
+/// What is said of a pull that is told to stop at this word, and how it ends.
+fn stopped_at(
+    models: &[Model],
+    sources: &Sources,
+    dir: &Path,
+    is_it: impl Fn(&Progress) -> bool,
+) -> (Vec<Progress>, String) {
+    let mut seen = Vec::new();
+    let ended = bring(models, sources, dir, &mut |progress| {
+        if is_it(&progress) {
+            sources.stop.now();
+        }
+        seen.push(progress);
+    });
+    (seen, ended.unwrap_err().to_string())
+}
+
+#[test]
+fn what_waits_copies_or_reads_stops_when_it_is_told_to() {
+    let dir = Folder::new("stops");
+    let here = Folder::new("stops-here");
+    fs::write(here.0.join("tiny.bin"), CONTENT).unwrap();
+    let (models, from) = (tiny(&hash()), here.0.display().to_string());
+
+    let held = lock(&dir.0, "tiny.bin", &Stop::default(), &mut |_| {}).unwrap();
+    let waits = |progress: &Progress| matches!(progress, Progress::Waiting { .. });
+    let (seen, error) = stopped_at(&models, &named(from.clone()), &dir.0, waits);
+    assert!(matches!(seen.as_slice(), [Progress::Waiting { .. }]), "{seen:?}");
+    assert!(error.starts_with("stopped"), "{error}");
+    drop(held);
+
+    let begins = |progress: &Progress| matches!(progress, Progress::Fetching { .. });
+    let (seen, error) = stopped_at(&models, &named(from), &dir.0, begins);
+    assert!(matches!(seen.as_slice(), [Progress::Fetching { .. }]), "{seen:?}");
+    assert!(error.starts_with("stopped"), "{error}");
+    assert_eq!(dir.names(), Vec::<String>::new());
+
+    let sources = named("nowhere");
+    sources.stop.now();
+    fs::write(dir.0.join("tiny.bin"), CONTENT).unwrap();
+    let error = check(&models, &sources, &dir.0).unwrap_err().to_string();
+    assert!(error.starts_with("stopped"), "{error}");
+}
+
+#[test]
+fn what_has_arrived_is_not_missing_any_more() {
+    let dir = Folder::new("missing");
+    let models = tiny(&hash());
+    let missing = || missing_bytes(&dir.0, &models[0]);
+    assert_eq!(missing(), 12);
+    for kind in ["part", "packages"] {
+        fs::write(dir.0.join(format!(".tiny.bin.{kind}")), &CONTENT[..7]).unwrap();
+        assert_eq!(missing(), 5, "{kind}");
+    }
+    assert_eq!(begun(&dir.0, &models), BTreeMap::from([("tiny.bin".into(), 7)]));
+    // All of it, but not checked yet: it is not in place.
+    fs::write(dir.0.join(".tiny.bin.part"), format!("{CONTENT} and more")).unwrap();
+    assert_eq!(missing(), 1);
+    fs::write(dir.0.join("tiny.bin"), CONTENT).unwrap();
+    assert_eq!(missing(), 0);
 }
 
 #[test]
@@ -398,7 +538,7 @@ fn own_models_are_added_checked_and_removed() {
     let dir = Folder::new("own");
     let gguf = dir.0.join("given");
     fs::write(&gguf, "GGUF and so on").unwrap();
-    let right = sha256(&gguf).unwrap();
+    let right = sha256(&gguf, &Stop::default()).unwrap();
     let put = |name: &str, origin: &str, wanted: Option<&str>| {
         add(&dir.0, name, &Origin::new(origin), wanted, &mut |_| {}).map_err(|e| format!("{e:#}"))
     };
@@ -407,6 +547,7 @@ fn own_models_are_added_checked_and_removed() {
         ("Mine", text.as_str(), None, "NAME"),
         ("../mine", &text, None, "NAME"),
         ("tiny", &text, None, "built-in"),
+        ("qwen2.5-coder-1.5b-instruct.q4_k_m", &text, None, "a built-in model's file"),
         ("mine", "nothing-here", None, "no such file"),
         ("mine", &text, Some("abc"), "--sha256"),
         ("mine", &text, Some("0".repeat(64).as_str()), "thrown away"),
@@ -433,6 +574,14 @@ fn own_models_are_added_checked_and_removed() {
     let far = stamps::hex(&Sha256::digest(body));
     put("far", &format!("{}/far.gguf", server.url), Some(&far)).unwrap();
     assert_eq!(fs::read_to_string(dir.0.join("far.gguf")).unwrap(), body);
+
+    // What another address began is not held against this one.
+    fs::write(dir.0.join(".near.gguf.part"), "strange").unwrap();
+    let range = "Content-Range: bytes 7-13/14\r\nContent-Length: 7\r\n";
+    let whole = answer("200 OK", &format!("Content-Length: {}\r\n", body.len()), body);
+    let server = Server::new(vec![answer("206 Partial Content", range, &body[7..]), whole]);
+    put("near", &format!("{}/near.gguf", server.url), Some(&far)).unwrap();
+    assert_eq!(fs::read_to_string(dir.0.join("near.gguf")).unwrap(), body);
 }
 
 #[test]

@@ -4,20 +4,21 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use ureq::Agent;
 use ureq::http::{Response, StatusCode, header};
 
-use super::Stop;
+use super::{LOOK_EVERY, Stop};
 
 /// A source that does not answer is left for the next one.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
-/// One answer's body is read for so long, then the rest is asked for anew: a source that has gone
-/// silent is noticed, and one that flows only begins another answer.
-const BODY_PATIENCE: Duration = Duration::from_secs(60);
+/// A body that brings nothing for so long is broken. One that flows is never cut, however long it
+/// takes: a source that knows no ranges would begin it anew, for ever.
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Answers in a row that brought nothing.
 const FRUITLESS_MAX: u32 = 2;
 /// Answers of one file: a day of them.
@@ -33,14 +34,15 @@ pub(super) struct Wanted<'a> {
     /// What it must have, if that is known.
     pub(super) bytes: Option<u64>,
     pub(super) bytes_max: u64,
+    pub(super) silence_max: Duration,
     pub(super) stop: &'a Stop,
 }
 
-fn agent() -> Agent {
+fn agent(silence_max: Duration) -> Agent {
     let config = Agent::config_builder()
         .timeout_connect(Some(CONNECT_PATIENCE))
         .timeout_recv_response(Some(ANSWER_PATIENCE))
-        .timeout_recv_body(Some(BODY_PATIENCE))
+        .timeout_per_read(Some(silence_max))
         .max_redirects(REDIRECTS_MAX)
         .http_status_as_error(false)
         .user_agent(concat!("mtor/", env!("CARGO_PKG_VERSION")));
@@ -49,16 +51,41 @@ fn agent() -> Agent {
 
 /// Fetches the whole of it into the part file; `received` hears of the bytes now and then.
 pub(super) fn fetch(wanted: &Wanted<'_>, received: &mut dyn FnMut(u64)) -> anyhow::Result<()> {
-    let agent = agent();
+    let agent = agent(wanted.silence_max);
+    std::thread::scope(|scope| {
+        let (running, over) = mpsc::sync_channel::<()>(0);
+        let (watched, stop) = (agent.clone(), wanted.stop);
+        scope.spawn(move || end_when_stopped(watched, stop, &over));
+        let done = answers(&agent, wanted, received);
+        drop(running);
+        done
+    })
+}
+
+/// A word to stop also ends a read that waits for a silent source.
+fn end_when_stopped(agent: Agent, stop: &Stop, over: &mpsc::Receiver<()>) {
+    while over.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
+        if stop.is_set() {
+            return agent.shutdown();
+        }
+    }
+}
+
+fn answers(
+    agent: &Agent,
+    wanted: &Wanted<'_>,
+    received: &mut dyn FnMut(u64),
+) -> anyhow::Result<()> {
     let mut fruitless = 0;
     for _ in 0..ANSWERS_MAX {
         wanted.stop.check()?;
         let had = length(wanted.part);
-        let why = match once(&agent, wanted, received) {
+        let why = match once(agent, wanted, received) {
             Ok(()) => return Ok(()),
             Err(Trouble::Final(error)) => return Err(error),
             Err(Trouble::Broken(error)) => error,
         };
+        wanted.stop.check()?;
         fruitless = if length(wanted.part) > had { 0 } else { fruitless + 1 };
         if fruitless >= FRUITLESS_MAX {
             return Err(why);
@@ -79,7 +106,8 @@ impl From<anyhow::Error> for Trouble {
     }
 }
 
-fn length(path: &Path) -> u64 {
+/// What has arrived in a part file.
+pub(super) fn length(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
 
@@ -173,6 +201,8 @@ fn copy(
             received(at);
         }
     }
+    // A read that was ended by a word to stop looks like the end of a body without a length.
+    wanted.stop.check()?;
     received(at);
     Ok(at)
 }

@@ -99,7 +99,12 @@ fn default(
     for class in &CLASSES {
         let Some(model) = by_short(class.short, known) else { continue };
         let has_memory = machine.memory.is_none_or(|free| free >= class.memory);
-        let has_disk = missing(model) == 0 || machine.disk.is_none_or(|free| free >= class.disk);
+        // What has come of it takes its place already: a download that was broken off is gone on
+        // with, and does not make the machine too small for itself.
+        let missing = missing(model);
+        let has_come = model.bytes.saturating_sub(missing);
+        let is_enough = |free: u64| free.saturating_add(has_come) >= class.disk;
+        let has_disk = missing == 0 || machine.disk.is_none_or(is_enough);
         if has_memory && has_disk {
             let why = why(machine, larger);
             let model = model.clone();
@@ -189,6 +194,14 @@ mod tests {
     fn what_is_here_wants_no_disk() {
         let machine = Machine { memory: Some(4 * GB), disk: Some(0) };
         assert_eq!(chosen(&[], machine, 0).unwrap()[0].model.short.as_deref(), Some("good"));
+    }
+
+    #[test]
+    fn what_has_come_of_a_broken_off_download_counts_as_free() {
+        let machine = Machine { memory: Some(4 * GB), disk: Some(4_200_000_000) };
+        let of_good = |missing| chosen(&[], machine, missing).unwrap()[0].model.short.clone();
+        assert_eq!(of_good(1_117_320_768).as_deref(), Some("small"));
+        assert_eq!(of_good(217_320_768).as_deref(), Some("good"));
     }
 
     #[test]

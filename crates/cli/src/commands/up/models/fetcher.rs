@@ -1,6 +1,7 @@
 //! Brings one model's files, on a thread of its own: its sources are files, sockets and programs
 //! that block.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use tokio::sync::mpsc;
@@ -14,6 +15,8 @@ const ARRIVALS_MAX: usize = 64;
 pub(super) enum Arrival {
     /// So many bytes of what was missing.
     Received(u64),
+    /// Another process fetches a file; this one waits for it.
+    Waiting,
     /// A source could not give a file.
     Refused(String),
     Done,
@@ -28,29 +31,46 @@ pub(super) struct Fetch {
     pub(super) stop: Stop,
 }
 
+/// What has come of what was missing: not what lay there before.
+struct Come {
+    begun: BTreeMap<String, u64>,
+    /// Of the files that are in place now.
+    whole: u64,
+}
+
+impl Come {
+    /// `bytes` of this file are here, those that lay there before among them.
+    fn received(&mut self, file: &str, bytes: u64) -> u64 {
+        let begun = self.begun.entry(file.to_owned()).or_default();
+        // A source that cannot go on from there begins anew.
+        *begun = bytes.min(*begun);
+        self.whole.saturating_add(bytes.saturating_sub(*begun))
+    }
+}
+
 /// Begins to fetch what is missing of `models` into `dir`.
 pub(super) fn fetch(models: Vec<Model>, dir: PathBuf, source: Option<String>) -> Fetch {
     let (tx, arrivals) = mpsc::channel(ARRIVALS_MAX);
     let sources = Sources::new(source);
     let stop = sources.stop.clone();
     std::thread::spawn(move || {
-        let mut whole = 0_u64;
+        let mut come = Come { begun: models::begun(&dir, &models), whole: 0 };
         let done = models::bring(&models, &sources, &dir, &mut |progress| match progress {
-            Progress::Received { bytes, .. } => {
-                let _late = tx.try_send(Arrival::Received(whole.saturating_add(bytes)));
+            Progress::Received { file, bytes, .. } => {
+                let _late = tx.try_send(Arrival::Received(come.received(&file, bytes)));
             }
-            Progress::Placed { bytes, .. } => {
-                whole = whole.saturating_add(bytes);
-                let _late = tx.try_send(Arrival::Received(whole));
+            Progress::Placed { file, bytes } => {
+                come.whole = come.received(&file, bytes);
+                let _late = tx.try_send(Arrival::Received(come.whole));
+            }
+            Progress::Waiting { .. } => {
+                let _late = tx.try_send(Arrival::Waiting);
             }
             Progress::Refused { file, from, why } => {
                 let _late =
                     tx.try_send(Arrival::Refused(format!("{file}: not from {from}: {why}")));
             }
-            Progress::Present { .. }
-            | Progress::Skipped { .. }
-            | Progress::Waiting { .. }
-            | Progress::Fetching { .. } => {}
+            Progress::Present { .. } | Progress::Skipped { .. } | Progress::Fetching { .. } => {}
         });
         let end = match done {
             Ok(()) => Arrival::Done,
@@ -61,4 +81,22 @@ pub(super) fn fetch(models: Vec<Model>, dir: PathBuf, source: Option<String>) ->
         let _gone = tx.blocking_send(end);
     });
     Fetch { arrivals, stop }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lay_there_before_has_not_come_now() {
+        let begun = [("weights".into(), 700), ("words".into(), 0)].into();
+        let mut come = Come { begun, whole: 0 };
+        assert_eq!(come.received("weights", 700), 0);
+        assert_eq!(come.received("weights", 900), 200);
+        // It begins anew, and comes all.
+        assert_eq!(come.received("weights", 100), 0);
+        come.whole = come.received("weights", 1_000);
+        assert_eq!(come.whole, 900);
+        assert_eq!(come.received("words", 50), 950);
+    }
 }

@@ -209,7 +209,7 @@ pub(super) async fn keep(mut models: Models, mut links: Links) {
                 None => break,
             },
             arrival = next(&mut fetch) => {
-                if !matches!(arrival, Arrival::Received(_) | Arrival::Refused(_)) {
+                if !matches!(arrival, Arrival::Received(_) | Arrival::Waiting | Arrival::Refused(_)) {
                     fetch = None;
                 }
                 shelf.on_arrival(arrival, Instant::now());

@@ -257,6 +257,13 @@ impl Shelf {
                 entry.missing = entry.missing.max(bytes);
                 entry.rate.read(now, bytes);
             }
+            Arrival::Waiting => {
+                let words = format!(
+                    "{}: another process on this machine fetches it; waiting for that.",
+                    entry.title()
+                );
+                self.said.push(entry.say("waiting", Some(words)));
+            }
             Arrival::Refused(why) => {
                 let event = json!({"status": "refused", "id": entry.model.name, "problem": why});
                 self.said.push(Said { event, words: Some(why) });

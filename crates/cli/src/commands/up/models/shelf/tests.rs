@@ -101,6 +101,20 @@ fn models_come_one_after_the_other_and_are_told_all_the_way() {
 }
 
 #[test]
+fn what_another_process_fetches_is_waited_for_and_told() {
+    let mut scene = Scene::new(&[], &[], false);
+    scene.order();
+    scene.shelf.said();
+    scene.arrive(Arrival::Waiting);
+    let said = scene.shelf.said().remove(0);
+    assert_eq!(said.event["status"], "waiting");
+    assert!(said.words.unwrap().contains("another process on this machine fetches it"));
+    assert_eq!(scene.told(GOOD), Some(ArrivingState::Fetching));
+    scene.arrive(Arrival::Done);
+    assert_eq!(scene.told(GOOD), Some(ArrivingState::Starting));
+}
+
+#[test]
 fn what_fails_is_asked_again_after_growing_pauses_and_holds_up_nobody() {
     let mut scene = Scene::new(&[], &[], false);
     for pause in [10, 20, 40, 80, 160, 320, 600, 600] {
