@@ -81,6 +81,8 @@ impl Embed {
                 inbox: Arc::clone(&inbox),
                 outbox: Arc::clone(outbox),
             };
+            // A model that cannot answer is never offered.
+            worker.answer_one().context("the embedding model does not answer")?;
             let thread = std::thread::Builder::new().name("embed".into());
             handles.push(thread.spawn(move || worker.run())?);
         }
@@ -119,6 +121,11 @@ fn tokenizer(path: &Path) -> anyhow::Result<Tokenizer> {
 }
 
 impl Worker {
+    fn answer_one(&mut self) -> anyhow::Result<()> {
+        let ids = self.encode(0, "2+2").map_err(|refusal| anyhow!(refusal.message))?;
+        self.vector(ids).map(drop)
+    }
+
     fn run(&mut self) {
         while let Some((key, job)) = self.inbox.take() {
             let served = self.serve(&key, &job);

@@ -266,7 +266,8 @@ impl Shelf {
             }
             Arrival::Refused(why) => {
                 let event = json!({"status": "refused", "id": entry.model.name, "problem": why});
-                self.said.push(Said { event, words: Some(why) });
+                // People are told of all of them if none could give it.
+                self.said.push(Said { event, words: None });
             }
             Arrival::Done => {
                 entry.received = entry.missing;
@@ -372,6 +373,10 @@ impl Shelf {
         };
         let Some(good) = self.entries.iter().find(wanted) else { return false };
         let missing = (self.missing)(&model);
+        // Where a smaller one was chosen there is no room for this one.
+        if good.model.bytes <= model.bytes {
+            return false;
+        }
         let is_here = missing == 0 && good.missing > 0;
         let left = good.missing.saturating_sub(good.received);
         let longer = takes(left.saturating_sub(missing), good.rate.sure());

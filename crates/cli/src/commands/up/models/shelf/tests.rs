@@ -180,6 +180,14 @@ fn the_small_one_makes_room_if_both_do_not_fit_and_comes_if_it_is_here() {
     fast.pass(8);
     fast.arrive(Arrival::Received(80_000_000));
     assert!(!fast.shelf.breaks_off(), "a minute is nothing");
+    let chosen = |scene: &mut Scene| {
+        let tiny = built_in().unwrap().into_iter().find(|model| model.basic).unwrap();
+        scene.shelf.entries[0].model = tiny;
+    };
+    let mut tiny = Scene::new(&[], &[], false);
+    chosen(&mut tiny);
+    tiny.here.lock().unwrap().insert(SMALL.into());
+    assert!(!tiny.shelf.call_stand_in(true), "a machine for the tiny one has no room for it");
     let mut asked = Scene::new(&["good"], &[SMALL], false);
     assert_eq!(asked.order().as_deref(), Some(GOOD), "nobody asked for the small one");
 }
