@@ -173,7 +173,13 @@ impl Agent {
                     Err(format!("at most {} are added at a time", limits::ADDED_EXECUTORS_MAX))
                 };
                 match begun {
-                    Ok(number) => drop(self.added.insert(key, number)),
+                    Ok(number) => {
+                        self.added.insert(key, number);
+                        // One that says later what it can do sends it then.
+                        if self.offers.is_known(number) {
+                            self.send_offers();
+                        }
+                    }
                     Err(reason) => {
                         let executor = format!("added {key}");
                         self.tell(|| Status::ExecutorDown { executor, reason });
@@ -378,7 +384,10 @@ impl Agent {
     }
 
     fn on_offers(&mut self, update: OfferUpdate) {
-        if self.retiring.contains(&update.executor) {
+        // What was taken away may still have had something to say.
+        if self.retiring.contains(&update.executor)
+            || !self.executors.contains_key(&update.executor)
+        {
             return;
         }
         if let Err(reason) = &update.offers {
@@ -497,4 +506,38 @@ impl Agent {
 
 fn key(intent: mtor_types::IntentId, attempt: mtor_types::Attempt) -> Key {
     Key { intent, attempt }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_an_executor_says_after_it_was_taken_away_is_not_told() {
+        let folder = std::env::temp_dir().join(format!("mtor-agent-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut options = WorkerOptions::new("http://127.0.0.1:9", folder.join("worker.key"));
+        options.token = Some("x".into());
+        options.executors = vec![ExecutorOptions::Fft { slots: 1 }];
+        let told = Arc::new(Mutex::new(0));
+        let telling = Arc::clone(&told);
+        options.status = Some(Box::new(move |status| {
+            let is_down = matches!(status, Status::ExecutorDown { .. });
+            *telling.lock().unwrap() += usize::from(is_down);
+        }));
+        let mut agent = Agent::new(options).unwrap();
+        let executor = ExecutorOptions::Echo { slots: 1 };
+        agent.on_change(Change::Add { key: 7, executor });
+        let late = || OfferUpdate { executor: 1, offers: Err("its program ended".into()) };
+        agent.on_offers(late());
+        assert_eq!(*told.lock().unwrap(), 1);
+        agent.on_change(Change::Remove { key: 7 });
+        agent.on_offers(late());
+        agent.retire();
+        agent.on_offers(late());
+        assert_eq!(*told.lock().unwrap(), 1);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }

@@ -306,6 +306,22 @@ async fn embeddings_go_to_their_path() {
 }
 
 #[tokio::test]
+async fn an_address_in_a_message_reaches_no_backend() {
+    let answer = r#"{"choices":[],"data":[]}"#;
+    let (mut asked, _worker, mut session) = start(move |_| Answer::Json(200, answer)).await;
+    let messages = r#"[{"content":[{"type":"image_url","image_url":{"url":"http://[::1]/"}}]}]"#;
+    for (number, name) in [(1, "chat"), (2, "embed")] {
+        let model = if name == "chat" { "m" } else { "nomic-embed" };
+        let body = format!(r#"{{"model":"{model}","messages":{messages}}}"#);
+        ask(&mut session, number, name, false, None, &body).await;
+        let fail: Fail = serde_json::from_value(session.hear(worker::FAIL).await).unwrap();
+        assert_eq!((fail.code, fail.retry), (FailCode::BadRequest, false), "{}", fail.message);
+        assert!(fail.message.contains("`url`"), "{}", fail.message);
+    }
+    assert!(asked.try_recv().is_err());
+}
+
+#[tokio::test]
 async fn refusals_are_told_apart() {
     let answer = |body: &str| {
         let body: Value = serde_json::from_str(body).unwrap();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use common::{Folder, REALM, Realm, Worker, assignment, claim, intent, soon, verify};
 use mtor_types::worker::{self, Fail, FailCode};
 use mtor_types::{Amount, Digest, Price, RealmId};
-use mtor_worker::{ExecutorOptions, Status, WorkerError};
+use mtor_worker::{Change, ExecutorOptions, Status, WorkerError};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -469,4 +469,22 @@ async fn many_answers_share_a_session_in_order() {
             done += 1;
         }
     }
+}
+
+#[tokio::test]
+async fn what_is_added_later_and_known_at_once_is_offered() {
+    let realm = Realm::start().await;
+    let (change, parent) = tokio::sync::mpsc::channel(4);
+    let _worker = Worker::start_with(&realm, Folder::new(), |options| {
+        options.executors = vec![ExecutorOptions::Fft { slots: 1 }];
+        options.parent = Some(parent);
+    });
+    let mut session = realm.accept().await;
+    let executor = ExecutorOptions::Echo { slots: 3 };
+    change.send(Change::Add { key: 7, executor }).await.unwrap();
+    let (_, offers) = session.until(worker::OFFER).await;
+    assert_eq!(offers["offers"][1]["intent"], "echo", "{offers}");
+    change.send(Change::Remove { key: 7 }).await.unwrap();
+    let (_, offers) = session.until(worker::OFFER).await;
+    assert_eq!(offers["offers"].as_array().unwrap().len(), 1, "{offers}");
 }

@@ -38,6 +38,11 @@ impl Offers {
         first || changed
     }
 
+    /// The executor has said what it can do, or has failed.
+    pub(super) fn is_known(&self, executor: usize) -> bool {
+        self.said.get(&executor).is_some_and(Option::is_some)
+    }
+
     /// Every executor has said what it can do, or has failed.
     pub(super) fn is_full(&self) -> bool {
         self.said.values().all(Option::is_some)

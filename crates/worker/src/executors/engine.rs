@@ -9,22 +9,32 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::exec::Group;
 use super::openai::{self, OpenAi};
-use super::{AbortOnDrop, Announcer, Job, Output};
+use super::{Announcer, Job, Output};
 use crate::connect::Backoff;
 use crate::leases::End;
 use crate::limits;
 use crate::memory::{fits, memory_free, memory_needed_by};
 use crate::options::{EngineOptions, OpenAiOptions};
+
+/// One start at a time: the next one looks at the memory that is free once the model before it is
+/// loaded.
+static STARTS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// Bytes of the files that engines of this process have loaded. They are mapped, so the system
+/// counts them as free; but a model whose pages are dropped reads them again for each token.
+static MAPPED: AtomicU64 = AtomicU64::new(0);
 
 const LAUNCHER: &str = include_str!("engine/launch.py");
 
@@ -116,7 +126,7 @@ async fn live(engine: &Engine, options: &EngineOptions, announcer: &Announcer) -
         Err(reason) => return reason.into(),
     };
     let loaded = Instant::now();
-    let Begun { mut child, group: _group, address, key, words, .. } = begun;
+    let Begun { mut child, group: _group, address, key, mut words, .. } = begun;
     let backend = OpenAiOptions { key: Some(key), ..OpenAiOptions::new(address, options.slots) };
     let server = match OpenAi::new(backend) {
         Ok(server) => Arc::new(server),
@@ -125,7 +135,11 @@ async fn live(engine: &Engine, options: &EngineOptions, announcer: &Announcer) -
     engine.set(Some(Arc::clone(&server)));
     let reason = tokio::select! {
         status = child.wait() => match status {
-            Ok(status) => words.after(&format!("ended: {status}")),
+            Ok(status) => {
+                engine.set(None);
+                words.read_out().await;
+                words.after(&format!("ended: {status}"))
+            }
             Err(error) => format!("ended: {error}"),
         },
         () = openai::discover(server, announcer.clone()) => "the agent has gone".into(),
@@ -140,8 +154,30 @@ struct Begun {
     address: String,
     key: String,
     words: Words,
+    _mapped: Mapped,
     /// The server ends when this closes.
     _stdin: tokio::process::ChildStdin,
+}
+
+/// The file of one server, as long as that lives.
+struct Mapped(u64);
+
+impl Mapped {
+    fn file(bytes: u64) -> Self {
+        MAPPED.fetch_add(bytes, Ordering::SeqCst);
+        Self(bytes)
+    }
+
+    /// What is free beside all of them.
+    fn left(free: u64) -> u64 {
+        free.saturating_sub(MAPPED.load(Ordering::SeqCst))
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        MAPPED.fetch_sub(self.0, Ordering::SeqCst);
+    }
 }
 
 async fn begin(options: &EngineOptions) -> Result<Begun, String> {
@@ -151,12 +187,18 @@ async fn begin(options: &EngineOptions) -> Result<Begun, String> {
     let bytes = std::fs::metadata(&options.file);
     let bytes = bytes.map_err(|error| format!("{}: {error}", options.file.display()))?.len();
     let needed = memory_needed_by(bytes, options.slots);
-    fits(needed, memory_free())?;
-    load(options, &engine, bound(needed)).await
+    let _start = STARTS.lock().await;
+    fits(needed, memory_free().map(Mapped::left))?;
+    load(options, &engine, bound(needed), Mapped::file(bytes)).await
 }
 
 /// Starts the server; `memory` is what it may have, in bytes of address space.
-async fn load(options: &EngineOptions, engine: &Path, memory: u64) -> Result<Begun, String> {
+async fn load(
+    options: &EngineOptions,
+    engine: &Path,
+    memory: u64,
+    mapped: Mapped,
+) -> Result<Begun, String> {
     let key = key().ok_or("the system gave no randomness")?;
     let mut child = spawn()?;
     let group = Group::of(&child);
@@ -164,7 +206,7 @@ async fn load(options: &EngineOptions, engine: &Path, memory: u64) -> Result<Beg
     let (Some(mut stdin), Some(stdout), Some(stderr)) = pipes else {
         return Err("cannot start: no pipes".into());
     };
-    let words = Words::listen(options.name.clone(), stderr);
+    let mut words = Words::listen(options.name.clone(), stderr);
     let settings = Settings {
         engine,
         file: &options.file,
@@ -186,6 +228,7 @@ async fn load(options: &EngineOptions, engine: &Path, memory: u64) -> Result<Beg
         Ok(None) => {
             // What it had to say is read once it is gone.
             let _ = timeout(Duration::from_millis(limits::EXEC_EXIT_MS), child.wait()).await;
+            words.read_out().await;
             return Err(words.of_failed_load(memory));
         }
         Err(_) => {
@@ -194,7 +237,7 @@ async fn load(options: &EngineOptions, engine: &Path, memory: u64) -> Result<Beg
         }
     };
     words.loaded();
-    Ok(Begun { child, group, address, key, words, _stdin: stdin })
+    Ok(Begun { child, group, address, key, words, _mapped: mapped, _stdin: stdin })
 }
 
 fn spawn() -> Result<Child, String> {
@@ -244,7 +287,13 @@ fn key() -> Option<String> {
 /// What the server said on its standard error, as far as an owner is to know it.
 struct Words {
     said: Arc<Mutex<Said>>,
-    _reader: AbortOnDrop,
+    reader: JoinHandle<()>,
+}
+
+impl Drop for Words {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
 }
 
 #[derive(Default)]
@@ -279,7 +328,16 @@ impl Words {
                 tracing::debug!(model = %model, line, "engine says");
             }
         });
-        Self { said, _reader: AbortOnDrop(tokio::spawn(read).abort_handle()) }
+        Self { said, reader: tokio::spawn(read) }
+    }
+
+    /// Reads on to the end, once the server is gone: its last words say why. A process of its own
+    /// that outlives it may hold the other end, so not for ever.
+    async fn read_out(&mut self) {
+        if !self.reader.is_finished() {
+            let patience = Duration::from_millis(limits::EXEC_EXIT_MS);
+            let _ = timeout(patience, &mut self.reader).await;
+        }
     }
 
     fn said(&self) -> std::sync::MutexGuard<'_, Said> {
@@ -329,7 +387,7 @@ mod tests {
         assert!(file.is_file() && engine.is_file(), "models missing: run `make models`");
         let name = "tiny".to_owned();
         let options = EngineOptions { name, file, engine: engine.clone(), slots: 2, threads: 1 };
-        let reason = load(&options, &engine, 300 << 20).await.err().unwrap();
+        let reason = load(&options, &engine, 300 << 20, Mapped::file(1)).await.err().unwrap();
         assert!(reason.starts_with("did not load the model: "), "{reason}");
         assert!(reason.contains("into the 300 MiB"), "{reason}");
         // Not the last word of it, which is about something else.
@@ -349,6 +407,46 @@ mod tests {
         assert!(!said.note("0.4 E got exception: last read: 'a secret'"));
         assert!(said.note("ops.cpp:1: GGML_ASSERT(n > 0) failed"));
         assert_eq!((said.error, &*said.last), (None, "ops.cpp:1: GGML_ASSERT(n > 0) failed"));
+    }
+
+    #[tokio::test]
+    async fn a_start_waits_for_the_one_before_and_sees_what_that_took() {
+        let folder = std::env::temp_dir().join(format!("mtor-starts-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (file, engine) = (folder.join("large.gguf"), folder.join("engine.so"));
+        std::fs::write(&engine, "").unwrap();
+        // More than any machine has, so that it is refused at once when its turn comes.
+        std::fs::File::create(&file).unwrap().set_len(1 << 43).unwrap();
+        let name = "large".to_owned();
+        let options = EngineOptions { name, file, engine, slots: 1, threads: 1 };
+        let other = STARTS.lock().await;
+        let mut start = std::pin::pin!(begin(&options));
+        tokio::select! {
+            biased;
+            _ = &mut start => panic!("it did not wait"),
+            () = std::future::ready(()) => {}
+        }
+        drop(other);
+        assert!(start.await.err().unwrap().contains("are free"));
+        assert_eq!(Mapped::left(100), 100);
+        let loaded = Mapped::file(70);
+        assert_eq!((Mapped::left(100), Mapped::left(50)), (30, 0));
+        drop(loaded);
+        assert_eq!(Mapped::left(100), 100);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_last_words_are_read_after_the_end() {
+        let mut child = Command::new("sh")
+            .args(["-c", "i=0; while [ $i -lt 2000 ]; do echo 0.1 I line >&2; i=$((i+1)); done; printf 'the reason' >&2"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut words = Words::listen("m".into(), child.stderr.take().unwrap());
+        child.wait().await.unwrap();
+        words.read_out().await;
+        assert_eq!(words.after("ended"), "ended: the reason");
     }
 
     #[test]

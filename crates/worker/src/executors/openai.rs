@@ -11,6 +11,7 @@ mod book;
 mod discovery;
 mod fields;
 mod llama;
+mod media;
 mod meter;
 mod names;
 mod paths;

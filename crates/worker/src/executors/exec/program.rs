@@ -183,6 +183,10 @@ pub(crate) async fn lines_of(stderr: ChildStderr, mut each: impl FnMut(&str)) {
     loop {
         let Ok(buffer) = reader.fill_buf().await else { return };
         if buffer.is_empty() {
+            // One that died in the middle of a line.
+            if !line.is_empty() {
+                each(&String::from_utf8_lossy(&line));
+            }
             return;
         }
         let end = buffer.iter().position(|byte| *byte == b'\n');

@@ -8,13 +8,15 @@
 //! - `model` is the assigned one if the client named none, and the backend's own where the name is
 //!   one that the operator gave it, or what is left of a path;
 //! - for llama.cpp's server, what stands in [`llama`].
+//!
+//! What holds an address to be fetched is refused ([`media`]).
 
 use bytes::Bytes;
 use mtor_types::worker::FailCode;
 
 use super::fields::Fields;
 use super::paths::Paths;
-use super::{ModelNames, llama};
+use super::{ModelNames, llama, media};
 
 pub(super) struct Wishes<'a> {
     pub(super) chat: bool,
@@ -57,6 +59,7 @@ pub(super) struct Made {
 pub(super) fn make(data: &str, wishes: &Wishes<'_>) -> Result<Made, Refused> {
     let expected = |_| "data: expected an object".to_owned();
     let mut fields: Fields<'_> = serde_json::from_str(data).map_err(expected)?;
+    media::check(&fields)?;
     let shown = set_model(&mut fields, wishes)?;
     let mut usage_wanted = false;
     if wishes.chat {

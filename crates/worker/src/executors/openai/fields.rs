@@ -37,6 +37,11 @@ impl<'a> Fields<'a> {
         self.0.iter().rev().find(|(other, _)| other == name).map(|(_, raw)| &**raw)
     }
 
+    /// Every field of that name: which of doubles a backend reads is its own choice.
+    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(other, _)| other == name).map(|(_, raw)| &**raw)
+    }
+
     /// Sets every field of that name, or adds one.
     pub(super) fn set(&mut self, name: &str, raw: &str) {
         let mut found = false;
