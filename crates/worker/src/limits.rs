@@ -103,7 +103,7 @@ pub(crate) const ENGINE_SLOT_BYTES: u64 = 96 * 1024 * 1024;
 /// `engine`: address space that is reserved and not used: libraries, stacks, arenas.
 pub(crate) const ENGINE_RESERVE_BYTES: u64 = 1024 * 1024 * 1024;
 
-/// `openai`: how often the backend is asked for its models.
+/// `openai`: how often the backend is asked for its models, also one that was found.
 pub(crate) const DISCOVERY_MS: u64 = 30_000;
 /// `openai`: how soon after a refused connection it is asked again.
 pub(crate) const DISCOVERY_SOON_MS: u64 = 2_000;

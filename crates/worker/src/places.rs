@@ -7,8 +7,10 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crate::executors::ModelNames;
+use crate::limits;
 use crate::options::{ExecutorOptions, OpenAiOptions};
 
 /// What is looked for, and where.
@@ -21,6 +23,8 @@ pub struct Discovery {
     pub names: ModelNames,
     /// Where the kernel says what it is: `/proc`.
     pub proc: PathBuf,
+    /// How long a server that is known is let alone.
+    pub known: Duration,
 }
 
 impl Discovery {
@@ -28,7 +32,8 @@ impl Discovery {
     pub const PORTS: [u16; 4] = [11_434, 8_080, 1_234, 8_000];
 
     pub fn new(slots: u32, names: ModelNames) -> Self {
-        Self { ports: Self::PORTS.to_vec(), slots, names, proc: "/proc".into() }
+        let known = Duration::from_millis(limits::DISCOVERY_MS);
+        Self { ports: Self::PORTS.to_vec(), slots, names, proc: "/proc".into(), known }
     }
 }
 
@@ -43,9 +48,15 @@ struct Places {
     is_found: AtomicBool,
     /// What to do under WSL2 if no place has a server.
     remedy: Option<String>,
+    known: Duration,
 }
 
 impl Finding {
+    /// How long a server that is known is let alone.
+    pub(crate) fn known(&self) -> Duration {
+        self.0.known
+    }
+
     /// A place was looked at for the first time. Gives the remedy if it was the last one and
     /// nowhere is a server.
     pub(crate) fn looked(&self, is_found: bool) -> Option<String> {
@@ -70,7 +81,8 @@ pub fn discover(options: &Discovery) -> Vec<ExecutorOptions> {
         )
     });
     let (open, is_found) = (AtomicUsize::new(places.len()), AtomicBool::new(false));
-    let finding = Finding(Arc::new(Places { open, is_found, remedy }));
+    let known = options.known;
+    let finding = Finding(Arc::new(Places { open, is_found, remedy, known }));
     let executor = |(address, port): (Ipv4Addr, u16)| {
         ExecutorOptions::OpenAi(OpenAiOptions {
             names: options.names.clone(),
@@ -121,7 +133,8 @@ mod tests {
     fn the_remedy_is_told_by_the_last_place_if_no_place_has_a_server() {
         let finding = |places| {
             let (open, is_found) = (AtomicUsize::new(places), AtomicBool::new(false));
-            Finding(Arc::new(Places { open, is_found, remedy: Some("do".into()) }))
+            let (remedy, known) = (Some("do".into()), Duration::ZERO);
+            Finding(Arc::new(Places { open, is_found, remedy, known }))
         };
         let empty = finding(2);
         assert_eq!((empty.looked(false), empty.looked(false)), (None, Some("do".into())));

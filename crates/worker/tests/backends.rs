@@ -9,6 +9,7 @@ use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use common::{Folder, Realm, Session, Worker, assignment, soon};
@@ -158,6 +159,7 @@ fn realm() -> Pages {
 fn discovery(ports: &[u16], names: ModelNames) -> Vec<ExecutorOptions> {
     let mut discovery = Discovery::new(2, names);
     discovery.ports = ports.to_vec();
+    discovery.known = Duration::from_millis(500);
     // Not WSL, whatever this machine is.
     discovery.proc = PathBuf::from("/nonexistent");
     discover(&discovery)
@@ -300,6 +302,56 @@ async fn servers_are_known_by_their_answers_and_come_and_go() {
     offered(&mut session, &all).await;
     let gone = news(&mut worker, |news| matches!(news, BackendNews::Gone { .. })).await;
     assert_eq!(gone, BackendNews::Gone { server, url });
+}
+
+/// An Ollama with so many models, of which it has loaded these.
+fn many(loaded: &[&str]) -> Pages {
+    let ids = ["a:1b", "b:1b", "c:1b", "d:1b"];
+    let tags = |ids: &[&str]| json!({"models": ids.iter().map(|id| json!({"name": id})).collect::<Vec<_>>()});
+    pages(&[
+        ("GET /api/version", json!({"version": "0.13.0"})),
+        ("GET /api/tags", tags(&ids)),
+        ("GET /api/ps", tags(loaded)),
+        ("GET /v1/models", models(&ids, "library")),
+    ])
+}
+
+#[tokio::test]
+async fn a_found_server_is_not_made_to_load_what_its_owner_does_not_use() {
+    let server = StandIn::start(0, many(&["c:1b"])).await;
+    let realm = Realm::start().await;
+    let named = ModelNames::new(Vec::new(), ["d:1b".to_owned()]);
+    let _worker = Worker::start(&realm, discovery(&[server.port], named));
+    let mut session = realm.accept().await;
+    offered(&mut session, &["chat c:1b", "chat d:1b"]).await;
+    // Its owner takes another one: that is offered, too, and the first stays.
+    server.set("GET /api/ps", 200, json!({"models": [{"name": "b:1b"}]}));
+    offered(&mut session, &["chat b:1b", "chat c:1b", "chat d:1b"]).await;
+    let asked = ["a:1b", "b:1b", "c:1b", "d:1b"].map(|model| server.count(CHAT, model));
+    assert_eq!(asked, [0, 1, 1, 1]);
+}
+
+#[tokio::test]
+async fn of_a_found_server_with_nothing_loaded_the_first_is_asked() {
+    let server = StandIn::start(0, many(&[])).await;
+    let realm = Realm::start().await;
+    let _worker = Worker::start(&realm, discovery(&[server.port], ModelNames::default()));
+    let mut session = realm.accept().await;
+    offered(&mut session, &["chat a:1b"]).await;
+    // It is loaded by that, and unloaded later: nothing else is asked for either.
+    server.set("GET /api/ps", 200, json!({"models": [{"name": "a:1b"}]}));
+    server.set("GET /api/ps", 200, json!({"models": []}));
+    let looks =
+        || server.asked.lock().unwrap().iter().filter(|(page, _)| page == "GET /api/ps").count();
+    let until = looks() + 2;
+    let settled = async {
+        while looks() < until {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(settled).await;
+    let asked = ["a:1b", "b:1b", "c:1b", "d:1b"].map(|model| server.count(CHAT, model));
+    assert_eq!(asked, [1, 0, 0, 0]);
 }
 
 #[tokio::test]

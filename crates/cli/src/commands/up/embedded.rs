@@ -194,7 +194,7 @@ fn found_here(event: &Value) -> Option<String> {
         ("found", Some([])) => {
             let (server, url, listed) = (text("server")?, text("url")?, event.get("listed")?);
             Some(format!(
-                "Found {server} at {url}; models there: {listed}. Each is offered once it has answered."
+                "Found {server} at {url}; models there: {listed}. What it has loaded is offered once it has answered."
             ))
         }
         ("gone", _) => Some(format!("{} at {} is gone.", text("server")?, text("url")?)),

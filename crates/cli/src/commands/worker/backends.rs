@@ -160,7 +160,7 @@ pub(super) fn told(news: BackendNews) -> (Value, String) {
             let words = if models.is_empty() {
                 let models = if listed == 1 { "model" } else { "models" };
                 format!(
-                    "found {title} at {url} with {listed} {models}: each is offered once it has answered"
+                    "found {title} at {url} with {listed} {models}: what it has loaded is offered once it has answered"
                 )
             } else {
                 format!("{title} at {url} serves {}", models.join(", "))

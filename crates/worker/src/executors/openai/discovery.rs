@@ -2,7 +2,8 @@
 //!
 //! One task a backend. Its list is read on while a probe takes its minutes, and a backend that goes
 //! away takes its offers along at once. At an address where a server may appear by itself
-//! ([`OpenAiOptions::finding`]) everything is silent until one of the four is there.
+//! ([`OpenAiOptions::finding`]) everything is silent until one of the four is there, and what that
+//! one would have to load is let alone: to load it may throw out what its owner uses.
 //!
 //! [`OpenAiOptions::finding`]: crate::options::OpenAiOptions
 
@@ -94,6 +95,8 @@ struct Keeper {
     /// How many models the backend lists.
     listed: usize,
     probe: Option<Probe>,
+    /// Models that are asked although their server has to load them: it had nothing loaded.
+    woken: BTreeSet<String>,
     /// What was announced last.
     known: Option<Result<Found, String>>,
     /// The names of models that were told to be found here; `None` while nothing is.
@@ -118,6 +121,7 @@ impl Keeper {
             shown: Shown::default(),
             listed: 0,
             probe: None,
+            woken: BTreeSet::new(),
             known: None,
             found: None,
             elsewhere: BTreeSet::new(),
@@ -196,6 +200,7 @@ impl Keeper {
         self.book.forget();
         self.shown.clear();
         self.elsewhere.clear();
+        self.woken.clear();
         self.probe = None;
     }
 
@@ -237,7 +242,7 @@ impl Keeper {
         self.note_names(ids.iter().cloned().chain(left).collect::<Vec<_>>()).await?;
         let mut names = names.into_iter();
         let mut left_out = Vec::new();
-        let mut listed = Vec::new();
+        let (mut listed, mut asleep) = (Vec::new(), BTreeSet::new());
         for model in models {
             let Some(Model { id, max_model_len }) = model else {
                 left_out.push("it has no id".to_owned());
@@ -249,6 +254,9 @@ impl Keeper {
                 Place::Listed(name) => {
                     let intent = about.intent.unwrap_or_else(|| Intent::by_name(&name));
                     let context = max_model_len.or(about.context).or(context);
+                    if about.asleep {
+                        asleep.insert(id.clone());
+                    }
                     listed.push(Listed { id, name, intent, context });
                 }
                 Place::Elsewhere => self.tell_elsewhere(id).await?,
@@ -259,11 +267,41 @@ impl Keeper {
         let paths = listed.iter().filter(|listed| listed.name != listed.id).map(path).collect();
         self.backend.paths.set(paths);
         // What no realm would take is not asked either.
-        let (listed, more) = offerable(listed);
+        let (listed, more) = offerable(self.wanted(listed, &asleep));
         left_out.extend(more);
         self.book.reconcile(listed, Instant::now());
         self.left_out = left_out;
         self.offer().await
+    }
+
+    /// Of a server that was found: what it has loaded, what the operator names, and what answered
+    /// before. Where it has nothing loaded the first model of each kind is woken.
+    fn wanted(&mut self, listed: Vec<Listed>, asleep: &BTreeSet<String>) -> Vec<Listed> {
+        if !self.is_finding() {
+            return listed;
+        }
+        let names = &self.backend.options.names;
+        let is_named = |model: &Listed| names.is_named(&model.id) || names.is_named(&model.name);
+        let is_right = |model: &Listed| self.book.right().any(|right| right.id == model.id);
+        self.woken.retain(|id| listed.iter().any(|model| model.id == *id));
+        let is_loaded = |model: &Listed| !asleep.contains(&model.id);
+        let is_others = |model: &Listed| {
+            is_loaded(model) && !is_named(model) && !self.woken.contains(&model.id)
+        };
+        let is_used = listed.iter().any(is_others);
+        if !is_used && self.woken.is_empty() && !listed.iter().any(is_right) {
+            let first = |intent| listed.iter().find(|model| model.intent == intent);
+            let is_served =
+                |intent| listed.iter().any(|model| model.intent == intent && is_named(model));
+            let intents = [Intent::Chat, Intent::Embed].into_iter();
+            let woken = intents.filter(|intent| !is_served(*intent)).filter_map(first);
+            self.woken = woken.map(|model| model.id.clone()).collect();
+        }
+        let is_woken = |model: &Listed| !is_used && self.woken.contains(&model.id);
+        let is_wanted = |model: &Listed| {
+            is_loaded(model) || is_named(model) || is_right(model) || is_woken(model)
+        };
+        listed.into_iter().filter(is_wanted).collect()
     }
 
     /// What becomes of a model, given what clients would see of its id.
@@ -329,12 +367,14 @@ impl Keeper {
 
     /// Between two looks: probes, one at a time.
     async fn attend(&mut self) -> Result<(), Over> {
-        let every = match (self.is_finding(), self.server) {
-            (true, _) => self.pause_ms,
-            (false, Some(_)) => limits::DISCOVERY_MS,
-            (false, None) => limits::DISCOVERY_SOON_MS,
+        let every = match (&self.backend.options.finding, self.server) {
+            // One that is known is let alone, unless it has just missed a look.
+            (Some(finding), Some(_)) if self.misses == 0 => finding.known(),
+            (Some(_), _) => Duration::from_millis(self.pause_ms),
+            (None, Some(_)) => Duration::from_millis(limits::DISCOVERY_MS),
+            (None, None) => Duration::from_millis(limits::DISCOVERY_SOON_MS),
         };
-        let until = Instant::now() + Duration::from_millis(every);
+        let until = Instant::now() + every;
         loop {
             let now = Instant::now();
             if self.probe.is_none()

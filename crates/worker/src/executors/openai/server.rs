@@ -82,6 +82,8 @@ pub(super) struct About {
     pub(super) elsewhere: bool,
     /// Neither for chat nor for embeddings.
     pub(super) useless: bool,
+    /// Its server would have to load it first, and may throw out another one for it.
+    pub(super) asleep: bool,
 }
 
 /// What was asked of Ollama model by model: kept, since it does not change while it is there.
@@ -113,6 +115,12 @@ struct Tag {
     remote_model: Option<Value>,
 }
 
+/// What Ollama has loaded.
+#[derive(Default, Deserialize)]
+struct Running {
+    models: Vec<Tag>,
+}
+
 #[derive(Deserialize)]
 struct Show {
     #[serde(default)]
@@ -134,6 +142,9 @@ struct StudioModel {
     /// llm, vlm, embeddings, …
     #[serde(rename = "type")]
     kind: String,
+    /// `loaded` or `not-loaded`.
+    #[serde(default)]
+    state: Option<String>,
     #[serde(default)]
     loaded_context_length: Option<u32>,
 }
@@ -234,6 +245,8 @@ impl OpenAi {
         let Ok(Some(Tags { models })) = self.look::<Tags>("/api/tags").await else {
             return shown.clone();
         };
+        // One that cannot say it has nothing loaded, as far as is known.
+        let running = self.look::<Running>("/api/ps").await.ok().flatten().unwrap_or_default();
         shown.retain(|id, _| models.iter().any(|tag| tag.name == *id));
         let mut about = BTreeMap::new();
         for tag in models.into_iter().take(limits::SHOWN_MODELS_MAX) {
@@ -250,7 +263,9 @@ impl OpenAi {
                     known.unwrap_or_default()
                 }
             };
-            about.insert(tag.name, About { elsewhere: elsewhere || known.elsewhere, ..known });
+            let asleep = !running.models.iter().any(|running| running.name == tag.name);
+            let elsewhere = elsewhere || known.elsewhere;
+            about.insert(tag.name, About { elsewhere, asleep, ..known });
         }
         about
     }
@@ -277,7 +292,9 @@ impl OpenAi {
                 _ => None,
             };
             let context = model.loaded_context_length;
-            let about = About { intent, context, elsewhere: false, useless: intent.is_none() };
+            let asleep = model.state.is_some_and(|state| state != "loaded");
+            let useless = intent.is_none();
+            let about = About { intent, context, elsewhere: false, useless, asleep };
             (model.id, about)
         };
         data.into_iter().map(about).collect()
@@ -318,6 +335,7 @@ impl Show {
             context: None,
             elsewhere: is_said(self.remote_host.as_ref()) || is_said(self.remote_model.as_ref()),
             useless: says && intent.is_none(),
+            asleep: false,
         }
     }
 }
