@@ -286,7 +286,7 @@ pub(crate) fn bring(
             stamps.set(dir, &name, stamp)?;
             continue;
         }
-        let _lock = lock(dir, &name, &sources.stop, progress)?;
+        let _lock = lock(dir, &name, &sources.stop, &mut waiting(dir, file, progress))?;
         // Another process may have fetched it while this one waited.
         stamps = Stamps::load(dir);
         if stamps.check(dir, file, &sources.stop)?.is_some() {
@@ -307,16 +307,12 @@ fn this_machine() -> String {
 }
 
 /// Held while a file is fetched; it goes with the process, however that ends. Looked for now and
-/// then instead of waited for: a lock that the system waits for cannot be given up.
-fn lock(
-    dir: &Path,
-    name: &str,
-    stop: &Stop,
-    progress: &mut dyn FnMut(Progress),
-) -> anyhow::Result<File> {
+/// then instead of waited for: a lock that the system waits for cannot be given up. `waits` hears of
+/// each look that was in vain, and whether it was the first.
+fn lock(dir: &Path, name: &str, stop: &Stop, waits: &mut dyn FnMut(bool)) -> anyhow::Result<File> {
     let path = dir.join(format!(".{name}.lock"));
     let file = File::create(&path).with_context(|| format!("{} not written", path.display()))?;
-    let mut is_told = false;
+    let mut is_first = true;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
@@ -325,11 +321,24 @@ fn lock(
                 return Err(error).with_context(|| format!("{} not locked", path.display()));
             }
         }
-        if !std::mem::replace(&mut is_told, true) {
-            progress(Progress::Waiting { file: name.to_owned() });
-        }
+        waits(std::mem::replace(&mut is_first, false));
         stop.check()?;
         std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Says that another process fetches a file, and then how far that has come.
+fn waiting(dir: &Path, file: &ModelFile, progress: &mut dyn FnMut(Progress)) -> impl FnMut(bool) {
+    let mut told = Instant::now();
+    move |is_first| {
+        let name = file.name.clone();
+        if is_first {
+            progress(Progress::Waiting { file: name });
+        } else if told.elapsed() >= TELL_EVERY {
+            told = Instant::now();
+            let bytes = arrived(dir, file);
+            progress(Progress::Received { file: name, bytes, of: file.bytes });
+        }
     }
 }
 

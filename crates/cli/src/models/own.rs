@@ -53,7 +53,11 @@ pub(crate) fn add(
     let file_name = catalogue::own_file(name);
     // Ctrl-C ends the whole process; what has arrived stays.
     let stop = &Stop::default();
-    let _lock = lock(dir, &file_name, stop, progress)?;
+    let _lock = lock(dir, &file_name, stop, &mut |is_first| {
+        if is_first {
+            progress(Progress::Waiting { file: file_name.clone() });
+        }
+    })?;
     let known = catalogue::own(dir)?.iter().any(|model| model.name == name);
     ensure!(!known, "NAME `{name}` is taken: `mtor models remove {name}` first, or take another");
     let part = part_file(dir, &file_name, "part");
@@ -91,7 +95,7 @@ pub(crate) fn add(
         files: vec![file],
     };
     // Two processes that add two models at once would otherwise forget one of them.
-    let _list = lock(dir, "own.json", stop, progress)?;
+    let _list = lock(dir, "own.json", stop, &mut |_| {})?;
     let mut models = catalogue::own(dir)?;
     models.push(model.clone());
     catalogue::save_own(dir, &models)?;

@@ -453,11 +453,20 @@ fn what_waits_copies_or_reads_stops_when_it_is_told_to() {
     let (models, from) = (tiny(&hash()), here.0.display().to_string());
 
     let held = lock(&dir.0, "tiny.bin", &Stop::default(), &mut |_| {}).unwrap();
-    let waits = |progress: &Progress| matches!(progress, Progress::Waiting { .. });
+    let part = dir.0.join(".tiny.bin.part");
+    fs::write(&part, &CONTENT[..7]).unwrap();
+    let waits = |progress: &Progress| matches!(progress, Progress::Received { .. });
     let (seen, error) = stopped_at(&models, &named(from.clone()), &dir.0, waits);
-    assert!(matches!(seen.as_slice(), [Progress::Waiting { .. }]), "{seen:?}");
+    assert!(
+        matches!(
+            seen.as_slice(),
+            [Progress::Waiting { .. }, Progress::Received { bytes: 7, of: 12, .. }]
+        ),
+        "how far the other one has come: {seen:?}"
+    );
     assert!(error.starts_with("stopped"), "{error}");
     drop(held);
+    fs::remove_file(part).unwrap();
 
     let begins = |progress: &Progress| matches!(progress, Progress::Fetching { .. });
     let (seen, error) = stopped_at(&models, &named(from), &dir.0, begins);
