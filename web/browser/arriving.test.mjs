@@ -121,6 +121,30 @@ const CASES = {
       await shoot(page, "failed-and-answering");
     }),
 
+  "another model on its way makes none a stand-in: not where the default answers, nor where one was chosen": (browser) =>
+    visit(browser, async (page, server) => {
+      const fetching = { state: "fetching", received: 500_000_000, rate: 1_500_000, left_ms: 410_000 };
+      server.tell([GOOD], [coming(SMALL, fetching)], GOOD);
+      await says(about(page), /^Qwen2\.5-Coder 1\.5B Instruct answers: 1\.12 GB/);
+      await says(notice(page), /0\.5B Instruct arrives in about 7 min\. It can be asked then/);
+      need(!/meanwhile/.test((await page.textContent("main")) ?? ""), "the default is said to be a stand-in");
+      server.tell([SMALL, "llama3.2:1b"], [coming(GOOD, fetching)], GOOD);
+      await says(about(page), /0\.5B Instruct answers meanwhile: 491 MB/);
+      await page.getByRole("combobox", { name: "Model" }).selectOption("llama3.2:1b");
+      await says(about(page), /^llama3\.2:1b answers\./);
+      need(!/meanwhile/.test((await page.textContent("main")) ?? ""), "a chosen model is said to be a stand-in");
+    }),
+
+  "where nobody serves, the page says whom to ask, and which model is to answer": (browser) =>
+    visit(browser, async (page, server) => {
+      server.tell([], []);
+      const none = page.locator(".notice", { hasText: "mtor up" });
+      await says(none, / is to answer here, and no worker offers it just now: mtor up on the owner's machine says why/);
+      await shoot(page, "nobody");
+      server.tell([], [], "");
+      await says(none, /No worker here offers chat just now: mtor up on the owner's machine says why/);
+    }),
+
   "a model of which nothing was told is named all the same": (browser) =>
     visit(browser, async (page, server) => {
       server.tell(["llama3.2:1b"], []);

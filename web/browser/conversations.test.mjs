@@ -193,6 +193,22 @@ const CASES = {
       await page.locator(".question .file", { hasText: "notes.txt" }).waitFor();
     }),
 
+  "a question that its model has no room for is told to be, before it is sent": async (browser) => {
+    const server = await standIn({ pieceMs: 5, context: 1_024 });
+    try {
+      await visit(browser, server.url, async (page) => {
+        const box = page.getByLabel("Your question");
+        await box.fill("x".repeat(3_000));
+        await page.getByText(/About 1\D?488 characters more than .+ can read\.\s+What does not fit is refused, and costs nothing/).waitFor();
+        await shoot(page, "too-long");
+        await box.fill("short");
+        await page.getByText(/characters more than/).waitFor({ state: "detached" });
+      });
+    } finally {
+      await server.close();
+    }
+  },
+
   "a model on its way: progress, the problem with its remedy, and the box opens by itself": async (browser) => {
     const server = await standIn({ scenario: "arriving" });
     try {

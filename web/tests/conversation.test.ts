@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { charsBeyond, roomOf } from "../src/lib/context";
 import {
   HISTORY_CHARS_MAX,
   HISTORY_MESSAGES_MAX,
@@ -181,5 +182,25 @@ describe("the messages of the next question", () => {
     expect(messagesFor(many, "now")[0]?.content).toBe("q34");
     const big = [turn("q", "x".repeat(HISTORY_CHARS_MAX)), turn("r", "y")];
     expect(messagesFor(big, "now").map((message) => message.content)).toEqual(["r", "y", "now"]);
+  });
+
+  it("are bounded by what the model can read, the answer and the prompt included", () => {
+    // Each message of 3 kB takes about a thousand tokens.
+    const turns = ["a", "b", "c"].map((name) => turn(name.repeat(1_500), name.repeat(1_500)));
+    const kept = (room: number, system = "") => messagesFor(turns, "q".repeat(3_000), system, room).filter(({ role }) => role === "user").length - 1;
+    expect([undefined, 16_384, 4_096, 2_048].map((context) => kept(roomOf(context, 512)))).toEqual([2, 2, 2, 0]);
+    expect(kept(roomOf(4_096, 2_000))).toBe(1);
+    expect(kept(roomOf(4_096, 512), "s".repeat(3_000))).toBe(1);
+    // Three bytes, one token.
+    expect(messagesFor([turn("水".repeat(1_000), "水".repeat(1_000))], "now", "", 2_000)).toHaveLength(1);
+    expect(messagesFor(turns, "q".repeat(90_000), "", 10)).toHaveLength(1);
+  });
+
+  it("leave a model of little context something to read", () => {
+    expect(roomOf(512, 1_024)).toBe(256);
+    expect(charsBeyond("hello", "", roomOf(512, 1_024))).toBe(0);
+    expect(charsBeyond("x".repeat(900), "", 256)).toBe(156);
+    expect(charsBeyond("水".repeat(300), "", 256)).toBe(52);
+    expect(charsBeyond("x", "", roomOf(undefined, 1_024))).toBe(0);
   });
 });

@@ -351,6 +351,33 @@ it("neither prices nor sends a question that is too long, and cuts nothing off",
   expect((await over())?.question).toBe(long);
 });
 
+it("sends a model what it can read, and tells before what it may not", async () => {
+  const narrow = await standIn({ pieceMs: 1, context: 1_024 });
+  try {
+    const sent: string[] = [];
+    const { fetch } = globalThis;
+    vi.stubGlobal("fetch", (url: URL, init: RequestInit) => {
+      if (init.method === "POST" && url.pathname === "/v1/intents") sent.push(String(init.body));
+      return fetch(url, init);
+    });
+    session = new Session(narrow.url);
+    session.line.reconnect();
+    await vi.waitFor(() => expect(session.line.state).toBe("ready"));
+    await ask("a question of its own");
+    await over();
+    await ask("x".repeat(1_400));
+    await over();
+    const contents = JSON.parse(sent[1]!).data.messages.map(({ content }: { content: string }) => content.length);
+    expect(contents).toEqual([1_400]);
+    session.draft = "x".repeat(1_600);
+    expect([session.tight, session.excess]).toEqual([90, 0]);
+    session.talk.maxTokens = 128;
+    expect(session.tight).toBe(0);
+  } finally {
+    await narrow.close();
+  }
+}, 10_000);
+
 it("takes a kept key back, and says what is wrong with a bad one", async () => {
   await ask("hello");
   await over();

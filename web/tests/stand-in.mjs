@@ -63,10 +63,11 @@ async function styleHash() {
   return `'sha256-${createHash("sha256").update(style).digest("base64")}'`;
 }
 
-/** @param {{scenario?: string, pieceMs?: number, port?: number, answer?: () => string}} [options] */
+/** @param {{scenario?: string, pieceMs?: number, port?: number, answer?: () => string, context?: number}} [options] `context` of its models, in tokens */
 export async function standIn(options = {}) {
   const scenario = options.scenario ?? "ok";
   const pieceMs = options.pieceMs ?? 40;
+  const { context } = options;
   /** @type {Map<string, any>} */
   const intents = new Map();
   /** @type {string[]} */
@@ -89,13 +90,14 @@ export async function standIn(options = {}) {
   let toldTimes = 0;
   /** For the first times that it is asked, where a model is on its way. */
   const isComing = () => scenario === "arriving" && toldTimes < COMING_TIMES;
-  /** Said by a test. @type {{serving: string[], arriving: object[]} | undefined} */
+  /** Said by a test. @type {{serving: string[], arriving: object[], preferred: string | undefined} | undefined} */
   let said;
   const told = () => {
     toldTimes += 1;
     if (said) {
       const data = said.serving.map((id) => ({ id, object: "model", created: 0, owned_by: "stand-in", about: ABOUT[id] }));
-      return { object: "list", data, default: data[0] ? { chat: data[0].id } : {}, arriving: said.arriving };
+      return { object: "list", data, default: data[0] ? { chat: data[0].id } : {}, arriving: said.arriving,
+        ...(said.preferred && { preferred: { chat: said.preferred } }) };
     }
     const list = { object: "list", data: MODELS.map((id) => ({ id, object: "model", created: 0, owned_by: "stand-in", about: ABOUT[id] })) };
     if (scenario === "nomodels") return { ...list, data: [], default: {}, arriving: [] };
@@ -134,7 +136,8 @@ export async function standIn(options = {}) {
     if (path === "/v1/pools") {
       const models = said ? said.serving : scenario === "nomodels" || isComing() ? [] : scenario === "onemodel" ? MODELS.slice(0, 1) : MODELS;
       const items = models.map((model, at) => ({ intent: "chat", model, trust: "any", slots: 4 - at, busy: at, depth: at * 3,
-        price: { amount: String(100 * (1 + at * 4)), per: 1_000_000, unit: "token" }, eta_ms: at * 900 }));
+        price: { amount: String(100 * (1 + at * 4)), per: 1_000_000, unit: "token" }, eta_ms: at * 900,
+        ...(context && { context }) }));
       return json(response, 200, { items: [...items, ...POOLS], next: null });
     }
     if (path === "/v1/manifests") return json(response, 200, { items: MANIFESTS, next: null, ...(scenario === "broken" && { problems: PROBLEMS }) });
@@ -296,8 +299,8 @@ export async function standIn(options = {}) {
     calls,
     /** How many there were; a repeat under the same key is none. */
     intents: () => intents.size,
-    /** What models it has, the default first, and which are on their way. @param {string[]} serving @param {object[]} arriving */
-    tell: (serving, arriving) => void (said = { serving, arriving }),
+    /** What models it has, the default first, and which are on their way. @param {string[]} serving @param {object[]} arriving @param {string} [preferred] */
+    tell: (serving, arriving, preferred = GOOD) => void (said = { serving, arriving, preferred }),
     /** No key that was given out so far is good any more. */
     revoke: () => keys.clear(),
     /** The network is cut, or whole again. @param {boolean} cut */

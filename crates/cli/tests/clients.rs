@@ -336,6 +336,34 @@ fn a_chat_goes_over_several_turns_and_keeps_what_was_said() {
 }
 
 #[test]
+fn a_long_chat_leaves_its_oldest_turns_out_and_says_so_once() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let owner = Guest::new(&realm.url);
+    let offers = json!([{"intent": "chat", "model": "by-hand", "slots": 1, "context": 400}]);
+    let mut hand = Hand::join(&owner, 1, &offers);
+    eventually(|| owner.ask("GET", "/v1/pools", "").json()["items"] != json!([]));
+    let mut command = place.command(&["chat", "--max-tokens", "20"]);
+    let (mut terminal, mut child) = Terminal::run(command.env("MTOR_REALM", &realm.url));
+    terminal.wait("by-hand at");
+    // Room for 1,140 bytes: two turns of these and a question do not fit.
+    for (turn, kept) in [0, 1, 1, 1].into_iter().enumerate() {
+        let question = format!("{turn}{}", "x".repeat(300));
+        terminal.write(&format!("{question}\n"));
+        let assign = hand.assigned();
+        let messages = assign["data"]["messages"].as_array().unwrap();
+        assert_eq!(messages.len(), 2 * kept + 1, "turn {turn}");
+        assert_eq!(messages[2 * kept]["content"], question.as_str());
+        says(&mut hand, &assign, &format!("{turn}{}", "y".repeat(200)));
+        hand.complete(&assign, 1);
+        terminal.wait("cost ");
+    }
+    terminal.write("/exit\n");
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{}", terminal.shown());
+    assert_eq!(terminal.shown().matches("oldest turns are left out").count(), 1);
+}
+
+#[test]
 fn who_waits_is_told_for_what() {
     let place = Place::new();
     let (realm, mut hand) = by_hand(&place, 1);

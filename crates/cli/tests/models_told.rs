@@ -117,7 +117,11 @@ fn auto_is_the_realms_default_on_every_route() {
     assert_eq!(realm.models()["data"][0].get("about"), None);
     // The most capable that is offered, then the default.
     realm.teller.tell_models(told(&[("chat", "absent")], &["absent", "good", "small"]));
-    assert_eq!(realm.models()["default"]["chat"], "good");
+    let list = realm.models();
+    assert_eq!(
+        (&list["default"]["chat"], &list["preferred"]["chat"]),
+        (&"good".into(), &"absent".into())
+    );
     realm.teller.tell_models(told(&[("chat", "small")], &["good", "small"]));
     let list = realm.models();
     assert_eq!(list["default"], json!({"chat": "small", "embed": "mini"}));

@@ -4,6 +4,7 @@
 // ends once and stays ended. Nothing here reads a clock: the time comes with each action.
 
 import type { Money } from "./amount";
+import { tokensOf } from "./context";
 
 export type Phase =
   | "sending"
@@ -281,15 +282,21 @@ function bill(data: Record<string, unknown>): Partial<Turn> {
   };
 }
 
-/** The messages of the next question: the newest turns that fit, oldest first, behind the prompt. */
-export function messagesFor(turns: readonly Turn[], question: string, system = ""): Message[] {
+/**
+ * The messages of the next question: the newest turns that fit, oldest first, behind the prompt. `room`
+ * is what the model can read, in tokens; the question itself is never left out.
+ */
+export function messagesFor(turns: readonly Turn[], question: string, system = "", room = Infinity): Message[] {
   const messages: Message[] = [{ role: "user", content: question }];
   let chars = 0;
+  let tokens = tokensOf(question) + (system.trim() === "" ? 0 : tokensOf(system.trim()));
   for (const turn of turns.toReversed()) {
     const useful = turn.phase === "completed" || turn.phase === "cancelled";
     if (!useful || turn.replaced || turn.text.trim() === "") continue;
     const asked = contentOf(turn.question, turn.attached);
     chars += asked.length + turn.text.length;
+    tokens += tokensOf(asked) + tokensOf(turn.text);
+    if (tokens > room) break;
     if (chars > HISTORY_CHARS_MAX || messages.length + 2 > HISTORY_MESSAGES_MAX + 1) break;
     messages.unshift({ role: "user", content: asked }, { role: "assistant", content: turn.text });
   }

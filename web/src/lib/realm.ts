@@ -25,6 +25,8 @@ export interface Model {
   busy: number;
   depth: number;
   etaMs: number;
+  /** Tokens that it reads at once, its answer among them; absent where nobody says. */
+  context?: number;
 }
 
 export interface Quote {
@@ -324,6 +326,9 @@ export function chatModels(pools: unknown): Model[] {
     model.busy += number(row["busy"]) ?? 0;
     model.depth += number(row["depth"]) ?? 0;
     model.etaMs = Math.min(model.etaMs, number(row["eta_ms"]) ?? 0);
+    // Any of its pools may answer.
+    const context = number(row["context"]);
+    if (context !== undefined && context > 0) model.context = Math.min(model.context ?? context, context);
     models.set(id, model);
   }
   return [...models.values()];

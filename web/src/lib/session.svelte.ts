@@ -3,6 +3,7 @@
 // mean is decided in `conversation.ts`, how a question is run in `runner.ts`.
 
 import { formatPrice } from "./amount";
+import { charsBeyond, roomOf } from "./context";
 import { contentOf, isOver, messagesFor, newTurn, type Attached, type Turn } from "./conversation";
 import { randomId } from "./ids";
 import { Line } from "./line.svelte";
@@ -13,7 +14,7 @@ import { Shelf } from "./shelf.svelte";
 import { stored, type Sent } from "./stored";
 import { Store } from "./store";
 import type { Talk } from "./talk.svelte";
-import { nameless, type About } from "./told";
+import { isStandIn, nameless, type About } from "./told";
 import { Wallet } from "./wallet.svelte";
 
 /** What a guest account will pay with. */
@@ -42,7 +43,13 @@ export class Session {
   excess = $derived.by(() => Math.max(contentOf(this.draft.trim(), this.talk.attached).length - QUESTION_CHARS_MAX, 0));
   current = $derived.by<Turn | undefined>(() => this.talk.current);
   busy = $derived.by(() => this.pricing || this.talk.running);
-  chosen = $derived.by(() => this.line.models.find((model) => model.id === this.talk.model) ?? this.line.auto);
+  chosen = $derived.by(() => this.#modelOf(this.talk));
+  /** Characters of the draft that its model may have no room for. It is a guess, and forbids nothing: the realm refuses for nothing. */
+  tight = $derived.by(() => {
+    const { talk } = this;
+    const text = contentOf(this.draft.trim(), talk.attached);
+    return charsBeyond(text, talk.system, roomOf(this.chosen?.context, talk.maxTokens));
+  });
 
   #realm: Realm;
   #store: Promise<Store>;
@@ -105,6 +112,11 @@ export class Session {
     return chosen && (this.line.about(chosen.id) ?? nameless(chosen.id));
   }
 
+  /** It answers until the realm's default can; a model that its asker has chosen just answers. */
+  get meanwhile(): boolean {
+    return this.chosen === this.line.auto && isStandIn(this.chosen?.id, this.line.told);
+  }
+
   start(): void {
     addEventListener("pagehide", () => this.shelf.keepDraft());
     this.line.start();
@@ -137,16 +149,20 @@ export class Session {
     return this.#body(this.talk, this.draft.trim() || instead, this.talk.attached, this.talk.editing);
   }
 
+  #modelOf(talk: Talk): Model | undefined {
+    return this.line.models.find((model) => model.id === talk.model) ?? this.line.auto;
+  }
+
   /** `until` is a turn that is being replaced: what came from there on is not sent along. */
   #body(talk: Talk, question: string, attached: readonly Attached[], until?: string): ChatBody | undefined {
-    const model = (this.line.models.find((one) => one.id === talk.model) ?? this.line.auto)?.id;
+    const model = this.#modelOf(talk);
     if (!model) return undefined;
     const all = talk.all();
     const at = until === undefined ? -1 : all.findIndex((turn) => turn.key === until);
     const before = at < 0 ? all : all.slice(0, at);
-    const messages = messagesFor(before, contentOf(question.trim(), attached), talk.system);
+    const messages = messagesFor(before, contentOf(question.trim(), attached), talk.system, roomOf(model.context, talk.maxTokens));
     const warmth = talk.temperature === null ? {} : { temperature: talk.temperature };
-    return { model, messages, stream: true, max_tokens: talk.maxTokens, ...warmth };
+    return { model: model.id, messages, stream: true, max_tokens: talk.maxTokens, ...warmth };
   }
 
   // --- asking ---

@@ -33,9 +33,11 @@ export interface Told {
   arriving: Arriving[];
   /** What `auto` is now. */
   auto: string;
+  /** What `auto` is to be. It may still be on its way, or have no worker. */
+  preferred: string;
 }
 
-export const NOTHING_TOLD: Told = { about: new Map(), arriving: [], auto: "" };
+export const NOTHING_TOLD: Told = { about: new Map(), arriving: [], auto: "", preferred: "" };
 
 export function toldOf(models: unknown): Told {
   const body = record(models);
@@ -46,7 +48,8 @@ export function toldOf(models: unknown): Told {
     if (id && row["about"]) about.set(id, aboutOf(row["about"], id));
   }
   const arriving = list(body["arriving"]).flatMap((item) => arrivingOf(record(item)) ?? []);
-  return { about, arriving, auto: text(record(body["default"])["chat"]) ?? "" };
+  const chat = (what: string) => text(record(body[what])["chat"]) ?? "";
+  return { about, arriving, auto: chat("default"), preferred: chat("preferred") };
 }
 
 function aboutOf(given: unknown, id: string): About {
@@ -99,6 +102,12 @@ export function nextOf(arriving: readonly Arriving[]): Arriving | undefined {
   const coming = arriving.filter(({ state }) => state !== "failed");
   const left = ({ state, leftMs }: Arriving) => (state === "starting" ? 0 : (leftMs ?? Infinity));
   return coming.sort((one, other) => (left(one) === left(other) ? 0 : left(one) - left(other)))[0];
+}
+
+/** Whether this model answers only until the one can that is to. */
+export function isStandIn(model: string | undefined, told: Told): boolean {
+  const coming = told.arriving.some(({ id, state }) => id === told.preferred && state !== "failed");
+  return coming && model !== undefined && model !== told.preferred;
 }
 
 /** What it does, behind its title. */

@@ -44,8 +44,14 @@ fn temperature(text: &str) -> Result<f64, String> {
     value.ok_or_else(|| "expected a number from 0 to 2, such as 0.7".into())
 }
 
-/// What is said of a conversation; the oldest turns beyond it are left out.
+/// What is said of a conversation where its model's context is not known; the oldest turns beyond it
+/// are left out.
 const CONVERSATION_BYTES_MAX: usize = 256 * 1024;
+/// A careful guess, because only the model knows: ordinary words have four bytes a token, code about
+/// three, and letters of three bytes about one token each.
+const BYTES_PER_TOKEN: usize = 3;
+/// What a model's template puts around each message.
+const MESSAGE_TOKENS: usize = 8;
 /// One question.
 const QUESTION_BYTES_MAX: usize = 128 * 1024;
 /// Lines that were typed ahead of the answer.
@@ -66,9 +72,19 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
     block_on(Box::pin(async {
         let client = arguments.realm.ensured(context).await?;
         let model = choose_model(arguments.terms.model.as_deref(), "chat", &client).await?;
+        let room = room(context_of(&model, &client).await?, arguments.max_tokens);
         let signals = context.interrupts.take()?;
-        let mut chat =
-            Chat { client, model, arguments, turns: Vec::new(), system, signals, context };
+        let mut chat = Chat {
+            client,
+            model,
+            arguments,
+            turns: Vec::new(),
+            system,
+            room,
+            told_long: false,
+            signals,
+            context,
+        };
         match question {
             Some(question) => chat.ask(question).await?.result(context.out),
             None => chat.talk().await,
@@ -82,6 +98,10 @@ struct Chat<'a> {
     model: String,
     arguments: Arguments,
     system: Option<String>,
+    /// Bytes that the model can read at once.
+    room: usize,
+    /// That turns were left out is said once for each conversation.
+    told_long: bool,
     /// Questions and their answers.
     turns: Vec<(String, String)>,
     signals: Signals,
@@ -109,6 +129,7 @@ impl Chat<'_> {
                 "/help" => out.note(HELP),
                 "/new" => {
                     self.turns.clear();
+                    self.told_long = false;
                     out.note("a new conversation");
                 }
                 command if command.starts_with('/') => {
@@ -147,7 +168,7 @@ impl Chat<'_> {
     }
 
     async fn ask(&mut self, question: String) -> Result<Ended, Failure> {
-        self.forget_oldest(question.len());
+        self.forget_oldest(&question);
         let mut intent = Intent::new("chat", self.data(&question)?);
         self.arguments.terms.apply(&mut intent);
         let stream = self.client.submit_streaming(&intent)?;
@@ -178,19 +199,53 @@ impl Chat<'_> {
         serde_json::value::to_raw_value(&data).map_err(|error| Failure::caused(&error))
     }
 
-    fn forget_oldest(&mut self, more: usize) {
-        let bytes = |turns: &[(String, String)]| -> usize {
-            turns.iter().map(|(question, answer)| question.len() + answer.len()).sum()
-        };
-        let mut forgotten = false;
-        while !self.turns.is_empty() && bytes(&self.turns) + more > CONVERSATION_BYTES_MAX {
-            self.turns.remove(0);
-            forgotten = true;
-        }
-        if forgotten {
-            self.context.out.note("the conversation is long: its oldest turns are left out");
+    /// What does not fit would be refused by the model, with this turn and every one after it.
+    fn forget_oldest(&mut self, question: &str) {
+        let system = self.system.as_deref().map_or(0, weight);
+        let more = weight(question) + system;
+        if keep_newest(&mut self.turns, self.room.saturating_sub(more)) && !self.told_long {
+            self.told_long = true;
+            self.context.out.note(
+                "the conversation is longer than the model can read: from here on its oldest turns are left out",
+            );
         }
     }
+}
+
+/// What a message takes of the room, in bytes.
+fn weight(message: &str) -> usize {
+    message.len() + MESSAGE_TOKENS * BYTES_PER_TOKEN
+}
+
+/// True where turns were dropped.
+fn keep_newest(turns: &mut Vec<(String, String)>, room: usize) -> bool {
+    let mut left = room;
+    let fits = |(question, answer): &&(String, String)| {
+        let rest = left.checked_sub(weight(question) + weight(answer));
+        left = rest.unwrap_or(left);
+        rest.is_some()
+    };
+    let kept = turns.iter().rev().take_while(fits).count();
+    let dropped = turns.len() - kept;
+    turns.drain(..dropped);
+    dropped > 0
+}
+
+/// Bytes of a conversation that leave room for the answer, which gets at most half of the context. An
+/// answer without a limit of its own gets a quarter.
+fn room(context: Option<u32>, answer: Option<u32>) -> usize {
+    let Some(context) = context else { return CONVERSATION_BYTES_MAX };
+    let tokens = context - answer.unwrap_or(context / 4).min(context / 2);
+    let tokens = usize::try_from(tokens).unwrap_or(usize::MAX);
+    tokens.saturating_mul(BYTES_PER_TOKEN).min(CONVERSATION_BYTES_MAX)
+}
+
+/// The smallest of all who may answer, in tokens.
+async fn context_of(model: &str, client: &Client) -> Result<Option<u32>, Failure> {
+    let pools = client.pools().await?.into_iter();
+    let of_model =
+        pools.filter(|pool| pool.intent == "chat" && pool.model.as_deref() == Some(model));
+    Ok(of_model.filter_map(|pool| pool.context).min())
 }
 
 fn cost(end: &EventKind) -> Amount {
@@ -259,6 +314,22 @@ mod tests {
             questions.push(question);
         }
         assert_eq!(questions, ["one", "two \nthree", "four\n"]);
+    }
+
+    #[test]
+    fn what_a_model_cannot_read_is_left_out_the_oldest_first() {
+        let turn = |name: &str| (name.repeat(1_000), name.repeat(1_000));
+        let kept = |room: usize| {
+            let mut turns = vec![turn("a"), turn("b"), turn("c")];
+            let dropped = keep_newest(&mut turns, room);
+            assert_eq!(dropped, turns.len() < 3);
+            turns.iter().map(|(question, _)| &question[..1]).collect::<String>()
+        };
+        assert_eq!([kept(10_000), kept(5_000), kept(2_048), kept(2_047)], ["abc", "bc", "c", ""]);
+        assert_eq!(room(None, Some(4_096)), CONVERSATION_BYTES_MAX);
+        assert_eq!([room(Some(4_096), None), room(Some(4_096), Some(1_024))], [9_216; 2]);
+        assert_eq!([room(Some(512), Some(1_024)), room(Some(0), None)], [768, 0]);
+        assert_eq!(room(Some(u32::MAX), None), CONVERSATION_BYTES_MAX);
     }
 
     #[test]

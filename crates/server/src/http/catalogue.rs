@@ -154,6 +154,9 @@ struct ModelList<'a> {
     data: Vec<ModelRow<'a>>,
     /// By intent, what `auto` is now.
     default: BTreeMap<&'a str, String>,
+    /// By intent, what `auto` is to be: it may still be on its way.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    preferred: &'a BTreeMap<String, String>,
     arriving: Vec<Cow<'a, Arriving>>,
 }
 
@@ -203,6 +206,6 @@ pub async fn models(
     } else {
         arriving.map(|one| Cow::Owned(one.for_strangers())).collect()
     };
-    let list = ModelList { object: "list", data, default, arriving };
+    let list = ModelList { object: "list", data, default, preferred: &told.defaults, arriving };
     Ok(Answer::json(StatusCode::OK, &list))
 }
