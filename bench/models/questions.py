@@ -105,7 +105,8 @@ def quoted(text):
 
 def report(questions, results, options, before, notes):
     asked = len(questions) * options.repeat
-    warmth = "temperature: none is named, so each server takes its own (llama.cpp's is 0.8)"
+    warmth = ("temperature: none is named, so each model's server takes its own (llama.cpp's is 0.8; "
+              "a worker sets 0.4 for SmolLM2)")
     if options.temperature is not None:
         warmth = f"temperature: {options.temperature}"
     lines = ["# Twenty ordinary questions", "", before, "",
