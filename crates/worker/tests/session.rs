@@ -488,3 +488,38 @@ async fn what_is_added_later_and_known_at_once_is_offered() {
     let (_, offers) = session.until(worker::OFFER).await;
     assert_eq!(offers["offers"].as_array().unwrap().len(), 1, "{offers}");
 }
+
+#[tokio::test]
+async fn executors_come_and_go_while_the_worker_runs() {
+    let realm = Realm::start().await;
+    let (parent, changes) = tokio::sync::mpsc::channel(4);
+    let worker = Worker::start_with(&realm, Folder::new(), |options| {
+        options.executors = vec![ExecutorOptions::Fft { slots: 1 }];
+        options.parent = Some(changes);
+    });
+    let mut session = realm.accept().await;
+    let names = |offers: &serde_json::Value| {
+        let offers = offers["offers"].as_array().unwrap().iter();
+        offers.map(|offer| offer["intent"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let executor = ExecutorOptions::Echo { slots: 2 };
+    parent.send(Change::Add { key: 7, executor }).await.unwrap();
+    let (_, offers) = session.until(worker::OFFER).await;
+    assert_eq!(names(&offers), ["fft", "echo"]);
+    session.assign(1, "echo", json!({"chunks": 40, "delayms": 5})).await;
+    session.until(worker::CHUNK).await;
+
+    // What it has begun it ends, and it takes nothing new.
+    parent.send(Change::Remove { key: 7 }).await.unwrap();
+    let (_, offers) = session.until(worker::OFFER).await;
+    assert_eq!(names(&offers), ["fft"]);
+    session.assign(2, "echo", json!(1)).await;
+    let (_, fail) = session.until(worker::FAIL).await;
+    assert_eq!((&fail["intent"], &fail["code"]), (&json!(intent(2)), &json!("unsupported")));
+    let (_, complete) = session.until(worker::COMPLETE).await;
+    assert_eq!(complete["intent"], json!(intent(1)));
+
+    // Whoever started it is gone.
+    drop(parent);
+    soon(worker.end).await.unwrap().unwrap();
+}
