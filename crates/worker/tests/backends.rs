@@ -332,6 +332,20 @@ async fn a_found_server_is_not_made_to_load_what_its_owner_does_not_use() {
 }
 
 #[tokio::test]
+async fn a_llama_server_with_several_models_keeps_what_it_has_loaded() {
+    let mut list = models(&["/m/a.gguf", "/m/b.gguf"], "llamacpp");
+    list["data"][0]["status"] = json!({"value": "unloaded"});
+    list["data"][1]["status"] = json!({"value": "loaded"});
+    let health = ("GET /health", json!({"status": "ok"}));
+    let server = StandIn::start(0, pages(&[health, ("GET /v1/models", list)])).await;
+    let realm = Realm::start().await;
+    let _worker = Worker::start(&realm, discovery(&[server.port], ModelNames::default()));
+    let mut session = realm.accept().await;
+    offered(&mut session, &["chat b"]).await;
+    assert_eq!(server.count(CHAT, "/m/a.gguf"), 0);
+}
+
+#[tokio::test]
 async fn of_a_found_server_with_nothing_loaded_the_first_is_asked() {
     let server = StandIn::start(0, many(&[])).await;
     let realm = Realm::start().await;

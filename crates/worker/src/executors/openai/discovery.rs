@@ -47,6 +47,15 @@ struct Model {
     /// vLLM's word for the context. One that is none does not make the model less.
     #[serde(default, deserialize_with = "lenient")]
     max_model_len: Option<u32>,
+    /// What a llama-server with several models says: `loaded`, `unloaded`, …
+    #[serde(default)]
+    status: serde_json::Value,
+}
+
+impl Model {
+    fn is_unloaded(&self) -> bool {
+        self.status.get("value").is_some_and(|value| value == "unloaded")
+    }
 }
 
 fn lenient<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
@@ -244,7 +253,8 @@ impl Keeper {
         let mut left_out = Vec::new();
         let (mut listed, mut asleep) = (Vec::new(), BTreeSet::new());
         for model in models {
-            let Some(Model { id, max_model_len }) = model else {
+            let is_unloaded = model.as_ref().is_some_and(Model::is_unloaded);
+            let Some(Model { id, max_model_len, .. }) = model else {
                 left_out.push("it has no id".to_owned());
                 continue;
             };
@@ -254,7 +264,7 @@ impl Keeper {
                 Place::Listed(name) => {
                     let intent = about.intent.unwrap_or_else(|| Intent::by_name(&name));
                     let context = max_model_len.or(about.context).or(context);
-                    if about.asleep {
+                    if about.asleep || is_unloaded {
                         asleep.insert(id.clone());
                     }
                     listed.push(Listed { id, name, intent, context });
