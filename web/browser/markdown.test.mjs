@@ -1,5 +1,6 @@
 // Answers that a hostile model might give, streamed to the page one after another: nothing in them
-// runs, nothing is asked for, nothing becomes a link that could harm, and the page stays responsive.
+// runs, nothing is asked for, nothing becomes a link that could harm, and the page stays responsive:
+// counted in the CPU that its main thread takes, which a machine that does more leaves as it is.
 //   node browser/markdown.test.mjs
 
 import { standIn } from "../tests/stand-in.mjs";
@@ -7,8 +8,11 @@ import { HOSTILE } from "../tests/hostile.mjs";
 import { need, run } from "./chromium.mjs";
 
 const WAIT_MS = 60_000;
-/** The longest that the page may not answer while it reads one of them, on a machine that does more. */
-const STALL_MS_MAX = 1_500;
+/**
+ * CPU that all of the page's tasks for one of them may take together: reading it step by step, and
+ * drawing it. The dearest took 1.9 s of an EPYC's; work that grows with the square of its size takes far more.
+ */
+const CPU_MS_MAX = 6_000;
 
 /** @typedef {import("playwright-core").Browser} Browser */
 
@@ -53,39 +57,34 @@ async function harmless(browser) {
     const { origin, pathname } = new URL(request.url());
     if (origin !== new URL(server.url).origin || !/^\/($|v1\/|assets\/)/.test(pathname)) troubles.push(`asked for ${request.url().slice(0, 80)}`);
   });
-  let slowest = 0;
+  const wire = await page.context().newCDPSession(page);
+  await wire.send("Performance.enable", { timeDomain: "threadTicks" });
+  const cpu = async () => {
+    const { metrics } = await wire.send("Performance.getMetrics");
+    const task = metrics.find(({ name }) => name === "TaskDuration");
+    need(task !== undefined, "the browser does not count the CPU of its tasks");
+    return (task?.value ?? 0) * 1_000;
+  };
+  let most = 0;
   try {
     await page.goto(server.url);
     const path = await page.evaluate(() => location.pathname);
     for (const [at, hostile] of HOSTILE.entries()) {
       text = hostile;
-      await page.evaluate(() => {
-        const seen = { stall: 0, last: performance.now(), on: true };
-        Object.assign(window, { seen });
-        const tick = (/** @type {number} */ now) => {
-          seen.stall = Math.max(seen.stall, now - seen.last);
-          seen.last = now;
-          if (seen.on) requestAnimationFrame(tick);
-        };
-        requestAnimationFrame(tick);
-      });
+      const before = await cpu();
       await ask(page, `number ${at}`);
       // Read to its end: nothing stays as it was before the parser came to it.
       await page.waitForFunction(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true)))));
-      const [done, stall] = [await page.evaluate(harm), await page.evaluate(() => {
-        const seen = Reflect.get(window, "seen");
-        seen.on = false;
-        return seen.stall;
-      })];
+      const [done, took] = [await page.evaluate(harm), (await cpu()) - before];
       need(done.length === 0, `answer ${at} (${hostile.slice(0, 40)}) brought ${done.slice(0, 3).join(", ")}`);
       need(troubles.length === 0, `answer ${at} (${hostile.slice(0, 40)}): ${troubles[0]}`);
-      need(stall <= STALL_MS_MAX, `answer ${at} (${hostile.slice(0, 40)}) held the page for ${Math.round(stall)} ms`);
-      slowest = Math.max(slowest, stall);
+      need(took <= CPU_MS_MAX, `answer ${at} (${hostile.slice(0, 40)}) took ${Math.round(took)} ms of CPU`);
+      most = Math.max(most, took);
       need((await page.evaluate(() => location.pathname)) === path, `answer ${at} led away`);
       await page.getByRole("button", { name: "New", exact: true }).click();
       await page.locator("[data-answer]").first().waitFor({ state: "detached", timeout: WAIT_MS });
     }
-    return `${HOSTILE.length} answers, the longest stall ${Math.round(slowest)} ms`;
+    return `${HOSTILE.length} answers, the most CPU for one ${Math.round(most)} ms`;
   } finally {
     await page.close();
     await server.close();

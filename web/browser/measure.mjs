@@ -24,6 +24,11 @@ const TASK_MS_MAX = 50;
 const KEPT_BYTES_MAX = 512;
 /** Two are the browser's own memory of what was typed into the box, for its Undo, at most 1,000 steps. */
 const KEPT_NODES_MAX = 3;
+/**
+ * What one more answer of one long conversation may take: its words (a kilobyte), its bill and its
+ * receipt. As many are drawn as before, so that no nodes come but those of Undo.
+ */
+const LONG_BYTES_MAX = 6_000;
 const WAIT_MS = 120_000;
 const { values } = parseArgs({
   options: {
@@ -142,8 +147,8 @@ async function snapshot(wire) {
   return sum;
 }
 
-/** What is kept of answers that are gone. @param {Browser} browser */
-async function heap(browser) {
+/** What is kept of answers: each in a conversation that is left behind, or all in one. @param {Browser} browser @param {boolean} apart */
+async function heap(browser, apart) {
   const server = await standIn({ pieceMs: 0 });
   const page = await browser.newPage();
   const wire = await page.context().newCDPSession(page);
@@ -162,8 +167,9 @@ async function heap(browser) {
   let before = await used();
   for (let at = 1; at <= answers; at += 1) {
     await ask(page, `What is a Merkle tree, number ${at}?`);
-    await page.locator(".bill [data-cost]").first().waitFor({ timeout: WAIT_MS });
-    await freshly(page);
+    const entry = page.locator(".log > *", { hasText: `number ${at}?` });
+    await entry.locator(".bill [data-cost]").waitFor({ timeout: WAIT_MS });
+    if (apart) await freshly(page);
     if (at === first) before = await used();
   }
   const after = await used();
@@ -195,13 +201,17 @@ try {
   }
   const paint = median(slow.map((run) => run.paint));
   const rain = await torrent(browser, server.url);
-  const kept = await heap(browser);
+  const kept = await heap(browser, true);
+  const long = await heap(browser, false);
   aim(paint <= FCP_MS_AIM, `first paint ${ms(paint)}, aim ${ms(FCP_MS_AIM)}`);
   aim(rain.over("cpu") === 0, `${rain.over("cpu")} tasks above ${TASK_MS_MAX} ms of CPU, the longest ${ms(rain.most("cpu"))}`);
   aim(kept.each("page") <= KEPT_BYTES_MAX, `${Math.round(kept.each("page"))} bytes of each answer stay, at most ${KEPT_BYTES_MAX}`);
   aim(kept.each("nodes") <= KEPT_NODES_MAX, `${kept.each("nodes").toFixed(1)} nodes of each answer stay, at most ${KEPT_NODES_MAX}`);
   aim(kept.each("detached") <= 0.1, `${kept.after.detached - kept.before.detached} nodes more are held outside the document`);
   aim(kept.each("listeners") <= 0, `${kept.after.listeners - kept.before.listeners} listeners more`);
+  aim(long.each("page") <= LONG_BYTES_MAX, `in one conversation ${Math.round(long.each("page"))} bytes for each answer, at most ${LONG_BYTES_MAX}`);
+  aim(long.each("nodes") <= KEPT_NODES_MAX, `in one conversation ${long.each("nodes").toFixed(1)} nodes for each answer, at most ${KEPT_NODES_MAX}`);
+  aim(long.each("listeners") <= 0.1, `in one conversation ${long.after.listeners - long.before.listeners} listeners more`);
   const counts = ["nodes", "detached", "listeners"];
   const kinds = /** @type {const} */ ([
     ["page", "the page's own objects, text and functions"],
@@ -214,8 +224,10 @@ try {
   ]);
   const figure = (/** @type {string} */ name, /** @type {number} */ value) =>
     counts.includes(name) ? `${value}` : `${(value / 2 ** 20).toFixed(2)} MiB`;
-  const each = (/** @type {(typeof kinds)[number][0]} */ name) =>
-    counts.includes(name) ? kept.each(name).toFixed(2) : `${Math.round(kept.each(name))} bytes`;
+  const each = (/** @type {typeof kept} */ of, /** @type {(typeof kinds)[number][0]} */ name) =>
+    counts.includes(name) ? of.each(name).toFixed(2) : `${Math.round(of.each(name))} bytes`;
+  const table = (/** @type {typeof kept} */ of) =>
+    kinds.map(([name, said]) => `| ${said} | ${figure(name, of.before[name])} | ${figure(name, of.after[name])} | ${each(of, name)} |`);
   lines.push(
     "# The page in Chromium",
     "",
@@ -239,7 +251,11 @@ try {
     "",
     `| kept, after a collection | after ${kept.first} answers | after ${kept.answers} | of each between |`,
     "|---|---|---|---|",
-    ...kinds.map(([name, said]) => `| ${said} | ${figure(name, kept.before[name])} | ${figure(name, kept.after[name])} | ${each(name)} |`),
+    ...table(kept),
+    "",
+    `| the same, all in one conversation | after ${long.first} answers | after ${long.answers} | of each between |`,
+    "|---|---|---|---|",
+    ...table(long),
   );
 } finally {
   await browser.close();

@@ -38,7 +38,7 @@ export async function runIt(page) {
 async function arriving(page, serving, arriving) {
   await page.route("**/v1/models", async (route) => {
     const response = await route.fetch();
-    await route.fulfill({ response, json: { ...(await response.json()), arriving } });
+    await route.fulfill({ response, json: { ...(await response.json()), arriving, preferred: { chat: GOOD } } });
   });
   if (!serving) await page.route("**/v1/pools", (route) => route.fulfill({ json: { items: [], next: null } }));
   await page.reload();
