@@ -68,6 +68,8 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
+# Looked at before the realm has written to it.
+: >"$scratch/out"
 set -m
 "$mtor" up --data "$scratch/data" --listen 127.0.0.1:0 --model tiny --json \
   </dev/null >"$scratch/out" 2>"$scratch/err" &
