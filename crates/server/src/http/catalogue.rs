@@ -114,10 +114,11 @@ struct ManifestList<'a> {
 const FORWARDED: [&str; 5] =
     ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"];
 
-/// Whether somebody on this very machine asks, and not a proxy for others.
-fn is_local(connection: &Connection, headers: &HeaderMap) -> bool {
-    connection.client.ip().to_canonical().is_loopback()
-        && !FORWARDED.iter().any(|name| headers.contains_key(*name))
+/// Whether the sysop asks, or somebody on this very machine, and not a proxy for others.
+fn is_at_home(caller: &Caller, connection: &Connection, headers: &HeaderMap) -> bool {
+    let is_local = connection.client.ip().to_canonical().is_loopback()
+        && !FORWARDED.iter().any(|name| headers.contains_key(*name));
+    caller.actor == Actor::Sysop || is_local
 }
 
 /// `GET /v1/manifests`
@@ -131,7 +132,7 @@ pub async fn manifests(
     let manifests = edge.manifests.load();
     let items = manifests.iter().map(|entry| &entry.manifest).collect();
     let problems = edge.manifest_problems.load();
-    let at_home = caller.actor == Actor::Sysop || is_local(&connection, &headers);
+    let at_home = is_at_home(&caller, &connection, &headers);
     let problems = at_home.then_some(problems.as_slice()).filter(|problems| !problems.is_empty());
     Ok(Answer::json(StatusCode::OK, &ManifestList { items, next: None, problems }))
 }
@@ -199,7 +200,7 @@ pub async fn models(
     });
     let default = default.collect();
     // A problem may name the owner's folders and addresses.
-    let at_home = caller.actor == Actor::Sysop || is_local(&connection, &headers);
+    let at_home = is_at_home(&caller, &connection, &headers);
     let arriving = told.arriving.iter();
     let arriving = if at_home {
         arriving.map(Cow::Borrowed).collect()

@@ -242,7 +242,8 @@ impl Shelf {
             }
         }
         // Who has answered meanwhile does so again.
-        let retired = |entry: &&mut Entry| entry.state == State::Retired;
+        let retired =
+            |entry: &&mut Entry| entry.state == State::Retired && entry.received >= entry.missing;
         for entry in self.entries.iter_mut().filter(retired).filter(|_| lost_default) {
             entry.state = State::Starting { problem: None };
         }
