@@ -1,9 +1,9 @@
 import "fake-indexeddb/auto";
-import { IDBFactory, IDBObjectStore } from "fake-indexeddb";
+import { forceCloseDatabase, IDBFactory, IDBObjectStore } from "fake-indexeddb";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { newTurn, type Turn } from "../src/lib/conversation";
 import { further, stored, type Head } from "../src/lib/stored";
-import { Store } from "../src/lib/store";
+import { REOPENS_MAX, Store } from "../src/lib/store";
 
 const HEAD: Head = { id: "c", title: "t", createdAt: 1, changedAt: 1, system: "", temperature: null, model: "", maxTokens: 512, draft: "", queued: [] };
 const TURN: Turn = newTurn({ key: "k", question: "q", model: "m", ceiling: undefined, sentAt: 1 });
@@ -147,4 +147,114 @@ it("of two copies the one that knows more stays", () => {
   const lost = stored("c", { ...TURN, phase: "lost" });
   const taken = stored("c", { ...TURN, phase: "running" });
   expect(further(lost, taken)).toBe(taken);
+  // What the realm has named for one tab, whatever it refused the other.
+  const named = stored("c", { ...TURN, phase: "running", intent: "i" });
+  const refused = stored("c", { ...TURN, phase: "refused" });
+  expect([further(named, refused), further(refused, named)]).toEqual([named, named]);
+  expect(further(refused, stored("c", TURN))).toBe(refused);
+});
+
+it("what is said while a move fails is neither lost nor given to two", async () => {
+  const store = await tab();
+  await store.add({ ...HEAD, id: "old" });
+  noRoom();
+  await store.add({ ...HEAD, queued: [{ id: "w", question: "q", attached: [] }] });
+  vi.restoreAllMocks();
+  const { put } = IDBObjectStore.prototype;
+  let said: Promise<unknown> | undefined;
+  vi.spyOn(IDBObjectStore.prototype, "put").mockImplementation(function (this: IDBObjectStore, value, key) {
+    const request = put.call(this, value, key);
+    if (value.id === "c" && !said) {
+      said = Promise.all([
+        store.takeQueued("c", "w"),
+        store.addQueued("c", { id: "new", question: "r", attached: [] }),
+        store.patch("c", { title: "changed" }),
+        store.put(stored("c", { ...TURN, text: "said" })),
+      ]);
+      this.transaction.abort();
+    }
+    return request;
+  });
+  await store.patch("old", { title: "there is room" });
+  expect(await said).toEqual(["taken", undefined, undefined, undefined]);
+  const all = async (of: Store) => [await of.head("c"), (await of.turns("c")).map(({ turn }) => turn.text)];
+  const wanted = [{ title: "changed", queued: [{ id: "new" }] }, ["said"]];
+  expect(await all(store)).toMatchObject(wanted);
+  await store.patch("old", { title: "and goes on being there" });
+  expect(store.trouble).toBe("");
+  expect(await all(await tab())).toMatchObject(wanted);
+});
+
+it("what is said before it is known that a conversation could not be kept goes with it", async () => {
+  const store = await tab();
+  await store.add({ ...HEAD, id: "old" });
+  const { put } = IDBObjectStore.prototype;
+  vi.spyOn(IDBObjectStore.prototype, "put").mockImplementationOnce(function (this: IDBObjectStore, value, key) {
+    const request = put.call(this, value, key);
+    this.transaction.abort();
+    return request;
+  });
+  await Promise.all([
+    store.add(HEAD),
+    store.patch("c", { title: "changed" }),
+    store.put(stored("c", { ...TURN, text: "said" })),
+    store.addQueued("c", { id: "w", question: "q", attached: [] }),
+  ]);
+  await store.patch("old", { title: "there is room" });
+  const other = await tab();
+  expect(await other.head("c")).toMatchObject({ title: "changed", queued: [{ id: "w" }] });
+  expect((await other.turns("c")).map(({ turn }) => turn.text)).toEqual(["said"]);
+});
+
+/** Every connection that is opened from now on, the newest last. */
+function connections() {
+  const requests: IDBOpenDBRequest[] = [];
+  const { open } = IDBFactory.prototype;
+  vi.spyOn(IDBFactory.prototype, "open").mockImplementation(function (this: IDBFactory, ...rest) {
+    const request = open.apply(this, rest);
+    requests.push(request);
+    return request;
+  });
+  return requests;
+}
+
+it.each(["says so", "says nothing"])("opens a storage anew that the browser has closed and %s", async (how) => {
+  const requests = connections();
+  const store = await tab();
+  await store.add(HEAD);
+  const troubles: string[] = [];
+  store.onTrouble = (trouble) => troubles.push(trouble);
+  const { result } = requests[0]!;
+  if (how === "says so") forceCloseDatabase(result as never);
+  else result.close();
+  await store.put(stored("c", { ...TURN, text: "said meanwhile" }));
+  expect(store.trouble).toBe("forbidden");
+  await vi.waitFor(() => expect(troubles.at(-1)).toBe(""), 3_000);
+  await store.patch("c", { title: "after" });
+  const other = await tab();
+  expect(await other.head("c")).toMatchObject({ title: "after" });
+  expect((await other.turn("k"))?.turn.text).toBe("said meanwhile");
+});
+
+it("opens a storage that is closed again and again less and less often, and then no more", async () => {
+  const requests = connections();
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+  try {
+    const store = await tab();
+    let closed = 0;
+    const minutes = async (count: number) => {
+      for (let second = 0; second < count * 60; second += 1) {
+        await vi.advanceTimersByTimeAsync(1_000);
+        await new Promise((done) => setImmediate(done));
+        for (const request of requests.slice(closed)) if (request.readyState === "done") forceCloseDatabase(request.result as never), (closed += 1);
+      }
+    };
+    await minutes(1);
+    expect(requests.length).toBeLessThan(10);
+    await minutes(29);
+    expect(requests).toHaveLength(1 + REOPENS_MAX);
+    expect(store.trouble).toBe("forbidden");
+  } finally {
+    vi.useRealTimers();
+  }
 });

@@ -2,9 +2,11 @@
 // write is one transaction that reads before it writes: two tabs never undo each other's work, and
 // what one has erased the other does not bring back.
 //
-// Where the browser keeps nothing (a private window, a full disk) the records live in memory beside
-// what was kept before, and `trouble` says so; with the first write that works again they are moved to
-// where they stay. Nothing here knows a component or the realm.
+// Where the browser keeps nothing (a private window, a full disk, a storage that it has closed) the
+// records live in memory beside what was kept before, and `trouble` says so; with the first write that
+// works again they are moved to where they stay, and leave memory when they are there. Of one tab one
+// change is made after another, the move with it: none sees a record in neither place. Nothing here
+// knows a component or the realm.
 
 import { openDB, type DBSchema, type IDBPDatabase } from "idb";
 import { further, type Head, type Queued, type StoredTurn } from "./stored";
@@ -30,6 +32,11 @@ export type Listener = (conversation: string) => void;
 
 const NAME = "mtor";
 const OPEN_MS_MAX = 4_000;
+/** Before a storage that the browser has closed is opened anew: at first, and at most. */
+const REOPEN_MS = 500;
+const REOPEN_MS_MAX = 60_000;
+/** Openings in a row after which nothing could be written. */
+export const REOPENS_MAX = 12;
 
 export class Store {
   trouble: Trouble = "";
@@ -47,20 +54,27 @@ export class Store {
   #waiting = new Map<string, Queued[]>();
   /** Waiting questions that were used here while the storage could not be told so. */
   #used = new Set<string>();
-  /** One after another: what is taken may just be being added. */
-  #queueing: Promise<unknown> = Promise.resolve();
-  #moving = false;
+  /** The last of the changes, which are made one after another. */
+  #changing: Promise<unknown> = Promise.resolve();
+  #name: string;
+  #reopens = 0;
+  #reopening: ReturnType<typeof setTimeout> | undefined;
+  #closed = false;
   #channel: BroadcastChannel | undefined;
 
+  private constructor(name: string) {
+    this.#name = name;
+  }
+
   static async open(name = NAME, waitMs = OPEN_MS_MAX): Promise<Store> {
-    const store = new Store();
-    const opening = store.#open(name);
+    const store = new Store(name);
+    const opening = store.#open();
     try {
       store.#db = await inTime(opening, waitMs);
     } catch {
       store.#say("forbidden");
       // A machine that does much else may be slower than that, and it is kept then.
-      opening.then((db) => store.#late(db)).catch(() => undefined);
+      store.#whenOpened(opening);
     }
     if (typeof BroadcastChannel === "function") {
       store.#channel = new BroadcastChannel(`${name}.conversations`);
@@ -70,42 +84,68 @@ export class Store {
   }
 
   /** Async, because a browser that forbids it says so by an exception. */
-  async #open(name: string): Promise<IDBPDatabase<Shape>> {
-    return openDB<Shape>(name, 1, {
+  async #open(): Promise<IDBPDatabase<Shape>> {
+    const db: IDBPDatabase<Shape> = await openDB<Shape>(this.#name, 1, {
       upgrade(db) {
         db.createObjectStore("heads", { keyPath: "id" });
         const turns = db.createObjectStore("turns", { keyPath: "turn.key" });
         turns.createIndex("conversation", "conversation");
         turns.createIndex("open", "open");
       },
-      terminated: () => this.#say("forbidden"),
+      terminated: () => {
+        this.#say("forbidden");
+        this.#lost(db);
+      },
     });
+    return db;
+  }
+
+  #whenOpened(opening: Promise<IDBPDatabase<Shape>>): void {
+    opening.then((db) => this.#late(db)).catch(() => this.#openAnew());
+  }
+
+  /** The connection is dead, whoever noticed it first. */
+  #lost(db: IDBPDatabase<Shape>): void {
+    if (this.#db !== db) return;
+    this.#db = undefined;
+    db.close();
+    this.#openAnew();
+  }
+
+  /** Later and later: what closes again and again costs next to nothing, and in the end nothing. */
+  #openAnew(): void {
+    if (this.#closed || this.#reopens >= REOPENS_MAX) return;
+    const waitMs = Math.min(REOPEN_MS * 2 ** this.#reopens, REOPEN_MS_MAX);
+    this.#reopens += 1;
+    this.#reopening = setTimeout(() => this.#whenOpened(this.#open()), waitMs);
   }
 
   close(): void {
+    this.#closed = true;
+    clearTimeout(this.#reopening);
     this.#channel?.close();
+    this.#channel = undefined;
     this.#db?.close();
+    this.#db = undefined;
   }
 
   /** The last changed first. */
   async heads(): Promise<Head[]> {
     const kept = await this.#read((db) => db.getAll("heads"), []);
-    const all = new Map([...kept.map((head) => [head.id, this.#over(head)] as const), ...this.#heads]);
-    return [...all.values()].sort((a, b) => b.changedAt - a.changedAt);
+    const all = new Map([...kept.map((head) => [head.id, head] as const), ...this.#heads]);
+    return [...all.values()].map((head) => this.#over(head)).sort((a, b) => b.changedAt - a.changedAt);
   }
 
   async head(id: string): Promise<Head | undefined> {
-    const memory = this.#heads.get(id);
-    if (memory) return memory;
-    const kept = await this.#read((db) => db.get("heads", id), undefined);
-    return kept && this.#over(kept);
+    const known = this.#heads.get(id) ?? (await this.#read((db) => db.get("heads", id), undefined));
+    return known && this.#over(known);
   }
 
   /** As it is for this tab: with what could not be written. */
-  #over(kept: Head): Head {
-    const waiting = this.#waiting.get(kept.id) ?? [];
-    const others = kept.queued.filter(({ id }) => !this.#used.has(id) && !waiting.some((one) => one.id === id));
-    return { ...kept, ...this.#changes.get(kept.id), queued: [...others, ...waiting] };
+  #over(known: Head): Head {
+    const waiting = this.#waiting.get(known.id) ?? [];
+    const others = known.queued.filter(({ id }) => !this.#used.has(id) && !waiting.some((one) => one.id === id));
+    return { ...known, ...this.#changes.get(known.id), queued: [...others, ...waiting] };
   }
 
   /** The turns of a conversation in the order in which they were asked. */
@@ -121,66 +161,63 @@ export class Store {
   }
 
   async turn(key: string): Promise<StoredTurn | undefined> {
-    return this.#turns.get(key) ?? (await this.#read((db) => db.get("turns", key), undefined));
+    const kept = await this.#read((db) => db.get("turns", key), undefined);
+    const memory = this.#turns.get(key);
+    return memory ? further(kept, memory) : kept;
   }
 
   #with(kept: StoredTurn[], isWanted: (one: StoredTurn) => boolean): StoredTurn[] {
     const all = new Map(kept.map((one) => [one.turn.key, one]));
-    for (const [key, one] of this.#turns) if (isWanted(one)) all.set(key, one);
+    for (const [key, one] of this.#turns) if (isWanted(one)) all.set(key, further(all.get(key), one));
     return [...all.values()].sort((a, b) => a.turn.sentAt - b.turn.sentAt);
   }
 
   /** A conversation that was not there before. */
   async add(head: Head): Promise<void> {
-    await this.#write(
-      (db) => db.put("heads", head),
-      () => this.#heads.set(head.id, head),
+    await this.#inTurn(() =>
+      this.#write(
+        (db) => db.put("heads", head),
+        () => this.#heads.set(head.id, head),
+      ),
     );
     this.#tell(head.id);
   }
 
   /** Changes these fields and no others; what was erased stays erased. */
   async patch(id: string, changes: Changes): Promise<void> {
-    const memory = this.#heads.get(id);
-    if (memory) this.#heads.set(id, { ...memory, ...changes });
-    else {
-      await this.#write(
-        (db) => changeHead(db, id, (known) => ({ ...known, ...changes })),
-        () => this.#changes.set(id, { ...this.#changes.get(id), ...changes }),
-      );
-    }
+    await this.#inTurn(async () => {
+      const memory = this.#heads.get(id);
+      if (memory) this.#heads.set(id, { ...memory, ...changes });
+      else {
+        await this.#write(
+          (db) => changeHead(db, id, (known) => ({ ...known, ...changes })),
+          () => this.#changes.set(id, { ...this.#changes.get(id), ...changes }),
+        );
+      }
+    });
     this.#tell(id);
   }
 
   async put(fresh: StoredTurn): Promise<void> {
-    const { key } = fresh.turn;
-    const remember = () => this.#turns.set(key, further(this.#turns.get(key), fresh));
-    if (this.#heads.has(fresh.conversation)) remember();
-    else {
-      const kept = await this.#write(async (db) => {
-        const change = db.transaction(["heads", "turns"], "readwrite");
-        const turns = change.objectStore("turns");
-        const head = await change.objectStore("heads").getKey(fresh.conversation);
-        if (head !== undefined) await turns.put(further(await turns.get(key), fresh));
-        await change.done;
-      }, remember);
-      if (kept) this.#turns.delete(key);
-    }
-    this.#tell(fresh.conversation);
+    const { conversation, turn } = fresh;
+    const remember = () => this.#turns.set(turn.key, further(this.#turns.get(turn.key), fresh));
+    await this.#inTurn(async () => {
+      if (this.#heads.has(conversation)) remember();
+      else await this.#write((db) => changeTurn(db, fresh), remember);
+    });
+    this.#tell(conversation);
   }
 
   /** Puts a question behind those that wait. */
   async addQueued(id: string, fresh: Queued): Promise<void> {
-    const memory = this.#heads.get(id);
-    if (memory) this.#heads.set(id, { ...memory, queued: [...memory.queued, fresh] });
-    else {
-      // Known here at once, also to who reads the conversation while it is being written.
-      this.#waiting.set(id, [...(this.#waiting.get(id) ?? []), fresh]);
-      await this.#inTurn(async () => {
-        const kept = await this.#write((db) => changeHead(db, id, (known) => ({ ...known, queued: withQueued(known, [fresh]) })));
-        if (kept) this.#forgetWaiting(id, fresh.id);
-      });
-    }
+    // Known here at once, also to who reads the conversation while it is being written.
+    this.#waiting.set(id, [...(this.#waiting.get(id) ?? []), fresh]);
+    await this.#inTurn(async () => {
+      // Moved already, or erased; or it is moved with its conversation.
+      if (!this.#waits(id, fresh.id) || this.#heads.has(id)) return;
+      const kept = await this.#write((db) => changeHead(db, id, (known) => ({ ...known, queued: withQueued(known, [fresh]) })));
+      if (kept) this.#forgetWaiting(id, fresh.id);
+    });
     this.#tell(id);
   }
 
@@ -193,13 +230,13 @@ export class Store {
 
   async #take(id: string, queued: string): Promise<Taking> {
     if (this.#used.has(queued)) return "gone";
+    if (this.#forgetWaiting(id, queued)) return "taken";
     const memory = this.#heads.get(id);
     if (memory) {
       const after = without(memory, queued);
       if (after) this.#heads.set(id, after);
       return after ? "taken" : "gone";
     }
-    if (this.#forgetWaiting(id, queued)) return "taken";
     let taken = false;
     const kept = await this.#write((db) =>
       changeHead(db, id, (known) => {
@@ -213,40 +250,48 @@ export class Store {
     return "unknown";
   }
 
-  #forgetWaiting(id: string, queued: string): boolean {
-    const before = this.#waiting.get(id) ?? [];
-    const rest = before.filter((one) => one.id !== queued);
-    if (rest.length > 0) this.#waiting.set(id, rest);
-    else this.#waiting.delete(id);
-    return rest.length < before.length;
+  #waits(id: string, queued: string): boolean {
+    return this.#waiting.get(id)?.some((one) => one.id === queued) ?? false;
   }
 
-  #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const done = this.#queueing.then(work);
-    this.#queueing = done.catch(() => undefined);
+  #forgetWaiting(id: string, queued: string): boolean {
+    const waited = this.#waits(id, queued);
+    const rest = (this.#waiting.get(id) ?? []).filter((one) => one.id !== queued);
+    if (rest.length > 0) this.#waiting.set(id, rest);
+    else this.#waiting.delete(id);
+    return waited;
+  }
+
+  #inTurn<T>(change: () => Promise<T>): Promise<T> {
+    const done = this.#changing.then(change);
+    this.#changing = done.catch(() => undefined);
     return done;
   }
 
   async erase(id: string): Promise<void> {
-    for (const memory of [this.#heads, this.#changes, this.#waiting]) memory.delete(id);
-    for (const [key, one] of this.#turns) if (one.conversation === id) this.#turns.delete(key);
-    await this.#write(async (db) => {
-      const change = db.transaction(["heads", "turns"], "readwrite");
-      await change.objectStore("heads").delete(id);
-      const turns = change.objectStore("turns");
-      for (const key of await turns.index("conversation").getAllKeys(id)) await turns.delete(key);
-      await change.done;
+    await this.#inTurn(async () => {
+      for (const memory of [this.#heads, this.#changes, this.#waiting]) memory.delete(id);
+      for (const [key, one] of this.#turns) if (one.conversation === id) this.#turns.delete(key);
+      await this.#write(async (db) => {
+        const change = db.transaction(["heads", "turns"], "readwrite");
+        await change.objectStore("heads").delete(id);
+        const turns = change.objectStore("turns");
+        for (const key of await turns.index("conversation").getAllKeys(id)) await turns.delete(key);
+        await change.done;
+      });
     });
     this.#tell(id);
   }
 
   async eraseAll(): Promise<void> {
-    for (const memory of [this.#heads, this.#turns, this.#changes, this.#waiting]) memory.clear();
-    await this.#write(async (db) => {
-      const change = db.transaction(["heads", "turns"], "readwrite");
-      await change.objectStore("heads").clear();
-      await change.objectStore("turns").clear();
-      await change.done;
+    await this.#inTurn(async () => {
+      for (const memory of [this.#heads, this.#turns, this.#changes, this.#waiting]) memory.clear();
+      await this.#write(async (db) => {
+        const change = db.transaction(["heads", "turns"], "readwrite");
+        await change.objectStore("heads").clear();
+        await change.objectStore("turns").clear();
+        await change.done;
+      });
     });
     this.#tell("");
   }
@@ -271,74 +316,58 @@ export class Store {
   }
 
   async #read<T>(ask: (db: IDBPDatabase<Shape>) => Promise<T>, otherwise: T): Promise<T> {
-    if (!this.#db) return otherwise;
+    const db = this.#db;
+    if (!db) return otherwise;
     try {
-      return await ask(this.#db);
-    } catch {
-      this.#say("forbidden");
+      return await ask(db);
+    } catch (cause) {
+      this.#failed(db, cause);
       return otherwise;
     }
   }
 
   /** True where it is kept; otherwise `remember` keeps it as long as the page. */
   async #write(change: (db: IDBPDatabase<Shape>) => Promise<unknown>, remember?: () => void): Promise<boolean> {
-    if (this.#db) {
+    const db = this.#db;
+    if (db) {
       try {
-        await change(this.#db);
-        if (this.trouble !== "") await this.#move(this.#db);
+        await change(db);
+        this.#reopens = 0;
+        if (this.trouble !== "") await this.#move(db);
         return true;
       } catch (cause) {
-        const full = cause instanceof DOMException && cause.name === "QuotaExceededError";
-        this.#say(full ? "full" : "forbidden");
+        this.#failed(db, cause);
       }
     }
     remember?.();
     return false;
   }
 
-  async #late(db: IDBPDatabase<Shape>): Promise<void> {
-    this.#db = db;
-    await this.#move(db);
+  #failed(db: IDBPDatabase<Shape>, cause: unknown): void {
+    const name = cause instanceof DOMException ? cause.name : "";
+    this.#say(name === "QuotaExceededError" ? "full" : "forbidden");
+    // Closed, and nobody has said so.
+    if (name === "InvalidStateError") this.#lost(db);
   }
 
-  /** Moves what was said meanwhile to where it stays. Whatever is written from now on comes after it. */
+  async #late(db: IDBPDatabase<Shape>): Promise<void> {
+    if (this.#closed) return db.close();
+    this.#db = db;
+    await this.#inTurn(() => this.#move(db));
+  }
+
+  /** Moves what was said meanwhile to where it stays. A change has its turn when this is over. */
   async #move(db: IDBPDatabase<Shape>): Promise<void> {
-    if (this.#moving) return;
-    this.#moving = true;
-    const maps = [this.#heads, this.#turns, this.#changes, this.#waiting] as const;
-    const [heads, turns, changes, waiting] = [new Map(maps[0]), new Map(maps[1]), new Map(maps[2]), new Map(maps[3])];
-    const used = new Set(this.#used);
-    for (const map of maps) map.clear();
+    const waiting = new Map(this.#waiting);
     try {
-      const change = db.transaction(["heads", "turns"], "readwrite");
-      const done = change.done;
-      // Awaited below; where a step before fails, that one tells.
-      done.catch(() => undefined);
-      const [shelf, store] = [change.objectStore("heads"), change.objectStore("turns")];
-      for (const head of heads.values()) await shelf.put(head);
-      for (const id of new Set([...changes.keys(), ...waiting.keys()])) {
-        const known = await shelf.get(id);
-        if (known) await shelf.put({ ...known, ...changes.get(id), queued: withQueued(known, waiting.get(id) ?? []) });
-      }
-      for (const head of used.size > 0 ? await shelf.getAll() : []) {
-        const queued = head.queued.filter(({ id }) => !used.has(id));
-        if (queued.length < head.queued.length) await shelf.put({ ...head, queued });
-      }
-      for (const [key, turn] of turns) {
-        // One that another tab has erased stays so.
-        if ((await shelf.getKey(turn.conversation)) !== undefined) await store.put(further(await store.get(key), turn));
-      }
-      await done;
-      this.#say("");
-    } catch {
-      // What came while it was tried is newer.
-      for (const [id, head] of heads) if (!this.#heads.has(id)) this.#heads.set(id, head);
-      for (const [key, turn] of turns) this.#turns.set(key, further(turn, this.#turns.get(key) ?? turn));
-      for (const [id, change] of changes) this.#changes.set(id, { ...change, ...this.#changes.get(id) });
-      for (const [id, list] of waiting) this.#waiting.set(id, [...list, ...(this.#waiting.get(id) ?? [])]);
-    } finally {
-      this.#moving = false;
+      await moveMemory(db, { heads: this.#heads, turns: this.#turns, changes: this.#changes, waiting, used: this.#used });
+    } catch (cause) {
+      return this.#failed(db, cause);
     }
+    for (const memory of [this.#heads, this.#turns, this.#changes, this.#used]) memory.clear();
+    // More may have come to wait.
+    for (const [id, list] of waiting) for (const one of list) this.#forgetWaiting(id, one.id);
+    this.#say("");
   }
 
   #say(trouble: Trouble): void {
@@ -351,12 +380,52 @@ export class Store {
   }
 }
 
+/** What is in memory alone. */
+interface Memory {
+  heads: ReadonlyMap<string, Head>;
+  turns: ReadonlyMap<string, StoredTurn>;
+  changes: ReadonlyMap<string, Changes>;
+  waiting: ReadonlyMap<string, Queued[]>;
+  used: ReadonlySet<string>;
+}
+
+/** All of it, or nothing. What another tab has erased stays so. */
+async function moveMemory(db: IDBPDatabase<Shape>, memory: Memory): Promise<void> {
+  const change = db.transaction(["heads", "turns"], "readwrite");
+  const done = change.done;
+  // Awaited below; where a step before fails, that one tells.
+  done.catch(() => undefined);
+  const [heads, turns] = [change.objectStore("heads"), change.objectStore("turns")];
+  for (const head of memory.heads.values()) await heads.put(head);
+  for (const id of new Set([...memory.changes.keys(), ...memory.waiting.keys()])) {
+    const known = await heads.get(id);
+    if (known) await heads.put({ ...known, ...memory.changes.get(id), queued: withQueued(known, memory.waiting.get(id) ?? []) });
+  }
+  for (const head of memory.used.size > 0 ? await heads.getAll() : []) {
+    const queued = head.queued.filter(({ id }) => !memory.used.has(id));
+    if (queued.length < head.queued.length) await heads.put({ ...head, queued });
+  }
+  for (const [key, one] of memory.turns) {
+    if ((await heads.getKey(one.conversation)) !== undefined) await turns.put(further(await turns.get(key), one));
+  }
+  await done;
+}
+
 /** One transaction that reads before it writes. Nothing where the conversation was erased, or nothing changes. */
 async function changeHead(db: IDBPDatabase<Shape>, id: string, how: (known: Head) => Head | undefined): Promise<void> {
   const change = db.transaction("heads", "readwrite");
   const known = await change.store.get(id);
   const after = known && how(known);
   if (after) await change.store.put(after);
+  await change.done;
+}
+
+/** As `changeHead`, for a turn. */
+async function changeTurn(db: IDBPDatabase<Shape>, fresh: StoredTurn): Promise<void> {
+  const change = db.transaction(["heads", "turns"], "readwrite");
+  const turns = change.objectStore("turns");
+  const head = await change.objectStore("heads").getKey(fresh.conversation);
+  if (head !== undefined) await turns.put(further(await turns.get(fresh.turn.key), fresh));
   await change.done;
 }
 

@@ -52,9 +52,15 @@ export function stored(conversation: string, turn: Turn, sent?: Sent): StoredTur
 /** Of two copies the one that knows more. What one of them has replaced stays so. */
 export function further(known: StoredTurn | undefined, fresh: StoredTurn): StoredTurn {
   if (!known) return fresh;
-  const best = rank(fresh.turn) >= rank(known.turn) && !isBehind(fresh.turn, known.turn) ? fresh : known;
+  const best = isAhead(fresh.turn, known.turn) ? fresh : known;
   const replaced = known.turn.replaced === true || fresh.turn.replaced === true;
   return replaced && !best.turn.replaced ? { ...best, turn: { ...best.turn, replaced } } : best;
+}
+
+function isAhead(fresh: Turn, known: Turn): boolean {
+  // Of two tabs one may be refused what the realm has taken from the other.
+  if ((fresh.intent === undefined) !== (known.intent === undefined)) return fresh.intent !== undefined;
+  return rank(fresh) >= rank(known) && !isBehind(fresh, known);
 }
 
 function rank(turn: Turn): number {
