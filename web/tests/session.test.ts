@@ -127,7 +127,7 @@ async function another() {
   const next = new Session(server.url);
   next.line.reconnect();
   await vi.waitFor(() => expect(next.line.state).toBe("ready"));
-  await next.shelf.refreshHeads();
+  await next.talks.refreshHeads();
   return next;
 }
 
@@ -136,9 +136,9 @@ it("finds question, answer and bill again when the page is loaded again, also mi
   await vi.waitFor(() => expect(session.current?.phase).toBe("running"), 5_000);
   const { intent } = session.current!;
   const next = await another();
-  await next.shelf.takeUpOpen();
-  expect(next.shelf.heads.map(({ title }) => title)).toEqual(["slow restart"]);
-  expect(await next.shelf.show(session.talk.id)).toBe(true);
+  await next.talks.takeUpOpen();
+  expect(next.talks.heads.map(({ title }) => title)).toEqual(["slow restart"]);
+  expect(await next.talks.show(session.talk.id)).toBe(true);
   expect(next.current).toMatchObject({ intent, question: "slow restart" });
   await vi.waitFor(() => expect(next.current?.text).not.toBe(""), 5_000);
   next.stop();
@@ -151,15 +151,15 @@ it("takes up every open question of every conversation", async () => {
   await ask("slow one");
   await vi.waitFor(() => expect(session.current?.phase).toBe("running"), 5_000);
   const first = session.talk.id;
-  await session.shelf.show("");
+  await session.talks.show("");
   await ask("slow two");
   await vi.waitFor(() => expect(session.current?.phase).toBe("running"), 5_000);
-  expect(session.shelf.running.size).toBe(2);
+  expect(session.talks.running.size).toBe(2);
   const next = await another();
-  await next.shelf.takeUpOpen();
-  expect([...next.shelf.running].sort()).toEqual([first, session.talk.id].sort());
+  await next.talks.takeUpOpen();
+  expect([...next.talks.running].sort()).toEqual([first, session.talk.id].sort());
   for (const id of [first, session.talk.id]) {
-    await next.shelf.show(id);
+    await next.talks.show(id);
     next.stop();
     await vi.waitFor(() => expect(next.current?.phase).toBe("cancelled"), 5_000);
   }
@@ -177,8 +177,8 @@ it("asks only once what a page that went away had sent without hearing of it", a
   await vi.waitFor(() => expect(posts()).toBe(1));
   vi.stubGlobal("fetch", fetch);
   const next = await another();
-  await next.shelf.takeUpOpen();
-  await next.shelf.show(session.talk.id);
+  await next.talks.takeUpOpen();
+  await next.talks.show(session.talk.id);
   await vi.waitFor(() => expect(next.current).toMatchObject({ phase: "completed", question: "hello" }), 5_000);
   expect(posts()).toBe(2);
   expect(server.intents()).toBe(1);
@@ -259,7 +259,7 @@ it("sends the prompt, the temperature and the files of a conversation, and price
     if (init.method === "POST" && url.pathname !== "/v1/accounts/guest") sent.push(JSON.stringify(JSON.parse(String(init.body)).data));
     return fetch(url, init);
   });
-  await session.shelf.change(session.talk.id, { system: "Be brief.", temperature: 0.2 });
+  await session.talks.change(session.talk.id, { system: "Be brief.", temperature: 0.2 });
   session.talk.attached = [{ name: "a.txt", text: "```\nx" }];
   await ask("what is this?");
   await over();
@@ -274,35 +274,35 @@ it("sends the prompt, the temperature and the files of a conversation, and price
 it("exports, erases and brings back", async () => {
   await ask("hello");
   await over();
-  await vi.waitFor(async () => expect((await session.shelf.export())[0]?.turns[0]?.phase).toBe("completed"));
-  const all = await session.shelf.export();
+  await vi.waitFor(async () => expect((await session.talks.export())[0]?.turns[0]?.phase).toBe("completed"));
+  const all = await session.talks.export();
   expect(toMarkdown(all[0]!)).toContain("## hello");
-  await session.shelf.erase(session.talk.id);
-  expect([session.shelf.heads, session.turns]).toEqual([[], []]);
+  await session.talks.erase(session.talk.id);
+  expect([session.talks.heads, session.turns]).toEqual([[], []]);
   const back = fromJson(toJson(all));
   if (typeof back === "string") throw new Error(back);
-  await session.shelf.import(back);
-  await session.shelf.import(back);
-  expect(session.shelf.heads.map(({ title }) => title)).toEqual(["hello", "hello"]);
-  await session.shelf.show(session.shelf.heads[0]!.id);
+  await session.talks.import(back);
+  await session.talks.import(back);
+  expect(session.talks.heads.map(({ title }) => title)).toEqual(["hello", "hello"]);
+  await session.talks.show(session.talks.heads[0]!.id);
   expect(session.current).toMatchObject({ question: "hello", phase: "completed", cost: { amount: "42" } });
-  expect(await session.shelf.search("MERKLE")).toHaveProperty("size", 2);
-  await session.shelf.eraseAll();
-  expect(session.shelf.heads).toEqual([]);
+  expect(await session.talks.search("MERKLE")).toHaveProperty("size", 2);
+  await session.talks.eraseAll();
+  expect(session.talks.heads).toEqual([]);
   expect(fromJson("{}")).toContain("no conversations");
 });
 
 it("works in memory where the browser keeps nothing, and says so", async () => {
   vi.stubGlobal("indexedDB", { open: () => { throw new Error("forbidden"); } });
   const next = await another();
-  expect(next.shelf.trouble).toBe("forbidden");
+  expect(next.talks.trouble).toBe("forbidden");
   next.draft = "hello";
   await next.ask();
   await vi.waitFor(() => expect(next.current?.phase).toBe("completed"), 5_000);
   const { id } = next.talk;
-  await next.shelf.show("");
+  await next.talks.show("");
   expect(next.turns).toEqual([]);
-  await next.shelf.show(id);
+  await next.talks.show(id);
   expect(next.current?.question).toBe("hello");
 });
 

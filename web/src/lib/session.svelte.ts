@@ -1,5 +1,5 @@
 // What the page is, joined from its rooms: the line to the realm, the wallet, the price before, the
-// shelf of conversations; and the asking itself. Components read fields and call methods; what events
+// conversations of this browser; and the asking itself. Components read fields and call methods; what events
 // mean is decided in `conversation.ts`, how a question is run in `runner.ts`.
 
 import { formatPrice } from "./amount";
@@ -10,10 +10,10 @@ import { Line } from "./line.svelte";
 import { Price } from "./price.svelte";
 import { Realm, type ChatBody, type Model } from "./realm";
 import { Runner } from "./runner";
-import { Shelf } from "./shelf.svelte";
 import { stored, type Sent } from "./stored";
 import { Store } from "./store";
 import type { Talk } from "./talk.svelte";
+import { Talks } from "./talks.svelte";
 import { isStandIn, nameless, type About } from "./told";
 import { Wallet } from "./wallet.svelte";
 
@@ -35,7 +35,7 @@ export class Session {
   readonly line: Line;
   readonly wallet: Wallet;
   readonly price: Price;
-  readonly shelf: Shelf;
+  readonly talks: Talks;
   /** True from the press of the button until the turn stands in the conversation. */
   pricing = $state(false);
 
@@ -69,7 +69,7 @@ export class Session {
       onOver: (talk, key) => this.#over(talk, key),
       onKeyRefused: () => (this.wallet.keyRefused = true),
     });
-    this.shelf = new Shelf({ store, runner: this.#runner, account: () => this.wallet.keys?.account });
+    this.talks = new Talks({ store, runner: this.#runner, account: () => this.wallet.keys?.account });
     this.#join();
   }
 
@@ -84,14 +84,14 @@ export class Session {
     this.wallet.onVoid = () => this.price.drop();
     this.wallet.onUsed = () => {
       this.draftChanged();
-      void this.shelf.takeUpOpen();
+      void this.talks.takeUpOpen();
     };
-    this.shelf.onLeave = () => this.price.drop();
-    this.shelf.onView = () => this.draftChanged();
+    this.talks.onLeave = () => this.price.drop();
+    this.talks.onView = () => this.draftChanged();
   }
 
   get talk(): Talk {
-    return this.shelf.talk;
+    return this.talks.talk;
   }
 
   get turns(): Turn[] {
@@ -118,10 +118,10 @@ export class Session {
   }
 
   start(): void {
-    addEventListener("pagehide", () => this.shelf.keepDraft());
+    addEventListener("pagehide", () => this.talks.keepDraft());
     this.line.start();
     this.wallet.start();
-    void this.shelf.start();
+    void this.talks.start();
   }
 
   /** The lowest price that anybody asks here now; a quote tells what a question may cost. */
@@ -135,7 +135,7 @@ export class Session {
 
   /** Call after each change of the draft, the model or the length. */
   draftChanged(): void {
-    this.shelf.keepDraftSoon();
+    this.talks.keepDraftSoon();
     if (this.#isBlank() || this.excess > 0 || !this.chosen) return this.price.drop();
     this.price.soon(() => this.#body(this.talk, this.draft, this.talk.attached, this.talk.editing));
   }
@@ -189,7 +189,7 @@ export class Session {
     talk.attached = [];
     talk.editing = undefined;
     this.price.drop();
-    this.shelf.keepDraft();
+    this.talks.keepDraft();
   }
 
   async #wait(talk: Talk, question: string): Promise<void> {
@@ -258,11 +258,11 @@ export class Session {
     const account = this.wallet.keys?.account;
     const start = { key, question, model: data.model, ceiling, sentAt: Date.now() };
     talk.add(newTurn({ ...start, ...(attached.length > 0 && { attached }), ...(account && { account }) }));
-    const store = await this.shelf.keepHead(talk);
+    const store = await this.talks.keepHead(talk);
     // Before it leaves: a page that goes away now still knows what it has asked.
     const turn = talk.turn(key);
     if (turn) await store.put(stored(talk.id, turn, sent));
-    void this.shelf.refreshHeads();
+    void this.talks.refreshHeads();
     void this.#runner.run(talk, key, sent);
   }
 
@@ -320,7 +320,7 @@ export class Session {
     // What waits was asked in the hope of an answer before it.
     if (turn.phase === "completed") void this.sendQueued(talk);
     else talk.held = true;
-    this.shelf.rest(talk);
+    this.talks.rest(talk);
   }
 
   stop(): void {

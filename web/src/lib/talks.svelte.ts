@@ -19,7 +19,7 @@ export interface Needs {
   account(): string | undefined;
 }
 
-export class Shelf {
+export class Talks {
   /** Conversations with something going on, and the one in view. */
   #talks = new SvelteMap<string, Talk>();
   /** Every conversation of this browser, the last changed first. */
