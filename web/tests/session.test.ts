@@ -5,10 +5,12 @@ import { isOver } from "../src/lib/conversation";
 import { forgetKeys } from "../src/lib/keys";
 import { QUESTION_CHARS_MAX, Session } from "../src/lib/session.svelte";
 import { fromJson, toJson, toMarkdown } from "../src/lib/stored";
+import { Store } from "../src/lib/store";
 import { standIn } from "./stand-in.mjs";
 
 let server: Awaited<ReturnType<typeof standIn>>;
 let session: Session;
+const opened: Store[] = [];
 
 beforeEach(async () => {
   for (const name of ["localStorage", "sessionStorage"]) vi.stubGlobal(name, storage());
@@ -16,16 +18,24 @@ beforeEach(async () => {
   vi.stubGlobal("indexedDB", new IDBFactory());
   forgetKeys();
   server = await standIn({ pieceMs: 1 });
-  session = new Session(server.url);
+  session = new Session(server.url, tab());
   session.line.reconnect();
   await vi.waitFor(() => expect(session.line.state).toBe("ready"));
 });
 
 afterEach(async () => {
+  // Closed, it does not come back with the storage of the next test.
+  for (const store of opened.splice(0)) store.close();
   vi.restoreAllMocks();
   vi.unstubAllGlobals();
   await server.close();
 });
+
+async function tab() {
+  const store = await Store.open();
+  opened.push(store);
+  return store;
+}
 
 function storage() {
   const kept = new Map<string, string>();
@@ -124,7 +134,7 @@ it("takes a lost question up again instead of paying for a second one", async ()
 
 /** As a page that is loaded again: nothing is left but what the browser keeps. */
 async function another() {
-  const next = new Session(server.url);
+  const next = new Session(server.url, tab());
   next.line.reconnect();
   await vi.waitFor(() => expect(next.line.state).toBe("ready"));
   await next.talks.refreshHeads();
@@ -227,6 +237,52 @@ it.each([
   await vi.waitFor(() => expect(asked()).toEqual([["slow", "cancelled"], ["before", "completed"], ["after", "completed"]]), 8_000);
   expect(waits()).toEqual([]);
 }, 20_000);
+
+/** Two tabs in which a question waits that neither can take out of the storage. */
+async function twoWaiting() {
+  await ask("hello");
+  await over();
+  const { id } = session.talk;
+  await (await tab()).addQueued(id, { id: "w", question: "restart", attached: [] });
+  const both = [await another(), await another()] as const;
+  for (const one of both) await one.talks.show(id);
+  vi.spyOn(IDBObjectStore.prototype, "put").mockImplementation(() => {
+    throw new DOMException("no room", "QuotaExceededError");
+  });
+  return both;
+}
+
+it("two tabs pay once for a question that neither can take out of the storage", async () => {
+  const [one, two] = await twoWaiting();
+  await Promise.all([one.sendQueued(), two.sendQueued()]);
+  for (const next of [one, two]) {
+    await vi.waitFor(() => expect(next.turns.map(({ question, phase }) => [question, phase])).toEqual([["hello", "completed"], ["restart", "completed"]]), 5_000);
+    expect(next.talk.queued).toEqual([]);
+  }
+  expect(one.current?.intent).toBe(two.current?.intent);
+  expect([posts(), server.intents()]).toEqual([3, 2]);
+  vi.restoreAllMocks();
+  await one.talks.change(one.talk.id, { title: "there is room" });
+  await two.talks.change(one.talk.id, { title: "there is room" });
+  const kept = await (await tab()).turns(one.talk.id);
+  expect(kept.map(({ turn }) => turn.question)).toEqual(["hello", "restart"]);
+}, 10_000);
+
+it("asks in one tab what two would ask in other words", async () => {
+  const [one, two] = await twoWaiting();
+  await one.sendQueued();
+  await vi.waitFor(() => expect(one.current?.phase).toBe("completed"), 5_000);
+  two.talk.maxTokens = 128;
+  await two.sendQueued();
+  await vi.waitFor(() => expect(two.current).toMatchObject({ phase: "refused", problem: { code: "MT0011" } }), 5_000);
+  expect(server.intents()).toBe(2);
+  // Both have it to keep: the answer stays.
+  vi.restoreAllMocks();
+  await one.talks.change(one.talk.id, { title: "there is room" });
+  await two.talks.change(one.talk.id, { title: "there is room" });
+  const kept = await (await tab()).turns(one.talk.id);
+  expect(kept.map(({ turn }) => turn.phase)).toEqual(["completed", "completed"]);
+}, 10_000);
 
 it("sends what waits as soon as the answer before it is complete", async () => {
   await ask("one");
@@ -360,7 +416,7 @@ it("sends a model what it can read, and tells before what it may not", async () 
       if (init.method === "POST" && url.pathname === "/v1/intents") sent.push(String(init.body));
       return fetch(url, init);
     });
-    session = new Session(narrow.url);
+    session = new Session(narrow.url, tab());
     session.line.reconnect();
     await vi.waitFor(() => expect(session.line.state).toBe("ready"));
     await ask("a question of its own");

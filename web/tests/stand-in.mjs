@@ -182,8 +182,10 @@ export async function standIn(options = {}) {
       if (/refuse/i.test(asked)) return refuse(response, 429, "MT0018", "too many questions at once", { retry_after_ms: 4_000 });
       const once = String(request.headers["idempotency-key"] ?? "");
       const known = [...intents.values()].find((other) => other.once === once && once);
+      if (known && known.body !== text) return refuse(response, 409, "MT0011", "this idempotency key was used with another body; use a new key or the same body");
       const id = `0198a7c2-${intents.size}`;
       const intent = known ?? (work ? play(body, id, once) : script(asked, id, once));
+      intent.body = text;
       intents.set(intent.id, intent);
       return stream(response, intent, -1);
     }

@@ -5,6 +5,7 @@ import type { Problem } from "./conversation";
 
 const INSTEAD: Record<string, string> = {
   MT0008: "this realm does not know that key: it belongs to another realm, or was revoked",
+  MT0011: "another tab of this browser has sent this question already, and has its answer",
 };
 
 /** A sentence. The realm writes in lower case without a full stop. */

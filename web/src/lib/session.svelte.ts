@@ -213,7 +213,8 @@ export class Session {
 
   /**
    * False where another tab has sent it, or it was taken back. Where the browser's storage cannot tell,
-   * the copy in view is all there is, and is used: a question never vanishes.
+   * the copy in view is all there is, and is used: a question never vanishes. Should two tabs send it,
+   * the realm knows it by its id, answers it once and is paid once.
    */
   async #take(talk: Talk, id: string): Promise<boolean> {
     talk.queued = talk.queued.filter((other) => other.id !== id);
@@ -227,24 +228,25 @@ export class Session {
     this.#sending.add(talk.id);
     talk.held = false;
     try {
-      const sent = await this.#prepare(this.#body(talk, one.question, one.attached), talk);
+      const sent = await this.#prepare(this.#body(talk, one.question, one.attached), one.id);
       if (!sent) {
         talk.held = true;
         return;
       }
-      if (await this.#take(talk, one.id)) await this.#send(talk, one.question, one.attached, sent);
+      // Where the storage could not be told, its turn may have come from another tab all the same.
+      if ((await this.#take(talk, one.id)) && !talk.turn(one.id)) await this.#send(talk, one.question, one.attached, sent);
     } finally {
       this.#sending.delete(talk.id);
     }
   }
 
   /** In view the price stands on the page; a question that waits has one of its own. */
-  async #prepare(data: ChatBody | undefined, apart?: Talk): Promise<Sent | undefined> {
+  async #prepare(data: ChatBody | undefined, waited?: string): Promise<Sent | undefined> {
     if (!data) return undefined;
-    if (apart) {
+    if (waited !== undefined) {
       if (!(await this.wallet.ensure())) return undefined;
       const quote = await this.#realm.quote(data).catch(() => undefined);
-      return quote && { data, ceiling: quote.ceiling, once: randomId() };
+      return quote && { data, ceiling: quote.ceiling, once: waited };
     }
     this.pricing = true;
     const quote = await this.price.of(data);
@@ -253,8 +255,8 @@ export class Session {
   }
 
   async #send(talk: Talk, question: string, attached: Attached[], sent: Sent): Promise<void> {
-    const { data, ceiling } = sent;
-    const key = randomId();
+    // One of each: two tabs that send the same have the same turn.
+    const { data, ceiling, once: key } = sent;
     const account = this.wallet.keys?.account;
     const start = { key, question, model: data.model, ceiling, sentAt: Date.now() };
     talk.add(newTurn({ ...start, ...(attached.length > 0 && { attached }), ...(account && { account }) }));
