@@ -6,6 +6,7 @@ import type { Problem } from "./conversation";
 import { emptyDraft, fill, type Draft } from "./draft";
 import { follow } from "./follow";
 import { randomId } from "./ids";
+import { Quoting } from "./quoting.svelte";
 import { problemOf, Realm, Refusal, type Manifest, type ManifestProblem, type Offer, type WorkQuote } from "./realm";
 import { isDone, keepRuns, loadRuns, onEvent, onLearned, RUNS_MAX, type Run } from "./run";
 import { formOf, type Field } from "./schema";
@@ -208,7 +209,7 @@ export class Desk {
 }
 
 /** One form: what is filled in, and what it would cost. */
-export class Form {
+export class Form extends Quoting<WorkQuote> {
   readonly field: Field;
   draft = $state<Draft>(emptyDraft(BLANK));
   durable = $state(false);
@@ -217,20 +218,14 @@ export class Form {
   /** Written as JSON instead of drawn. */
   raw = $state(false);
   written = $state("");
-  quote = $state.raw<WorkQuote | undefined>(undefined);
-  problem = $state.raw<Problem | undefined>(undefined);
-  quoting = $state(false);
   /** What is missing is told once it was to be sent. */
   tried = $state(false);
-
-  #timer: ReturnType<typeof setTimeout> | undefined;
-  #serial = 0;
-  #quoted = "";
 
   constructor(
     readonly manifest: Manifest,
     private readonly desk: Desk,
   ) {
+    super();
     this.field = formOf(manifest.parameters);
     this.draft = emptyDraft(this.field);
     this.raw = this.field.kind === "json";
@@ -245,17 +240,8 @@ export class Form {
 
   /** Call after each change. An incomplete form has no price. */
   changed(): void {
-    clearTimeout(this.#timer);
-    this.problem = undefined;
-    if (!this.ready) {
-      this.#serial += 1;
-      this.quote = undefined;
-      this.#quoted = "";
-      this.quoting = false;
-      return;
-    }
-    this.quoting = true;
-    this.#timer = setTimeout(() => void this.price(), QUOTE_DELAY_MS);
+    if (this.ready) this.later(() => void this.price(), QUOTE_DELAY_MS);
+    else this.drop();
   }
 
   get ready(): boolean {
@@ -263,28 +249,9 @@ export class Form {
   }
 
   async price(): Promise<WorkQuote | undefined> {
-    clearTimeout(this.#timer);
     if (!this.ready) return undefined;
     const data = this.filled.value;
-    const wanted = JSON.stringify(data);
-    this.#serial += 1;
-    const serial = this.#serial;
-    this.quoting = true;
-    try {
-      const quote = await this.desk.quote(this.manifest.name, data);
-      if (serial !== this.#serial) return undefined;
-      this.quote = quote;
-      this.#quoted = wanted;
-      this.problem = undefined;
-      return quote;
-    } catch (cause) {
-      if (serial !== this.#serial) return undefined;
-      this.quote = undefined;
-      this.problem = problemOf(cause);
-      return undefined;
-    } finally {
-      if (serial === this.#serial) this.quoting = false;
-    }
+    return this.asked(JSON.stringify(data), () => this.desk.quote(this.manifest.name, data));
   }
 
   /** Nothing is sent but what was priced, for at most that price. */
@@ -292,7 +259,7 @@ export class Form {
     this.tried = true;
     if (!this.ready) return undefined;
     const data = this.filled.value;
-    const known = this.quote && this.#quoted === JSON.stringify(data) ? this.quote : await this.price();
+    const known = this.known(JSON.stringify(data)) ?? (await this.price());
     if (!known) return undefined;
     const ceiling = this.limited(known);
     return ceiling && this.desk.run(this.manifest.name, data, { ...known, ceiling }, this.durable);

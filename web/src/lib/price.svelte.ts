@@ -1,26 +1,20 @@
-// The price before: the quote of the draft as it stands. An outdated answer is dropped, never aborted.
+// The price before: the quote of the draft as it stands.
 
 import { isLess } from "./amount";
-import type { Problem } from "./conversation";
-import { problemOf, type ChatBody, type Quote, type Realm } from "./realm";
+import { Quoting } from "./quoting.svelte";
+import type { ChatBody, Quote, Realm } from "./realm";
 import type { Wallet } from "./wallet.svelte";
 
 const DELAY_MS = 300;
 
-export class Price {
-  quote = $state.raw<Quote | undefined>(undefined);
-  problem = $state.raw<Problem | undefined>(undefined);
-  quoting = $state(false);
-
+export class Price extends Quoting<Quote> {
   #realm: Realm;
   #wallet: Wallet;
   /** The list price that a quote was made of: with another one it is no longer what it was. */
   #listed: (model: string) => unknown;
-  #timer: ReturnType<typeof setTimeout> | undefined;
-  #serial = 0;
-  #quoted = "";
 
   constructor(realm: Realm, wallet: Wallet, listed: (model: string) => unknown) {
+    super();
     this.#realm = realm;
     this.#wallet = wallet;
     this.#listed = listed;
@@ -32,21 +26,9 @@ export class Price {
     return quote !== undefined && isLess(this.#wallet.balanceOf(quote.ceiling.asset), quote.ceiling.amount);
   }
 
-  drop(): void {
-    clearTimeout(this.#timer);
-    this.#serial += 1;
-    this.#quoted = "";
-    this.quote = undefined;
-    this.problem = undefined;
-    this.quoting = false;
-  }
-
-  /** Of what that gives in a moment: whoever types goes on typing. */
+  /** Of what that gives in a moment. */
   soon(body: () => ChatBody | undefined): void {
-    clearTimeout(this.#timer);
-    this.problem = undefined;
-    this.quoting = true;
-    this.#timer = setTimeout(() => {
+    this.later(() => {
       const data = body();
       if (data) void this.of(data);
     }, DELAY_MS);
@@ -54,33 +36,12 @@ export class Price {
 
   /** The quote of exactly these data. */
   async of(data: ChatBody): Promise<Quote | undefined> {
-    clearTimeout(this.#timer);
     const wanted = JSON.stringify([data, this.#listed(data.model)]);
-    if (this.quote && this.#quoted === wanted) {
-      this.quoting = false;
-      return this.quote;
-    }
-    this.quoting = true;
-    // A new account voids what was asked before it, so it comes first.
-    const known = await this.#wallet.ensure();
-    this.#serial += 1;
-    const serial = this.#serial;
-    try {
-      if (!known) return undefined;
-      const quote = await this.#realm.quote(data);
-      if (serial !== this.#serial) return undefined;
-      this.quote = quote;
-      this.#quoted = wanted;
-      this.problem = undefined;
-      return quote;
-    } catch (cause) {
-      if (serial !== this.#serial) return undefined;
-      this.quote = undefined;
-      this.problem = problemOf(cause);
-      if (this.problem.status === 401) this.#wallet.keyRefused = true;
-      return undefined;
-    } finally {
-      if (serial === this.#serial) this.quoting = false;
-    }
+    const known = this.known(wanted);
+    if (known) return known;
+    const account = () => this.#wallet.ensure();
+    const quote = await this.asked(wanted, () => this.#realm.quote(data), account);
+    if (this.problem?.status === 401) this.#wallet.keyRefused = true;
+    return quote;
   }
 }
