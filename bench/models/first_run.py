@@ -108,7 +108,7 @@ def start(root, listen, source):
     script = f"""
         mount --make-rprivate / && mount --bind {shlex.quote(sysroot)} {root_word}/opt/rust
         mount -t proc proc {root_word}/proc && mount --rbind /dev {root_word}/dev
-        exec chroot {root_word} /bin/sh -c 'cd /root/mtor && exec make run ARGS="--listen {listen}"'"""
+        exec chroot {root_word} /bin/sh -c 'cd ~/mtor && exec make run ARGS="--listen {listen}"'"""
     kept = {name: value for name, value in os.environ.items() if not OWN.fullmatch(name)}
     environment = {**kept, "HOME": "/root",
                    "PATH": "/opt/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
