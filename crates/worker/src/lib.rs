@@ -29,7 +29,7 @@ mod wire;
 pub use agent::run;
 pub use error::WorkerError;
 pub use executors::ModelNames;
-pub use memory::{fits_memory, memory_free, memory_needed};
+pub use memory::{fits_memory, memory_free, memory_free_beside, memory_needed};
 pub use options::{
     BackendNews, Change, EngineOptions, ExecutorOptions, OpenAiOptions, Status, StatusSink,
     WorkerOptions,

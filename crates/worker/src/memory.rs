@@ -21,10 +21,17 @@ pub(crate) fn memory_needed_by(file_bytes: u64, slots: u32) -> u64 {
 
 /// What the system, and the control group that this process runs in, can still give.
 pub fn memory_free() -> Option<u64> {
+    memory_free_beside(0)
+}
+
+/// The same where so many bytes of model files are mapped by engines that run. To the system they
+/// are a cache that can be dropped; but a model whose pages are dropped reads them again for each
+/// token.
+pub fn memory_free_beside(mapped: u64) -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let system = available(&text)?;
+    let system = available(&text)?.saturating_sub(mapped);
     let group = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    Some(system.min(group_free(Path::new("/sys/fs/cgroup"), &group)))
+    Some(system.min(group_free(Path::new("/sys/fs/cgroup"), &group, mapped)))
 }
 
 fn available(meminfo: &str) -> Option<u64> {
@@ -33,23 +40,33 @@ fn available(meminfo: &str) -> Option<u64> {
     kib.checked_mul(1024)
 }
 
-/// The least that a group (version 2) or one above it has left; cached files can be dropped.
-fn group_free(root: &Path, of_process: &str) -> u64 {
+/// The least that a group (version 2) or one above it has left; cached files can be dropped, those
+/// that are mapped should not be.
+fn group_free(root: &Path, of_process: &str, mapped: u64) -> u64 {
     let path = of_process.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
     let group = root.join(path);
     let groups = group.ancestors().take_while(|group| group.starts_with(root));
-    groups.filter_map(one_group_free).min().unwrap_or(u64::MAX)
+    groups.filter_map(|group| one_group_free(group, mapped)).min().unwrap_or(u64::MAX)
 }
 
-fn one_group_free(group: &Path) -> Option<u64> {
+fn one_group_free(group: &Path, mapped: u64) -> Option<u64> {
     let text = |name: &str| std::fs::read_to_string(group.join(name)).ok();
     let number = |text: &str| text.trim().parse::<u64>().ok();
     // `max` is no number: the group is not bounded.
     let most = number(&text("memory.max")?)?;
     let used = number(&text("memory.current")?)?;
     let stat = text("memory.stat").unwrap_or_default();
-    let cached = stat.lines().find_map(|line| number(line.strip_prefix("inactive_file ")?));
-    Some(most.saturating_sub(used.saturating_sub(cached.unwrap_or(0))))
+    let figure = |name: &str| {
+        let of = |line: &str| number(line.strip_prefix(name)?.strip_prefix(' ')?);
+        stat.lines().find_map(of)
+    };
+    let inactive = figure("inactive_file").unwrap_or(0);
+    // What is mapped and active is among the used already. What another group has paid for is not
+    // among these.
+    let mapped = mapped.min(figure("file_mapped").unwrap_or(mapped));
+    let cached = inactive.saturating_add(figure("active_file").unwrap_or(0));
+    let droppable = inactive.min(cached.saturating_sub(mapped));
+    Some(most.saturating_sub(used.saturating_sub(droppable)))
 }
 
 /// Whether a model file fits beside what runs; if not, why, with figures.
@@ -110,10 +127,20 @@ mod tests {
         write(&root.join("outer"), "memory.max", "1000\n");
         write(&root.join("outer"), "memory.current", "900\n");
         write(&root.join("outer"), "memory.stat", "anon 1\ninactive_file 300\n");
-        assert_eq!(group_free(&root, "0::/outer/inner\n"), 400);
+        let free = |mapped| group_free(&root, "0::/outer/inner\n", mapped);
+        assert_eq!(free(0), 400);
+        // Mapped files that are in use are among the used, and are not taken off once more.
+        let stat = "anon 1\ninactive_file 300\nactive_file 500\nfile_mapped 450\n";
+        write(&root.join("outer"), "memory.stat", stat);
+        assert_eq!((free(0), free(500)), (400, 400));
+        // Those that are not hot could be dropped, but should not be.
+        let stat = "inactive_file 300\nactive_file 0\nfile_mapped 250\n";
+        write(&root.join("outer"), "memory.stat", stat);
+        assert_eq!((free(0), free(200), free(500)), (400, 200, 150));
         write(&inner, "memory.max", "25\n");
-        assert_eq!(group_free(&root, "0::/outer/inner\n"), 20);
-        assert_eq!(group_free(&root, "1:memory:/outer\n"), u64::MAX, "version 1 is not read");
+        assert_eq!(free(0), 20);
+        let version_1 = group_free(&root, "1:memory:/outer\n", 0);
+        assert_eq!(version_1, u64::MAX, "version 1 is not read");
         std::fs::remove_dir_all(&root).unwrap();
     }
 }

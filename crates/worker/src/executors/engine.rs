@@ -25,15 +25,14 @@ use super::{Announcer, Job, Output};
 use crate::connect::Backoff;
 use crate::leases::End;
 use crate::limits;
-use crate::memory::{fits, memory_free, memory_needed_by};
+use crate::memory::{fits, memory_free_beside, memory_needed_by};
 use crate::options::{EngineOptions, OpenAiOptions};
 
 /// One start at a time: the next one looks at the memory that is free once the model before it is
 /// loaded.
 static STARTS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// Bytes of the files that engines of this process have loaded. They are mapped, so the system
-/// counts them as free; but a model whose pages are dropped reads them again for each token.
+/// Bytes of the files that engines of this process have loaded, see [`memory_free_beside`].
 static MAPPED: AtomicU64 = AtomicU64::new(0);
 
 const LAUNCHER: &str = include_str!("engine/launch.py");
@@ -168,9 +167,9 @@ impl Mapped {
         Self(bytes)
     }
 
-    /// What is free beside all of them.
-    fn left(free: u64) -> u64 {
-        free.saturating_sub(MAPPED.load(Ordering::SeqCst))
+    /// Of all of them.
+    fn bytes() -> u64 {
+        MAPPED.load(Ordering::SeqCst)
     }
 }
 
@@ -188,7 +187,7 @@ async fn begin(options: &EngineOptions) -> Result<Begun, String> {
     let bytes = bytes.map_err(|error| format!("{}: {error}", options.file.display()))?.len();
     let needed = memory_needed_by(bytes, options.slots);
     let _start = STARTS.lock().await;
-    fits(needed, memory_free().map(Mapped::left))?;
+    fits(needed, memory_free_beside(Mapped::bytes()))?;
     load(options, &engine, bound(needed), Mapped::file(bytes)).await
 }
 
@@ -428,11 +427,11 @@ mod tests {
         }
         drop(other);
         assert!(start.await.err().unwrap().contains("are free"));
-        assert_eq!(Mapped::left(100), 100);
+        let before = Mapped::bytes();
         let loaded = Mapped::file(70);
-        assert_eq!((Mapped::left(100), Mapped::left(50)), (30, 0));
+        assert_eq!(Mapped::bytes(), before + 70);
         drop(loaded);
-        assert_eq!(Mapped::left(100), 100);
+        assert_eq!(Mapped::bytes(), before);
         std::fs::remove_dir_all(&folder).unwrap();
     }
 
