@@ -188,8 +188,15 @@ pub enum BackendNews {
     /// A model is not offered, and why; `retry_after`: when it is asked again, if by itself.
     LeftOut { backend: String, model: String, reason: String, retry_after: Option<Duration> },
     /// A server of models was found by itself, or what is offered of it has changed. `models`: the
-    /// names that are offered of it now; `listed`: how many models it has.
-    Found { server: &'static str, url: String, models: Vec<String>, listed: usize },
+    /// names that are offered of it now; `listed`: how many models it has; `untried`: the ids, as in
+    /// [`Self::LeftOut`], of its chat models that have not answered yet and are asked.
+    Found {
+        server: &'static str,
+        url: String,
+        models: Vec<String>,
+        listed: usize,
+        untried: Vec<String>,
+    },
     /// A server that was found is gone.
     Gone { server: &'static str, url: String },
     /// Something that only the operator can do.

@@ -296,7 +296,10 @@ async fn servers_are_known_by_their_answers_and_come_and_go() {
     let found = news(&mut worker, serves).await;
     let server = "llama-server";
     let models = vec!["late".to_owned()];
-    assert_eq!(found, BackendNews::Found { server, url: url.clone(), models, listed: 1 });
+    assert_eq!(
+        found,
+        BackendNews::Found { server, url: url.clone(), models, listed: 1, untried: Vec::new() }
+    );
     drop(new);
     all.remove(2);
     offered(&mut session, &all).await;
@@ -321,7 +324,10 @@ async fn a_found_server_is_not_made_to_load_what_its_owner_does_not_use() {
     let server = StandIn::start(0, many(&["c:1b"])).await;
     let realm = Realm::start().await;
     let named = ModelNames::new(Vec::new(), ["d:1b".to_owned()]);
-    let _worker = Worker::start(&realm, discovery(&[server.port], named));
+    let mut worker = Worker::start(&realm, discovery(&[server.port], named));
+    let found = news(&mut worker, |news| matches!(news, BackendNews::Found { .. })).await;
+    let BackendNews::Found { listed, untried, .. } = found else { unreachable!() };
+    assert_eq!((listed, untried), (4, vec!["c:1b".to_owned(), "d:1b".to_owned()]));
     let mut session = realm.accept().await;
     offered(&mut session, &["chat c:1b", "chat d:1b"]).await;
     // Its owner takes another one: that is offered, too, and the first stays.

@@ -155,7 +155,7 @@ pub(super) fn told(news: BackendNews) -> (Value, String) {
                 words + &again.unwrap_or_default(),
             )
         }
-        BackendNews::Found { server, url, models, listed } => {
+        BackendNews::Found { server, url, models, listed, untried } => {
             let title = title(server);
             let words = if models.is_empty() {
                 let models = if listed == 1 { "model" } else { "models" };
@@ -166,7 +166,7 @@ pub(super) fn told(news: BackendNews) -> (Value, String) {
                 format!("{title} at {url} serves {}", models.join(", "))
             };
             (
-                json!({"status": "found", "server": server, "url": url, "models": models, "listed": listed}),
+                json!({"status": "found", "server": server, "url": url, "models": models, "listed": listed, "untried": untried}),
                 words,
             )
         }

@@ -88,7 +88,13 @@ impl Book {
 
     /// Every model has answered or failed once.
     pub(super) fn is_tried(&self) -> bool {
-        self.waiting().all(|(_, entry)| !matches!(entry.state, State::Waiting { failures: 0, .. }))
+        self.untried().next().is_none()
+    }
+
+    /// Those that were not asked yet, or have not answered the first time.
+    pub(super) fn untried(&self) -> impl Iterator<Item = &Listed> {
+        let untried = |entry: &&Entry| matches!(entry.state, State::Waiting { failures: 0, .. });
+        self.0.iter().filter(untried).map(|entry| &entry.listed)
     }
 
     pub(super) fn right(&self) -> impl Iterator<Item = &Listed> {

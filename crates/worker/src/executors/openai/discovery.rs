@@ -472,7 +472,9 @@ impl Keeper {
     async fn tell_found(&mut self, server: Server, models: Vec<String>) -> Result<(), Over> {
         self.found = Some(models.clone());
         let (server, url, listed) = (server.name(), self.backend.base.clone(), self.listed);
-        self.tell(BackendNews::Found { server, url, models, listed }).await
+        let chat = self.book.untried().filter(|listed| listed.intent == Intent::Chat);
+        let untried = chat.map(|listed| start_of(&listed.id).to_owned()).collect();
+        self.tell(BackendNews::Found { server, url, models, listed, untried }).await
     }
 
     /// Named models that no backend has.
