@@ -81,7 +81,7 @@ fn tell(progress: Progress, context: &Context) {
         Progress::Received { file, bytes, of } => {
             json!({"event": "received", "file": file, "bytes": bytes, "of": of})
         }
-        Progress::Refused { file, from, why } => {
+        Progress::Refused { file, from, why, .. } => {
             json!({"event": "refused", "file": file, "from": from, "why": why})
         }
         Progress::Placed { file, bytes } => {

@@ -55,8 +55,9 @@ pub(crate) enum Progress {
     Fetching { file: String, from: String },
     /// What of the file has arrived, this time and before.
     Received { file: String, bytes: u64, of: u64 },
-    /// A source could not give it; the next one is tried.
-    Refused { file: String, from: String, why: String },
+    /// A source could not give it; the next one is tried. `matters`: also where another one can,
+    /// for it was named by the operator, or it has other bytes.
+    Refused { file: String, from: String, why: String, matters: bool },
     /// Checked and in place.
     Placed { file: String, bytes: u64 },
 }
@@ -71,7 +72,7 @@ impl std::fmt::Display for Progress {
             Self::Received { file, bytes, of } => {
                 write!(f, "{file}: {bytes} of {of} bytes received")
             }
-            Self::Refused { file, from, why } => write!(f, "{file}: not from {from}: {why}"),
+            Self::Refused { file, from, why, .. } => write!(f, "{file}: not from {from}: {why}"),
             Self::Placed { file, bytes } => write!(f, "{file}: hash checked, {bytes} bytes"),
         }
     }
@@ -169,17 +170,19 @@ pub(crate) fn not_for(model: &Model) -> Option<&str> {
 
 /// What is still to come of a model, by its files' sizes alone; 0 only if all are in place.
 pub(crate) fn missing_bytes(dir: &Path, model: &Model) -> u64 {
-    let is_here = |file: &&ModelFile| {
-        dir.join(&file.name).metadata().is_ok_and(|found| found.len() == file.bytes)
-    };
     let to_come = |file: &ModelFile| file.bytes.saturating_sub(arrived(dir, file));
-    model.files.iter().filter(|file| !is_here(file)).map(to_come).sum()
+    model.files.iter().filter(|file| !is_in_place(dir, file)).map(to_come).sum()
 }
 
-/// What has come of files that are not in place, by their names.
-pub(crate) fn begun(dir: &Path, models: &[Model]) -> BTreeMap<String, u64> {
+/// What has come of files that are not in place, and their sizes, by their names.
+pub(crate) fn begun(dir: &Path, models: &[Model]) -> BTreeMap<String, (u64, u64)> {
     let files = models.iter().flat_map(|model| &model.files);
-    files.map(|file| (file.name.clone(), arrived(dir, file))).collect()
+    let files = files.filter(|file| !is_in_place(dir, file));
+    files.map(|file| (file.name.clone(), (arrived(dir, file), file.bytes))).collect()
+}
+
+fn is_in_place(dir: &Path, file: &ModelFile) -> bool {
+    dir.join(&file.name).metadata().is_ok_and(|found| found.len() == file.bytes)
 }
 
 /// What has come of a file; never all of it, because it is not checked yet.
@@ -406,7 +409,11 @@ fn fetch(
     progress: &mut dyn FnMut(Progress),
 ) -> anyhow::Result<()> {
     let mut refusals = Vec::new();
-    for source in sources_of(file, sources) {
+    let all = sources_of(file, sources);
+    let public = usize::from(file.url.is_some()) + usize::from(file.package.is_some());
+    // The named one is asked for every name that the file may have there.
+    let last_named = all.len().saturating_sub(public);
+    for (number, source) in (1..).zip(all) {
         sources.stop.check()?;
         let (name, from) = (file.name.clone(), source.to_string());
         progress(Progress::Fetching { file: name.clone(), from: from.clone() });
@@ -414,9 +421,10 @@ fn fetch(
         let Err(error) = tried else { return Ok(()) };
         // A source is not to blame for what was broken off.
         sources.stop.check()?;
+        let matters = number == last_named || error.is::<WrongBytes>();
         let why = format!("{error:#}");
         refusals.push(format!("{from}: {why}"));
-        progress(Progress::Refused { file: name, from, why });
+        progress(Progress::Refused { file: name, from, why, matters });
     }
     ensure!(!refusals.is_empty(), "{} has no source but a file of its hash", file.name);
     bail!("{} could not be fetched: {}", file.name, refusals.join("; "))
@@ -471,12 +479,29 @@ fn try_source(
     place(&part, &sha256(&part, stop)?, file, dir)
 }
 
+/// A source has something else by that name.
+#[derive(Debug)]
+struct WrongBytes {
+    found: String,
+    expected: String,
+}
+
+impl std::fmt::Display for WrongBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { found, expected } = self;
+        write!(f, "it has SHA-256 {found}, expected {expected}; it was thrown away")
+    }
+}
+
+impl std::error::Error for WrongBytes {}
+
 /// Checks what has arrived; what is wrong is named and thrown away.
 fn place(part: &Path, found: &str, file: &ModelFile, dir: &Path) -> anyhow::Result<()> {
     registry::forget(part);
     if found != file.sha256 {
         fs::remove_file(part)?;
-        bail!("it has SHA-256 {found}, expected {}; it was thrown away", file.sha256);
+        let expected = file.sha256.clone();
+        return Err(WrongBytes { found: found.to_owned(), expected }.into());
     }
     // Synced before the rename, so that a power cut leaves the old file or the new one.
     File::open(part)?.sync_all()?;

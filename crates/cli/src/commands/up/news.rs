@@ -9,12 +9,13 @@ pub(super) enum News {
         offers: Vec<(String, String)>,
         full: bool,
     },
-    /// A server of models was found, `models` are those of it that are offered.
+    /// A server of models was found, `models` are those of it that are offered, `untried` its chat
+    /// models that are being asked.
     Found {
         server: String,
         url: String,
         models: Vec<String>,
-        listed: u64,
+        untried: Vec<String>,
     },
     Gone {
         url: String,
@@ -24,8 +25,9 @@ pub(super) enum News {
         executor: String,
         reason: String,
     },
-    /// A model was asked and did not answer as one.
+    /// A model was asked and did not answer as one. `backend`: its address.
     LeftOut {
+        backend: String,
         model: String,
         reason: String,
     },
@@ -37,6 +39,9 @@ impl News {
     pub(super) fn read(event: &Value) -> Option<Self> {
         let text = |name: &str| event.get(name).and_then(Value::as_str).map(str::to_owned);
         let list = |name: &str| event.get(name).and_then(Value::as_array);
+        let texts = |list: &Vec<Value>| {
+            list.iter().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
+        };
         Some(match &*text("status")? {
             "offered" => Self::Offers {
                 offers: list("offers")?.iter().filter_map(offer).collect(),
@@ -45,12 +50,16 @@ impl News {
             "found" => Self::Found {
                 server: text("server")?,
                 url: text("url")?,
-                models: list("models")?.iter().filter_map(Value::as_str).map(Into::into).collect(),
-                listed: event.get("listed").and_then(Value::as_u64).unwrap_or(0),
+                models: texts(list("models")?),
+                untried: list("untried").map(texts).unwrap_or_default(),
             },
             "gone" => Self::Gone { url: text("url")? },
             "executor_down" => Self::Down { executor: text("executor")?, reason: text("reason")? },
-            "model_left_out" => Self::LeftOut { model: text("model")?, reason: text("reason")? },
+            "model_left_out" => Self::LeftOut {
+                backend: text("backend")?,
+                model: text("model")?,
+                reason: text("reason")?,
+            },
             _ => return None,
         })
     }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use mtor_server::Teller;
-use mtor_worker::{fits_memory, memory_free};
+use mtor_worker::{memory_free, memory_free_beside};
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{interval, timeout};
@@ -188,13 +188,14 @@ pub(super) async fn keep(mut models: Models, mut links: Links) {
         known: std::mem::take(&mut models.known),
         meanwhile: None,
         looks: links.looks,
+        program: models.program.as_ref().map(|program| format!("exec {}", program.display())),
     };
     let meanwhile = choice::by_short("small", &stock.known).cloned();
     let mut shelf = Shelf::new(Stock { meanwhile, ..stock }, models.missing(), Instant::now());
     let mut fetch: Option<Fetch> = None;
     let mut ticks = interval(TICK);
     loop {
-        shelf.make_room(|bytes| fits_memory(bytes, memory_free()).is_ok());
+        shelf.make_room(Instant::now(), memory_free_beside);
         if let Some(fetch) = fetch.as_ref().filter(|_| shelf.breaks_off()) {
             fetch.stop.now();
         }
@@ -209,7 +210,7 @@ pub(super) async fn keep(mut models: Models, mut links: Links) {
                 None => break,
             },
             arrival = next(&mut fetch) => {
-                if !matches!(arrival, Arrival::Received(_) | Arrival::Waiting | Arrival::Refused(_)) {
+                if arrival.is_end() {
                     fetch = None;
                 }
                 shelf.on_arrival(arrival, Instant::now());

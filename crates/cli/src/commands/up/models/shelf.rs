@@ -2,10 +2,13 @@
 //! what people and the page are told. Pure: words of the worker and of the fetcher go in with the
 //! time; orders, wishes and words come out.
 
+mod stand_in;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use mtor_server::{Arriving, ArrivingState, ModelAbout, ModelsTold};
+use mtor_worker::memory_needed;
 use serde_json::{Value, json};
 
 use super::choice::{By, Chosen};
@@ -13,17 +16,18 @@ use super::fetcher::Arrival;
 use super::rate::{Rate, takes};
 use crate::commands::up::news::News;
 use crate::models::Model;
+use stand_in::Trial;
 
 /// A worker that has not looked yet is waited for so long.
 const LOOK_FOR: Duration = Duration::from_secs(30);
-/// A server that has models and offers none yet may be loading one.
+/// A server that has a chat model and does not offer it yet may be loading it.
 const HOPE_FOR: Duration = Duration::from_secs(150);
 /// One that is gone may be starting anew.
 const GONE_FOR: Duration = Duration::from_secs(60);
-/// If the good model needs so much longer than the small one, that one answers meanwhile.
-const MEANWHILE: Duration = Duration::from_secs(5 * 60);
 const RETRY_MIN: Duration = Duration::from_secs(10);
 const RETRY_MAX: Duration = Duration::from_secs(10 * 60);
+/// Refusals of sources that are remembered.
+const REFUSALS_MAX: usize = 32;
 /// How often people, and programs, are told of progress.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 const TELL_EVERY: Duration = Duration::from_secs(1);
@@ -50,6 +54,11 @@ enum State {
     Serving,
     /// It has answered meanwhile.
     Retired,
+    /// It failed for so long that the other one answers; it is tried again then.
+    Resting {
+        again: Instant,
+        problem: String,
+    },
     Never {
         problem: String,
     },
@@ -64,13 +73,14 @@ struct Entry {
     state: State,
     /// Why it is about to be offered no more.
     trouble: Option<String>,
-    /// Its file has just come.
-    is_fresh: bool,
+    trial: Trial,
     /// Bytes that were missing of it and of what runs it, and have come of these.
     missing: u64,
     received: u64,
     rate: Rate,
     tries: u32,
+    /// What people were told of sources: each once.
+    refusals: BTreeSet<String>,
     told: Option<Instant>,
     said: Option<Instant>,
 }
@@ -78,7 +88,8 @@ struct Entry {
 struct Found {
     server: String,
     models: Vec<String>,
-    listed: u64,
+    /// Its chat models that are being asked and have not failed.
+    untried: Vec<String>,
 }
 
 /// What the shelf has to know when it is made.
@@ -90,6 +101,8 @@ pub(super) struct Stock {
     pub(super) meanwhile: Option<Model>,
     /// Whether servers of models are looked for on this machine.
     pub(super) looks: bool,
+    /// The worker's name of the program that runs what is no model file.
+    pub(super) program: Option<String>,
 }
 
 pub(super) struct Shelf {
@@ -100,6 +113,7 @@ pub(super) struct Shelf {
     missing: Box<dyn Fn(&Model) -> u64 + Send>,
     found: BTreeMap<String, Found>,
     offered: BTreeSet<(String, String)>,
+    program: Option<String>,
     has_looked: bool,
     begun: Instant,
     /// When something that was found was last seen to answer, where defaults are held back for it.
@@ -120,6 +134,7 @@ impl Shelf {
             missing,
             found: BTreeMap::new(),
             offered: BTreeSet::new(),
+            program: stock.program,
             has_looked: false,
             begun: now,
             answered: None,
@@ -144,11 +159,12 @@ impl Shelf {
             problem,
             state: State::Held,
             trouble: None,
-            is_fresh: false,
+            trial: Trial::default(),
             missing,
             received: 0,
             rate: Rate::default(),
             tries: 0,
+            refusals: BTreeSet::new(),
             told: None,
             said: None,
         };
@@ -161,25 +177,28 @@ impl Shelf {
             News::Offers { offers, full } => {
                 self.has_looked |= full;
                 self.offered = offers.into_iter().collect();
-                self.notice_offers();
+                self.notice_offers(now);
             }
-            News::Found { server, url, models, listed } => {
-                self.found.insert(url, Found { server, models, listed });
+            News::Found { server, url, models, untried } => {
+                self.found.insert(url, Found { server, models, untried });
             }
             News::Gone { url } => drop(self.found.remove(&url)),
-            News::Down { executor, reason } => self.on_trouble(&executor, &reason),
-            News::LeftOut { model, reason } => self.on_trouble(&format!("engine {model}"), &reason),
+            News::Down { executor, reason } => self.on_trouble(&executor, &reason, true, now),
+            News::LeftOut { backend, model, reason } => match self.found.get_mut(&backend) {
+                Some(found) => found.untried.retain(|untried| *untried != model),
+                None => self.on_trouble(&format!("engine {model}"), &reason, false, now),
+            },
             News::Died => {
                 self.offered.clear();
                 self.found.clear();
-                self.notice_offers();
+                self.notice_offers(now);
             }
         }
         self.decide(now);
     }
 
     /// What is offered serves, and only that.
-    fn notice_offers(&mut self) {
+    fn notice_offers(&mut self, now: Instant) {
         for entry in &mut self.entries {
             let key = (entry.model.intent.clone(), entry.model.name.clone());
             let is_offered = self.offered.contains(&key);
@@ -187,17 +206,22 @@ impl Shelf {
                 State::Starting { .. } if is_offered => {
                     entry.state = State::Serving;
                     entry.trouble = None;
+                    entry.trial.serves(now);
                     self.said.push(entry.say("serving", None));
                 }
-                State::Serving if !is_offered => {
-                    entry.state = State::Starting { problem: entry.trouble.take() };
+                // Whatever was the trouble, it is over.
+                State::Serving if is_offered => entry.trouble = None,
+                // Why was said; that it starts anew is not called a failure yet.
+                State::Serving => {
+                    entry.state = State::Starting { problem: None };
+                    entry.trial.is_lost(now);
                 }
                 State::Held
                 | State::Waiting { .. }
                 | State::Fetching
                 | State::Starting { .. }
-                | State::Serving
                 | State::Retired
+                | State::Resting { .. }
                 | State::Never { .. } => {}
             }
         }
@@ -207,23 +231,20 @@ impl Shelf {
         }
     }
 
-    fn retire_stand_in(&mut self) {
-        for entry in self.entries.iter_mut().filter(|entry| entry.by == By::Meanwhile) {
-            entry.state = State::Retired;
-        }
-    }
-
-    fn on_trouble(&mut self, executor: &str, reason: &str) {
-        let mut lost_default = false;
+    /// `is_down`: its process has ended, or could not begin.
+    fn on_trouble(&mut self, executor: &str, reason: &str, is_down: bool, now: Instant) {
         for entry in &mut self.entries {
             let is_it = match executor.strip_prefix("engine ") {
                 Some(name) => entry.model.name == name,
-                None => entry.model.intent != "chat" && executor.starts_with("exec "),
+                None => entry.model.intent != "chat" && self.program.as_deref() == Some(executor),
             };
             if !is_it {
                 continue;
             }
             let is_new = match &mut entry.state {
+                State::Starting { .. } if entry.trial.may_be_back(now) => {
+                    entry.trouble.replace(reason.to_owned()).as_deref() != Some(reason)
+                }
                 State::Starting { problem } => {
                     problem.replace(reason.to_owned()).as_deref() != Some(reason)
                 }
@@ -233,19 +254,15 @@ impl Shelf {
                 | State::Waiting { .. }
                 | State::Fetching
                 | State::Retired
-                | State::Never { .. } => false,
+                | State::Resting { .. }
+                | State::Never { .. } => continue,
             };
-            lost_default |= entry.is_default_chat();
+            let wants = if is_down { memory_needed(entry.model.bytes) } else { 0 };
+            entry.trial.failed(wants, now);
             if is_new {
                 let words = format!("{} does not run: {reason}; it is tried again.", entry.title());
                 self.said.push(entry.say("failed", Some(words)));
             }
-        }
-        // Who has answered meanwhile does so again.
-        let retired =
-            |entry: &&mut Entry| entry.state == State::Retired && entry.received >= entry.missing;
-        for entry in self.entries.iter_mut().filter(retired).filter(|_| lost_default) {
-            entry.state = State::Starting { problem: None };
         }
     }
 
@@ -253,9 +270,9 @@ impl Shelf {
         let fetching = |entry: &&mut Entry| entry.state == State::Fetching;
         let Some(entry) = self.entries.iter_mut().find(fetching) else { return };
         match arrival {
-            Arrival::Received(bytes) => {
+            Arrival::Received { bytes, missing } => {
                 entry.received = bytes;
-                entry.missing = entry.missing.max(bytes);
+                entry.missing = missing.max(bytes);
                 entry.rate.read(now, bytes);
             }
             Arrival::Waiting => {
@@ -265,15 +282,19 @@ impl Shelf {
                 );
                 self.said.push(entry.say("waiting", Some(words)));
             }
-            Arrival::Refused(why) => {
+            Arrival::Refused { why, matters } => {
                 let event = json!({"status": "refused", "id": entry.model.name, "problem": why});
-                // People are told of all of them if none could give it.
-                self.said.push(Said { event, words: None });
+                // Of the others people are told if none could give it.
+                if entry.refusals.len() >= REFUSALS_MAX {
+                    entry.refusals.clear();
+                }
+                let is_news = matters && entry.refusals.insert(why.clone());
+                self.said.push(Said { event, words: is_news.then_some(why) });
             }
             Arrival::Done => {
                 entry.received = entry.missing;
                 entry.state = State::Starting { problem: None };
-                entry.is_fresh = true;
+                entry.trial.begins(entry.model.bytes);
                 self.said.push(entry.say("starting", None));
             }
             Arrival::BrokenOff => entry.state = State::Waiting { again: None, problem: None },
@@ -325,7 +346,7 @@ impl Shelf {
             let (server, url) = found;
             format!("{model} ({server} at {url})")
         });
-        let hopes = passed < HOPE_FOR && self.found.values().any(|found| found.listed > 0);
+        let hopes = passed < HOPE_FOR && self.found.values().any(|found| self.promises(found));
         if found.is_some() {
             self.answered = Some(now);
         }
@@ -354,6 +375,12 @@ impl Shelf {
         self.call_stand_in(true);
     }
 
+    /// A chat model of that server is being asked, or has answered and is not offered yet.
+    fn promises(&self, found: &Found) -> bool {
+        let is_offered = |model: &String| self.offered.iter().any(|(_, name)| name == model);
+        !found.untried.is_empty() || !found.models.iter().all(is_offered)
+    }
+
     /// A model of that intent that was found on this machine and is offered: its name, its server
     /// and address.
     fn found_for(&self, intent: &str) -> Option<(&str, (&str, &str))> {
@@ -362,43 +389,6 @@ impl Shelf {
             let name = found.models.iter().find(offered)?;
             Some((name.as_str(), (found.server.as_str(), url.as_str())))
         })
-    }
-
-    /// The small model answers until the good one can: where it is here already, or where the good
-    /// one takes much longer. True if it was called now.
-    fn call_stand_in(&mut self, only_if_here: bool) -> bool {
-        let Some(model) = self.meanwhile.clone() else { return false };
-        let wanted = |entry: &&Entry| {
-            let waits = matches!(entry.state, State::Waiting { .. } | State::Fetching);
-            entry.is_default_chat() && waits
-        };
-        let Some(good) = self.entries.iter().find(wanted) else { return false };
-        let missing = (self.missing)(&model);
-        // Where a smaller one was chosen there is no room for this one.
-        if good.model.bytes <= model.bytes {
-            return false;
-        }
-        let is_here = missing == 0 && good.missing > 0;
-        let left = good.missing.saturating_sub(good.received);
-        let longer = takes(left.saturating_sub(missing), good.rate.sure());
-        let is_slow = !only_if_here && longer.is_some_and(|longer| longer > MEANWHILE);
-        let knows_it = self.entries.iter().any(|entry| entry.model.name == model.name);
-        if knows_it || !(is_here || is_slow) {
-            return false;
-        }
-        let words =
-            format!("{} answers meanwhile: {} takes longer.", model.title, good.model.title);
-        self.meanwhile = None;
-        self.put(model, By::Meanwhile, None);
-        if let Some(entry) = self.entries.last() {
-            self.said.push(entry.say("meanwhile", Some(words)));
-        }
-        true
-    }
-
-    /// Whether the running fetch should make room for the model that answers meanwhile.
-    pub(super) fn breaks_off(&mut self) -> bool {
-        self.call_stand_in(false)
     }
 
     /// The model to fetch, or only to check, now; none while another one is.
@@ -431,23 +421,10 @@ impl Shelf {
         self.entries.iter().filter(runs).map(|entry| &entry.model)
     }
 
-    /// The good model has just come and does not fit beside the one that answers meanwhile. Asked
-    /// once: while it loads there is less and less room.
-    pub(super) fn make_room(&mut self, fits: impl Fn(u64) -> bool) {
-        let mut is_tight = false;
-        for entry in self.entries.iter_mut().filter(|entry| entry.is_fresh) {
-            entry.is_fresh = false;
-            is_tight |= entry.is_default_chat() && !fits(entry.model.bytes);
-        }
-        if is_tight {
-            self.retire_stand_in();
-        }
-    }
-
     /// Whether time alone may change something.
     pub(super) fn ticks(&self) -> bool {
         self.entries.iter().any(|entry| {
-            matches!(entry.state, State::Held | State::Fetching)
+            matches!(entry.state, State::Held | State::Fetching | State::Resting { .. })
                 || matches!(entry.state, State::Waiting { again: Some(_), .. })
         })
     }
@@ -485,6 +462,11 @@ impl Entry {
         self.by == By::Default && self.model.intent == "chat"
     }
 
+    /// It has answered meanwhile, and is here.
+    fn is_retired(&self) -> bool {
+        self.state == State::Retired && self.received >= self.missing
+    }
+
     fn release(&mut self) {
         self.state = match self.problem.clone() {
             Some(problem) => State::Never { problem },
@@ -515,8 +497,9 @@ impl Entry {
 
     fn say(&self, status: &str, words: Option<String>) -> Said {
         let problem = match &self.state {
-            State::Waiting { problem, .. } | State::Starting { problem } => problem.clone(),
-            State::Never { problem } => Some(problem.clone()),
+            State::Waiting { problem, .. } => problem.clone(),
+            State::Starting { problem } => problem.clone().or_else(|| self.trouble.clone()),
+            State::Never { problem } | State::Resting { problem, .. } => Some(problem.clone()),
             State::Held | State::Fetching | State::Serving | State::Retired => self.trouble.clone(),
         };
         let event = json!({
@@ -539,7 +522,9 @@ impl Entry {
             State::Waiting { problem, .. } | State::Starting { problem } => {
                 (ArrivingState::Failed, problem.clone())
             }
-            State::Never { problem } => (ArrivingState::Failed, Some(problem.clone())),
+            State::Never { problem } | State::Resting { problem, .. } => {
+                (ArrivingState::Failed, Some(problem.clone()))
+            }
         };
         Some(Arriving {
             id: self.model.name.clone(),

@@ -7,6 +7,12 @@ use crate::models::built_in;
 const GOOD: &str = "qwen2.5-coder-1.5b-instruct";
 const SMALL: &str = "qwen2.5-coder-0.5b-instruct";
 const EMBED: &str = "all-minilm-l6-v2";
+const GOODS_ENGINE: &str = "engine qwen2.5-coder-1.5b-instruct";
+const SERVER: &str = "http://127.0.0.1:11434";
+const MB: u64 = 1_000_000;
+/// What the two chat models need each, about: 2.35 and 1.41 GB.
+const ENOUGH_FOR_BOTH: u64 = 4_000 * MB;
+const ENOUGH_FOR_ONE: u64 = 2_400 * MB;
 
 /// A shelf, its clock, and what is missing of each model.
 struct Scene {
@@ -28,7 +34,8 @@ impl Scene {
         let chosen = choose(&names, &known, &missing, Machine::default()).unwrap();
         let meanwhile = known.iter().find(|model| model.name == SMALL).cloned();
         let now = Instant::now();
-        let stock = Stock { chosen, known, meanwhile, looks };
+        let program = Some("exec models".to_owned());
+        let stock = Stock { chosen, known, meanwhile, looks, program };
         Self { shelf: Shelf::new(stock, Box::new(missing), now), now, here }
     }
 
@@ -49,16 +56,34 @@ impl Scene {
         self.shelf.on_arrival(arrival, self.now);
     }
 
+    /// So many bytes of all that is missing.
+    fn receive(&mut self, bytes: u64) {
+        let fetching = self.shelf.entries.iter().find(|entry| entry.state == State::Fetching);
+        let missing = fetching.unwrap().missing;
+        self.arrive(Arrival::Received { bytes, missing });
+    }
+
+    fn down(&mut self, executor: &str, reason: &str) {
+        let (executor, reason) = (executor.into(), reason.into());
+        self.shelf.on_news(News::Down { executor, reason }, self.now);
+    }
+
+    /// So much is free beside what is mapped.
+    fn make_room(&mut self, free: u64) {
+        self.shelf.make_room(self.now, |mapped| Some(free.saturating_sub(mapped)));
+    }
+
     fn offers(&mut self, models: &[(&str, &str)]) {
         let pair = |(intent, name): &(&str, &str)| ((*intent).to_owned(), (*name).to_owned());
         let offers = models.iter().map(pair).collect();
         self.shelf.on_news(News::Offers { offers, full: true }, self.now);
     }
 
-    fn finds(&mut self, models: &[&str]) {
-        let models = models.iter().map(|name| (*name).to_owned()).collect();
-        let (server, url) = ("Ollama".into(), "http://127.0.0.1:11434".into());
-        self.shelf.on_news(News::Found { server, url, models, listed: 1 }, self.now);
+    fn finds(&mut self, models: &[&str], untried: &[&str]) {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let (server, url) = ("Ollama".into(), SERVER.into());
+        let (models, untried) = (names(models), names(untried));
+        self.shelf.on_news(News::Found { server, url, models, untried }, self.now);
     }
 
     fn wanted(&self) -> Vec<&str> {
@@ -81,9 +106,9 @@ fn models_come_one_after_the_other_and_are_told_all_the_way() {
     assert_eq!(scene.order().as_deref(), Some(GOOD));
     assert_eq!(scene.order(), None, "one at a time");
     assert_eq!(scene.told(EMBED), Some(ArrivingState::Waiting));
-    scene.arrive(Arrival::Received(0));
+    scene.receive(0);
     scene.pass(10);
-    scene.arrive(Arrival::Received(100_000_000));
+    scene.receive(100_000_000);
     let told = scene.shelf.told().arriving.remove(0);
     assert_eq!((told.received, told.rate, told.left_ms), (100_000_000, 10_000_000, Some(101_732)));
     scene.pass(1);
@@ -137,13 +162,13 @@ fn what_fails_is_asked_again_after_growing_pauses_and_holds_up_nobody() {
 fn the_small_one_answers_where_the_good_one_takes_much_longer() {
     let mut scene = Scene::new(&[], &[], false);
     scene.order();
-    scene.arrive(Arrival::Received(0));
+    scene.receive(0);
     // 1 MB a second: the good one's other 626 MB take more than ten minutes.
     scene.pass(4);
-    scene.arrive(Arrival::Received(4_000_000));
+    scene.receive(4_000_000);
     assert!(!scene.shelf.breaks_off(), "too early to know");
     scene.pass(4);
-    scene.arrive(Arrival::Received(8_000_000));
+    scene.receive(8_000_000);
     assert!(scene.shelf.breaks_off());
     assert!(!scene.shelf.breaks_off(), "once");
     assert!(scene.words().contains("answers meanwhile"));
@@ -155,8 +180,8 @@ fn the_small_one_answers_where_the_good_one_takes_much_longer() {
     assert_eq!(scene.order().as_deref(), Some(GOOD));
     scene.arrive(Arrival::Done);
     assert_eq!(scene.wanted(), [GOOD, SMALL]);
-    scene.shelf.make_room(|_| true);
-    scene.shelf.make_room(|_| false);
+    scene.make_room(ENOUGH_FOR_BOTH);
+    scene.make_room(0);
     assert_eq!(scene.wanted(), [GOOD, SMALL], "there was room for both when it came");
     scene.offers(&[("chat", SMALL), ("chat", GOOD)]);
     assert_eq!(scene.wanted(), [GOOD]);
@@ -169,16 +194,13 @@ fn the_small_one_makes_room_if_both_do_not_fit_and_comes_if_it_is_here() {
     scene.arrive(Arrival::Done);
     assert_eq!(scene.order().as_deref(), Some(GOOD));
     scene.arrive(Arrival::Done);
-    scene.shelf.make_room(|_| false);
+    scene.make_room(ENOUGH_FOR_ONE);
     assert_eq!(scene.wanted(), [GOOD]);
-    let down = News::Down { executor: format!("engine {GOOD}"), reason: "broken".into() };
-    scene.shelf.on_news(down, scene.now);
-    assert_eq!(scene.wanted(), [GOOD, SMALL], "it answers again where the good one cannot");
     let mut fast = Scene::new(&[], &[], false);
     fast.order();
-    fast.arrive(Arrival::Received(0));
+    fast.receive(0);
     fast.pass(8);
-    fast.arrive(Arrival::Received(80_000_000));
+    fast.receive(80_000_000);
     assert!(!fast.shelf.breaks_off(), "a minute is nothing");
     let chosen = |scene: &mut Scene| {
         let tiny = built_in().unwrap().into_iter().find(|model| model.basic).unwrap();
@@ -196,13 +218,13 @@ fn the_small_one_makes_room_if_both_do_not_fit_and_comes_if_it_is_here() {
 fn nothing_is_fetched_while_what_runs_here_answers() {
     let mut scene = Scene::new(&[], &[GOOD], true);
     assert_eq!((scene.order(), scene.told(GOOD)), (None, Some(ArrivingState::Waiting)));
-    scene.finds(&[]);
+    scene.finds(&[], &["llama3"]);
     scene.offers(&[("echo", "")]);
     assert_eq!(scene.order().as_deref(), Some(EMBED), "only chat is held back");
     scene.arrive(Arrival::Done);
     scene.pass(149);
     assert_eq!(scene.order(), None, "it may still be loading its model");
-    scene.finds(&["llama3"]);
+    scene.finds(&["llama3"], &[]);
     scene.offers(&[("chat", "llama3")]);
     scene.pass(3_600);
     assert_eq!(scene.order(), None);
@@ -210,7 +232,7 @@ fn nothing_is_fetched_while_what_runs_here_answers() {
     assert_eq!(scene.told(GOOD), None);
     assert_eq!(scene.shelf.told().defaults["chat"], "llama3");
     // One that starts anew is waited for, one that stays away is not.
-    scene.shelf.on_news(News::Gone { url: "http://127.0.0.1:11434".into() }, scene.now);
+    scene.shelf.on_news(News::Gone { url: SERVER.into() }, scene.now);
     scene.offers(&[]);
     scene.pass(59);
     assert_eq!(scene.order(), None);
@@ -237,18 +259,177 @@ fn a_model_that_does_not_run_is_told_with_the_reason() {
     let mut scene = Scene::new(&[], &[GOOD], false);
     scene.order();
     scene.arrive(Arrival::Done);
-    let down = News::Down { executor: format!("engine {GOOD}"), reason: "needs 3 GB".into() };
-    scene.shelf.on_news(down, scene.now);
+    scene.down(GOODS_ENGINE, "needs 3 GB");
     assert_eq!(scene.told(GOOD), Some(ArrivingState::Failed));
     assert!(scene.words().contains("needs 3 GB"));
     assert_eq!(scene.wanted(), [GOOD], "the worker tries it again");
     scene.offers(&[("chat", GOOD)]);
     assert_eq!(scene.told(GOOD), None);
     // One that dies while it serves: the reason comes before its offer goes.
-    let down = News::Down { executor: format!("engine {GOOD}"), reason: "killed".into() };
-    scene.shelf.on_news(down, scene.now);
+    scene.down(GOODS_ENGINE, "killed");
     assert!(scene.words().contains("killed"));
     scene.offers(&[]);
+    scene.down(GOODS_ENGINE, "ended");
+    assert!(scene.words().contains("ended"));
+    assert_eq!(scene.told(GOOD), Some(ArrivingState::Starting), "it may be back at once");
+    scene.pass(5);
+    scene.down(GOODS_ENGINE, "killed again");
     assert_eq!(scene.told(GOOD), Some(ArrivingState::Failed));
-    assert_eq!(scene.shelf.told().arriving[0].problem.as_deref(), Some("killed"));
+    assert_eq!(scene.shelf.told().arriving[0].problem.as_deref(), Some("killed again"));
+}
+
+/// The good model has come, and the small one answers where there is room for one.
+fn tight() -> Scene {
+    let mut scene = Scene::new(&[], &[SMALL], false);
+    scene.order();
+    scene.arrive(Arrival::Done);
+    scene.offers(&[("chat", SMALL)]);
+    scene.order();
+    scene.arrive(Arrival::Done);
+    scene.make_room(ENOUGH_FOR_ONE);
+    scene
+}
+
+#[test]
+fn the_good_one_has_the_machine_until_the_small_ones_memory_is_free() {
+    let mut scene = tight();
+    assert_eq!(scene.wanted(), [GOOD]);
+    // The small one gives its last answer, and the good one is refused meanwhile.
+    for _ in 0..8 {
+        scene.down(GOODS_ENGINE, "needs 2237 MiB");
+        scene.make_room(1_000 * MB);
+        assert_eq!(scene.wanted(), [GOOD]);
+        scene.pass(5);
+    }
+    scene.offers(&[("chat", GOOD)]);
+    assert_eq!(scene.told(GOOD), None);
+    // It crashes and is back: the small one does not take its place.
+    scene.pass(3_600);
+    scene.down(GOODS_ENGINE, "killed");
+    scene.offers(&[]);
+    scene.make_room(ENOUGH_FOR_ONE);
+    assert_eq!(scene.wanted(), [GOOD]);
+    // Where there is room for both it answers at once.
+    scene.down(GOODS_ENGINE, "killed");
+    scene.make_room(ENOUGH_FOR_BOTH);
+    assert_eq!(scene.wanted(), [GOOD, SMALL]);
+}
+
+#[test]
+fn the_small_one_answers_while_the_good_one_rests_and_makes_room_for_its_next_try() {
+    let mut scene = tight();
+    for rest in [120, 240, 480] {
+        scene.down(GOODS_ENGINE, "broken");
+        scene.make_room(ENOUGH_FOR_ONE);
+        scene.pass(60);
+        scene.make_room(ENOUGH_FOR_ONE);
+        assert_eq!(scene.wanted(), [GOOD], "asked only when it fails");
+        scene.down(GOODS_ENGINE, "broken");
+        scene.make_room(ENOUGH_FOR_ONE);
+        assert_eq!(scene.wanted(), [SMALL]);
+        assert_eq!(scene.told(GOOD), Some(ArrivingState::Failed));
+        assert!(scene.words().contains("broken. Qwen2.5-Coder 0.5B"), "{rest}");
+        scene.offers(&[("chat", SMALL)]);
+        scene.pass(rest - 1);
+        scene.make_room(ENOUGH_FOR_BOTH);
+        assert_eq!(scene.wanted(), [SMALL], "it rests");
+        scene.pass(1);
+        // The small one's own memory is not free yet: 2347 needed, about 917 of it are given back.
+        scene.make_room(1_300 * MB);
+        assert_eq!(scene.wanted(), [SMALL], "there is no room, even without the small one");
+        scene.pass(30);
+        scene.make_room(1_500 * MB);
+        assert_eq!(scene.wanted(), [GOOD]);
+        assert_eq!(scene.told(GOOD), Some(ArrivingState::Starting));
+    }
+    // One that served for long fails for another reason.
+    scene.offers(&[("chat", GOOD)]);
+    scene.pass(60);
+    scene.down(GOODS_ENGINE, "killed");
+    scene.offers(&[]);
+    scene.pass(59);
+    scene.down(GOODS_ENGINE, "killed");
+    scene.make_room(ENOUGH_FOR_ONE);
+    assert_eq!(scene.wanted(), [GOOD]);
+}
+
+#[test]
+fn room_is_made_when_the_worker_finds_none_after_all() {
+    let mut scene = Scene::new(&[], &[SMALL], false);
+    scene.order();
+    scene.arrive(Arrival::Done);
+    scene.offers(&[("chat", SMALL)]);
+    scene.order();
+    scene.arrive(Arrival::Done);
+    // What the small one has mapped counts as used, as it does for the worker.
+    scene.make_room(2_900 * MB);
+    assert_eq!(scene.wanted(), [GOOD, SMALL]);
+    scene.down(GOODS_ENGINE, "needs 2237 MiB and 2100 MiB are free");
+    scene.make_room(2_700 * MB);
+    assert_eq!(scene.wanted(), [GOOD]);
+    // One that answers wrong is loaded already, and needs no more room.
+    let mut scene = tight();
+    let backend = "http://127.0.0.1:40000".into();
+    let left_out = News::LeftOut { backend, model: GOOD.into(), reason: "mute".into() };
+    scene.shelf.on_news(left_out, scene.now);
+    assert_eq!(scene.told(GOOD), Some(ArrivingState::Failed));
+    scene.make_room(1_500 * MB);
+    assert_eq!(scene.wanted(), [GOOD, SMALL]);
+}
+
+#[test]
+fn a_server_whose_chat_models_all_failed_holds_up_nobody() {
+    let left_out = |model: &str| News::LeftOut {
+        backend: SERVER.into(),
+        model: model.into(),
+        reason: "does not answer".into(),
+    };
+    let mut scene = Scene::new(&[], &[], true);
+    scene.finds(&[], &["llama3", GOOD]);
+    scene.offers(&[("echo", "")]);
+    scene.order();
+    scene.shelf.on_news(left_out("llama3"), scene.now);
+    assert_eq!(scene.told(GOOD), Some(ArrivingState::Waiting));
+    scene.shelf.on_news(left_out(GOOD), scene.now);
+    scene.arrive(Arrival::Done);
+    assert_eq!(scene.order().as_deref(), Some(GOOD));
+    assert_eq!(scene.told(GOOD), Some(ArrivingState::Fetching), "the server's of that name failed");
+    // Only models for embeddings, or none that is loaded.
+    let mut scene = Scene::new(&[], &[], true);
+    scene.finds(&[], &[]);
+    scene.offers(&[("echo", "")]);
+    assert_eq!(scene.order().as_deref(), Some(GOOD));
+}
+
+#[test]
+fn a_source_that_matters_is_named_to_people_once() {
+    let mut scene = Scene::new(&[], &[], false);
+    scene.order();
+    scene.words();
+    let refused = |why: &str, matters| Arrival::Refused { why: why.into(), matters };
+    scene.arrive(refused("weights: not from /mnt/typo", true));
+    assert_eq!(scene.words(), "weights: not from /mnt/typo");
+    scene.arrive(refused("weights: not from /mnt/typo", true));
+    scene.arrive(refused("weights: not from https://example.org", false));
+    let said = scene.shelf.said();
+    assert!(said.iter().all(|said| said.event["status"] == "refused" && said.words.is_none()));
+    assert_eq!(said.len(), 2, "programs are told of all");
+}
+
+#[test]
+fn a_program_is_known_by_its_name_and_an_old_trouble_is_forgotten() {
+    let mut scene = Scene::new(&[], &[GOOD, EMBED], false);
+    while scene.order().is_some() {
+        scene.arrive(Arrival::Done);
+    }
+    let all = [("chat", GOOD), ("embed", EMBED)];
+    scene.offers(&all);
+    scene.words();
+    scene.down("exec other", "broken");
+    assert_eq!(scene.words(), "");
+    scene.down("exec models", "broken");
+    assert!(scene.words().contains("broken"));
+    scene.offers(&all);
+    scene.down("exec models", "broken");
+    assert!(scene.words().contains("broken"), "it is news again");
 }
