@@ -126,6 +126,9 @@ pub(crate) const PROBE_GRACE_MS: u64 = 2_000;
 pub(crate) const PROBE_BYTES_MAX: usize = 1024 * 1024;
 /// `openai`: models of which Ollama is asked more, one by one.
 pub(crate) const SHOWN_MODELS_MAX: usize = 64;
+/// `openai`: models of each kind that a server which was found and has nothing loaded is made to
+/// load, one after the other, until one answers.
+pub(crate) const WOKEN_MAX: usize = 8;
 /// How often a place is looked at where a server may appear.
 pub(crate) const LOOK_MS: u64 = 3_000;
 /// The same where somebody else answers: it is not to fill that one's log.

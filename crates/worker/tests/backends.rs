@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -27,11 +27,14 @@ use tokio::task::JoinSet;
 
 /// What stands at each `METHOD path`, and for posts to the API by the model.
 type Pages = BTreeMap<String, (u16, Value)>;
+/// What is answered there before that, once each.
+type First = BTreeMap<String, VecDeque<(u16, Value)>>;
 
 /// A server that answers from its pages and counts what it was asked.
 struct StandIn {
     port: u16,
     pages: Arc<Mutex<Pages>>,
+    first: Arc<Mutex<First>>,
     asked: Arc<Mutex<Vec<(String, Value)>>>,
     /// Its listener and connections: dropped with it, as a process that ends.
     _tasks: JoinSet<()>,
@@ -41,16 +44,17 @@ impl StandIn {
     async fn start(port: u16, pages: Pages) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (pages, asked) = (Arc::new(Mutex::new(pages)), Arc::<Mutex<Vec<_>>>::default());
+        let (pages, first) = (Arc::new(Mutex::new(pages)), Arc::<Mutex<First>>::default());
+        let asked = Arc::<Mutex<Vec<_>>>::default();
         let mut tasks = JoinSet::new();
-        let (served, seen) = (Arc::clone(&pages), Arc::clone(&asked));
+        let (served, early, seen) = (Arc::clone(&pages), Arc::clone(&first), Arc::clone(&asked));
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                let (pages, asked) = (Arc::clone(&served), Arc::clone(&seen));
+                let here = (Arc::clone(&served), Arc::clone(&early), Arc::clone(&seen));
                 let service = hyper::service::service_fn(move |request| {
-                    let (pages, asked) = (Arc::clone(&pages), Arc::clone(&asked));
-                    async move { Ok::<_, Infallible>(answer(request, &pages, &asked).await) }
+                    let (pages, first, asked) = here.clone();
+                    async move { Ok::<_, Infallible>(answer(request, &pages, &first, &asked).await) }
                 });
                 let io = TokioIo::new(stream);
                 connections.spawn(async move {
@@ -59,11 +63,23 @@ impl StandIn {
                 });
             }
         });
-        Self { port, pages, asked, _tasks: tasks }
+        Self { port, pages, first, asked, _tasks: tasks }
     }
 
     fn set(&self, page: &str, status: u16, body: Value) {
         self.pages.lock().unwrap().insert(page.to_owned(), (status, body));
+    }
+
+    /// Answers with these at first, once each.
+    fn first(&self, page: &str, answers: impl IntoIterator<Item = (u16, Value)>) {
+        self.first.lock().unwrap().insert(page.to_owned(), answers.into_iter().collect());
+    }
+
+    /// Waits until it was asked that so many more times.
+    async fn asked(&self, page: &str, times: usize) {
+        let count = || self.asked.lock().unwrap().iter().filter(|(asked, _)| asked == page).count();
+        let until = count() + times;
+        eventually(|| count() >= until).await;
     }
 
     /// How often that was asked, about that model.
@@ -76,6 +92,7 @@ impl StandIn {
 async fn answer(
     request: Request<Incoming>,
     pages: &Mutex<Pages>,
+    first: &Mutex<First>,
     asked: &Mutex<Vec<(String, Value)>>,
 ) -> Response<Full<Bytes>> {
     let mut page = format!("{} {}", request.method(), request.uri().path());
@@ -85,7 +102,8 @@ async fn answer(
     if let Some(model) = body["model"].as_str() {
         page = format!("{page} {model}");
     }
-    let found = pages.lock().unwrap().get(&page).cloned();
+    let early = first.lock().unwrap().get_mut(&page).and_then(VecDeque::pop_front);
+    let found = early.or_else(|| pages.lock().unwrap().get(&page).cloned());
     // A server that has no time for it now.
     if found.as_ref().is_some_and(|(status, _)| *status == 0) {
         return std::future::pending().await;
@@ -185,6 +203,15 @@ fn names(offers: &Value) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+async fn eventually(is: impl Fn() -> bool) {
+    let waits = async {
+        while !is() {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(waits).await;
 }
 
 /// Waits until exactly this is offered.
@@ -307,21 +334,25 @@ async fn servers_are_known_by_their_answers_and_come_and_go() {
     assert_eq!(gone, BackendNews::Gone { server, url });
 }
 
-/// An Ollama with so many models, of which it has loaded these.
-fn many(loaded: &[&str]) -> Pages {
-    let ids = ["a:1b", "b:1b", "c:1b", "d:1b"];
-    let tags = |ids: &[&str]| json!({"models": ids.iter().map(|id| json!({"name": id})).collect::<Vec<_>>()});
+fn tags(ids: &[&str]) -> Value {
+    json!({"models": ids.iter().map(|id| json!({"name": id})).collect::<Vec<_>>()})
+}
+
+/// An Ollama with these models, of which it has loaded those.
+fn ollama_of(ids: &[&str], loaded: &[&str]) -> Pages {
     pages(&[
         ("GET /api/version", json!({"version": "0.13.0"})),
-        ("GET /api/tags", tags(&ids)),
+        ("GET /api/tags", tags(ids)),
         ("GET /api/ps", tags(loaded)),
-        ("GET /v1/models", models(&ids, "library")),
+        ("GET /v1/models", models(ids, "library")),
     ])
 }
 
+const FOUR: [&str; 4] = ["a:1b", "b:1b", "c:1b", "d:1b"];
+
 #[tokio::test]
 async fn a_found_server_is_not_made_to_load_what_its_owner_does_not_use() {
-    let server = StandIn::start(0, many(&["c:1b"])).await;
+    let server = StandIn::start(0, ollama_of(&FOUR, &["c:1b"])).await;
     let realm = Realm::start().await;
     let named = ModelNames::new(Vec::new(), ["d:1b".to_owned()]);
     let mut worker = Worker::start(&realm, discovery(&[server.port], named));
@@ -333,8 +364,7 @@ async fn a_found_server_is_not_made_to_load_what_its_owner_does_not_use() {
     // Its owner takes another one: that is offered, too, and the first stays.
     server.set("GET /api/ps", 200, json!({"models": [{"name": "b:1b"}]}));
     offered(&mut session, &["chat b:1b", "chat c:1b", "chat d:1b"]).await;
-    let asked = ["a:1b", "b:1b", "c:1b", "d:1b"].map(|model| server.count(CHAT, model));
-    assert_eq!(asked, [0, 1, 1, 1]);
+    assert_eq!(FOUR.map(|model| server.count(CHAT, model)), [0, 1, 1, 1]);
 }
 
 #[tokio::test]
@@ -353,25 +383,89 @@ async fn a_llama_server_with_several_models_keeps_what_it_has_loaded() {
 
 #[tokio::test]
 async fn of_a_found_server_with_nothing_loaded_the_first_is_asked() {
-    let server = StandIn::start(0, many(&[])).await;
+    let server = StandIn::start(0, ollama_of(&FOUR, &[])).await;
     let realm = Realm::start().await;
     let _worker = Worker::start(&realm, discovery(&[server.port], ModelNames::default()));
     let mut session = realm.accept().await;
     offered(&mut session, &["chat a:1b"]).await;
     // It is loaded by that, and unloaded later: nothing else is asked for either.
-    server.set("GET /api/ps", 200, json!({"models": [{"name": "a:1b"}]}));
-    server.set("GET /api/ps", 200, json!({"models": []}));
-    let looks =
-        || server.asked.lock().unwrap().iter().filter(|(page, _)| page == "GET /api/ps").count();
-    let until = looks() + 2;
-    let settled = async {
-        while looks() < until {
-            tokio::task::yield_now().await;
-        }
+    for loaded in [&["a:1b"][..], &[]] {
+        server.set("GET /api/ps", 200, tags(loaded));
+        // The second of these looks, at the latest, has begun with that.
+        server.asked("GET /api/ps", 2).await;
+        server.asked("GET /api/version", 1).await;
+    }
+    assert_eq!(FOUR.map(|model| server.count(CHAT, model)), [1, 0, 0, 0]);
+}
+
+#[tokio::test]
+async fn of_a_found_server_with_nothing_loaded_the_next_is_asked_where_one_cannot_answer() {
+    let server = StandIn::start(0, ollama_of(&FOUR, &[])).await;
+    for broken in ["a:1b", "b:1b"] {
+        server.set(&format!("{CHAT} {broken}"), 500, json!({"error": "out of memory"}));
+    }
+    let realm = Realm::start().await;
+    let _worker = Worker::start(&realm, discovery(&[server.port], ModelNames::default()));
+    let mut session = realm.accept().await;
+    offered(&mut session, &["chat c:1b"]).await;
+    // One that answers is enough: those that failed would throw it out.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    server.asked("GET /api/ps", 2).await;
+    assert_eq!(FOUR.map(|model| server.count(CHAT, model)), [1, 1, 1, 0]);
+}
+
+#[tokio::test]
+async fn those_that_could_not_answer_are_asked_again_after_all_of_them_were() {
+    let server = StandIn::start(0, ollama_of(&FOUR, &[])).await;
+    for model in FOUR {
+        server.set(&format!("{CHAT} {model}"), 500, json!({"error": "out of memory"}));
+    }
+    let realm = Realm::start().await;
+    let _worker = Worker::start(&realm, discovery(&[server.port], ModelNames::default()));
+    let mut session = realm.accept().await;
+    eventually(|| server.count(CHAT, "d:1b") == 1).await;
+    server.pages.lock().unwrap().remove(&format!("{CHAT} b:1b"));
+    offered(&mut session, &["chat b:1b"]).await;
+    assert_eq!(FOUR.map(|model| server.count(CHAT, model)), [2, 2, 1, 1]);
+}
+
+#[tokio::test]
+async fn what_a_found_server_does_not_say_is_not_taken_for_loaded() {
+    // More models than are asked about one by one, and the last is loaded.
+    let ids: Vec<_> = (0..70).map(|number| format!("m{number}:1b")).collect();
+    let ids: Vec<_> = ids.iter().map(String::as_str).collect();
+    let long = StandIn::start(0, ollama_of(&ids, &["m69:1b"])).await;
+    long.set("POST /api/show m69:1b", 200, json!({"capabilities": ["embedding"]}));
+    // One that cannot tell at its second look, and one that cannot tell at first.
+    let busy = StandIn::start(0, ollama_of(&FOUR, &["c:1b"])).await;
+    let list = (200, tags(&FOUR));
+    busy.first("GET /api/tags", [list.clone(), list.clone(), list, (500, Value::Null)]);
+    let late = StandIn::start(0, ollama_of(&["x:1b", "y:1b"], &["y:1b"])).await;
+    late.first("GET /api/ps", [(500, Value::Null)]);
+    let mut pages = lm_studio();
+    let (_, list) = pages.get_mut("GET /api/v0/models").unwrap();
+    list["data"][0]["state"] = json!("loaded");
+    let list = (200, list.clone());
+    let studio = StandIn::start(0, pages).await;
+    studio.first("GET /api/v0/models", [list.clone(), list.clone(), list, (500, Value::Null)]);
+    let ports = [&long, &busy, &late, &studio].map(|server| server.port);
+    let realm = Realm::start().await;
+    let _worker = Worker::start(&realm, discovery(&ports, ModelNames::default()));
+    let mut session = realm.accept().await;
+    let loaded = ["chat c:1b", "chat gemma", "chat y:1b", "embed m69:1b"];
+    offered(&mut session, &loaded).await;
+    for server in [&long, &busy, &late, &studio] {
+        server.asked("GET /v1/models", 4).await;
+    }
+    let asked = |server: &StandIn| {
+        let asked = server.asked.lock().unwrap();
+        let asked = asked.iter().filter(|(page, _)| page.starts_with("POST /v1/"));
+        asked.map(|(_, body)| body["model"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
-    soon(settled).await;
-    let asked = ["a:1b", "b:1b", "c:1b", "d:1b"].map(|model| server.count(CHAT, model));
-    assert_eq!(asked, [1, 0, 0, 0]);
+    assert_eq!(asked(&long), ["m69:1b"]);
+    assert_eq!(asked(&busy), ["c:1b"]);
+    assert_eq!(asked(&late), ["y:1b"]);
+    assert_eq!(asked(&studio), ["gemma"]);
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ mod body;
 mod book;
 mod discovery;
 mod fields;
+mod halves;
 mod llama;
 mod media;
 mod meter;

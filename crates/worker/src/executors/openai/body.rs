@@ -7,7 +7,9 @@
 //!   realm pays of output, and so is llama.cpp's word for it;
 //! - `model` is the assigned one if the client named none, and the backend's own where the name is
 //!   one that the operator gave it, or what is left of a path;
-//! - for llama.cpp's server, what stands in [`llama`].
+//! - for llama.cpp's server, what stands in [`llama`];
+//! - half a letter, where some would refuse the request for it, is a replacement character
+//!   ([`halves`]).
 //!
 //! What holds an address to be fetched is refused ([`media`]).
 
@@ -16,7 +18,7 @@ use mtor_types::worker::FailCode;
 
 use super::fields::Fields;
 use super::paths::Paths;
-use super::{ModelNames, llama, media};
+use super::{ModelNames, halves, llama, media};
 
 pub(super) struct Wishes<'a> {
     pub(super) chat: bool,
@@ -58,7 +60,8 @@ pub(super) struct Made {
 /// Makes the backend's body.
 pub(super) fn make(data: &str, wishes: &Wishes<'_>) -> Result<Made, Refused> {
     let expected = |_| "data: expected an object".to_owned();
-    let mut fields: Fields<'_> = serde_json::from_str(data).map_err(expected)?;
+    let data = halves::mended(data);
+    let mut fields: Fields<'_> = serde_json::from_str(&data).map_err(expected)?;
     media::check(&fields)?;
     let shown = set_model(&mut fields, wishes)?;
     let mut usage_wanted = false;
@@ -162,6 +165,13 @@ mod tests {
         let body = r#"{"model":"m","n":1.0e3,"x":{"b": 1,"a":2},"stop":["\u00e9"],"user":null}"#;
         check(body, false, None, body);
         check("{ \"a\" : [1,  2] }", false, None, "{\"a\":[1,  2]}");
+    }
+
+    #[test]
+    fn an_emoji_that_was_cut_is_no_reason_to_refuse() {
+        let body =
+            |text: &str| format!(r#"{{"messages":[{{"content":"so \ud83d\ude00 {text}"}}]}}"#);
+        check(&body("\\ud83d"), false, None, &body("\\ufffd"));
     }
 
     #[test]

@@ -23,6 +23,15 @@ enum State {
     Waiting { due: Instant, failures: u32 },
 }
 
+impl State {
+    fn failures(&self) -> u32 {
+        match self {
+            Self::Waiting { failures, .. } => *failures,
+            Self::Right => 0,
+        }
+    }
+}
+
 /// A model that is to be asked.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Due {
@@ -32,13 +41,23 @@ pub(super) struct Due {
 
 /// In the backend's order.
 #[derive(Debug, Default)]
-pub(super) struct Book(Vec<Entry>);
+pub(super) struct Book {
+    asked: Vec<Entry>,
+    /// Failed, and not to be asked now: their pauses go on.
+    resting: Vec<Entry>,
+}
 
 impl Book {
-    /// Takes what the backend has now. What it had before keeps its state, unless it changed what
-    /// it is for.
-    pub(super) fn reconcile(&mut self, listed: Vec<Listed>, now: Instant) {
-        let mut old = std::mem::take(&mut self.0);
+    /// Takes what is to be asked of what the backend has now. What it had before keeps its state,
+    /// unless it changed what it is for; what failed keeps its pause also while it `rests`.
+    pub(super) fn reconcile(
+        &mut self,
+        listed: Vec<Listed>,
+        rests: impl Fn(&Listed) -> bool,
+        now: Instant,
+    ) {
+        let mut old = std::mem::take(&mut self.asked);
+        old.append(&mut self.resting);
         for listed in listed {
             let same = |entry: &Entry| {
                 entry.listed.id == listed.id && entry.listed.intent == listed.intent
@@ -47,13 +66,15 @@ impl Book {
                 Some(at) => old.swap_remove(at).state,
                 None => State::Waiting { due: now, failures: 0 },
             };
-            self.0.push(Entry { listed, state });
+            self.asked.push(Entry { listed, state });
         }
+        old.retain(|entry| entry.state.failures() > 0 && rests(&entry.listed));
+        self.resting = old;
     }
 
     /// The backend was away: nothing of it is known.
     pub(super) fn forget(&mut self) {
-        self.0.clear();
+        *self = Self::default();
     }
 
     /// When the next model is due.
@@ -72,11 +93,8 @@ impl Book {
 
     /// What a model's probe came to; gives the pause before the next, if it failed.
     pub(super) fn probed(&mut self, id: &str, is_right: bool, now: Instant) -> Option<Duration> {
-        let entry = self.0.iter_mut().find(|entry| entry.listed.id == id)?;
-        let failures = match entry.state {
-            State::Waiting { failures, .. } => failures,
-            State::Right => 0,
-        };
+        let entry = self.asked.iter_mut().find(|entry| entry.listed.id == id)?;
+        let failures = entry.state.failures();
         if is_right {
             entry.state = State::Right;
             return None;
@@ -97,13 +115,19 @@ impl Book {
         self.0.iter().filter(untried).map(|entry| &entry.listed)
     }
 
+    /// How often a model has failed since it last answered.
+    pub(super) fn failures(&self, id: &str) -> u32 {
+        let mut entries = self.asked.iter().chain(&self.resting);
+        entries.find(|entry| entry.listed.id == id).map_or(0, |entry| entry.state.failures())
+    }
+
     pub(super) fn right(&self) -> impl Iterator<Item = &Listed> {
-        let right = self.0.iter().filter(|entry| matches!(entry.state, State::Right));
+        let right = self.asked.iter().filter(|entry| matches!(entry.state, State::Right));
         right.map(|entry| &entry.listed)
     }
 
     fn waiting(&self) -> impl Iterator<Item = (Instant, &Entry)> {
-        self.0.iter().filter_map(|entry| match entry.state {
+        self.asked.iter().filter_map(|entry| match entry.state {
             State::Waiting { due, .. } => Some((due, entry)),
             State::Right => None,
         })
@@ -138,7 +162,7 @@ mod tests {
     fn one_that_cannot_answer_holds_up_no_other_and_is_asked_more_and_more_seldom() {
         let start = Instant::now();
         let mut book = Book::default();
-        book.reconcile(listed(&["big", "small"]), start);
+        book.reconcile(listed(&["big", "small"]), |_| false, start);
         let first = book.due(start).unwrap();
         assert_eq!((&*first.listed.id, first.patience), ("big", Duration::from_secs(60)));
         let pause = book.probed("big", false, start).unwrap();
@@ -162,25 +186,42 @@ mod tests {
     }
 
     #[test]
+    fn what_rests_keeps_its_pause_while_it_is_there() {
+        let now = Instant::now();
+        let mut book = Book::default();
+        book.reconcile(listed(&["a", "b"]), |_| false, now);
+        let pause = book.probed("a", false, now).unwrap();
+        book.reconcile(listed(&["b", "c"]), |_| true, now);
+        assert_eq!(["a", "b", "c"].map(|id| book.failures(id)), [1, 0, 0]);
+        assert_eq!(book.due(now).unwrap().listed.id, "b");
+        book.reconcile(listed(&["a"]), |_| true, now);
+        assert_eq!((book.due(now), book.next_due()), (None, Some(now + pause)));
+        // Gone meanwhile: nothing of it is known.
+        book.reconcile(Vec::new(), |_| false, now);
+        book.reconcile(listed(&["a"]), |_| true, now);
+        assert_eq!((book.failures("a"), book.next_due()), (0, Some(now)));
+    }
+
+    #[test]
     fn what_answered_is_not_asked_again_until_the_backend_was_away() {
         let now = Instant::now();
         let mut book = Book::default();
-        book.reconcile(listed(&["a", "b"]), now);
+        book.reconcile(listed(&["a", "b"]), |_| false, now);
         book.probed("a", true, now);
-        book.reconcile(listed(&["c", "b", "a"]), now);
+        book.reconcile(listed(&["c", "b", "a"]), |_| false, now);
         assert_eq!((right(&book), &*book.due(now).unwrap().listed.id), (vec!["a"], "c"));
         // Gone and back: it is another one until it answers.
-        book.reconcile(listed(&["b"]), now);
-        book.reconcile(listed(&["a", "b"]), now);
+        book.reconcile(listed(&["b"]), |_| false, now);
+        book.reconcile(listed(&["a", "b"]), |_| false, now);
         assert!(right(&book).is_empty());
         book.probed("a", true, now);
         book.forget();
-        book.reconcile(listed(&["a"]), now);
+        book.reconcile(listed(&["a"]), |_| false, now);
         assert_eq!(book.due(now).unwrap().listed.id, "a");
         // Used for something else now.
         book.probed("a", true, now);
         let embed = Listed { intent: Intent::Embed, ..listed(&["a"]).remove(0) };
-        book.reconcile(vec![embed], now);
+        book.reconcile(vec![embed], |_| false, now);
         assert!(right(&book).is_empty());
     }
 }

@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::OpenAi;
 use super::book::{Book, Due};
 use super::paths::names_of;
-use super::server::{About, Intent, Listed, Server, Shown};
+use super::server::{About, Intent, Listed, Said, Server};
 use crate::executors::{Announcer, Tidy};
 use crate::http_client::read_body;
 use crate::limits;
@@ -100,11 +100,12 @@ struct Keeper {
     /// When that one came.
     since: Instant,
     book: Book,
-    shown: Shown,
+    said: Said,
     /// How many models the backend lists.
     listed: usize,
     probe: Option<Probe>,
-    /// Models that are asked although their server has to load them: it had nothing loaded.
+    /// Models that were asked although their server had to load them: it had nothing loaded. They
+    /// are not its owner's use, loaded or not.
     woken: BTreeSet<String>,
     /// What was announced last.
     known: Option<Result<Found, String>>,
@@ -127,7 +128,7 @@ impl Keeper {
             server: None,
             since: Instant::now(),
             book: Book::default(),
-            shown: Shown::default(),
+            said: Said::default(),
             listed: 0,
             probe: None,
             woken: BTreeSet::new(),
@@ -207,7 +208,7 @@ impl Keeper {
 
     fn forget(&mut self) {
         self.book.forget();
-        self.shown.clear();
+        self.said = Said::default();
         self.elsewhere.clear();
         self.woken.clear();
         self.probe = None;
@@ -239,7 +240,7 @@ impl Keeper {
         self.backend.is_llama.store(server == Server::LlamaCpp, Ordering::Relaxed);
         let ids = models.iter().flatten().map(|model| model.id.clone()).collect::<Vec<_>>();
         self.listed = ids.len();
-        let about = self.backend.about(server, &mut self.shown).await;
+        self.backend.ask_about(server, &mut self.said).await;
         let context = if server == Server::LlamaCpp && ids.len() == 1 {
             self.backend.llama_context().await
         } else {
@@ -259,7 +260,7 @@ impl Keeper {
                 continue;
             };
             let name = names.next().unwrap_or_else(|| Ok(id.clone()));
-            let about = about.get(&id).copied().unwrap_or_default();
+            let about = self.said.of(&id);
             match self.place(&id, name, about) {
                 Place::Listed(name) => {
                     let intent = about.intent.unwrap_or_else(|| Intent::by_name(&name));
@@ -279,13 +280,14 @@ impl Keeper {
         // What no realm would take is not asked either.
         let (listed, more) = offerable(self.wanted(listed, &asleep));
         left_out.extend(more);
-        self.book.reconcile(listed, Instant::now());
+        let woken = &self.woken;
+        self.book.reconcile(listed, |model| woken.contains(&model.id), Instant::now());
         self.left_out = left_out;
         self.offer().await
     }
 
     /// Of a server that was found: what it has loaded, what the operator names, and what answered
-    /// before. Where it has nothing loaded the first model of each kind is woken.
+    /// before. Where it has nothing loaded one model of each kind is woken.
     fn wanted(&mut self, listed: Vec<Listed>, asleep: &BTreeSet<String>) -> Vec<Listed> {
         if !self.is_finding() {
             return listed;
@@ -298,20 +300,34 @@ impl Keeper {
         let is_others = |model: &Listed| {
             is_loaded(model) && !is_named(model) && !self.woken.contains(&model.id)
         };
-        let is_used = listed.iter().any(is_others);
-        if !is_used && self.woken.is_empty() && !listed.iter().any(is_right) {
-            let first = |intent| listed.iter().find(|model| model.intent == intent);
-            let is_served =
-                |intent| listed.iter().any(|model| model.intent == intent && is_named(model));
-            let intents = [Intent::Chat, Intent::Embed].into_iter();
-            let woken = intents.filter(|intent| !is_served(*intent)).filter_map(first);
-            self.woken = woken.map(|model| model.id.clone()).collect();
-        }
-        let is_woken = |model: &Listed| !is_used && self.woken.contains(&model.id);
-        let is_wanted = |model: &Listed| {
-            is_loaded(model) || is_named(model) || is_right(model) || is_woken(model)
+        let is_used = !self.said.is_known() || listed.iter().any(is_others);
+        // Once it has begun it goes on with the next, until one of each kind answers.
+        let wakes = !is_used && (!self.woken.is_empty() || !listed.iter().any(is_right));
+        let is_served = |intent| {
+            let of_it = |model: &Listed| model.intent == intent;
+            listed.iter().any(|model| of_it(model) && (is_named(model) || is_right(model)))
         };
-        listed.into_iter().filter(is_wanted).collect()
+        let intents = [Intent::Chat, Intent::Embed].into_iter();
+        let intents = intents.filter(|intent| wakes && !is_served(*intent));
+        let next: BTreeSet<_> = intents.filter_map(|intent| self.next(intent, &listed)).collect();
+        let is_wanted = |model: &Listed| {
+            is_loaded(model) || is_named(model) || is_right(model) || next.contains(&model.id)
+        };
+        let wanted = listed.into_iter().filter(is_wanted).collect();
+        self.woken.extend(next);
+        wanted
+    }
+
+    /// The model to wake: of the first ones of the list the one that has failed least often, so that
+    /// one that cannot answer holds up no other. One that was woken stays so until it has failed.
+    fn next(&self, intent: Intent, listed: &[Listed]) -> Option<String> {
+        let of_it = listed.iter().filter(|model| model.intent == intent && is_offerable(model));
+        let first = of_it.take(limits::WOKEN_MAX);
+        let order = |model: &&Listed| {
+            let is_new = !self.woken.contains(&model.id);
+            (self.book.failures(&model.id), is_new)
+        };
+        first.min_by_key(order).map(|model| model.id.clone())
     }
 
     /// What becomes of a model, given what clients would see of its id.
@@ -402,7 +418,11 @@ impl Keeper {
                 () = backend.suspect.notified() => return Ok(()),
                 (id, outcome) = running(&mut self.probe) => {
                     self.probe = None;
+                    let is_next_due = outcome.is_err() && self.woken.contains(&id);
                     self.probed(&id, outcome).await?;
+                    if is_next_due {
+                        return Ok(());
+                    }
                 }
                 () = sleep_until(next.unwrap_or(until)), if is_idle && next.is_some() => {}
                 () = sleep_until(grace), if is_early => self.offer().await?,
@@ -569,6 +589,10 @@ fn offerable(listed: Vec<Listed>) -> (Vec<Listed>, Vec<String>) {
         refused.map_err(|reason| left_out.push(reason)).is_ok()
     });
     (offerable.collect(), left_out)
+}
+
+fn is_offerable(model: &Listed) -> bool {
+    !offerable(vec![model.clone()]).0.is_empty()
 }
 
 fn start_of(model: &str) -> &str {

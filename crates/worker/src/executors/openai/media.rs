@@ -20,7 +20,8 @@ pub(super) fn check(fields: &Fields<'_>) -> Result<(), Refused> {
         for raw in fields.all(name) {
             let mut json = serde_json::Deserializer::from_str(raw);
             let found = Walk { field: name, is_content }.deserialize(&mut json);
-            let found = found.map_err(|_| format!("field `{name}`: nested too deeply"))?;
+            // In the parser's words: the place counts from the field's beginning.
+            let found = found.map_err(|error| format!("field `{name}`: {error}"))?;
             if let Some(field) = found {
                 let remedy = "send the bytes themselves, as a data: URL; addresses are not fetched";
                 return Err(format!("field `{name}`: `{field}`: {remedy}").into());
@@ -142,7 +143,10 @@ mod tests {
         let embed = r#"{"input":[{"content":[{"image_url":"http://x"}]}]}"#;
         assert!(refused(embed).unwrap().contains("`input`"));
         let deep = format!(r#"{{"messages":{}{}}}"#, "[".repeat(200), "]".repeat(200));
-        assert!(refused(&deep).unwrap().contains("too deeply"));
+        assert!(refused(&deep).unwrap().contains("`messages`: recursion limit exceeded"));
+        let large = r#"{"messages":[1e999]}"#;
+        let message = "field `messages`: number out of range at line 1 column 6";
+        assert_eq!(refused(large).unwrap(), message);
     }
 
     #[test]

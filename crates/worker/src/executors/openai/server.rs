@@ -86,8 +86,28 @@ pub(super) struct About {
     pub(super) asleep: bool,
 }
 
-/// What was asked of Ollama model by model: kept, since it does not change while it is there.
-pub(super) type Shown = BTreeMap<String, About>;
+/// What a server said of its models. It is kept for the time in which the server cannot say it.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    /// What was asked of Ollama model by model: it does not change while the model is there.
+    shown: BTreeMap<String, About>,
+    /// By their ids; `None` until it was said once.
+    last: Option<BTreeMap<String, About>>,
+    /// A model that it did not name is not loaded: it names all that are.
+    tells_loaded: bool,
+}
+
+impl Said {
+    pub(super) fn of(&self, id: &str) -> About {
+        let about = self.last.as_ref().and_then(|last| last.get(id)).copied();
+        about.unwrap_or(About { asleep: self.tells_loaded, ..About::default() })
+    }
+
+    /// Whether it is known what is loaded.
+    pub(super) fn is_known(&self) -> bool {
+        self.last.is_some()
+    }
+}
 
 #[derive(Deserialize)]
 struct Realm {
@@ -222,39 +242,47 @@ impl OpenAi {
         Ok(Server::Other)
     }
 
-    /// What the server says of its models, by their ids. Silent where it says nothing.
-    pub(super) async fn about(&self, server: Server, shown: &mut Shown) -> BTreeMap<String, About> {
-        match server {
-            Server::Ollama => self.about_ollama(shown).await,
+    /// Asks what the server says of its models.
+    pub(super) async fn ask_about(&self, server: Server, said: &mut Said) {
+        said.tells_loaded = matches!(server, Server::Ollama | Server::LmStudio);
+        let fresh = match server {
+            Server::Ollama => self.about_ollama(&mut said.shown).await,
             Server::LmStudio => self.about_studio().await,
-            Server::LlamaCpp | Server::Vllm | Server::Other => BTreeMap::new(),
+            Server::LlamaCpp | Server::Vllm | Server::Other => Some(BTreeMap::new()),
+        };
+        if fresh.is_some() {
+            said.last = fresh;
         }
     }
 
     /// The context of a llama-server that serves one model; notes whether it knows tools.
     pub(super) async fn llama_context(&self) -> Option<u32> {
-        let patience = Duration::from_millis(limits::LOOK_PATIENCE_MS);
-        let props = timeout(patience, self.look::<Props>("/props")).await.ok()?.ok()??;
+        let props: Props = self.look_soon("/props").await?;
         let is_toolless = |caps: Caps| !caps.supports_tools && !caps.supports_tool_calls;
         let is_toolless = props.chat_template_caps.is_some_and(is_toolless);
         self.is_toolless.store(is_toolless, Ordering::Relaxed);
         props.default_generation_settings?.n_ctx.filter(|context| *context > 0)
     }
 
-    async fn about_ollama(&self, shown: &mut Shown) -> BTreeMap<String, About> {
-        let Ok(Some(Tags { models })) = self.look::<Tags>("/api/tags").await else {
-            return shown.clone();
-        };
-        // One that cannot say it has nothing loaded, as far as is known.
-        let running = self.look::<Running>("/api/ps").await.ok().flatten().unwrap_or_default();
+    /// `None` if it does not say now what it has, and what of that is loaded.
+    async fn about_ollama(
+        &self,
+        shown: &mut BTreeMap<String, About>,
+    ) -> Option<BTreeMap<String, About>> {
+        let Tags { mut models } = self.look_soon("/api/tags").await?;
+        let running = self.running().await?;
+        let is_loaded = |tag: &Tag| running.models.iter().any(|running| running.name == tag.name);
         shown.retain(|id, _| models.iter().any(|tag| tag.name == *id));
+        // More is asked of the first ones only: what is loaded is of use first.
+        models.sort_by_key(|tag| !is_loaded(tag));
         let mut about = BTreeMap::new();
-        for tag in models.into_iter().take(limits::SHOWN_MODELS_MAX) {
+        for (at, tag) in models.into_iter().enumerate() {
             let elsewhere = is_said(tag.remote_host.as_ref())
                 || is_said(tag.remote_model.as_ref())
                 || is_cloud(&tag.name);
             let known = match shown.get(&tag.name) {
                 Some(known) => *known,
+                None if at >= limits::SHOWN_MODELS_MAX => About::default(),
                 None => {
                     let known = self.show(&tag.name).await;
                     if let Some(known) = known {
@@ -263,11 +291,21 @@ impl OpenAi {
                     known.unwrap_or_default()
                 }
             };
-            let asleep = !running.models.iter().any(|running| running.name == tag.name);
+            let asleep = !is_loaded(&tag);
             let elsewhere = elsewhere || known.elsewhere;
             about.insert(tag.name, About { elsewhere, asleep, ..known });
         }
-        about
+        Some(about)
+    }
+
+    /// What Ollama has loaded; nothing, as far as is known, of one that has no words for it.
+    async fn running(&self) -> Option<Running> {
+        let patience = Duration::from_millis(limits::LOOK_PATIENCE_MS);
+        let (status, body) = timeout(patience, self.ask("/api/ps")).await.ok()?.ok()?;
+        match status {
+            StatusCode::NOT_FOUND => Some(Running::default()),
+            _ => status.is_success().then(|| serde_json::from_slice(&body).ok()).flatten(),
+        }
     }
 
     /// What Ollama says of one model. `None` if it does not answer now.
@@ -281,10 +319,8 @@ impl OpenAi {
         Some(serde_json::from_slice(&body).map(|show: Show| show.about()).unwrap_or_default())
     }
 
-    async fn about_studio(&self) -> BTreeMap<String, About> {
-        let Ok(Some(Studio { data })) = self.look::<Studio>("/api/v0/models").await else {
-            return BTreeMap::new();
-        };
+    async fn about_studio(&self) -> Option<BTreeMap<String, About>> {
+        let Studio { data } = self.look_soon("/api/v0/models").await?;
         let about = |model: StudioModel| {
             let intent = match &*model.kind {
                 "llm" | "vlm" => Some(Intent::Chat),
@@ -297,7 +333,7 @@ impl OpenAi {
             let about = About { intent, context, elsewhere: false, useless, asleep };
             (model.id, about)
         };
-        data.into_iter().map(about).collect()
+        Some(data.into_iter().map(about).collect())
     }
 
     async fn answers(&self, path: &str) -> Result<bool, Absent> {
@@ -308,6 +344,12 @@ impl OpenAi {
     async fn look<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, Absent> {
         let (status, body) = self.ask(path).await?;
         Ok(status.is_success().then(|| serde_json::from_slice(&body).ok()).flatten())
+    }
+
+    /// The same within a moment, and `None` if that was not enough.
+    async fn look_soon<T: DeserializeOwned>(&self, path: &str) -> Option<T> {
+        let patience = Duration::from_millis(limits::LOOK_PATIENCE_MS);
+        timeout(patience, self.look(path)).await.ok()?.ok()?
     }
 
     async fn ask(&self, path: &str) -> Result<(StatusCode, Bytes), Absent> {
