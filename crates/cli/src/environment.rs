@@ -7,6 +7,11 @@ use rustix::fs::{Access, access};
 
 use crate::models::Places;
 
+const API_KEY: &str = "MTOR_API_KEY";
+const SYSOP_SECRET: &str = "MTOR_SYSOP_SECRET";
+/// What no program that is started here is to hear.
+pub(crate) const SECRETS: [&str; 2] = [SYSOP_SECRET, API_KEY];
+
 /// What of the environment means something to us.
 #[derive(Debug, Default)]
 pub(crate) struct Environment {
@@ -51,8 +56,8 @@ impl Environment {
             model_source: text("MTOR_MODEL_SOURCE"),
             path: find("PATH"),
             realm: text("MTOR_REALM"),
-            api_key: text("MTOR_API_KEY"),
-            sysop_secret: text("MTOR_SYSOP_SECRET"),
+            api_key: text(API_KEY),
+            sysop_secret: text(SYSOP_SECRET),
             discover_ports: text("MTOR_DISCOVER_PORTS"),
             discover_proc: place("MTOR_DISCOVER_PROC"),
         }

@@ -173,6 +173,17 @@ fn no_discover_looks_nowhere() {
 }
 
 #[test]
+fn up_hands_the_names_of_models_to_its_worker() {
+    let (place, port) = (Place::new(), llama_server());
+    let realm = up(&place, port, &["--backend-model=-not-here"]);
+    let missing = realm.wait_worker("model_left_out");
+    assert_eq!(missing["model"], "-not-here", "{missing}");
+    eventually(|| models(&realm) == ["qwen"]);
+    let done = place.run(&["up", "--backend-model", "m", "--no-discover"]);
+    assert_eq!(done.code, Some(2), "{done:?}");
+}
+
+#[test]
 fn names_of_models_are_checked_before_anything_is_done() {
     let place = Place::new();
     let check = |more: &[&str], words: &[&str]| {

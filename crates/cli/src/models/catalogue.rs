@@ -1,10 +1,14 @@
 //! Which models there are: those that ship in the binary, and a sysop's own.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
+
+use super::without_secrets;
 
 const CATALOGUE: &str = include_str!("catalogue.toml");
 /// A sysop's own models, in the models folder.
@@ -129,10 +133,16 @@ pub(super) fn own(dir: &Path) -> anyhow::Result<Vec<Model>> {
     }
 }
 
+/// Whole addresses stand in it, for a later pull: nobody else reads it where one may hold a secret.
 pub(super) fn save_own(dir: &Path, models: &[Model]) -> anyhow::Result<()> {
     ensure!(models.len() <= OWN_MAX, "more than {OWN_MAX} own models: remove some first");
     let fresh = dir.join(format!(".{OWN}.{}", std::process::id()));
-    fs::write(&fresh, serde_json::to_vec_pretty(models)?)?;
+    let mut addresses = models.iter().flat_map(|model| &model.files).flat_map(|file| &file.url);
+    // Else whoever may read the files may know what they are, too.
+    let mode = if addresses.any(|url| without_secrets(url) != *url) { 0o600 } else { 0o666 };
+    let _none = fs::remove_file(&fresh);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&fresh)?;
+    file.write_all(&serde_json::to_vec_pretty(models)?)?;
     fs::rename(&fresh, dir.join(OWN)).with_context(|| format!("{OWN} not written"))
 }
 

@@ -214,14 +214,19 @@ impl std::fmt::Display for Source<'_> {
     }
 }
 
-/// The last part of an address.
+/// The last part of an address's path.
 fn base_name(url: &str) -> Option<&str> {
-    url.rsplit_once('/').map(|(_, name)| name).filter(|name| !name.is_empty())
+    path_of(url).rsplit_once('/').map(|(_, name)| name).filter(|name| !name.is_empty())
+}
+
+/// An address up to the end of its path.
+fn path_of(url: &str) -> &str {
+    url.split(['?', '#']).next().unwrap_or_default()
 }
 
 /// An address as it may be shown: without a password before its host and without its query.
 fn without_secrets(url: &str) -> String {
-    let url = url.split(['?', '#']).next().unwrap_or_default();
+    let url = path_of(url);
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let host = host.rsplit_once('@').map_or(host, |(_, host)| host);

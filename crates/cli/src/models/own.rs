@@ -8,7 +8,9 @@ use anyhow::{Context as _, bail, ensure};
 
 use super::catalogue::{self, Model, ModelFile};
 use super::stamps::{Stamp, Stamps, sha256};
-use super::{FILE_BYTES_MAX, Progress, Stop, base_name, copy, lock, make, part_file, web};
+use super::{
+    FILE_BYTES_MAX, Progress, Stop, base_name, copy, lock, make, part_file, web, without_secrets,
+};
 
 /// The first bytes of every GGUF file.
 const MAGIC: &[u8; 4] = b"GGUF";
@@ -123,12 +125,13 @@ fn arrive(
             Ok(None)
         }
         Origin::Url(url) => {
-            ensure!(base_name(url).is_some(), "URL {url} names no file");
-            progress(Progress::Fetching { file: name.to_owned(), from: url.clone() });
+            let shown = without_secrets(url);
+            ensure!(base_name(url).is_some(), "URL {shown} names no file");
+            progress(Progress::Fetching { file: name.to_owned(), from: shown.clone() });
             let (bytes, bytes_max, silence_max) = (None, FILE_BYTES_MAX, web::SILENCE_MAX);
             let wanted = web::Wanted { url, part, bytes, bytes_max, silence_max, stop };
             web::fetch(&wanted, &mut |bytes| received(bytes, bytes, progress))
-                .with_context(|| format!("URL {url}"))?;
+                .with_context(|| format!("URL {shown}"))?;
             Ok(Some(url.clone()))
         }
     }

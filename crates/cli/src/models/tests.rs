@@ -1,6 +1,7 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
@@ -338,6 +339,32 @@ fn a_later_process_goes_on_and_a_server_without_ranges_begins_anew() {
 }
 
 #[test]
+fn what_has_arrived_outlives_a_source_without_ranges_that_breaks_off() {
+    let dir = Folder::new("outlives");
+    let part = dir.0.join(".tiny.bin.part");
+    fs::write(&part, &CONTENT[..7]).unwrap();
+    let cut = |at| answer("200 OK", "Content-Length: 12\r\n", &CONTENT[..at]);
+    let server = Server::new(vec![cut(3), cut(5)]);
+    let models = from_url(format!("{}/tiny.bin", server.url));
+    check(&models, &named("nowhere"), &dir.0).unwrap_err();
+    assert_eq!(fs::read_to_string(&part).unwrap(), &CONTENT[..7]);
+
+    // What it has beyond that counts.
+    let range = "Content-Range: bytes 9-11/12\r\nContent-Length: 3\r\n";
+    let rest = answer("206 Partial Content", range, &CONTENT[9..]);
+    let server = Server::new(vec![cut(3), cut(9), rest]);
+    let models = from_url(format!("{}/tiny.bin", server.url));
+    let seen = check(&models, &named("nowhere"), &dir.0).unwrap();
+    assert_eq!(fs::read_to_string(dir.0.join("tiny.bin")).unwrap(), CONTENT);
+    let received = seen.iter().filter_map(|progress| {
+        let Progress::Received { bytes, .. } = progress else { return None };
+        Some(*bytes)
+    });
+    assert!(received.is_sorted(), "it never goes back: {seen:?}");
+    assert!(server.heads()[2].to_lowercase().contains("range: bytes=9-"), "{:?}", server.heads());
+}
+
+#[test]
 fn a_begun_file_of_other_bytes_does_not_stand_in_the_way_for_good() {
     let dir = Folder::new("other");
     fs::write(dir.0.join(".tiny.bin.part"), "strange").unwrap();
@@ -595,6 +622,59 @@ fn own_models_are_added_checked_and_removed() {
     let server = Server::new(vec![answer("206 Partial Content", range, &body[7..]), whole]);
     put("near", &format!("{}/near.gguf", server.url), Some(&far)).unwrap();
     assert_eq!(fs::read_to_string(dir.0.join("near.gguf")).unwrap(), body);
+}
+
+#[test]
+fn a_longer_begun_file_of_another_address_is_let_go() {
+    let body = "GGUF from afar";
+    let hash = stamps::hex(&Sha256::digest(body));
+    let whole = answer("200 OK", "Content-Length: 14\r\n", body);
+    let endless = answer("200 OK", "", body);
+    for (name, answers) in [("told", vec![whole]), ("untold", vec![endless.clone(), endless])] {
+        let dir = Folder::new(name);
+        fs::write(dir.0.join(".far.gguf.part"), "GGUF of somebody else's").unwrap();
+        let server = Server::new(answers);
+        let origin = Origin::new(&format!("{}/far.gguf", server.url));
+        add(&dir.0, "far", &origin, Some(&hash), &mut |_| {}).unwrap();
+        assert_eq!(fs::read_to_string(dir.0.join("far.gguf")).unwrap(), body, "{name}");
+    }
+}
+
+#[test]
+fn an_own_models_address_is_kept_whole_and_shown_without_its_secrets() {
+    let (dir, body) = (Folder::new("secrets"), "GGUF from afar");
+    let hash = stamps::hex(&Sha256::digest(body));
+    let server = Server::new(vec![answer("200 OK", "Content-Length: 14\r\n", body)]);
+    let url = |server: &str, path: &str| server.replace("http://", "http://me:hunter2@") + path;
+    let mut told = String::new();
+    let mut put = |name: &str, url: &str| {
+        let put = add(&dir.0, name, &Origin::new(url), Some(&hash), &mut |progress| {
+            told += &format!("{progress} {progress:?}\n");
+        });
+        let failed = put.as_ref().err().map(|error| format!("{error:#}"));
+        told += &failed.unwrap_or_default();
+        put.is_ok()
+    };
+    let unheard = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    assert!(!put("gone", &url(&format!("http://{unheard}"), "/x.gguf?token=key1")));
+    assert!(!put("none", &url(&server.url, "/?token=key1")));
+    let right = url(&server.url, "/far.gguf?token=key1");
+    assert!(put("far", &right));
+    let shown = format!("far.gguf: fetching from {}/far.gguf", server.url);
+    assert!(told.contains(&shown), "{told}");
+    assert!(!told.contains("hunter2") && !told.contains("key1"), "{told}");
+    let mode = || fs::metadata(dir.0.join("own.json")).unwrap().permissions().mode() & 0o777;
+    assert_eq!(
+        (catalogue::own(&dir.0).unwrap()[0].files[0].url.as_ref(), mode()),
+        (Some(&right), 0o600)
+    );
+    // The name that another source is asked for is the path's.
+    let own = catalogue::own(&dir.0).unwrap();
+    let sources = sources_of(&own[0].files[0], &named("http://mirror"));
+    let sources: Vec<_> = sources.iter().map(ToString::to_string).collect();
+    assert_eq!(sources[..2], ["http://mirror/far.gguf"; 2]);
+    remove(&dir.0, "far").unwrap();
+    assert_ne!(mode(), 0o600);
 }
 
 #[test]

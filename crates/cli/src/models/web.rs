@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail, ensure};
 use ureq::Agent;
 use ureq::http::{Response, StatusCode, header};
 
-use super::{LOOK_EVERY, Stop};
+use super::{LOOK_EVERY, Stop, TELL_EVERY};
 
 /// A source that does not answer is left for the next one.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
@@ -21,10 +21,10 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Answers in a row that brought nothing.
 const FRUITLESS_MAX: u32 = 2;
-/// Answers of one file: a day of them.
+/// Answers of one file. Each brought something, so the next is asked for at once: a source that
+/// breaks off again and again is left some time.
 const ANSWERS_MAX: u32 = 1_440;
 const REDIRECTS_MAX: u32 = 5;
-const TELL_EVERY: Duration = Duration::from_millis(500);
 const READ_BYTES: usize = 64 * 1024;
 
 /// What is fetched, and where to.
@@ -127,30 +127,44 @@ fn once(agent: &Agent, wanted: &Wanted<'_>, received: &mut dyn FnMut(u64)) -> Re
         StatusCode::PARTIAL_CONTENT if resumed => {}
         StatusCode::OK => {}
         StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::PARTIAL_CONTENT => {
-            // It is another file than the one that was begun.
-            fs::remove_file(wanted.part).context("the begun file not removed")?;
-            return Err(Trouble::Broken(anyhow::anyhow!("it cannot go on where it stopped")));
+            return another(wanted);
         }
         status => return Err(Trouble::Final(anyhow::anyhow!("it answers {status}"))),
     }
-    let from = if answer.status() == StatusCode::OK { 0 } else { had };
-    let total = body_length(&answer).map(|rest| from.saturating_add(rest));
+    let begins_at = if answer.status() == StatusCode::OK { 0 } else { had };
+    let total = body_length(&answer).map(|rest| begins_at.saturating_add(rest));
     if let (Some(total), Some(bytes)) = (total, wanted.bytes)
         && total != bytes
     {
         return Err(Trouble::Final(anyhow::anyhow!("it has {total} bytes, expected {bytes}")));
     }
-    let mut file = open(wanted.part, from)?;
-    let done = copy(answer, &mut file, from, wanted, received);
+    let had = match total {
+        // It is another file than the one that was begun.
+        Some(total) if total < had => {
+            fs::remove_file(wanted.part).context("the begun file not removed")?;
+            0
+        }
+        _ => had,
+    };
+    let file = OpenOptions::new().create(true).append(true).open(wanted.part);
+    let mut file = file.with_context(|| format!("{} not written", wanted.part.display()))?;
+    let done = copy(answer, &mut file, &Span { begins_at, had }, wanted, received);
     // What has arrived counts, whatever comes next.
     file.sync_data().context("the begun file not synced")?;
     let arrived = done?;
     match wanted.bytes.or(total) {
+        None if arrived < had => another(wanted),
         Some(bytes) if arrived < bytes => {
             Err(Trouble::Broken(anyhow::anyhow!("it broke off at {arrived} of {bytes} bytes")))
         }
         _ => Ok(()),
     }
+}
+
+/// It is another file than the one that was begun: the next answer is all of it.
+fn another(wanted: &Wanted<'_>) -> Result<(), Trouble> {
+    fs::remove_file(wanted.part).context("the begun file not removed")?;
+    Err(Trouble::Broken(anyhow::anyhow!("it cannot go on where it stopped")))
 }
 
 /// Whether the answer goes on exactly there.
@@ -164,26 +178,25 @@ fn body_length<T>(answer: &Response<T>) -> Option<u64> {
     answer.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-fn open(part: &Path, from: u64) -> anyhow::Result<File> {
-    let mut options = OpenOptions::new();
-    let options = if from == 0 {
-        options.write(true).create(true).truncate(true)
-    } else {
-        options.append(true)
-    };
-    options.open(part).with_context(|| format!("{} not written", part.display()))
+/// Which bytes of a file an answer brings.
+struct Span {
+    begins_at: u64,
+    /// Those before are in the part file already. A source that knows no ranges brings them once
+    /// more: they are read over, since a part that is thrown away may be all that ever comes.
+    had: u64,
 }
 
+/// Gives where the answer ended.
 fn copy(
     answer: Response<ureq::Body>,
     file: &mut File,
-    from: u64,
+    span: &Span,
     wanted: &Wanted<'_>,
     received: &mut dyn FnMut(u64),
 ) -> Result<u64, Trouble> {
     let most = wanted.bytes.unwrap_or(wanted.bytes_max);
     let mut body = answer.into_body().into_reader();
-    let (mut at, mut buffer, mut told) = (from, vec![0; READ_BYTES], Instant::now());
+    let (mut at, mut buffer, mut told) = (span.begins_at, vec![0; READ_BYTES], Instant::now());
     loop {
         wanted.stop.check()?;
         let read = match body.read(&mut buffer) {
@@ -193,17 +206,18 @@ fn copy(
             Err(error) => return Err(Trouble::Broken(error.into())),
         };
         let bytes = buffer.get(..read).unwrap_or_default();
+        let over = usize::try_from(span.had.saturating_sub(at)).unwrap_or(usize::MAX);
         at = at.saturating_add(bytes.len() as u64);
         check_size(at, most)?;
-        file.write_all(bytes).context("the file not written")?;
+        file.write_all(bytes.get(over..).unwrap_or_default()).context("the file not written")?;
         if told.elapsed() >= TELL_EVERY {
             told = Instant::now();
-            received(at);
+            received(at.max(span.had));
         }
     }
     // A read that was ended by a word to stop looks like the end of a body without a length.
     wanted.stop.check()?;
-    received(at);
+    received(at.max(span.had));
     Ok(at)
 }
 

@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::news::News;
 use crate::commands::Log;
 use crate::commands::worker::parent::Wishes;
+use crate::environment::SECRETS;
 use crate::printer::Printer;
 
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
@@ -41,6 +42,8 @@ pub(super) struct Embedded {
     pub(super) threads: Option<u16>,
     /// Serve with the servers of models that are found on this machine.
     pub(super) discover: bool,
+    /// Models of these that are offered although they run elsewhere, or are not loaded.
+    pub(super) backend_models: Vec<String>,
     pub(super) log: Log,
     /// What the worker is to serve beside that, as it changes.
     pub(super) wishes: watch::Receiver<Wishes>,
@@ -52,7 +55,9 @@ impl Embedded {
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         // Not its business, nor that of the programs that it starts.
-        command.env_remove("MTOR_SYSOP_SECRET").env_remove("MTOR_API_KEY");
+        for secret in SECRETS {
+            command.env_remove(secret);
+        }
         command.args(["--json", "worker", "--embedded", "--name", "embedded"]);
         command.arg("--realm").arg(&self.realm).arg("--data").arg(&self.data);
         command.arg("--log").arg(self.log.to_string());
@@ -61,6 +66,8 @@ impl Embedded {
         }
         if self.discover {
             command.arg("--discover");
+            // In one word each: a name may begin with a dash.
+            command.args(self.backend_models.iter().map(|name| format!("--backend-model={name}")));
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0).kill_on_drop(true);
         command

@@ -47,6 +47,10 @@ pub(crate) struct Arguments {
     /// Do not serve with Ollama, llama-server, LM Studio or vLLM where they answer on this machine
     #[arg(long, conflicts_with = "no_worker")]
     no_discover: bool,
+    /// Offer this model of theirs although its server runs it on another machine, such as Ollama's
+    /// cloud models, or has not loaded it; may stand several times
+    #[arg(long, value_name = "MODEL", conflicts_with_all = ["no_worker", "no_discover"])]
+    backend_model: Vec<String>,
     /// Threads that the worker may use for each kind of work
     #[arg(long, value_name = "N", conflicts_with = "no_worker", value_parser = clap::value_parser!(u16).range(1..=256))]
     worker_threads: Option<u16>,
@@ -141,6 +145,7 @@ impl Worker {
             token: realm.embedded_worker_token().map(str::to_owned),
             threads: arguments.worker_threads,
             discover: !arguments.no_discover,
+            backend_models: arguments.backend_model.clone(),
             log: arguments.log.clone(),
             wishes,
             news: tell,
