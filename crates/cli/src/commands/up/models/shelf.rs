@@ -214,7 +214,7 @@ impl Shelf {
                 // Why was said; that it starts anew is not called a failure yet.
                 State::Serving => {
                     entry.state = State::Starting { problem: None };
-                    entry.trial.is_lost(now);
+                    entry.trial.waits(now);
                 }
                 State::Held
                 | State::Waiting { .. }
@@ -242,7 +242,7 @@ impl Shelf {
                 continue;
             }
             let is_new = match &mut entry.state {
-                State::Starting { .. } if entry.trial.may_be_back(now) => {
+                State::Starting { .. } if entry.trial.may_be_there_soon(now) => {
                     entry.trouble.replace(reason.to_owned()).as_deref() != Some(reason)
                 }
                 State::Starting { problem } => {

@@ -17,7 +17,7 @@ const MEANWHILE: Duration = Duration::from_secs(5 * 60);
 /// It may fail for so long before the small one takes the machine from it.
 const ALONE_FOR: Duration = Duration::from_secs(60);
 /// One that served and ended starts anew; it is not called a failure before this.
-const BACK_WITHIN: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(5);
 /// One that served for so long and fails does so for another reason than before.
 const SERVED_LONG: Duration = Duration::from_secs(60);
 const REST_MIN: Duration = Duration::from_secs(2 * 60);
@@ -34,8 +34,8 @@ pub(super) struct Trial {
     failing: Option<Instant>,
     /// When it began to serve the last time.
     serving: Option<Instant>,
-    /// When it ceased to.
-    lost: Option<Instant>,
+    /// Since when it waits to be back, or for memory that is being freed.
+    waiting: Option<Instant>,
     rests: u32,
 }
 
@@ -48,13 +48,13 @@ impl Trial {
         self.serving = Some(now);
     }
 
-    pub(super) fn is_lost(&mut self, now: Instant) {
-        self.lost = Some(now);
+    pub(super) fn waits(&mut self, now: Instant) {
+        self.waiting = Some(now);
     }
 
-    /// It served a moment ago, and may be back at once.
-    pub(super) fn may_be_back(&self, now: Instant) -> bool {
-        self.lost.is_some_and(|at| now.saturating_duration_since(at) < BACK_WITHIN)
+    /// It served a moment ago and may be back at once, or it has just been given the machine.
+    pub(super) fn may_be_there_soon(&self, now: Instant) -> bool {
+        self.waiting.is_some_and(|at| now.saturating_duration_since(at) < SOON)
     }
 
     /// `wants`: bytes of memory for the next try.
@@ -140,7 +140,7 @@ impl Shelf {
         match other.state {
             State::Starting { .. } | State::Serving if self.has_room(wants, &free) => {}
             State::Starting { .. } | State::Serving if is_hopeless => self.rest(now),
-            State::Starting { .. } | State::Serving => self.retire_stand_in(),
+            State::Starting { .. } | State::Serving => self.hand_over(now),
             State::Retired if other.received >= other.missing && is_failing => {
                 let both = wants.saturating_add(memory_needed(other.model.bytes));
                 if self.has_room(both, &free) {
@@ -155,6 +155,15 @@ impl Shelf {
             | State::Retired
             | State::Resting { .. }
             | State::Never { .. } => {}
+        }
+    }
+
+    /// The default one has the machine. That it is refused until the other one's memory is free is
+    /// no failure yet.
+    fn hand_over(&mut self, now: Instant) {
+        self.retire_stand_in();
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.is_default_chat()) {
+            entry.trial.waits(now);
         }
     }
 
@@ -211,7 +220,7 @@ impl Shelf {
         let wants = memory_needed(default.model.bytes);
         let is_tried = self.has_room(wants, free) || self.has_room_alone(wants, free);
         if is_tried && !self.has_room(wants, free) {
-            self.retire_stand_in();
+            self.hand_over(now);
         }
         let Some(entry) = self.entries.iter_mut().find(|entry| rested(entry)) else { return };
         match &mut entry.state {

@@ -294,6 +294,8 @@ fn tight() -> Scene {
 fn the_good_one_has_the_machine_until_the_small_ones_memory_is_free() {
     let mut scene = tight();
     assert_eq!(scene.wanted(), [GOOD]);
+    scene.down(GOODS_ENGINE, "needs 2237 MiB");
+    assert_eq!(scene.told(GOOD), Some(ArrivingState::Starting));
     // The small one gives its last answer, and the good one is refused meanwhile.
     for _ in 0..8 {
         scene.down(GOODS_ENGINE, "needs 2237 MiB");
@@ -301,6 +303,7 @@ fn the_good_one_has_the_machine_until_the_small_ones_memory_is_free() {
         assert_eq!(scene.wanted(), [GOOD]);
         scene.pass(5);
     }
+    assert_eq!(scene.told(GOOD), Some(ArrivingState::Failed), "that took long");
     scene.offers(&[("chat", GOOD)]);
     assert_eq!(scene.told(GOOD), None);
     // It crashes and is back: the small one does not take its place.
@@ -369,6 +372,7 @@ fn room_is_made_when_the_worker_finds_none_after_all() {
     assert_eq!(scene.wanted(), [GOOD]);
     // One that answers wrong is loaded already, and needs no more room.
     let mut scene = tight();
+    scene.pass(5);
     let backend = "http://127.0.0.1:40000".into();
     let left_out = News::LeftOut { backend, model: GOOD.into(), reason: "mute".into() };
     scene.shelf.on_news(left_out, scene.now);
