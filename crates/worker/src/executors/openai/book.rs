@@ -112,7 +112,7 @@ impl Book {
     /// Those that were not asked yet, or have not answered the first time.
     pub(super) fn untried(&self) -> impl Iterator<Item = &Listed> {
         let untried = |entry: &&Entry| matches!(entry.state, State::Waiting { failures: 0, .. });
-        self.0.iter().filter(untried).map(|entry| &entry.listed)
+        self.asked.iter().filter(untried).map(|entry| &entry.listed)
     }
 
     /// How often a model has failed since it last answered.
