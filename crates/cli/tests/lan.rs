@@ -1,4 +1,4 @@
-//! `mtor up --lan`, in a network of its own that has one interface besides loopback.
+//! `mtor up --lan`, in a network of its own.
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
 
 mod common;
@@ -10,9 +10,20 @@ use common::terminal::Terminal;
 use common::{Place, Realm};
 use serde_json::Value;
 
-/// The command in a network namespace with the interface `home0` at 192.168.77.5/24; without a
-/// script there is loopback alone.
-fn at_home(command: &Command, connected: bool, then: &str) -> Command {
+/// No interface besides loopback.
+const ALONE: &str = "true";
+/// One: `home0` at 192.168.77.5/24.
+const HOME: &str = "ip link add home0 type veth peer name home1 && ip link set home1 up && \
+    ip address add 192.168.77.5/24 dev home0 && ip link set home0 up && \
+    ip route add default dev home0 metric 600";
+/// Before it a bridge of containers, and after it a VPN that everything goes through.
+const VPN: &str = "ip link add box0 type veth peer name box1 && ip link set box1 up && \
+    ip address add 172.17.0.1/16 dev box0 && ip link set box0 up && \
+    ip tuntap add dev tun0 mode tun && ip address add 10.8.0.2/24 dev tun0 && \
+    ip link set tun0 up && ip route add default dev tun0 metric 50";
+
+/// The command in a network namespace with these interfaces.
+fn at_home(command: &Command, network: &str, then: &str) -> Command {
     let mut inside = Command::new("unshare");
     inside.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     inside.stdin(std::process::Stdio::null());
@@ -22,19 +33,16 @@ fn at_home(command: &Command, connected: bool, then: &str) -> Command {
     if !rustix::process::getuid().is_root() {
         inside.arg("--map-root-user");
     }
-    let network = "ip link add home0 type veth peer name home1 && ip link set home1 up && ip address add 192.168.77.5/24 dev home0 && \
-                   ip link set home0 up && ip route add default dev home0";
-    let network = if connected { network } else { "true" };
     let script = format!("ip link set lo up && {network} || exit 7\n{then}");
     inside.args(["--net", "sh", "-c", &script, "sh"]);
     inside.arg(command.get_program()).args(command.get_args());
     inside
 }
 
-fn refused(place: &Place, more: &[&str], connected: bool) -> (Option<i32>, String) {
+fn refused(place: &Place, more: &[&str], network: &str) -> (Option<i32>, String) {
     let mut arguments = vec!["up", "--data", "data", "--listen", "127.0.0.1:0", "--no-worker"];
     arguments.extend(more);
-    let mut command = at_home(&place.command(&arguments), connected, r#"exec "$@""#);
+    let mut command = at_home(&place.command(&arguments), network, r#"exec "$@""#);
     let output = command.output().unwrap();
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
@@ -42,17 +50,18 @@ fn refused(place: &Place, more: &[&str], connected: bool) -> (Option<i32>, Strin
 #[test]
 fn nobody_can_be_asked_so_it_is_refused_by_name_and_nothing_starts() {
     let place = Place::new();
-    let (code, said) = refused(&place, &["--lan"], true);
+    let (code, said) = refused(&place, &["--lan"], HOME);
     assert_eq!(code, Some(2), "{said}");
-    for word in ["192.168.77.0/24", "interface home0", "http://192.168.77.5", "--lan --yes"] {
+    for word in ["192.168.77.0/24", "interface home0", "http://192.168.77.5", "--lan=home0 --yes"] {
         assert!(said.contains(word), "{word}: {said}");
     }
+    assert!(!said.contains("another network"), "there is none: {said}");
     assert!(!place.path().join("data/log.db").exists());
-    let (code, said) = refused(&place, &["--lan", "--yes"], false);
+    let (code, said) = refused(&place, &["--lan", "--yes"], ALONE);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("no address in a network"), "{said}");
-    assert_eq!(refused(&place, &["--yes"], true).0, Some(2), "nothing to agree to");
-    let (code, said) = refused(&place, &["--lan=vpn0", "--yes"], true);
+    assert_eq!(refused(&place, &["--yes"], HOME).0, Some(2), "nothing to agree to");
+    let (code, said) = refused(&place, &["--lan=vpn0", "--yes"], HOME);
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("--lan=vpn0") && said.contains("home0 (192.168.77.5)"), "{said}");
 }
@@ -63,7 +72,7 @@ fn the_network_is_served_beside_loopback_and_the_consent_is_remembered() {
     for consent in [&["--lan", "--yes", "--no-worker"][..], &["--lan=home0", "--no-worker"]] {
         let mut up = at_home(
             &Realm::command(&place, "127.0.0.1:0", consent),
-            true,
+            HOME,
             // Asked from within, and the answers go to a file; then it is stopped in order.
             r#""$@" > out & pid=$!
             until grep -q '"lan"' out; do kill -0 $pid || exit 9; sleep 0.05; done
@@ -99,7 +108,7 @@ fn the_network_is_served_beside_loopback_and_the_consent_is_remembered() {
 fn on_a_terminal_it_asks_once_and_only_a_yes_serves_the_network() {
     let place = Place::new();
     let arguments = ["up", "--data", "data", "--listen", "127.0.0.1:0", "--no-worker", "--lan"];
-    let up = || at_home(&place.command(&arguments), true, r#"exec "$@""#);
+    let up = || at_home(&place.command(&arguments), HOME, r#"exec "$@""#);
     let asked = "to everybody in the network 192.168.77.0/24 (interface home0).";
     for no in ["\n", "n\n", "nobody\n"] {
         let (mut terminal, mut child) = Terminal::run(&mut up());
@@ -123,6 +132,44 @@ fn on_a_terminal_it_asks_once_and_only_a_yes_serves_the_network() {
         // The `exec` of the script made it the realm itself.
         let pid = rustix::process::Pid::from_child(&child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        child.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_vpn_is_served_only_by_name_and_the_other_networks_are_told() {
+    let place = Place::new();
+    let network = format!("{HOME} && {VPN}");
+    let (code, said) = refused(&place, &["--lan"], &network);
+    assert_eq!(code, Some(2), "{said}");
+    for word in [
+        "192.168.77.0/24 (interface home0)",
+        "--lan=home0 --yes; another network is --lan=box0 (172.17.0.1), --lan=tun0 (10.8.0.2)",
+    ] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    let (code, said) = refused(&place, &["--lan=tun0"], &network);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("10.8.0.0/24 (interface tun0)"), "{said}");
+    assert!(!said.contains("another network"), "it was named: {said}");
+
+    let others = "Another network instead: --lan=box0 (172.17.0.1), --lan=tun0 (10.8.0.2)";
+    let mut arguments =
+        vec!["up", "--data", "data", "--listen", "127.0.0.1:0", "--no-worker", "--lan"];
+    for yes in [false, true] {
+        arguments.extend(yes.then_some("--yes"));
+        let mut up = at_home(&place.command(&arguments), &network, r#"exec "$@""#);
+        let (mut terminal, mut child) = Terminal::run(&mut up);
+        if yes {
+            terminal.wait("Served in the network 192.168.77.0/24 (home0), too:");
+            terminal.wait(others);
+            let pid = rustix::process::Pid::from_child(&child);
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        } else {
+            terminal.wait("Go on? [y/N] ");
+            assert!(terminal.shown().contains(others), "{}", terminal.shown());
+            terminal.write("n\n");
+        }
         child.wait().unwrap();
     }
 }
