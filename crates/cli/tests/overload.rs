@@ -63,8 +63,7 @@ fn a_full_queue_is_refused_and_what_it_holds_is_served() {
         assert!(queued <= ROOM, "it takes more than there is room for");
         // A session that says nothing is over.
         if queued % 256 == 0 {
-            let lease = json!({"intent": running["intent"], "attempt": running["attempt"]});
-            hand.socket.say("mtor.worker.renew.v1", &json!({"leases": [lease]}));
+            hand.renew(&running);
         }
     };
     assert_eq!(refused.refusal(), (429, "MT0015".to_owned()), "{refused:?}");

@@ -182,6 +182,12 @@ impl Hand {
         );
     }
 
+    /// Says that it still works on that, which a worker does several times within a lease.
+    pub fn renew(&mut self, assign: &Value) {
+        let lease = json!({"intent": assign["intent"], "attempt": assign["attempt"]});
+        self.socket.say("mtor.worker.renew.v1", &json!({"leases": [lease]}));
+    }
+
     /// Completes it over a narrow link, see [`Socket::say_slowly`].
     pub fn complete_slowly(&mut self, assign: &Value, parts: usize, pause: Duration) {
         let (intent, attempt) = (&assign["intent"], &assign["attempt"]);
