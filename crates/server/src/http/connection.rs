@@ -13,17 +13,42 @@ use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
-/// A connection on which nothing moves and nothing is being answered for this long is closed.
-const IDLE_MAX: Duration = Duration::from_secs(75);
+/// How long a client may leave its connection without use.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For a request's head, from its first byte; the first one's from the connection's start.
+    pub head: Duration,
+    /// A connection on which nothing moves and nothing is being answered for this long, and up to
+    /// a fifth longer, is closed.
+    pub idle: Duration,
+}
+
+impl Patience {
+    /// Idle is more than a minute, which is what most clients keep a connection for.
+    pub const USUAL: Self = Self { head: Duration::from_secs(15), idle: Duration::from_secs(75) };
+}
+
 const IDLE_LOOKS: u32 = 5;
+
+/// No request is on its way. These three stand where else is told when a head began.
+const BETWEEN: u64 = u64::MAX;
+/// A request is being answered.
+const ANSWERED: u64 = u64::MAX - 1;
+/// Its answer is handed over, and may still wait for its reader.
+const SENT: u64 = u64::MAX - 2;
 
 /// Every request of a connection carries this, and so does the socket that one may become.
 #[derive(Debug)]
 pub struct Connection {
     pub client: SocketAddr,
+    opened: Instant,
     heard: AtomicU64,
     said: AtomicU64,
+    /// Where the request stands: when its head began, in milliseconds since the start, or
+    /// [`ANSWERED`], then [`SENT`], then [`BETWEEN`].
+    request: AtomicU64,
     /// Requests that wait for their answer, or for more of it.
     answering: AtomicU32,
     _place: OwnedSemaphorePermit,
@@ -31,8 +56,15 @@ pub struct Connection {
 
 impl Connection {
     pub fn new(client: SocketAddr, place: OwnedSemaphorePermit) -> Arc<Self> {
-        let (heard, said) = (AtomicU64::default(), AtomicU64::default());
-        Arc::new(Self { client, heard, said, answering: AtomicU32::default(), _place: place })
+        Arc::new(Self {
+            client,
+            opened: Instant::now(),
+            heard: AtomicU64::default(),
+            said: AtomicU64::default(),
+            request: AtomicU64::default(),
+            answering: AtomicU32::default(),
+            _place: place,
+        })
     }
 
     /// Bytes read so far. A client is alive while they grow, however long one message takes.
@@ -40,17 +72,58 @@ impl Connection {
         self.heard.load(Ordering::Relaxed)
     }
 
-    /// A request is being answered until this is dropped.
+    /// A head has come; its request is being answered until this is dropped.
     pub fn answer(self: &Arc<Self>) -> Answering {
+        self.request.store(ANSWERED, Ordering::Relaxed);
         self.answering.fetch_add(1, Ordering::Relaxed);
-        Answering(Arc::clone(self))
+        Answering { connection: Arc::clone(self), is_awaited: true }
     }
 
-    /// Resolves when the connection has been of no use for too long.
-    pub async fn idle(&self) {
+    /// What is read between requests begins the head of one. What a client sends ahead of its
+    /// answer does not: it is not looked at until that has gone.
+    fn hear(&self, bytes: usize) {
+        count(&self.heard, bytes);
+        if bytes > 0 && self.request.load(Ordering::Relaxed) == BETWEEN {
+            let began = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(BETWEEN);
+            self.request.store(began, Ordering::Relaxed);
+        }
+    }
+
+    /// All that was to be sent has been.
+    fn flushed(&self) {
+        if self.request.load(Ordering::Relaxed) == SENT {
+            self.request.store(BETWEEN, Ordering::Relaxed);
+        }
+    }
+
+    fn head_began(&self) -> Option<Instant> {
+        match self.request.load(Ordering::Relaxed) {
+            BETWEEN | ANSWERED | SENT => None,
+            began => Some(self.opened + Duration::from_millis(began)),
+        }
+    }
+
+    /// Resolves when the connection has been of no use for too long. hyper's own timer for heads
+    /// is not used: it runs while a connection is idle, too, and would end every one after the
+    /// patience for a head.
+    pub async fn useless(&self, patience: Patience) {
         let mut idle = Idle::default();
-        while !idle.is_over(self) {
-            tokio::time::sleep(IDLE_MAX / IDLE_LOOKS).await;
+        let mut look = Instant::now();
+        loop {
+            let now = Instant::now();
+            let late = self.head_began().map(|began| began + patience.head);
+            if late.is_some_and(|late| late <= now) {
+                return;
+            }
+            if look <= now {
+                if idle.is_over(self) {
+                    return;
+                }
+                look = now + patience.idle / IDLE_LOOKS;
+            }
+            // One that begins from now on is not late before this.
+            let late = late.unwrap_or(now + patience.head);
+            tokio::time::sleep_until(late.min(look)).await;
         }
     }
 }
@@ -75,20 +148,35 @@ impl Idle {
 
 /// See [`Connection::answer`].
 #[derive(Debug)]
-pub struct Answering(Arc<Connection>);
+pub struct Answering {
+    connection: Arc<Connection>,
+    is_awaited: bool,
+}
+
+impl Answering {
+    /// Whether it is the client that waits, and not the realm for its reader.
+    fn is_awaited(&mut self, is_awaited: bool) {
+        let answering = &self.connection.answering;
+        match (self.is_awaited, is_awaited) {
+            (false, true) => answering.fetch_add(1, Ordering::Relaxed),
+            (true, false) => answering.fetch_sub(1, Ordering::Relaxed),
+            (true, true) | (false, false) => return,
+        };
+        self.is_awaited = is_awaited;
+    }
+}
 
 /// An answer's body: its connection is of use as long as the worker's pause. A reader's own pause
 /// is another thing: who does not read does not hold a place for ever.
 #[derive(Debug)]
 pub struct Answered {
     body: Body,
-    connection: Arc<Connection>,
-    answering: Option<Answering>,
+    answering: Answering,
 }
 
 impl Answered {
     pub fn new(body: Body, answering: Answering) -> Self {
-        Self { body, connection: Arc::clone(&answering.0), answering: Some(answering) }
+        Self { body, answering }
     }
 }
 
@@ -101,11 +189,7 @@ impl hyper::body::Body for Answered {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
-        if frame.is_ready() {
-            self.answering = None;
-        } else if self.answering.is_none() {
-            self.answering = Some(self.connection.answer());
-        }
+        self.answering.is_awaited(frame.is_pending());
         frame
     }
 
@@ -120,7 +204,8 @@ impl hyper::body::Body for Answered {
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        self.0.answering.fetch_sub(1, Ordering::Relaxed);
+        self.is_awaited(false);
+        self.connection.request.store(SENT, Ordering::Relaxed);
     }
 }
 
@@ -149,7 +234,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        count(&self.connection.heard, buffer.filled().len().saturating_sub(before));
+        self.connection.hear(buffer.filled().len().saturating_sub(before));
         read
     }
 }
@@ -184,7 +269,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        // hyper asks for it when it has nothing left to write.
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        if flushed.is_ready() {
+            self.connection.flushed();
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -2,8 +2,8 @@
 //!
 //! Each file here is one family of paths. Handlers read, ask [`auth::Caller::may`], and speak to
 //! the [`Edge`]; they decide nothing about money or fairness. Every body is bounded, every
-//! connection has `TCP_NODELAY`, and a client that does not send its request in time, or leaves its
-//! connection idle, is dropped.
+//! connection has `TCP_NODELAY`, and a client that does not send a request's head in time, or
+//! leaves its connection idle, is dropped (see [`Patience`]).
 
 mod accounts;
 mod auth;
@@ -18,6 +18,8 @@ mod page;
 mod socket;
 mod sse;
 mod sysop;
+#[cfg(test)]
+mod tests;
 mod workers;
 
 pub use connection::Connection;
@@ -35,13 +37,14 @@ use axum::routing::{delete, get, post, put};
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use serde::Serialize;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tower::ServiceExt;
 
-use connection::{Answered, Counted};
+use connection::{Answered, Counted, Patience};
 
 use crate::api_error::ApiError;
 use crate::edge::Edge;
@@ -53,8 +56,6 @@ pub const BODY_BYTES_MAX: usize = 17 * 1024 * 1024;
 const CONNECTIONS_MAX: usize = SESSIONS_MAX + 20_000;
 /// What a connection reads ahead; a body larger than this comes in several pieces.
 const CONNECTION_BYTES_MAX: usize = 64 * 1024;
-/// For a request's head to arrive.
-const HEAD_PATIENCE: Duration = Duration::from_secs(15);
 /// For open requests when the realm stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -168,11 +169,10 @@ pub async fn serve(listener: TcpListener, edge: Arc<Edge>) {
         };
         // Without it a stream of small writes stalls for 40 ms at a time.
         let _ = stream.set_nodelay(true);
-        let talk =
-            converse(stream, routes.clone(), Connection::new(client, place), Arc::clone(&edge));
-        let open = open.clone();
+        let (routes, connection) = (routes.clone(), Connection::new(client, place));
+        let (open, edge) = (open.clone(), Arc::clone(&edge));
         tokio::spawn(async move {
-            talk.await;
+            converse(stream, routes, connection, Patience::USUAL, edge.stopping()).await;
             // Whoever stops the realm waits for all of them.
             drop(open);
         });
@@ -183,17 +183,14 @@ pub async fn serve(listener: TcpListener, edge: Arc<Edge>) {
 
 /// One connection, until either side ends it. When the realm stops, the request in it is answered
 /// and no other is taken.
-async fn converse(stream: TcpStream, routes: Router, connection: Arc<Connection>, edge: Arc<Edge>) {
-    let mut stopping = pin!(edge.stopping());
-    let mut first = [0];
-    // hyper's own patience begins with the first byte.
-    let began = tokio::select! {
-        began = tokio::time::timeout(HEAD_PATIENCE, stream.peek(&mut first)) => began,
-        () = &mut stopping => return,
-    };
-    if !matches!(began, Ok(Ok(1))) {
-        return;
-    }
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    routes: Router,
+    connection: Arc<Connection>,
+    patience: Patience,
+    stopping: impl Future<Output = ()>,
+) {
+    let mut stopping = pin!(stopping);
     let of = Arc::clone(&connection);
     let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
         let mut request = request.map(axum::body::Body::new);
@@ -203,18 +200,18 @@ async fn converse(stream: TcpStream, routes: Router, connection: Arc<Connection>
         async move { Ok::<_, Infallible>(answer.await?.map(|body| Answered::new(body, answering))) }
     });
     let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_PATIENCE)
-        .max_buf_size(CONNECTION_BYTES_MAX);
+    builder.header_read_timeout(None).max_buf_size(CONNECTION_BYTES_MAX);
     let stream = TokioIo::new(Counted::new(stream, Arc::clone(&connection)));
     let mut serving = pin!(builder.serve_connection(stream, service).with_upgrades());
+    let mut useless = pin!(connection.useless(patience));
     let mut is_stopping = false;
     loop {
         tokio::select! {
+            // What has arrived is taken before it is judged whether it came in time.
+            biased;
             // A client that breaks its connection is not news.
             _ = &mut serving => return,
-            () = connection.idle() => return,
+            () = &mut useless => return,
             () = &mut stopping, if !is_stopping => {
                 is_stopping = true;
                 serving.as_mut().graceful_shutdown();
