@@ -183,26 +183,27 @@ fn a_repetition_is_the_clients_own_words_whatever_the_default_is_now() {
     assert_eq!(guest.ask("GET", &path, "").json()["result"]["data"]["model"], "good");
 }
 
+fn tell_arriving(realm: &Told, state: ArrivingState, problem: Option<&str>) {
+    let arriving = Arriving {
+        id: "good".into(),
+        intent: "chat".into(),
+        about: about("The Good One"),
+        state,
+        received: 558_000_000,
+        bytes: 1_117_320_768,
+        rate: 12_500_000,
+        left_ms: (state == ArrivingState::Fetching).then_some(44_700),
+        problem: problem.map(str::to_owned),
+    };
+    realm.teller.tell_models(ModelsTold { arriving: vec![arriving], ..ModelsTold::default() });
+}
+
 #[test]
 fn who_comes_before_the_model_hears_how_long_it_takes() {
     let place = Place::new();
     let realm = Told::start(&place);
     let guest = Guest::new(&realm.url);
-    let arriving = Arriving {
-        id: "good".into(),
-        intent: "chat".into(),
-        about: about("The Good One"),
-        state: ArrivingState::Fetching,
-        received: 558_000_000,
-        bytes: 1_117_320_768,
-        rate: 12_500_000,
-        left_ms: Some(44_700),
-        problem: None,
-    };
-    let tell = |arriving: Arriving| {
-        realm.teller.tell_models(ModelsTold { arriving: vec![arriving], ..ModelsTold::default() });
-    };
-    tell(arriving.clone());
+    tell_arriving(&realm, ArrivingState::Fetching, None);
     let list = realm.models();
     assert_eq!((&list["data"], &list["default"]), (&json!([]), &json!({})));
     assert_eq!(
@@ -231,11 +232,36 @@ fn who_comes_before_the_model_hears_how_long_it_takes() {
     }
     let other = r#"{"intent":"chat","data":{"model":"other","messages":[{}]}}"#;
     assert_eq!(guest.ask("POST", "/v1/quote", other).refusal().1, "MT0007");
-    let problem = Some("wrong bytes: fetch it again with `mtor models pull good`".to_owned());
-    tell(Arriving { state: ArrivingState::Failed, left_ms: None, problem, ..arriving });
-    let refused = guest.ask("POST", "/v1/chat/completions", r#"{"messages":[{}]}"#);
-    assert!(refused.body.contains("whoever runs this realm is told why"), "{refused:?}");
-    // A problem may name folders and addresses of the owner's: he alone reads it.
+}
+
+/// A problem may name folders and addresses of the owner's: he alone reads it.
+#[test]
+fn why_a_model_did_not_come_is_told_to_its_owner_alone() {
+    let place = Place::new();
+    let realm = Told::start(&place);
+    let guest = Guest::new(&realm.url);
+    let problem = "wrong bytes: fetch it again with `mtor models pull good`";
+    tell_arriving(&realm, ArrivingState::Failed, Some(problem));
+    let (openai, own) = (r#"{"messages":[{}]}"#, r#"{"intent":"chat","data":{"messages":[{}]}}"#);
+    let batch = format!("[{own}]");
+    for (path, body) in [
+        ("/v1/chat/completions", openai),
+        ("/v1/intents", own),
+        ("/v1/quote", own),
+        ("/v1/intents/batch", &*batch),
+    ] {
+        let refused = guest.ask("POST", path, body).body;
+        assert!(refused.contains("MT0017") && refused.contains("models pull good"), "{refused}");
+        let proxy = [("x-forwarded-for", "192.0.2.1")];
+        let refused = guest.ask_with("POST", path, &proxy, body.as_bytes()).body;
+        assert!(refused.contains("whoever runs this realm is told why"), "{refused}");
+        assert!(!refused.contains("pull good"), "{refused}");
+    }
+    let mut socket = Socket::open(&realm.url, "/v1/events");
+    socket.say("mtor.session.hello.v1", &json!({"api_key": guest.key}));
+    socket.say("mtor.intent.chat.v1", &json!({"messages": [{}]}));
+    let refused = socket.wait("mtor.session.error.v1");
+    assert!(refused["message"].to_string().contains("models pull good"), "{refused}");
     let list = |headers| send(&realm.url, "GET", "/v1/models", headers, b"").body;
     assert!(list(&[]).contains("mtor models pull good"));
     let by_proxy = list(&[("x-forwarded-for", "192.0.2.1")]);

@@ -138,8 +138,8 @@ impl Arriving {
         Self { problem, ..self.clone() }
     }
 
-    /// One sentence for who asked for it too early.
-    pub(crate) fn sentence(&self) -> String {
+    /// One sentence for who asked for it too early; the owner's own words only for who is at home.
+    pub(crate) fn sentence(&self, at_home: bool) -> String {
         let title = if self.about.title.is_empty() { &self.id } else { &self.about.title };
         let (received, bytes) = (megabytes(self.received), megabytes(self.bytes));
         match self.state {
@@ -152,7 +152,8 @@ impl Arriving {
             }
             ArrivingState::Starting => format!("{title} is here and starts"),
             ArrivingState::Failed => {
-                format!("{title} did not come: {STRANGERS_PROBLEM}")
+                let problem = self.problem.as_deref().filter(|_| at_home);
+                format!("{title} did not come: {}", problem.unwrap_or(STRANGERS_PROBLEM))
             }
         }
     }
@@ -227,8 +228,22 @@ mod tests {
             ..ModelsTold::default()
         };
         let soon = told.coming("chat", None).unwrap();
-        assert_eq!(soon.sentence(), "Model soon is being fetched: 320 of 1118 MB, about 2 s left");
+        assert_eq!(
+            soon.sentence(true),
+            "Model soon is being fetched: 320 of 1118 MB, about 2 s left"
+        );
         assert_eq!(told.coming("chat", Some("failed")).unwrap().id, "failed");
         assert_eq!(told.coming("embed", None), None);
+    }
+
+    #[test]
+    fn why_one_did_not_come_is_told_to_who_is_at_home() {
+        let problem = Some("/srv/x.gguf is gone: `mtor models pull x`".into());
+        let failed = Arriving { problem, ..arriving("x", ArrivingState::Failed, None) };
+        let told = "Model x did not come: /srv/x.gguf is gone: `mtor models pull x`";
+        assert_eq!(failed.sentence(true), told);
+        let to_others = "Model x did not come: whoever runs this realm is told why";
+        assert_eq!(failed.sentence(false), to_others);
+        assert_eq!(Arriving { problem: None, ..failed }.sentence(true), to_others);
     }
 }

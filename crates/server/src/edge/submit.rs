@@ -37,6 +37,8 @@ pub struct Submission {
     pub data: Bytes,
     pub options: Options,
     pub route: Route,
+    /// Its client may read what the owner alone should.
+    pub at_home: bool,
 }
 
 /// Work that is admitted.
@@ -95,11 +97,12 @@ impl Edge {
         name: &str,
         data: Bytes,
         options: &Options,
+        at_home: bool,
     ) -> Result<(Quote, u64), ApiError> {
         let manifests = self.manifests.load();
         let entry = known(&manifests, name)?;
         let mut ask = Ask::read(entry, data)?.streaming(options, Route::Stored);
-        self.choose_model(entry, &mut ask)?;
+        self.choose_model(entry, &mut ask, at_home)?;
         let quote = ask.quote(entry, self.price_of(entry, &ask), options)?;
         Ok((quote, self.offered.load().wait_ms(name, ask.model.as_deref())))
     }
@@ -141,12 +144,14 @@ impl Edge {
 
     /// What can be said of work before the node is asked.
     async fn check(&self, submission: Submission) -> Result<Checked, ApiError> {
-        let Submission { account, name, data, options, route } = submission;
+        let Submission { account, name, data, options, route, at_home } = submission;
         let manifests = self.manifests.load_full();
         let entry = known(&manifests, &name)?;
         let mut ask = Ask::read(entry, data)?.streaming(&options, route);
         let stamp = self.stamp(account)?;
-        let priced = self.price(entry, &mut ask, &options);
+        let priced = self
+            .choose_model(entry, &mut ask, at_home)
+            .and_then(|()| self.price(entry, &ask, &options));
         let made = priced.and_then(|price| ask.meta(stamp, entry, price, &options, route));
         let meta = match (made, &options.key) {
             (Ok(meta), _) => meta,
@@ -235,7 +240,7 @@ impl Edge {
 
     /// A model that no worker offers is refused with those that exist. Where none is named, or
     /// `auto`, it is the realm's default (see [`Offered::default_model`]).
-    fn choose_model(&self, entry: &Entry, ask: &mut Ask) -> Result<(), ApiError> {
+    fn choose_model(&self, entry: &Entry, ask: &mut Ask, at_home: bool) -> Result<(), ApiError> {
         if !entry.wanted.model {
             return Ok(());
         }
@@ -248,13 +253,13 @@ impl Edge {
                 if ask.model.is_none()
                     && let Some(coming) = told.coming(&ask.name, None)
                 {
-                    return Err(not_yet(coming));
+                    return Err(not_yet(coming, at_home));
                 }
             }
             Some(model) if models.any(|known| known == model) => {}
             Some(model) => {
                 if let Some(coming) = told.coming(&ask.name, Some(model)) {
-                    return Err(not_yet(coming));
+                    return Err(not_yet(coming, at_home));
                 }
                 let known: Vec<&str> = offered.models_of(&ask.name).take(NAMED_MAX).collect();
                 let message =
@@ -265,9 +270,8 @@ impl Edge {
         Ok(())
     }
 
-    /// Chooses the model, and gives the price in force.
-    fn price(&self, entry: &Entry, ask: &mut Ask, options: &Options) -> Result<Price, ApiError> {
-        self.choose_model(entry, ask)?;
+    /// The price in force, if the client pays it.
+    fn price(&self, entry: &Entry, ask: &Ask, options: &Options) -> Result<Price, ApiError> {
         let price = self.price_of(entry, ask);
         if options.ceiling.is_none() && price.amount > entry.manifest.price.amount {
             return Err(dearer(price, price.cost_up(ask.units_max)));
@@ -311,8 +315,8 @@ impl Edge {
 }
 
 /// What is asked for is on its way, or did not come.
-fn not_yet(coming: &Arriving) -> ApiError {
-    let message = format!("no model can answer that yet: {}", coming.sentence());
+fn not_yet(coming: &Arriving, at_home: bool) -> ApiError {
+    let message = format!("no model can answer that yet: {}", coming.sentence(at_home));
     let error = ApiError::new(Code::NoWorker, message).with_field("model");
     match coming.left_ms {
         Some(left_ms) => error.with_retry_after_ms(left_ms.max(RETRY_MIN_MS)),

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
-use http::HeaderMap;
 use http::request::Parts;
+use http::{Extensions, HeaderMap};
 use mtor_core::authorize::{Action, Actor, Object, authorize};
 use mtor_types::{AccountId, Code, KeyHash};
 
+use super::Connection;
 use crate::api_error::ApiError;
 use crate::edge::Edge;
 use crate::identity::hash_secret;
@@ -19,39 +20,58 @@ pub struct Caller {
     pub actor: Actor,
     /// What was sent, hashed.
     key: Option<KeyHash>,
+    /// Asks on this very machine, and is not a proxy for others.
+    is_local: bool,
+}
+
+/// Headers by which a proxy says that it asks for somebody else.
+const FORWARDED: [&str; 5] =
+    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"];
+
+fn is_local(headers: &HeaderMap, extensions: &Extensions) -> bool {
+    let connection = extensions.get::<Arc<Connection>>();
+    connection.is_some_and(|connection| connection.client.ip().to_canonical().is_loopback())
+        && !FORWARDED.iter().any(|name| headers.contains_key(*name))
 }
 
 impl Caller {
-    pub fn from_headers(edge: &Edge, headers: &HeaderMap) -> Result<Self, ApiError> {
-        let Some(value) = headers.get(http::header::AUTHORIZATION) else {
-            return Ok(Self { actor: Actor::Nobody, key: None });
-        };
+    /// Of a request's head.
+    pub fn of(edge: &Edge, headers: &HeaderMap, extensions: &Extensions) -> Result<Self, ApiError> {
+        let is_local = is_local(headers, extensions);
+        let nobody = Self { actor: Actor::Nobody, key: None, is_local };
+        let Some(value) = headers.get(http::header::AUTHORIZATION) else { return Ok(nobody) };
         // The scheme's name is case-insensitive (RFC 9110).
         let secret = value.to_str().ok().and_then(|text| {
             text.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         });
         let (_, secret) = secret.ok_or_else(ApiError::unauthenticated)?;
-        Self::from_secret(edge, secret.trim())
+        nobody.with_secret(edge, secret.trim())
     }
 
-    /// By an API key or the sysop's secret.
-    pub fn from_secret(edge: &Edge, secret: &str) -> Result<Self, ApiError> {
-        Self::from_key(edge, hash_secret(secret))
+    /// The same by an API key or the sysop's secret.
+    pub fn with_secret(self, edge: &Edge, secret: &str) -> Result<Self, ApiError> {
+        self.with_key(edge, hash_secret(secret))
+    }
+
+    /// Whether the sysop asks, or somebody on this very machine, and not a proxy for others: who
+    /// may read of the owner's folders and addresses.
+    pub fn is_at_home(&self) -> bool {
+        self.actor == Actor::Sysop || self.is_local
     }
 
     /// Who it is now: a key may be revoked while a connection that it opened lives on.
     pub fn again(self, edge: &Edge) -> Result<Self, ApiError> {
-        self.key.map_or(Ok(self), |key| Self::from_key(edge, key))
+        self.key.map_or(Ok(self), |key| self.with_key(edge, key))
     }
 
-    fn from_key(edge: &Edge, key: KeyHash) -> Result<Self, ApiError> {
+    fn with_key(self, edge: &Edge, key: KeyHash) -> Result<Self, ApiError> {
         let actor = if edge.is_sysop(key) {
             Actor::Sysop
         } else {
             let account = edge.keys.account_of(key).ok_or_else(ApiError::unauthenticated)?;
             Actor::Account(account)
         };
-        Ok(Self { actor, key: Some(key) })
+        Ok(Self { actor, key: Some(key), ..self })
     }
 
     /// The one check: may this actor do that to this?
@@ -81,8 +101,8 @@ pub struct Member {
 }
 
 impl Member {
-    pub fn from_headers(edge: &Edge, headers: &HeaderMap) -> Result<Self, ApiError> {
-        let caller = Caller::from_headers(edge, headers)?;
+    pub fn of(edge: &Edge, headers: &HeaderMap, extensions: &Extensions) -> Result<Self, ApiError> {
+        let caller = Caller::of(edge, headers, extensions)?;
         Ok(Self { caller, account: caller.account()? })
     }
 }
@@ -94,7 +114,7 @@ impl FromRequestParts<Arc<Edge>> for Member {
         parts: &mut Parts,
         edge: &Arc<Edge>,
     ) -> Result<Self, Self::Rejection> {
-        Self::from_headers(edge, &parts.headers)
+        Self::of(edge, &parts.headers, &parts.extensions)
     }
 }
 
@@ -105,6 +125,6 @@ impl FromRequestParts<Arc<Edge>> for Caller {
         parts: &mut Parts,
         edge: &Arc<Edge>,
     ) -> Result<Self, Self::Rejection> {
-        Self::from_headers(edge, &parts.headers)
+        Self::of(edge, &parts.headers, &parts.extensions)
     }
 }

@@ -4,19 +4,18 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, StatusCode, header};
-use mtor_core::authorize::{Action, Actor, Object};
+use http::{StatusCode, header};
+use mtor_core::authorize::{Action, Object};
 use mtor_types::Code;
 use mtor_types::amount::Price;
 use mtor_types::manifest::Manifest;
 use serde::Serialize;
 
+use super::Answer;
 use super::auth::Caller;
 use super::json::{Page, Segment};
-use super::{Answer, Connection};
 use crate::api_error::ApiError;
 use crate::edge::Edge;
 use crate::manifests::ManifestProblem;
@@ -110,30 +109,14 @@ struct ManifestList<'a> {
     problems: Option<&'a [ManifestProblem]>,
 }
 
-/// Headers by which a proxy says that it asks for somebody else.
-const FORWARDED: [&str; 5] =
-    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"];
-
-/// Whether the sysop asks, or somebody on this very machine, and not a proxy for others.
-fn is_at_home(caller: &Caller, connection: &Connection, headers: &HeaderMap) -> bool {
-    let is_local = connection.client.ip().to_canonical().is_loopback()
-        && !FORWARDED.iter().any(|name| headers.contains_key(*name));
-    caller.actor == Actor::Sysop || is_local
-}
-
 /// `GET /v1/manifests`
-pub async fn manifests(
-    State(edge): State<Arc<Edge>>,
-    Extension(connection): Extension<Arc<Connection>>,
-    caller: Caller,
-    headers: HeaderMap,
-) -> Result<Answer, ApiError> {
+pub async fn manifests(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<Answer, ApiError> {
     caller.may(Action::ReadManifests, &Object::Realm)?;
     let manifests = edge.manifests.load();
     let items = manifests.iter().map(|entry| &entry.manifest).collect();
     let problems = edge.manifest_problems.load();
-    let at_home = is_at_home(&caller, &connection, &headers);
-    let problems = at_home.then_some(problems.as_slice()).filter(|problems| !problems.is_empty());
+    let problems =
+        caller.is_at_home().then_some(problems.as_slice()).filter(|problems| !problems.is_empty());
     Ok(Answer::json(StatusCode::OK, &ManifestList { items, next: None, problems }))
 }
 
@@ -184,12 +167,7 @@ pub async fn model(
 }
 
 /// `GET /v1/models`, as OpenAI's.
-pub async fn models(
-    State(edge): State<Arc<Edge>>,
-    Extension(connection): Extension<Arc<Connection>>,
-    caller: Caller,
-    headers: HeaderMap,
-) -> Result<Answer, ApiError> {
+pub async fn models(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<Answer, ApiError> {
     caller.may(Action::ReadPools, &Object::Realm)?;
     // What stands here may be asked for at once, and what has just left is not named any more.
     let (offered, told, manifests) = (edge.pools().await?, edge.told.load(), edge.manifests.load());
@@ -200,9 +178,8 @@ pub async fn models(
     });
     let default = default.collect();
     // A problem may name the owner's folders and addresses.
-    let at_home = is_at_home(&caller, &connection, &headers);
     let arriving = told.arriving.iter();
-    let arriving = if at_home {
+    let arriving = if caller.is_at_home() {
         arriving.map(Cow::Borrowed).collect()
     } else {
         arriving.map(|one| Cow::Owned(one.for_strangers())).collect()

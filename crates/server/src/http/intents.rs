@@ -48,7 +48,7 @@ pub async fn quote(
     caller.may(Action::Quote, &Object::Account(account))?;
     let Document { name, data, options } = admission::parse(&body, BODY_MAX)?;
     let options = options.or(Options::from_headers(&headers)?);
-    let (quote, eta_ms) = edge.quote(&name, data, &options)?;
+    let (quote, eta_ms) = edge.quote(&name, data, &options, caller.is_at_home())?;
     // As the hold would choose: grant if it covers the whole.
     let grant = edge.balance(account, Asset::Grant).await?;
     let asset = if grant >= quote.hold { Asset::Grant } else { Asset::Token };
@@ -110,7 +110,9 @@ pub async fn submit(
     let route = if streamed { Route::Streamed } else { Route::Stored };
     let Document { name, data, options } = admission::parse(&body, BODY_MAX)?;
     let options = options.or(Options::from_headers(&headers)?);
-    let submitted = edge.submit(Submission { account, name, data, options, route }).await?;
+    let at_home = caller.is_at_home();
+    let submission = Submission { account, name, data, options, route, at_home };
+    let submitted = edge.submit(submission).await?;
     match submitted.stream.as_ref().filter(|_| streamed) {
         Some(stream) => {
             let cursor = stream.subscribe();
@@ -150,8 +152,8 @@ pub async fn batch(
         let submitted = match document {
             Ok(Document { name, data, options }) => {
                 let options = options.or(defaults.clone());
-                let route = Route::Stored;
-                edge.submit(Submission { account, name, data, options, route }).await
+                let (route, at_home) = (Route::Stored, caller.is_at_home());
+                edge.submit(Submission { account, name, data, options, route, at_home }).await
             }
             Err(error) => Err(error),
         };

@@ -45,12 +45,13 @@ pub async fn embeddings(
 }
 
 async fn run(edge: Arc<Edge>, name: &str, request: Request) -> Result<Response, ApiError> {
-    let Member { caller, account } = Member::from_headers(&edge, request.headers())?;
+    let Member { caller, account } = Member::of(&edge, request.headers(), request.extensions())?;
     caller.may(Action::Submit, &Object::Account(account))?;
     let options = Options::from_headers(request.headers())?;
     let Body(data) = Body::from_request(request, &edge).await?;
     let (name, route) = (name.to_owned(), Route::OpenAi);
-    let submission = Submission { account, name, data, options, route };
+    let at_home = caller.is_at_home();
+    let submission = Submission { account, name, data, options, route, at_home };
     let submitted = edge.submit(submission).await?;
     let intent = submitted.intent;
     let stream = submitted.stream.ok_or_else(ApiError::gone)?;

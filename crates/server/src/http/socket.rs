@@ -16,7 +16,6 @@ use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgr
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use http::HeaderMap;
 use mtor_core::authorize::{Action, Actor, Object};
 use mtor_types::event::{EventIn, EventOut};
 use mtor_types::{AccountId, Code, IntentId};
@@ -76,10 +75,9 @@ struct Refusal<'a> {
 pub async fn open(
     State(edge): State<Arc<Edge>>,
     Extension(connection): Extension<Arc<Connection>>,
-    headers: HeaderMap,
+    caller: Caller,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
-    let caller = Caller::from_headers(&edge, &headers)?;
     let upgrade =
         upgrade.map_err(|_| ApiError::invalid_header("upgrade", "a WebSocket request"))?;
     Ok(upgrade
@@ -96,7 +94,7 @@ pub async fn open(
 async fn serve(mut socket: WebSocket, edge: Arc<Edge>, caller: Caller) {
     let caller = match caller.actor {
         Actor::Nobody => {
-            match tokio::time::timeout(HELLO_PATIENCE, hello(&mut socket, &edge)).await {
+            match tokio::time::timeout(HELLO_PATIENCE, hello(&mut socket, &edge, caller)).await {
                 Ok(Some(caller)) => caller,
                 Ok(None) | Err(_) => {
                     return turn_away(&mut socket, &edge, &ApiError::unauthenticated()).await;
@@ -173,13 +171,13 @@ async fn turn_away(socket: &mut WebSocket, edge: &Edge, error: &ApiError) {
     let _ = socket.send(Message::Close(Some(frame))).await;
 }
 
-async fn hello(socket: &mut WebSocket, edge: &Edge) -> Option<Caller> {
+async fn hello(socket: &mut WebSocket, edge: &Edge, nobody: Caller) -> Option<Caller> {
     loop {
         match socket.recv().await?.ok()? {
             Message::Text(text) => {
                 let event = EventIn::parse(&text).ok()?;
                 let hello: Hello = event.data().ok().filter(|_| event.kind == HELLO)?;
-                return Caller::from_secret(edge, &hello.api_key).ok();
+                return nobody.with_secret(edge, &hello.api_key).ok();
             }
             Message::Ping(_) | Message::Pong(_) => {}
             Message::Binary(_) | Message::Close(_) => return None,
@@ -230,8 +228,9 @@ impl Client {
         let limit = u64::try_from(BODY_BYTES_MAX).unwrap_or(u64::MAX);
         let Document { name, data, options } = admission::parse(&body, limit)?;
         let (account, route) = (self.account, Route::Streamed);
-        let submitted =
-            self.edge.submit(Submission { account, name, data, options, route }).await?;
+        let at_home = caller.is_at_home();
+        let submission = Submission { account, name, data, options, route, at_home };
+        let submitted = self.edge.submit(submission).await?;
         let cause = event.id.into_owned();
         Ok(submitted.stream.map(|stream| (stream.subscribe(), cause)))
     }
