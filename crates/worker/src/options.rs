@@ -197,6 +197,9 @@ pub enum BackendNews {
         listed: usize,
         untried: Vec<String>,
     },
+    /// A chat model of a server that was found is asked, too: it was loaded since, or the one before
+    /// it failed. Its id as in [`Self::LeftOut`].
+    Asked { url: String, model: String },
     /// A server that was found is gone.
     Gone { server: &'static str, url: String },
     /// Something that only the operator can do.

@@ -405,9 +405,14 @@ async fn of_a_found_server_with_nothing_loaded_the_next_is_asked_where_one_canno
         server.set(&format!("{CHAT} {broken}"), 500, json!({"error": "out of memory"}));
     }
     let realm = Realm::start().await;
-    let _worker = Worker::start(&realm, discovery(&[server.port], ModelNames::default()));
+    let mut worker = Worker::start(&realm, discovery(&[server.port], ModelNames::default()));
     let mut session = realm.accept().await;
     offered(&mut session, &["chat c:1b"]).await;
+    let url = format!("http://127.0.0.1:{}", server.port);
+    for model in ["b:1b", "c:1b"] {
+        let asked = news(&mut worker, |news| matches!(news, BackendNews::Asked { .. })).await;
+        assert_eq!(asked, BackendNews::Asked { url: url.clone(), model: model.into() });
+    }
     // One that answers is enough: those that failed would throw it out.
     tokio::time::sleep(Duration::from_secs(3)).await;
     server.asked("GET /api/ps", 2).await;

@@ -17,6 +17,11 @@ pub(super) enum News {
         models: Vec<String>,
         untried: Vec<String>,
     },
+    /// Another chat model of it is being asked.
+    Asked {
+        url: String,
+        model: String,
+    },
     Gone {
         url: String,
     },
@@ -53,6 +58,7 @@ impl News {
                 models: texts(list("models")?),
                 untried: list("untried").map(texts).unwrap_or_default(),
             },
+            "asked" => Self::Asked { url: text("url")?, model: text("model")? },
             "gone" => Self::Gone { url: text("url")? },
             "executor_down" => Self::Down { executor: text("executor")?, reason: text("reason")? },
             "model_left_out" => Self::LeftOut {

@@ -170,6 +170,10 @@ pub(super) fn told(news: BackendNews) -> (Value, String) {
                 words,
             )
         }
+        BackendNews::Asked { url, model } => (
+            json!({"status": "asked", "url": url, "model": model}),
+            format!("{model} of {url} is asked whether it answers"),
+        ),
         BackendNews::Gone { server, url } => (
             json!({"status": "gone", "server": server, "url": url}),
             format!("{} at {url} is gone", title(server)),

@@ -111,6 +111,8 @@ struct Keeper {
     known: Option<Result<Found, String>>,
     /// The names of models that were told to be found here; `None` while nothing is.
     found: Option<Vec<String>>,
+    /// Chat models that were told to be asked there.
+    asked: BTreeSet<String>,
     /// Models that were told to run elsewhere.
     elsewhere: BTreeSet<String>,
     /// Models that cannot be offered, with the reason.
@@ -134,6 +136,7 @@ impl Keeper {
             woken: BTreeSet::new(),
             known: None,
             found: None,
+            asked: BTreeSet::new(),
             elsewhere: BTreeSet::new(),
             left_out: Vec::new(),
             misses: 0,
@@ -210,6 +213,7 @@ impl Keeper {
         self.book.forget();
         self.said = Said::default();
         self.elsewhere.clear();
+        self.asked.clear();
         self.woken.clear();
         self.probe = None;
     }
@@ -283,6 +287,7 @@ impl Keeper {
         let woken = &self.woken;
         self.book.reconcile(listed, |model| woken.contains(&model.id), Instant::now());
         self.left_out = left_out;
+        self.tell_asked().await?;
         self.offer().await
     }
 
@@ -492,9 +497,27 @@ impl Keeper {
     async fn tell_found(&mut self, server: Server, models: Vec<String>) -> Result<(), Over> {
         self.found = Some(models.clone());
         let (server, url, listed) = (server.name(), self.backend.base.clone(), self.listed);
-        let chat = self.book.untried().filter(|listed| listed.intent == Intent::Chat);
-        let untried = chat.map(|listed| start_of(&listed.id).to_owned()).collect();
+        let untried: Vec<_> = self.untried().collect();
+        self.asked.extend(untried.iter().cloned());
         self.tell(BackendNews::Found { server, url, models, listed, untried }).await
+    }
+
+    fn untried(&self) -> impl Iterator<Item = String> {
+        let chat = self.book.untried().filter(|listed| listed.intent == Intent::Chat);
+        chat.map(|listed| start_of(&listed.id).to_owned())
+    }
+
+    /// Whoever waits for an answer of a server that was found learns that another model is asked.
+    async fn tell_asked(&mut self) -> Result<(), Over> {
+        if self.found.is_none() {
+            return Ok(());
+        }
+        let new: Vec<_> = self.untried().filter(|model| !self.asked.contains(model)).collect();
+        for model in new {
+            self.asked.insert(model.clone());
+            self.tell(BackendNews::Asked { url: self.backend.base.clone(), model }).await?;
+        }
+        Ok(())
     }
 
     /// Named models that no backend has.

@@ -22,6 +22,8 @@ use stand_in::Trial;
 const LOOK_FOR: Duration = Duration::from_secs(30);
 /// A server that has a chat model and does not offer it yet may be loading it.
 const HOPE_FOR: Duration = Duration::from_secs(150);
+/// Where a model failed the server is asked for the next one within this time, if there is one.
+const NEXT_WITHIN: Duration = Duration::from_secs(5);
 /// One that is gone may be starting anew.
 const GONE_FOR: Duration = Duration::from_secs(60);
 const RETRY_MIN: Duration = Duration::from_secs(10);
@@ -90,6 +92,8 @@ struct Found {
     models: Vec<String>,
     /// Its chat models that are being asked and have not failed.
     untried: Vec<String>,
+    /// When one of its models did.
+    failed: Option<Instant>,
 }
 
 /// What the shelf has to know when it is made.
@@ -180,12 +184,20 @@ impl Shelf {
                 self.notice_offers(now);
             }
             News::Found { server, url, models, untried } => {
-                self.found.insert(url, Found { server, models, untried });
+                self.found.insert(url, Found { server, models, untried, failed: None });
+            }
+            News::Asked { url, model } => {
+                if let Some(found) = self.found.get_mut(&url) {
+                    found.untried.push(model);
+                }
             }
             News::Gone { url } => drop(self.found.remove(&url)),
             News::Down { executor, reason } => self.on_trouble(&executor, &reason, true, now),
             News::LeftOut { backend, model, reason } => match self.found.get_mut(&backend) {
-                Some(found) => found.untried.retain(|untried| *untried != model),
+                Some(found) => {
+                    found.untried.retain(|untried| *untried != model);
+                    found.failed = Some(now);
+                }
                 None => self.on_trouble(&format!("engine {model}"), &reason, false, now),
             },
             News::Died => {
@@ -346,7 +358,7 @@ impl Shelf {
             let (server, url) = found;
             format!("{model} ({server} at {url})")
         });
-        let hopes = passed < HOPE_FOR && self.found.values().any(|found| self.promises(found));
+        let hopes = passed < HOPE_FOR && self.found.values().any(|found| self.promises(found, now));
         if found.is_some() {
             self.answered = Some(now);
         }
@@ -375,10 +387,14 @@ impl Shelf {
         self.call_stand_in(true);
     }
 
-    /// A chat model of that server is being asked, or has answered and is not offered yet.
-    fn promises(&self, found: &Found) -> bool {
+    /// A chat model of that server is being asked, or will be, or has answered and is not offered
+    /// yet.
+    fn promises(&self, found: &Found, now: Instant) -> bool {
+        let was_now = |at| now.saturating_duration_since(at) < NEXT_WITHIN;
         let is_offered = |model: &String| self.offered.iter().any(|(_, name)| name == model);
-        !found.untried.is_empty() || !found.models.iter().all(is_offered)
+        !found.untried.is_empty()
+            || found.failed.is_some_and(was_now)
+            || !found.models.iter().all(is_offered)
     }
 
     /// A model of that intent that was found on this machine and is offered: its name, its server

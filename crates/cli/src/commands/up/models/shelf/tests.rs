@@ -396,6 +396,15 @@ fn a_server_whose_chat_models_all_failed_holds_up_nobody() {
     assert_eq!(scene.told(GOOD), Some(ArrivingState::Waiting));
     scene.shelf.on_news(left_out(GOOD), scene.now);
     scene.arrive(Arrival::Done);
+    // The server may be asked for the next one.
+    scene.pass(4);
+    assert_eq!(scene.order(), None);
+    let next = News::Asked { url: SERVER.into(), model: "gemma".into() };
+    scene.shelf.on_news(next, scene.now);
+    scene.pass(60);
+    assert_eq!(scene.order(), None);
+    scene.shelf.on_news(left_out("gemma"), scene.now);
+    scene.pass(5);
     assert_eq!(scene.order().as_deref(), Some(GOOD));
     assert_eq!(scene.told(GOOD), Some(ArrivingState::Fetching), "the server's of that name failed");
     // Only models for embeddings, or none that is loaded.
