@@ -216,11 +216,14 @@ async fn eventually(is: impl Fn() -> bool) {
 
 /// Waits until exactly this is offered.
 async fn offered(session: &mut Session, wanted: &[&str]) -> Value {
-    let mut offers = json!(session.offers);
-    while names(&offers) != wanted {
-        offers = session.until(worker::OFFER).await.1;
-    }
-    offers
+    let until = async {
+        let mut offers = json!(session.offers);
+        while names(&offers) != wanted {
+            offers = session.until(worker::OFFER).await.1;
+        }
+        offers
+    };
+    soon(until).await
 }
 
 async fn news(worker: &mut Worker, wanted: impl Fn(&BackendNews) -> bool) -> BackendNews {
