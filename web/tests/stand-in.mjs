@@ -12,6 +12,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { faultOf, MANIFESTS, played, POOLS, PROBLEMS } from "./works.mjs";
 
+const ERRORS = join(dirname(fileURLToPath(import.meta.url)), "../../docs/errors/");
 const DIST = join(dirname(fileURLToPath(import.meta.url)), "../dist/");
 const KINDS = { html: "text/html; charset=utf-8", js: "text/javascript", css: "text/css", svg: "image/svg+xml" };
 /** As a realm sends it (`crates/server/src/http/page.rs`). */
@@ -123,6 +124,11 @@ export async function standIn(options = {}) {
       response.setHeader("cache-control", name === "index.html" ? "no-cache" : "max-age=31536000, immutable");
       if (br) response.setHeader("content-encoding", "br");
       return response.end(bytes);
+    }
+    const error = /^\/errors\/(MT\d{4})$/.exec(path)?.[1];
+    if (error) {
+      response.setHeader("content-type", "text/markdown; charset=utf-8");
+      return response.end(await readFile(`${ERRORS}${error}.md`));
     }
     let text = "";
     request.setEncoding("utf8");
