@@ -15,6 +15,8 @@ import { ask, freshly, VIEWS } from "./views.mjs";
 /** What a first visit may send over the line before the visitor does anything. */
 const FIRST_VIEW_BYTES_MAX = 60_000;
 const NARROW_PX = 360;
+/** Of the 740 of a small phone, while there is a conversation to read. */
+const BOX_PX_MAX = 160;
 const WAIT_MS = 30_000;
 /** More stops of the Tab key than any view has. */
 const STEPS_MAX = 80;
@@ -216,12 +218,48 @@ async function keyboard(browser) {
   }
 }
 
+/** From a wide window to a narrow one: the end of the conversation stays in view, and the bar and the box fit. @param {Browser} browser */
+async function narrow(browser) {
+  const server = await standIn({ pieceMs: 5 });
+  const context = await browser.newContext({ viewport: { width: 1180, height: 820 } });
+  try {
+    const page = await context.newPage();
+    await page.goto(server.url);
+    await VIEWS["answered"]?.(page);
+    await page.setViewportSize({ width: NARROW_PX, height: 740 });
+    const measure = () =>
+      page.evaluate(() => {
+        const box = document.querySelector(".composer")?.getBoundingClientRect();
+        const balance = document.querySelector("[data-balance]");
+        return {
+          hidden: (document.querySelector(".bill")?.getBoundingClientRect().bottom ?? Infinity) - (box?.top ?? 0),
+          height: box?.height ?? Infinity,
+          cut: (balance?.scrollWidth ?? Infinity) - (balance?.clientWidth ?? 0),
+        };
+      });
+    await page.waitForTimeout(300);
+    const { hidden, height, cut } = await measure();
+    need(hidden <= 0, `the box hides ${hidden} px of the bill`);
+    need(cut <= 0, `the balance is cut by ${cut} px`);
+    need(height <= BOX_PX_MAX, `the box takes ${height} px`);
+    await page.getByRole("button", { name: "more", exact: true }).click();
+    await page.waitForTimeout(300);
+    const more = await measure();
+    need(more.height > height, "what is known of the model cannot be read whole");
+    need(more.hidden <= 0, `the grown box hides ${more.hidden} px of the bill`);
+  } finally {
+    await context.close();
+    await server.close();
+  }
+}
+
 /** @type {Parameters<typeof run>[1]} */
 const cases = { [`the first view is at most ${FIRST_VIEW_BYTES_MAX} bytes`]: firstView };
 cases["a second visit asks for no asset again"] = secondVisit;
 cases["the bar is seen before the stylesheet and the script are there"] = bar;
 cases["a page that is older than its realm is loaded again"] = update;
 cases["no text becomes markup or a script"] = policy;
+cases["a window that gets narrow keeps the end in view, the balance whole and the box small"] = narrow;
 cases["the main path with the keyboard alone"] = keyboard;
 for (const name of Object.keys(VIEWS)) {
   for (const theme of /** @type {const} */ (["light", "dark"])) {
