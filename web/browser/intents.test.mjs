@@ -7,6 +7,7 @@ import { Buffer } from "node:buffer";
 import { readFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
 import { standIn } from "../tests/stand-in.mjs";
+import { POOLS } from "../tests/works.mjs";
 import { need, run } from "./chromium.mjs";
 import { form, runIt } from "./views.mjs";
 
@@ -57,8 +58,8 @@ const ALONE = {
     await page.getByRole("link", { name: "Intents", exact: true }).click();
     await page.locator(".kinds li").first().waitFor(WAIT);
     const lines = await page.locator(".kinds li").allTextContents();
-    need(/nobody serves it now/.test(lines.at(-1) ?? "") && /idle/.test(lines.at(-1) ?? ""), `the last line is: ${lines.at(-1)}`);
-    need(lines.length === 5 && !/nobody/.test(lines[0] ?? ""), `the lines are: ${lines.join(" | ")}`);
+    need(/no worker now/.test(lines.at(-1) ?? "") && /idle/.test(lines.at(-1) ?? ""), `the last line is: ${lines.at(-1)}`);
+    need(lines.length === 6 && !/no worker/.test(lines[0] ?? ""), `the lines are: ${lines.join(" | ")}`);
   },
   "an own manifest that cannot be used is told with its file, the reason and the remedy": async (page) => {
     const notice = page.locator("[data-manifest-problems]");
@@ -124,6 +125,52 @@ const ALONE = {
     await page.locator("[data-field='/place/town']").getByText("a town that is allowed").waitFor(WAIT);
     need((await page.locator("[data-price] b").count()) === 0, "refused data have a price");
     need(await page.getByLabel("town").getAttribute("aria-invalid") === "true", "the refused field is not marked");
+  },
+  "the realm's own words are a sentence beside the field's name, and what they quote is code": async (page) => {
+    await form(page, "scribe");
+    await page.getByLabel("messages").fill("hello");
+    const said = page.locator("[data-field='/messages'] .wrong");
+    await said.getByText("is no JSON").waitFor(WAIT);
+    need((await said.locator("code").textContent())?.includes('[{"role":"user"') === true, "what to write is not said");
+    await page.getByLabel("messages").fill("");
+    await page.getByRole("button", { name: "Fill in the example" }).click();
+    await page.getByLabel("shape 1", { exact: true }).fill("2");
+    need((await page.getByRole("button", { name: "Remove shape 1" }).count()) === 0, "an item that is needed can be removed");
+    const model = page.locator("[data-field='/model']");
+    need((await model.locator("input[list]").count()) === 1, "the model is not one line with the models on offer");
+    await model.getByText("On offer: quill-1").waitFor(WAIT);
+    await model.locator("input").fill("nope");
+    await model.getByText("model: no worker here offers that model; on offer: quill-1").waitFor(WAIT);
+    await model.locator("input").fill("quill-1");
+    await page.locator("[data-field='/data'] textarea").fill("AAAA");
+    const data = page.locator("[data-field='/data'] .wrong");
+    await data.getByText("data: 16 bytes, but").waitFor(WAIT);
+    need((await data.locator("code").textContent()) === "shape" && !(await data.textContent())?.includes("`"), "backticks are shown raw");
+  },
+  "what nobody serves cannot be run, says so, and can be as soon as somebody does": async (page) => {
+    await form(page, "idle");
+    await page.locator(".work .notice").getByText("would refuse it at once").waitFor(WAIT);
+    const go = page.getByRole("button", { name: "Run", exact: true });
+    need(await go.isDisabled(), "what would be refused can be run");
+    await page.getByLabel("as a JSON object").fill("{");
+    await page.getByText('Write it like').waitFor(WAIT);
+    await page.getByLabel("as a JSON object").fill('{"a":1}');
+    await page.route("**/v1/pools", (route) => route.fulfill({ json: { items: [...POOLS, { ...POOLS[0], intent: "idle" }], next: null } }));
+    await page.locator(".work .notice").waitFor({ state: "detached", ...WAIT });
+    await done(page);
+  },
+  "what an error means is told over the form, and closing it leads back": async (page) => {
+    await page.route("**/v1/quote", (route) => route.fulfill({ status: 409, json: { error: { code: "MT0017", message: "no worker `x` here", docs: "/errors/MT0017" } } }));
+    await form(page, "stage");
+    await page.getByLabel("act").selectOption("rows");
+    await page.getByRole("link", { name: "What this means" }).click();
+    const sheet = page.locator("[data-meaning]");
+    await sheet.getByRole("heading", { name: /MT0017/ }).waitFor(WAIT);
+    need(!(await sheet.textContent())?.includes("## When"), "the Markdown is shown raw");
+    await sheet.getByRole("button", { name: "Close" }).click();
+    await sheet.waitFor({ state: "detached", ...WAIT });
+    need((await page.getByLabel("act").inputValue()) === "0", "the form has lost what was filled in");
+    need(/#\/intents\/stage$/.test(page.url()), "it leads elsewhere");
   },
   "a table is cut in what is drawn, and downloaded whole": async (page) => {
     const card = await play(page, "rows");
@@ -235,7 +282,6 @@ const REALM = {
   "echo: a price before, pieces, the result, and what it cost": async (page) => {
     await form(page, "echo");
     await page.getByLabel("chunks").fill("3");
-    await page.getByText("Further fields").click();
     await page.getByLabel("As a JSON object").fill('{"text":"grüße"}');
     const card = await done(page);
     need(/grüße/.test(await treeOf(card)), "the result is not what was sent");

@@ -83,6 +83,15 @@ export const VIEWS = {
     await page.getByRole("link", { name: "Intents", exact: true }).click({ timeout: WAIT_MS });
     await page.locator("[data-manifest-problems]").waitFor({ timeout: WAIT_MS });
   },
+  meaning: async (page) => {
+    await ask(page, "refuse");
+    await page.getByRole("link", { name: "What this means" }).click({ timeout: WAIT_MS });
+    await page.locator("[data-meaning] .answer h3").first().waitFor({ timeout: WAIT_MS });
+  },
+  unserved: async (page) => {
+    await form(page, "idle");
+    await page.locator(".work [data-price] b").waitFor({ timeout: WAIT_MS });
+  },
   form: async (page) => {
     await form(page, "survey");
     await page.getByText("Fill it in").first().click();

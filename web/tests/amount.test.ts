@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { assetName, formatAmount, formatMoney, formatPrice, isLess, parseAmount, meanCost, parseShown, timesMore } from "../src/lib/amount";
+import { assetName, formatAmount, formatMoney, formatPrice, fromPrice, isLess, parseAmount, meanCost, parseShown, timesMore } from "../src/lib/amount";
 
 describe("amounts", () => {
   it.each([
@@ -71,4 +71,9 @@ it("reads what a visitor writes as an amount, exactly or not at all", () => {
   expect(parseShown("1.50", 1)).toBe("15");
   expect(parseShown("7", 0)).toBe("7");
   for (const wrong of ["", "-1", "1e3", "0.0000001", "1.2.3", "abc"]) expect(parseShown(wrong, 6)).toBeUndefined();
+});
+
+it("writes a list price with one face wherever it stands", () => {
+  expect(fromPrice({ amount: "500000", per: 1_000_000, unit: "token" }, "grant", 6)).toBe("from 0.5 grant per 1M tokens");
+  expect(fromPrice({ amount: "0", per: 1, unit: "token" }, "grant", 6)).toBe("free");
 });

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import { draftOf, emptyDraft, fill, GIVEN, parseJson, type Draft } from "../src/lib/draft";
-import { check, formOf, isAt, limitsOf, type Field } from "../src/lib/schema";
+import { check, exampleOf, faultOf, formOf, isAt, jsonLike, limitsOf, told, type Field } from "../src/lib/schema";
 import { MANIFESTS } from "./works.mjs";
 
 const survey = formOf(MANIFESTS.find(({ name }) => name === "survey")?.parameters);
@@ -74,6 +74,30 @@ it("says what is wrong where it is", () => {
   expect(fault("free", "{")).toContain("is no JSON");
   expect(fault("free", '{"id":12345678901234567890}')).toContain("digits");
   expect(fault("free", '{"id":"12345678901234567890"}')).toBeUndefined();
+});
+
+it("says a fault in one sentence: its own words about the field, the realm's beside it", () => {
+  const own = { at: "/count", why: "must be at most 9" };
+  expect(told("count", own, "/count")).toBe("count must be at most 9");
+  expect(told("", { ...own, at: "/a/b" }, "")).toBe("this (/a/b) must be at most 9");
+  const say = (field: string | undefined, message: string) => {
+    const fault = faultOf({ ...(field !== undefined && { field }), message });
+    return fault && told("it", fault, fault.at);
+  };
+  expect(say("model", "no worker here offers that model; on offer: a")).toBe("it: no worker here offers that model; on offer: a");
+  expect(say("/data", "field `/data`: 16 bytes, but `shape` asks for 4")).toBe("it: 16 bytes, but `shape` asks for 4");
+  expect(say("/act", "field `act` is missing: the acts")).toBe("it is missing: the acts");
+  expect(say("/act", "field `act` is missing")).toBe("it is missing");
+  expect(say(undefined, "too many")).toBeUndefined();
+});
+
+it("shows what may be written as JSON", () => {
+  const examples = ["one", ["one", "two"]];
+  expect(exampleOf({ type: "array", examples })).toEqual(["one", "two"]);
+  expect(exampleOf({ type: "object", examples })).toBeUndefined();
+  expect(exampleOf({ examples })).toBe("one");
+  expect(jsonLike({ type: "array" })).toBe('[1,"two"]');
+  expect(fill(formOf({ properties: {} }), { ...emptyDraft(formOf({ properties: {} })), more: "{" }).faults[0]?.why).toContain('Write it like `{"name":"value"}`');
 });
 
 it("checks every keyword that a manifest may use", () => {

@@ -11,6 +11,15 @@ export const MANIFESTS = [
   manifest("chat", "Answers a conversation.", { type: "object", required: ["messages"], properties: { messages: { type: "array", minItems: 1 } } }),
   manifest("idle", "Nobody serves this.", { type: "object", properties: {} }),
   manifest("portrait", "Draws a face.", { type: "object", additionalProperties: false, properties: {} }, { result: { media: "image/png" } }),
+  manifest("scribe", "Writes a letter.", {
+    type: "object", required: ["messages", "shape"],
+    properties: {
+      messages: { type: "array", minItems: 1, examples: [[{ role: "user", content: "Hello" }]], description: "the conversation" },
+      model: { type: ["string", "null"], maxLength: 256, description: "a model" },
+      shape: { type: "array", minItems: 1, maxItems: 2, items: { type: "integer", minimum: 1 } },
+      data: { type: "string", description: "base64" },
+    },
+  }),
   manifest("stage", "Plays one scene.", {
     type: "object", required: ["act"], additionalProperties: false,
     properties: { act: { enum: ["rows", "tone", "flood", "vector", "page", "fake", "tree", "slow", "fail"], description: "what is played" } },
@@ -39,7 +48,7 @@ export const MANIFESTS = [
 
 /** Rows of `GET /v1/pools`; `slots` of one may differ. */
 export const POOLS = MANIFESTS.filter(({ name }) => name !== "chat" && name !== "idle").map(({ name }) => ({
-  intent: name, model: null, trust: "any", slots: 2, busy: 0, depth: 0, price: { amount: "40", per: 1, unit: "intent" }, eta_ms: 0,
+  intent: name, model: name === "scribe" ? "quill-1" : null, trust: "any", slots: 2, busy: 0, depth: 0, price: { amount: "40", per: 1, unit: "intent" }, eta_ms: 0,
 }));
 
 /** What a realm says of files that it cannot use. */
@@ -65,6 +74,8 @@ export function faultOf(intent, data) {
   if (intent === "survey" && /forbidden/.test(JSON.stringify(data))) {
     return { field: "/place/town", message: "field `/place/town`: expected a town that is allowed" };
   }
+  if (data?.model === "nope") return { field: "model", message: "no worker here offers that model; on offer: quill-1" };
+  if (intent === "scribe" && data?.data) return { field: "/data", message: "field `/data`: 16 bytes, but `shape` asks for 4" };
   return undefined;
 }
 

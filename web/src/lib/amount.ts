@@ -59,6 +59,12 @@ export function formatPrice(price: Price, asset: string, decimals: number): stri
   return `${formatAmount(price.amount, decimals, 0)} ${assetName(asset)} per ${many}${unit}`;
 }
 
+/** `from 0.5 grant per 1M tokens`: the lowest that anybody asks now; a quote tells what a thing may cost. */
+export function fromPrice(price: Price, asset: string, decimals: number): string {
+  const words = formatPrice(price, asset, decimals);
+  return price.amount === "0" ? words : `from ${words}`;
+}
+
 function shortCount(count: number): string {
   if (count % 1_000_000 === 0) return `${count / 1_000_000}M`;
   if (count % 1_000 === 0) return `${count / 1_000}k`;

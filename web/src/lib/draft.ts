@@ -1,7 +1,7 @@
 // What a visitor has filled into a form, and the data that it makes. A draft is plain values, so that
 // it can be kept over a reload; a file is kept as what will be sent of it.
 
-import { check, escape, type Fault, type Field } from "./schema";
+import { check, escape, jsonLike, type Fault, type Field } from "./schema";
 
 export interface Draft {
   /** What stands in the box; of a choice, the place of the chosen one. */
@@ -97,7 +97,7 @@ function valueOf(field: Field, draft: Draft, at: string): Filled {
     case "number":
       return numberOf(field, draft, at);
     case "json":
-      return draft.text.trim() === "" ? nothing(field, at) : parseJson(draft.text, at);
+      return draft.text.trim() === "" ? nothing(field, at) : parseJson(draft.text, at, jsonLike(field.schema));
     default:
       return draft.text === "" ? nothing(field, at) : { value: draft.text, faults: [] };
   }
@@ -134,11 +134,11 @@ function objectOf(field: Field, draft: Draft, at: string): Filled {
     if ("value" in filled) entries.push([part.name, filled.value]);
   });
   if (draft.more.trim() !== "") {
-    const more = parseJson(draft.more, at);
+    const more = parseJson(draft.more, at, jsonLike({}));
     faults.push(...more.faults);
     if (typeof more.value === "object" && more.value !== null && !Array.isArray(more.value)) {
       entries.push(...Object.entries(more.value));
-    } else if (more.faults.length === 0) faults.push({ at, why: "further fields must be a JSON object" });
+    } else if (more.faults.length === 0) faults.push({ at, why: "must have a JSON object as its further fields" });
   }
   // `fromEntries` defines: a field called `__proto__` stays a field.
   return { value: Object.fromEntries(entries), faults };
@@ -146,15 +146,15 @@ function objectOf(field: Field, draft: Draft, at: string): Filled {
 
 /**
  * A JSON text as a value. Whole numbers beyond what this page can hold exactly are refused, because
- * they would be sent rounded.
+ * they would be sent rounded. `like` is what might stand there.
  */
-export function parseJson(written: string, at: string): Filled {
+export function parseJson(written: string, at: string, like = ""): Filled {
   let value: unknown;
   try {
     value = JSON.parse(written);
   } catch (cause) {
     const why = cause instanceof Error ? cause.message.replace(/^JSON\.parse: /, "") : "";
-    return { faults: [{ at, why: `is no JSON: ${why.slice(0, 120)}` }] };
+    return { faults: [{ at, why: `is no JSON: ${why.slice(0, 120)}${like && `. Write it like \`${like}\``}` }] };
   }
   const numbers = written.replace(/"(?:[^"\\]|\\.)*"/g, '""').match(/(?<![\d.])-?\d{16,}(?![\d.eE])/g) ?? [];
   if (!numbers.every((digits) => Number.isSafeInteger(Number(digits)))) {

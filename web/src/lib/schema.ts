@@ -46,9 +46,12 @@ export interface Fault {
   why: string;
   /** Nothing stands there yet: told when the form is sent, not while it is filled in. */
   missing?: true;
+  /** The realm's own words: a sentence by itself, not one about the field's name. */
+  said?: true;
 }
 
 const LEVELS_MAX = 6;
+const EXAMPLE_CHARS_MAX = 400;
 const PROPERTIES_MAX = 64;
 const CHOICES_MAX = 200;
 /** A text of at most so many characters gets one line. */
@@ -168,9 +171,21 @@ function typesOf(schema: Record<string, unknown>): string[] {
 
 /** What happens without a word: shown, but not sent. */
 function placeholderOf(schema: Record<string, unknown>, required: boolean): string {
-  const example = list(schema["examples"])[0];
   if (schema["default"] !== undefined && !required) return `${labelOf(schema["default"])} if left empty`;
+  const example = exampleOf(schema);
   return example === undefined ? "" : `for example ${labelOf(example)}`;
+}
+
+/** A good value, where the manifest has one for this type. */
+export function exampleOf(schema: Record<string, unknown>): unknown {
+  const types = typesOf(schema);
+  return list(schema["examples"]).find((one) => types.length === 0 || types.some((type) => isA(type, one)));
+}
+
+/** What may be written into a box for JSON: the manifest's example, or what such a value looks like. */
+export function jsonLike(schema: Record<string, unknown>): string {
+  const example = exampleOf(schema) ?? (typesOf(schema)[0] === "array" ? [1, "two"] : { name: "value" });
+  return JSON.stringify(example).slice(0, EXAMPLE_CHARS_MAX);
 }
 
 /** The limits of a field in words, to stand below it. */
@@ -268,6 +283,22 @@ function isA(type: string, value: unknown): boolean {
   }
 }
 
+/** What the realm says of a field, to stand at that field. */
+export function faultOf(problem: { field?: string; message: string }): Fault | undefined {
+  const { field, message } = problem;
+  if (!field) return undefined;
+  const at = field.startsWith("/") ? field : `/${field}`;
+  const missing = /^field `[^`]*` is missing:? ?/;
+  if (missing.test(message)) return { at, why: message.replace(missing, "is missing: ").replace(/: $/, "") };
+  return { at, why: message.replace(/^field `[^`]*`:? ?/, "") || "this is refused", said: true };
+}
+
+/** A fault in one sentence, at the field of that label and place. */
+export function told(label: string, fault: Fault, at: string): string {
+  const inside = fault.at !== "" && fault.at !== at ? ` (${fault.at})` : "";
+  return `${label || "this"}${inside}${fault.said ? ":" : ""} ${fault.why}`;
+}
+
 /** RFC 6901. */
 export function escape(name: string): string {
   return name.replaceAll("~", "~0").replaceAll("/", "~1");
@@ -275,7 +306,7 @@ export function escape(name: string): string {
 
 /** Whether a fault that the realm names belongs to this place; it writes top-level names bare. */
 export function isAt(field: string | undefined, at: string): boolean {
-  if (!field) return false;
-  const pointer = field.startsWith("/") ? field : `/${escape(field)}`;
+  if (field === undefined) return false;
+  const pointer = field === "" || field.startsWith("/") ? field : `/${escape(field)}`;
   return pointer === at || pointer.startsWith(`${at}/`);
 }

@@ -2,7 +2,7 @@
 // conversations of this browser; and the asking itself. Components read fields and call methods; what events
 // mean is decided in `conversation.ts`, how a question is run in `runner.ts`.
 
-import { formatPrice } from "./amount";
+import { fromPrice } from "./amount";
 import { charsBeyond, roomOf } from "./context";
 import { contentOf, isOver, messagesFor, newTurn, type Attached, type Turn } from "./conversation";
 import { randomId } from "./ids";
@@ -124,11 +124,9 @@ export class Session {
     void this.talks.start();
   }
 
-  /** The lowest price that anybody asks here now; a quote tells what a question may cost. */
   fromPrice(model: Model): string {
     const { asset, decimals } = this.wallet.purse ?? NEW_PURSE;
-    const price = formatPrice(model.price, asset, decimals);
-    return model.price.amount === "0" ? price : `from ${price}`;
+    return fromPrice(model.price, asset, decimals);
   }
 
   // --- the draft ---
