@@ -55,7 +55,7 @@ const EXAMPLE_CHARS_MAX = 400;
 const PROPERTIES_MAX = 64;
 const CHOICES_MAX = 200;
 /** A text of at most so many characters gets one line. */
-const LINE_CHARS_MAX = 200;
+const LINE_CHARS_MAX = 256;
 const LINE_FORMATS = ["email", "uri", "uri-reference", "hostname", "ipv4", "ipv6", "uuid", "date", "time", "date-time", "regex", "color"];
 const BASE64 = /\bbase-?64\b/i;
 
