@@ -27,7 +27,10 @@ page() {
 clippy() { cargo clippy --release --workspace --all-targets --locked -- -D warnings; }
 build() { cargo build --release --workspace --locked; }
 python() { make --no-print-directory python; }
-models() { "$target/release/mtor" models pull; }
+models() {
+  "$target/release/mtor" models pull
+  "$target/release/mtor" models pull moonshine-tiny-en
+}
 nextest() { cargo nextest run --release --workspace --locked; }
 doctests() { cargo test --release --workspace --doc --locked; }
 browser() { scripts/browser-test.sh; }

@@ -8,6 +8,10 @@ use std::path::{Path, PathBuf};
 
 pub const EMBED_WEIGHTS: &str = "all-minilm-l6-v2.int8.onnx";
 pub const EMBED_TOKENIZER: &str = "all-minilm-l6-v2.tokenizer.json";
+pub const TRANSCRIBE_ENCODER: &str = "moonshine-tiny-en.encoder.ort";
+pub const TRANSCRIBE_DECODER: &str = "moonshine-tiny-en.decoder.ort";
+pub const TRANSCRIBE_TOKENS: &str = "moonshine-tiny-en.tokenizer.bin";
+pub const SPEECH_DETECTOR: &str = "silero-vad-16k.onnx";
 pub const ONNX_RUNTIME: &str = "libonnxruntime.so";
 
 /// The files of one embedding model.
@@ -15,18 +19,42 @@ pub const ONNX_RUNTIME: &str = "libonnxruntime.so";
 pub struct EmbedFiles {
     pub weights: PathBuf,
     pub tokenizer: PathBuf,
-    pub runtime: PathBuf,
+}
+
+/// The files of what hears speech.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TranscribeFiles {
+    pub encoder: PathBuf,
+    pub decoder: PathBuf,
+    pub tokens: PathBuf,
+    /// Says where somebody speaks.
+    pub detector: PathBuf,
+}
+
+/// A file of `dir`, if it is there.
+fn of(dir: &Path, name: &str) -> Option<PathBuf> {
+    let path = dir.join(name);
+    path.is_file().then_some(path)
+}
+
+/// What every model here runs on.
+pub fn runtime(dir: &Path) -> Option<PathBuf> {
+    of(dir, ONNX_RUNTIME)
 }
 
 /// The embedding model's files, if all of them are in `dir`.
 pub fn embed(dir: &Path) -> Option<EmbedFiles> {
-    let files = EmbedFiles {
-        weights: dir.join(EMBED_WEIGHTS),
-        tokenizer: dir.join(EMBED_TOKENIZER),
-        runtime: dir.join(ONNX_RUNTIME),
-    };
-    let all = [&files.weights, &files.tokenizer, &files.runtime];
-    all.iter().all(|path| path.is_file()).then_some(files)
+    Some(EmbedFiles { weights: of(dir, EMBED_WEIGHTS)?, tokenizer: of(dir, EMBED_TOKENIZER)? })
+}
+
+/// The files of what hears speech, if all of them are in `dir`.
+pub fn transcribe(dir: &Path) -> Option<TranscribeFiles> {
+    Some(TranscribeFiles {
+        encoder: of(dir, TRANSCRIBE_ENCODER)?,
+        decoder: of(dir, TRANSCRIBE_DECODER)?,
+        tokens: of(dir, TRANSCRIBE_TOKENS)?,
+        detector: of(dir, SPEECH_DETECTOR)?,
+    })
 }
 
 #[cfg(test)]
@@ -37,7 +65,15 @@ mod tests {
     fn the_catalogue_names_every_file_this_program_opens() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cli/src/models/catalogue.toml");
         let catalogue = std::fs::read_to_string(path).unwrap();
-        for name in [EMBED_WEIGHTS, EMBED_TOKENIZER, ONNX_RUNTIME] {
+        for name in [
+            EMBED_WEIGHTS,
+            EMBED_TOKENIZER,
+            TRANSCRIBE_ENCODER,
+            TRANSCRIBE_DECODER,
+            TRANSCRIBE_TOKENS,
+            SPEECH_DETECTOR,
+            ONNX_RUNTIME,
+        ] {
             assert!(catalogue.contains(&format!("\"{name}\"")), "{name} is not in the catalogue");
         }
     }
@@ -48,10 +84,10 @@ mod tests {
         std::fs::create_dir_all(&dir).unwrap();
         assert_eq!(embed(&dir), None);
         std::fs::write(dir.join(EMBED_WEIGHTS), b"x").unwrap();
-        std::fs::write(dir.join(ONNX_RUNTIME), b"x").unwrap();
         assert_eq!(embed(&dir), None);
         std::fs::write(dir.join(EMBED_TOKENIZER), b"x").unwrap();
         assert!(embed(&dir).is_some());
+        assert_eq!(transcribe(&dir), None);
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }

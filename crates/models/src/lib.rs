@@ -1,9 +1,9 @@
-//! A small embedding model behind MTOR's exec protocol.
+//! Small models behind MTOR's exec protocol.
 //!
 //! Purpose: a program that a worker starts as `--exec`; it reads one CloudEvents object per line
-//! from stdin and writes one per line to stdout. `embed` runs all-MiniLM-L6-v2 through onnxruntime;
-//! chat models run on a kept server (see the worker's engine). The binary is the product; the
-//! library exists so that its parts can be tested.
+//! from stdin and writes one per line to stdout. `embed` runs all-MiniLM-L6-v2 and `transcribe`
+//! Moonshine tiny-en, both through onnxruntime; chat models run on a kept server (see the worker's
+//! engine). The binary is the product; the library exists so that its parts can be tested.
 //!
 //! Invariants: stdout carries protocol lines only; stderr never carries a client's content; every
 //! accepted assignment ends in exactly one `complete` or `fail`, unless it was revoked or stdin
@@ -17,4 +17,6 @@ pub mod embed;
 pub mod files;
 pub mod inbox;
 pub mod protocol;
+pub mod runtime;
 pub mod service;
+pub mod transcribe;

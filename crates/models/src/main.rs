@@ -7,15 +7,18 @@ use std::sync::Arc;
 
 use clap::Parser;
 use mtor_models::protocol::{self, Line, Outbox};
-use mtor_models::service::{Service, complain};
+use mtor_models::service::{Served, Service, complain};
 
-/// Serves embed from a small local model over the exec protocol.
+/// Serves embed and transcribe from small local models over the exec protocol.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
     /// Folder with the model files, as `make models` fetches them.
     #[arg(long, value_name = "DIR")]
     models: PathBuf,
+    /// What to serve of what the folder holds; may stand several times, embed if it does not.
+    #[arg(long, value_name = "INTENT", default_value = "embed")]
+    serve: Vec<Served>,
     /// Threads; half of the machine's cores by default, at most 4.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
@@ -48,7 +51,7 @@ fn default_threads() -> usize {
 fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let threads = arguments.threads.map_or_else(default_threads, usize::from);
     let outbox = Arc::new(Outbox::new(Box::new(stdout())));
-    let Some(service) = Service::load(&arguments.models, threads, outbox)? else {
+    let Some(service) = Service::load(&arguments.models, &arguments.serve, threads, outbox)? else {
         anyhow::bail!("no model in {}; run `make models`", arguments.models.display());
     };
     service.offer();

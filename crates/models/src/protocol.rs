@@ -19,6 +19,7 @@ const SOURCE: &str = "/exec";
 const OFFER: &str = "mtor.worker.offer.v1";
 const ASSIGN: &str = "mtor.worker.assign.v1";
 const REVOKE: &str = "mtor.worker.revoke.v1";
+const CHUNK: &str = "mtor.worker.chunk.v1";
 const COMPLETE: &str = "mtor.worker.complete.v1";
 const FAIL: &str = "mtor.worker.fail.v1";
 
@@ -34,10 +35,13 @@ pub struct Key {
 pub struct Assign {
     pub intent: String,
     pub attempt: u64,
-    /// The intent's name: `embed`.
+    /// The intent's name: `embed`, `transcribe`.
     pub name: String,
     #[serde(default)]
     pub model: Option<String>,
+    /// Whether pieces are wanted.
+    #[serde(default)]
+    pub stream: bool,
     /// Time left when the line was written.
     #[serde(default)]
     pub deadline_ms: Option<u64>,
@@ -192,7 +196,7 @@ impl Refusal {
     }
 }
 
-/// What an attempt used, in bytes of the request; `units` is what is billed.
+/// What an attempt used; `units` is what is billed: bytes of text, milliseconds of sound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Usage {
     pub units: u64,
@@ -233,6 +237,20 @@ impl Outbox {
 
     pub fn offers(&self, offers: &[Offer]) {
         self.send(OFFER, serde_json::json!({ "offers": offers }));
+    }
+
+    /// One piece, dense from 0; `count` is the units so far.
+    pub fn chunk(&self, key: &Key, seq: u64, count: u64, piece: &Value) {
+        #[derive(Serialize)]
+        struct Chunk<'a> {
+            intent: &'a str,
+            attempt: u64,
+            seq: u64,
+            count: u64,
+            piece: &'a Value,
+        }
+        let (intent, attempt) = (key.intent.as_str(), key.attempt);
+        self.send(CHUNK, Chunk { intent, attempt, seq, count, piece });
     }
 
     pub fn complete(&self, key: &Key, usage: Usage, result: &Value) {

@@ -6,31 +6,69 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
+
 use crate::embed::{self, Embed};
 use crate::files;
 use crate::inbox::{Inbox, PushError};
 use crate::protocol::{Assign, Incoming, Key, Outbox, Refusal};
+use crate::runtime;
+use crate::transcribe::{self, Transcribe};
 
 /// How long the end of stdin waits for a running step; then the process ends under it.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// What this program can serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Served {
+    Embed,
+    Transcribe,
+}
+
 pub struct Service {
-    embed: Embed,
+    embed: Option<Embed>,
+    transcribe: Option<Transcribe>,
     outbox: Arc<Outbox>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Service {
-    /// Loads what `dir` holds, to be run on so many threads. `None` if it holds no model.
-    pub fn load(dir: &Path, threads: usize, outbox: Arc<Outbox>) -> anyhow::Result<Option<Self>> {
-        let Some(files) = files::embed(dir) else { return Ok(None) };
-        let (embed, threads) = Embed::load(&files, threads, &outbox)?;
-        Ok(Some(Self { embed, outbox, threads }))
+    /// Loads what is to be served and `dir` holds, to be run on so many threads. `None` if it holds
+    /// none of it.
+    pub fn load(
+        dir: &Path,
+        served: &[Served],
+        threads: usize,
+        outbox: Arc<Outbox>,
+    ) -> anyhow::Result<Option<Self>> {
+        let wanted = |what| served.contains(&what).then_some(dir);
+        let embed = wanted(Served::Embed).and_then(files::embed);
+        let transcribe = wanted(Served::Transcribe).and_then(files::transcribe);
+        let Some(library) = files::runtime(dir) else { return Ok(None) };
+        if embed.is_none() && transcribe.is_none() {
+            return Ok(None);
+        }
+        let environment = runtime::start(&library)?;
+        let mut service = Self { embed: None, transcribe: None, outbox, threads: Vec::new() };
+        if let Some(files) = embed {
+            let (embed, handles) = Embed::load(&environment, &files, threads, &service.outbox)?;
+            service.embed = Some(embed);
+            service.threads.extend(handles);
+        }
+        if let Some(files) = transcribe {
+            let (transcribe, handles) =
+                Transcribe::load(&environment, &files, threads, &service.outbox)?;
+            service.transcribe = Some(transcribe);
+            service.threads.extend(handles);
+        }
+        Ok(Some(service))
     }
 
     /// The first line.
     pub fn offer(&self) {
-        self.outbox.offers(&[self.embed.offer()]);
+        let embed = self.embed.iter().map(Embed::offer);
+        let transcribe = self.transcribe.iter().map(Transcribe::offer);
+        self.outbox.offers(&embed.chain(transcribe).collect::<Vec<_>>());
     }
 
     pub fn handle(&self, incoming: Incoming) {
@@ -40,24 +78,31 @@ impl Service {
                     self.outbox.fail(&assign.key(), &refusal);
                 }
             }
-            Incoming::Revoke(key) => self.embed.revoke(&key),
+            Incoming::Revoke(key) => {
+                self.embed.iter().for_each(|embed| embed.revoke(&key));
+                self.transcribe.iter().for_each(|transcribe| transcribe.revoke(&key));
+            }
             Incoming::Other => {}
         }
     }
 
     fn assign(&self, assign: &Assign) -> Result<(), Refusal> {
-        let is_ours = assign.model.as_deref().is_none_or(|asked| asked == embed::MODEL);
-        if assign.name == "embed" && is_ours {
-            return self.embed.assign(assign);
+        let is_of = |model: &str| assign.model.as_deref().is_none_or(|asked| asked == model);
+        match (assign.name.as_str(), &self.embed, &self.transcribe) {
+            ("embed", Some(embed), _) if is_of(embed::MODEL) => embed.assign(assign),
+            ("transcribe", _, Some(transcribe)) if is_of(transcribe::MODEL) => {
+                transcribe.assign(assign)
+            }
+            _ => Err(Refusal::unsupported(
+                "name and model are not among this program's offers; assign what it offered",
+            )),
         }
-        Err(Refusal::unsupported(
-            "name and model are not among this program's offers; assign what it offered",
-        ))
     }
 
     /// Stops everything without another word.
     pub fn close(self) {
-        self.embed.close();
+        self.embed.iter().for_each(Embed::close);
+        self.transcribe.iter().for_each(Transcribe::close);
         let ended = watch(self.threads);
         let deadline = Instant::now() + GRACE;
         // The channel closes when the last thread has ended.

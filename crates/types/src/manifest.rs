@@ -74,6 +74,8 @@ pub enum Bound {
     BytesAndOutput,
     /// The product of `shape`.
     Points,
+    /// The milliseconds of the sound in `audio`, counted from its packets.
+    Sound,
 }
 
 impl Bound {

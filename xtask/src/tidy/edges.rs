@@ -7,16 +7,20 @@ use super::tree::Tree;
 use super::{Error, Finding, Outcome, output};
 
 /// What each crate may depend on, in its product and its build script.
-const ALLOWED: [(&str, &[&str]); 13] = [
+const ALLOWED: [(&str, &[&str]); 14] = [
     ("mtor-types", &[]),
     ("mtor-core", &["mtor-types"]),
     ("mtor-store", &["mtor-types"]),
     ("mtor-fabric", &["mtor-types"]),
     ("mtor-chain", &["mtor-types"]),
-    ("mtor-models", &["mtor-types"]),
+    ("mtor-sound", &[]),
+    ("mtor-models", &["mtor-sound", "mtor-types"]),
     ("mtor-client", &["mtor-types"]),
     ("mtor-worker", &["mtor-client", "mtor-types"]),
-    ("mtor-server", &["mtor-core", "mtor-store", "mtor-fabric", "mtor-chain", "mtor-types"]),
+    (
+        "mtor-server",
+        &["mtor-core", "mtor-store", "mtor-fabric", "mtor-chain", "mtor-sound", "mtor-types"],
+    ),
     ("mtor-sim", &["mtor-core", "mtor-store", "mtor-client", "mtor-types"]),
     (
         "mtor",

@@ -66,6 +66,7 @@ fn one(manifest: &Manifest, context: &Context) {
         Bound::Bytes => "the bytes of the data",
         Bound::BytesAndOutput => "the bytes of the data and the output limit",
         Bound::Points => "the product of the shape",
+        Bound::Sound => "the length of the sound",
     };
     out.words(format_args!("price     {}; at most {bound}", price(manifest)));
     let deadline = manifest.deadline;

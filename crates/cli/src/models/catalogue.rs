@@ -73,8 +73,8 @@ pub(crate) struct Package {
     /// Packages 1 to this one hold the file's parts, in order.
     #[serde(default = "one")]
     pub(crate) parts: u32,
-    /// `<python tag>-<platform>`, if the package has one build per platform: a fixed one, so that
-    /// the hash does not depend on the Python that is installed.
+    /// `<python tag>[-abi3|-none]-<platform>`, if the package has one build per platform: a fixed
+    /// one, so that the hash does not depend on the Python that is installed.
     #[serde(default)]
     pub(crate) wheel: Option<String>,
 }
@@ -98,10 +98,10 @@ impl Package {
         let (python, platform) =
             wheel.split_once('-').context("catalogue: wheel without platform")?;
         let version = python.strip_prefix("cp").context("catalogue: wheel's python is not cp…")?;
-        // One build for that Python and every later one says so before its platform.
-        let (abi, platform) = match platform.strip_prefix("abi3-") {
-            Some(platform) => ("abi3", platform),
-            None => (python, platform),
+        // One build for that Python and every later one, or for any, says so before its platform.
+        let (abi, platform) = match platform.split_once('-') {
+            Some((abi @ ("abi3" | "none"), platform)) => (abi, platform),
+            Some(_) | None => (python, platform),
         };
         let words = ["--implementation", "cp", "--abi", abi, "--python-version", version];
         Ok(words.iter().chain(&["--platform", platform]).map(ToString::to_string).collect())

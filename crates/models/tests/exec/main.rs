@@ -5,3 +5,4 @@
 mod embed;
 mod program;
 mod protocol;
+mod transcribe;

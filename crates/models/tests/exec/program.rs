@@ -18,7 +18,9 @@ pub(crate) fn models_dir() -> PathBuf {
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../.models"),
         PathBuf::from,
     );
-    assert!(mtor_models::files::embed(&dir).is_some(), "models missing: run `make models`");
+    let (embed, transcribe) =
+        (mtor_models::files::embed(&dir), mtor_models::files::transcribe(&dir));
+    assert!(embed.is_some() && transcribe.is_some(), "models missing: run `make models`");
     dir
 }
 
@@ -50,6 +52,7 @@ impl Program {
         let mut child = Command::new(env!("CARGO_BIN_EXE_mtor-models"))
             .arg("--models")
             .arg(models_dir())
+            .args(["--serve", "embed", "--serve", "transcribe"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -7,11 +7,14 @@ use crate::program::Program;
 use serde_json::{Value, json};
 
 #[test]
-fn the_first_line_offers_the_model() {
+fn the_first_line_offers_the_models() {
     let program = Program::start();
     assert_eq!(
         program.offers,
-        json!([{"intent": "embed", "model": "all-minilm-l6-v2", "slots": 2, "context": 512}])
+        json!([
+            {"intent": "embed", "model": "all-minilm-l6-v2", "slots": 2, "context": 512},
+            {"intent": "transcribe", "model": "moonshine-tiny-en", "slots": 1},
+        ])
     );
 }
 

@@ -23,6 +23,7 @@ pub mod document;
 pub mod json;
 mod options;
 pub mod scan;
+mod sound;
 
 use std::ops::Range;
 
@@ -129,7 +130,7 @@ impl Ask {
         let text = json::text(&data, entry.manifest.bytes_max)?;
         entry.schema.check(text)?;
         let scan = scan::scan(text, entry.wanted)?;
-        let (input_units, output_max) = bound(entry, &scan, data.len() as u64)?;
+        let (input_units, output_max) = bound(entry, &scan, text)?;
         Ok(Self {
             name: entry.manifest.name.clone(),
             unit: entry.manifest.meter.unit.clone(),
@@ -281,7 +282,8 @@ pub fn ladder(amount: Amount) -> Amount {
 }
 
 /// Input units and the most output units.
-fn bound(entry: &Entry, scan: &Scan, bytes: u64) -> Result<(u64, u64), ApiError> {
+fn bound(entry: &Entry, scan: &Scan, text: &str) -> Result<(u64, u64), ApiError> {
+    let bytes = text.len() as u64;
     let meter = &entry.manifest.meter;
     match meter.bound {
         Bound::One => Ok((1, 0)),
@@ -299,6 +301,7 @@ fn bound(entry: &Entry, scan: &Scan, bytes: u64) -> Result<(u64, u64), ApiError>
             let points = points.filter(|points| (1..=POINTS_MAX).contains(points));
             Ok((points.ok_or_else(|| ApiError::invalid_field("/shape", expected))?, 0))
         }
+        Bound::Sound => Ok((sound::length_ms(text, scan)?, 0)),
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Wanted {
     pub max_completion_tokens: bool,
     pub n: bool,
     pub shape: bool,
+    /// `audio` and `format`.
+    pub sound: bool,
 }
 
 impl Wanted {
@@ -32,6 +34,7 @@ impl Wanted {
         max_completion_tokens: true,
         n: true,
         shape: true,
+        sound: true,
     };
 }
 
@@ -48,6 +51,10 @@ pub struct Scan {
     pub n: Option<u64>,
     /// Dimensions, at most [`DIMENSIONS_MAX`].
     pub shape: Option<Vec<u64>>,
+    /// Where a sound stands in the text, quotes included.
+    pub audio: Option<Range<usize>>,
+    /// What kind of sound the client says it is.
+    pub format: Option<String>,
 }
 
 pub const DIMENSIONS_MAX: usize = 8;
@@ -72,6 +79,8 @@ enum Field {
     MaxCompletionTokens,
     Answers,
     Shape,
+    Audio,
+    Format,
     Other,
 }
 
@@ -84,6 +93,8 @@ impl Field {
             "max_completion_tokens" if wanted.max_completion_tokens => Self::MaxCompletionTokens,
             "n" if wanted.n => Self::Answers,
             "shape" if wanted.shape => Self::Shape,
+            "audio" if wanted.sound => Self::Audio,
+            "format" if wanted.sound => Self::Format,
             _ => Self::Other,
         }
     }
@@ -96,6 +107,8 @@ impl Field {
             Self::MaxCompletionTokens => "max_completion_tokens",
             Self::Answers => "n",
             Self::Shape => "shape",
+            Self::Audio => "audio",
+            Self::Format => "format",
             Self::Other => "",
         }
     }
@@ -107,6 +120,8 @@ impl Field {
             Self::MaxTokens | Self::MaxCompletionTokens => "a whole number, at least 1",
             Self::Answers => "a whole number from 1 to 128",
             Self::Shape => "a list of 1 to 8 whole numbers, each at least 1",
+            Self::Audio => "a sound in base64",
+            Self::Format => "the name of a kind of sound",
             Self::Other => "",
         }
     }
@@ -119,6 +134,8 @@ impl Field {
             Self::MaxCompletionTokens => 8,
             Self::Shape => 16,
             Self::Answers => 32,
+            Self::Audio => 64,
+            Self::Format => 128,
             Self::Other => 0,
         }
     }
@@ -195,19 +212,36 @@ impl<'de> Visitor<'de> for Top<'_> {
 }
 
 impl Top<'_> {
+    /// Where a part of the text stands in it: both point into the same.
+    fn place(&self, raw: &str) -> Range<usize> {
+        let at = raw.as_ptr().addr().saturating_sub(self.text.as_ptr().addr());
+        at..at.saturating_add(raw.len())
+    }
+
     fn take<'de, A: MapAccess<'de>>(&mut self, field: Field, map: &mut A) -> Result<(), A::Error> {
-        let value = if field == Field::Model {
-            let raw = map.next_value::<&'de RawValue>()?.get();
-            let value = json::read(raw, Value).map_err(de::Error::custom)?;
-            if matches!(&value, Found::Text(Some(model)) if model == AUTO) {
-                // Both point into the same text.
-                let at = raw.as_ptr().addr().saturating_sub(self.text.as_ptr().addr());
-                self.scan.auto = Some(at..at.saturating_add(raw.len()));
-                return Ok(());
+        let value = match field {
+            Field::Model => {
+                let raw = map.next_value::<&'de RawValue>()?.get();
+                let value = json::read(raw, Value).map_err(de::Error::custom)?;
+                if matches!(&value, Found::Text(Some(model)) if model == AUTO) {
+                    self.scan.auto = Some(self.place(raw));
+                    return Ok(());
+                }
+                value
             }
-            value
-        } else {
-            map.next_value_seed(Value)?
+            // Megabytes, which are read where they stand.
+            Field::Audio => {
+                let raw = map.next_value::<&'de RawValue>()?.get();
+                self.scan.audio = raw.starts_with('"').then(|| self.place(raw));
+                if raw == "null" { Found::Null } else { Found::Other }
+            }
+            Field::Stream
+            | Field::MaxTokens
+            | Field::MaxCompletionTokens
+            | Field::Answers
+            | Field::Shape
+            | Field::Format
+            | Field::Other => map.next_value_seed(Value)?,
         };
         let taken = match (field, value) {
             (_, Found::Null) => true,
@@ -235,6 +269,11 @@ impl Top<'_> {
                 let good = !shape.is_empty() && !shape.contains(&0);
                 self.scan.shape = Some(shape);
                 good
+            }
+            (Field::Audio, _) => self.scan.audio.is_some(),
+            (Field::Format, Found::Text(format)) => {
+                self.scan.format = format;
+                self.scan.format.is_some()
             }
             _ => false,
         };

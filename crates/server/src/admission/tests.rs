@@ -52,6 +52,35 @@ fn bounds_come_from_the_manifest() {
 }
 
 #[test]
+fn a_sound_is_bounded_by_its_own_packets() {
+    use base64::Engine as _;
+    // A tenth of a second, in bytes that base64 writes with slashes.
+    let audio = base64::engine::general_purpose::STANDARD.encode([0xff; 3_200]);
+    let read =
+        |data: &str| Ask::read(&entry("transcribe"), Bytes::copy_from_slice(data.as_bytes()));
+    let plain = format!(r#"{{"audio":"{audio}","format":"pcm16"}}"#);
+    let ask = read(&plain).unwrap();
+    assert_eq!((ask.units_max, ask.input_units, ask.may_be_cut), (100, 100, false));
+    let escaped = format!(r#"{{"audio":"{}","format":"pcm16"}}"#, audio.replace('/', "\\/"));
+    assert_eq!(read(&escaped).unwrap().units_max, 100);
+    for (data, told) in [
+        (r#"{"format":"wav"}"#, "audio"),
+        (r#"{"audio":7}"#, "audio"),
+        (r#"{"audio":null}"#, "audio"),
+        (r#"{"audio":"no base64!"}"#, "base64"),
+        (r#"{"audio":"AAAA"}"#, "of no kind that is taken"),
+        (r#"{"audio":""}"#, "the sound is empty"),
+        (r#"{"audio":"AAAA","format":"midi"}"#, "format"),
+        (r#"{"audio":"AAAA","format":"wav"}"#, "of no kind that is taken"),
+        (r#"{"audio":"AAAA","audio":"AAAA","format":"pcm16"}"#, "only once"),
+    ] {
+        let error = read(data).unwrap_err();
+        assert_eq!(error.code, Code::InvalidField, "{data}: {}", error.message);
+        assert!(error.message.contains(told), "{data}: {}", error.message);
+    }
+}
+
+#[test]
 fn without_a_ceiling_the_hold_is_the_list_price_of_the_bound() {
     let ask = chat(r#"{"messages":[{}],"max_tokens":7}"#);
     let terms = ask.terms(PRICE, None).unwrap();

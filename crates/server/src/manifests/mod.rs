@@ -56,11 +56,12 @@ pub const STATUS_WORDS: [&str; 10] = [
     "settled",
 ];
 
-const BUILT_IN: [(&str, &str); 4] = [
+const BUILT_IN: [(&str, &str); 5] = [
     ("chat.toml", include_str!("chat.toml")),
     ("echo.toml", include_str!("echo.toml")),
     ("embed.toml", include_str!("embed.toml")),
     ("fft.toml", include_str!("fft.toml")),
+    ("transcribe.toml", include_str!("transcribe.toml")),
 ];
 
 /// Why a manifest cannot be used.
@@ -163,9 +164,13 @@ fn compile(path: &Path, text: &str) -> Result<Entry, ManifestError> {
         max_completion_tokens: schema.declares("max_completion_tokens"),
         n: schema.declares("n") && manifest.meter.bound == Bound::BytesAndOutput,
         shape: schema.declares("shape"),
+        sound: manifest.meter.bound == Bound::Sound,
     };
     if manifest.meter.bound == Bound::Points && !wanted.shape {
         return Err(wrong(("parameters", "a meter bound by points needs a property `shape`")));
+    }
+    if manifest.meter.bound == Bound::Sound && !schema.declares("audio") {
+        return Err(wrong(("parameters", "a meter bound by sound needs a property `audio`")));
     }
     Ok(Entry { manifest, schema, wanted })
 }

@@ -1,0 +1,101 @@
+//! Speech through a realm: what it is bounded by, what it costs, and what comes back, with the real
+//! models of a worker.
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
+
+mod common;
+
+use std::path::Path;
+use std::process::{Child, Stdio};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use common::events::Events;
+use common::http::Guest;
+use common::{Place, Realm, eventually, models_dir};
+use serde_json::{Value, json};
+
+/// Two sentences of a synthetic voice, two seconds apart.
+const SPOKEN: &[u8] = include_bytes!("../../models/tests/exec/data/spoken.ogg");
+/// Ten seconds by its packets, at 20 base units a second.
+const COST: u64 = 200;
+
+/// Ended with its test, by its own pid.
+struct Worker(Child);
+
+impl Worker {
+    fn start(place: &Place, owner: &Guest) -> Self {
+        let token = owner.ask("POST", "/v1/workers/tokens", "").json()["token"].clone();
+        place.write("token", token.as_str().unwrap(), 0o600);
+        let program = Path::new(env!("CARGO_BIN_EXE_mtor")).with_file_name("mtor-models");
+        let (program, models) = (program.to_str().unwrap(), models_dir());
+        let to = ["worker", "--realm", &owner.url, "--token-file", "token", "--data", "w"];
+        let with = ["--no-fft", "--no-echo", "--exec", program, "--models"];
+        let what = [models.to_str().unwrap(), "--serve", "transcribe"];
+        let mut command = place.command(&[to.as_slice(), &with, &what].concat());
+        Self(command.stdout(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // Already ended is fine.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn speech_comes_back_as_text_in_pieces_and_is_paid_by_its_length() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let guest = Guest::new(&realm.url);
+    let data = json!({"audio": STANDARD.encode(SPOKEN), "language": "en"});
+    let body = json!({"intent": "transcribe", "data": data}).to_string();
+
+    // Who serves himself pays nothing, so it is somebody else's worker.
+    let _worker = Worker::start(&place, &Guest::new(&realm.url));
+    let models = || guest.ask("GET", "/v1/models", "").json()["data"].clone();
+    eventually(|| models().as_array().unwrap().iter().any(|one| one["id"] == "moonshine-tiny-en"));
+    // The price is known before anybody hears it.
+    let quote = guest.ask("POST", "/v1/quote", &body);
+    assert_eq!(quote.json()["ceiling"], COST.to_string(), "{quote:?}");
+    let before = guest.grant().0;
+    let mut events = Events::submit(&guest, &body);
+    assert_eq!(events.next("accepted")["hold"]["amount"], COST.to_string());
+    let first = events.next("chunk")["piece"].clone();
+    assert!(first["text"].as_str().unwrap().contains("worst"), "{first}");
+    let second = events.next("chunk")["piece"].clone();
+    assert!(second["text"].as_str().unwrap().contains("quiet"), "{second}");
+    let end = events.next("completed");
+    assert_eq!(end["result"]["segments"], json!([first, second]));
+    assert_eq!(end["cost"]["amount"], COST.to_string());
+    eventually(|| guest.grant() == (before - COST, 0));
+}
+
+#[test]
+fn what_is_no_sound_is_refused_before_anything_is_held() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let guest = Guest::new(&realm.url);
+    let before = guest.grant();
+    let spoken = STANDARD.encode(SPOKEN);
+    for (data, told) in [
+        (json!({"audio": spoken, "format": "wav"}), "the sound is wav, and its bytes are not"),
+        (json!({"audio": "AAAA"}), "of no kind that is taken"),
+        (json!({"audio": spoken, "beam": 5}), "beam"),
+        (json!({"audio": STANDARD.encode(&SPOKEN[..40])}), "the sound (ogg) is broken"),
+        (json!({}), "audio"),
+    ] {
+        let body = json!({"intent": "transcribe", "data": data}).to_string();
+        let reply = guest.ask("POST", "/v1/intents", &body);
+        let error = &reply.json()["error"];
+        assert_eq!(reply.status, 400, "{error}");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(told), "{message}");
+        assert_ne!(error["field"], Value::Null, "{error}");
+    }
+    let low = json!({"intent": "transcribe", "data": {"audio": spoken}, "ceiling": "5"});
+    let (status, code) = guest.ask("POST", "/v1/intents", &low.to_string()).refusal();
+    assert_eq!((status, code.as_str()), (402, "MT0013"));
+    assert_eq!(guest.grant(), before);
+}

@@ -1,0 +1,110 @@
+//! What kinds of sound are taken, and how their bytes begin.
+
+use symphonia::core::codecs::audio::AudioCodecId;
+use symphonia::core::codecs::audio::well_known::{
+    CODEC_ID_AAC, CODEC_ID_FLAC, CODEC_ID_MP3, CODEC_ID_OPUS,
+};
+
+use crate::Fault;
+
+/// A container with the one codec that is taken in it. A codec that states the length of its own
+/// packets is needed: a container's word for it could be a lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// No container: 16,000 samples a second, one channel, 16 bits, little-endian.
+    Pcm16,
+    Wav,
+    Flac,
+    Mp3,
+    /// AAC-LC.
+    Mp4,
+    /// Opus.
+    Ogg,
+    /// Opus.
+    Webm,
+}
+
+impl Kind {
+    pub const ALL: [Self; 7] =
+        [Self::Pcm16, Self::Wav, Self::Flac, Self::Mp3, Self::Mp4, Self::Ogg, Self::Webm];
+
+    /// As a request names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pcm16 => "pcm16",
+            Self::Wav => "wav",
+            Self::Flac => "flac",
+            Self::Mp3 => "mp3",
+            Self::Mp4 => "mp4",
+            Self::Ogg => "ogg",
+            Self::Webm => "webm",
+        }
+    }
+
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// By how the bytes begin. `pcm16` begins with sound and has to be said.
+    pub fn of(bytes: &[u8]) -> Result<Self, Fault> {
+        let at = |from: usize, what: &[u8]| bytes.get(from..from + what.len()) == Some(what);
+        if bytes.is_empty() {
+            Err(Fault::Empty)
+        } else if at(0, b"RIFF") && at(8, b"WAVE") {
+            Ok(Self::Wav)
+        } else if at(0, b"fLaC") {
+            Ok(Self::Flac)
+        } else if at(0, b"OggS") {
+            Ok(Self::Ogg)
+        } else if at(0, &[0x1a, 0x45, 0xdf, 0xa3]) {
+            Ok(Self::Webm)
+        } else if at(4, b"ftyp") {
+            Ok(Self::Mp4)
+        } else if at(0, b"ID3") || is_mpeg_frame(bytes) {
+            Ok(Self::Mp3)
+        } else {
+            Err(Fault::Unknown)
+        }
+    }
+
+    /// The codec that is taken inside; `None` for PCM, which has many.
+    pub(crate) fn codec(self) -> Option<AudioCodecId> {
+        match self {
+            Self::Pcm16 | Self::Wav => None,
+            Self::Flac => Some(CODEC_ID_FLAC),
+            Self::Mp3 => Some(CODEC_ID_MP3),
+            Self::Mp4 => Some(CODEC_ID_AAC),
+            Self::Ogg | Self::Webm => Some(CODEC_ID_OPUS),
+        }
+    }
+}
+
+/// Eleven bits of synchronisation, then a layer that is III (`01`).
+fn is_mpeg_frame(bytes: &[u8]) -> bool {
+    matches!(bytes, [0xff, second, ..] if second & 0xe0 == 0xe0 && second & 0x06 == 0x02)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_tell_their_kind() {
+        for (bytes, kind) in [
+            (&b"RIFF\0\0\0\0WAVEfmt "[..], Kind::Wav),
+            (b"fLaC\0", Kind::Flac),
+            (b"OggS\0", Kind::Ogg),
+            (&[0x1a, 0x45, 0xdf, 0xa3, 0x01], Kind::Webm),
+            (b"\0\0\0\x20ftypisom", Kind::Mp4),
+            (b"ID3\x04", Kind::Mp3),
+            (&[0xff, 0xfb, 0x90], Kind::Mp3),
+        ] {
+            assert_eq!(Kind::of(bytes), Ok(kind));
+            assert_eq!(Kind::named(kind.name()), Some(kind));
+        }
+        assert_eq!(Kind::of(b""), Err(Fault::Empty));
+        for bytes in [&b"R"[..], b"RIFF\0\0\0\0AVI ", b"<html>", &[0xff, 0xf1, 0x50]] {
+            assert_eq!(Kind::of(bytes), Err(Fault::Unknown), "{bytes:?}");
+        }
+    }
+}
