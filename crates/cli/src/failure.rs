@@ -60,6 +60,12 @@ impl Failure {
         self
     }
 
+    /// The same refusal, said of what was set up: its code stays.
+    pub(crate) fn of_setup(self, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        let (exit, message) = (Exit::Configuration, message.into());
+        Self { exit, message, ..self }.with_remedy(remedy)
+    }
+
     pub(crate) fn with_code(mut self, code: impl Into<String>) -> Self {
         self.code = Some(code.into());
         self
@@ -73,6 +79,10 @@ impl Failure {
     pub(crate) fn about(mut self, what: impl std::fmt::Display) -> Self {
         self.message = format!("{what}: {}", self.message);
         self
+    }
+
+    pub(crate) fn has_remedy(&self) -> bool {
+        self.remedy.is_some()
     }
 
     pub(crate) fn message(&self) -> &str {

@@ -85,6 +85,11 @@ impl Keyring {
         Ok(Self { path, document, _lock: lock })
     }
 
+    /// Where accounts are remembered, for people.
+    pub(crate) fn file(dir: Option<PathBuf>) -> String {
+        dir.unwrap_or_default().join(FILE).display().to_string()
+    }
+
     pub(crate) fn get(&self, realm: &str) -> Option<&Entry> {
         self.document.realms.get(realm)
     }
@@ -158,7 +163,7 @@ impl Secret {
     }
 
     /// Where to get it.
-    fn remedy(self) -> &'static str {
+    pub(crate) fn remedy(self) -> &'static str {
         match self {
             Self::WorkerToken => {
                 "get a new token: (umask 077; mtor account worker-token > FILE), or the sysop's \
@@ -178,7 +183,10 @@ pub(crate) fn read_secret(path: &Path, what: Secret) -> Result<String, Failure> 
     let text = if is_stdin {
         read_file(path, named)?
     } else {
-        read_private(path, SECRET_BYTES_MAX).map_err(|error| error.into_failure(path))?
+        read_private(path, SECRET_BYTES_MAX).map_err(|error| {
+            let failure = error.into_failure(path).about(named);
+            if failure.has_remedy() { failure } else { failure.with_remedy(what.remedy()) }
+        })?
     };
     let place = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
     let secret = text.trim();

@@ -15,6 +15,7 @@ mod models;
 mod output;
 mod printer;
 mod table;
+mod words;
 
 /// A request makes and frees some dozens of small values over three threads; the system's allocator
 /// took a seventh of its time (`bench/README.md`).

@@ -18,11 +18,13 @@ pub struct DataDir {
     _lock: File,
 }
 
+const LOCK: &str = "realm.lock";
+
 impl DataDir {
     /// Makes the directory if needed, readable by this user only, and takes its lock.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         files::create_dir(path)?;
-        let lock_path = path.join("realm.lock");
+        let lock_path = path.join(LOCK);
         let mut lock = files::touch(&lock_path)?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -43,6 +45,13 @@ impl DataDir {
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Takes a directory away again that holds nothing but its lock.
+    pub fn discard(self) {
+        // What cannot be removed, or holds more, stays: nothing is lost by that.
+        let _ = std::fs::remove_file(self.path.join(LOCK));
+        let _ = std::fs::remove_dir(&self.path);
     }
 }
 

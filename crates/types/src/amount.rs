@@ -71,6 +71,12 @@ impl Amount {
         let part = self.0.saturating_mul(u128::from(basis_points)).checked_div(10_000);
         Self(part.unwrap_or_default()).min(self)
     }
+
+    /// In words: `1 base unit`, `7 base units`.
+    pub fn in_base_units(self) -> String {
+        let end = if self.0 == 1 { "" } else { "s" };
+        format!("{self} base unit{end}")
+    }
 }
 
 impl fmt::Display for Amount {
@@ -141,6 +147,15 @@ enum Rounding {
 }
 
 impl Price {
+    /// In words: `1 base unit per unit`, `2000 base units per 1000000 units`.
+    pub fn in_words(self) -> String {
+        let amount = self.amount.in_base_units();
+        match self.per {
+            1 => format!("{amount} per unit"),
+            per => format!("{amount} per {per} units"),
+        }
+    }
+
     /// What `units` cost, rounded down: what is captured. Capped at [`Amount::MAX`].
     pub fn cost(self, units: u64) -> Amount {
         self.multiply(units, Rounding::Down)

@@ -199,11 +199,11 @@ pub enum Rejection {
     #[error("this worker is banned from the realm")]
     WorkerBanned,
     #[error(
-        "the ceiling is too low: it must be at least {needed} base units \
-         ({amount} per {per} units)", amount = price.amount, per = price.per
+        "the ceiling is too low: it must be at least {} (the price is {})",
+        needed.in_base_units(), price.in_words()
     )]
     CeilingTooLow { needed: Amount, price: Price },
-    #[error("the balance is {missing} base units of {asset} short of the hold")]
+    #[error("the balance is {} of {asset} short of the hold", missing.in_base_units())]
     BalanceTooLow { asset: Asset, missing: Amount },
     #[error("the queue is full; retry in {retry_after_ms} ms")]
     QueueFull { retry_after_ms: u64 },

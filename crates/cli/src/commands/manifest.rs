@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use mtor_server::manifests::{check_file, check_text};
+use mtor_server::manifests::{ManifestError, check_file, check_text};
 use mtor_types::Code;
 use mtor_types::manifest::Manifest;
 use serde_json::json;
 
 use super::{Context, input};
 use crate::failure::Failure;
+use crate::words::per;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -32,12 +33,13 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
     for file in files {
         let manifest = checked(&file)?;
         let (name, price) = (&manifest.name, manifest.price);
-        let (amount, per, unit) = (price.amount, price.per, &manifest.meter.unit);
+        let unit = &manifest.meter.unit;
+        let words = per(price.amount, price.per, unit);
         let place = file.display().to_string();
         context.out.show(
             &json!({"event": "manifest", "status": "good", "file": place, "name": name,
                 "version": manifest.version, "price": price, "unit": unit}),
-            format_args!("{place} is good: {name}, {amount} base units per {per} × {unit}"),
+            format_args!("{place} is good: {name}, {words}"),
         );
     }
     Ok(())
@@ -52,6 +54,6 @@ fn checked(file: &Path) -> Result<Manifest, Failure> {
     found.map_err(|error| {
         Failure::configuration(Failure::caused(&error).message())
             .with_code(Code::BadConfiguration.text())
-            .with_remedy("docs/own-intent.md shows one that is right")
+            .with_remedy(ManifestError::REMEDY)
     })
 }

@@ -326,10 +326,11 @@ fn not_yet(coming: &Arriving, at_home: bool) -> ApiError {
 
 /// Nobody pays more than the list price without having said so.
 fn dearer(price: Price, needed: Amount) -> ApiError {
-    let Price { amount, per } = price;
     let message = format!(
-        "whoever offers this asks more than the list price: {amount} per {per} units; say that \
-         you pay it with a ceiling of at least {needed} base units"
+        "whoever offers this asks more than the list price: {}; say that you pay it with a \
+         ceiling of at least {}",
+        price.in_words(),
+        needed.in_base_units()
     );
     ApiError::new(Code::CeilingTooLow, message).with_field("ceiling")
 }

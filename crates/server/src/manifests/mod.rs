@@ -69,8 +69,9 @@ const BUILT_IN: [(&str, &str); 5] = [
 pub enum ManifestError {
     #[error("manifest {path}")]
     Read { path: PathBuf, source: io::Error },
-    #[error("manifest {path}: not valid at line {line}")]
-    Toml { path: PathBuf, line: usize, source: Box<toml::de::Error> },
+    /// `why` holds the parser's words, or better ones.
+    #[error("manifest {path}: line {line}: {why}")]
+    Toml { path: PathBuf, line: usize, why: String },
     #[error("manifest {path}: field `{field}`: {why}")]
     Field { path: PathBuf, field: String, why: String },
     #[error("more than {FILES_MAX} manifests in {dir}")]
@@ -78,11 +79,14 @@ pub enum ManifestError {
 }
 
 impl ManifestError {
+    /// What to do about it, wherever it is told.
+    pub const REMEDY: &str = "docs/own-intent.md shows one that is right";
+
     /// What is wrong, without the file's path and without an excerpt of it.
     pub fn sentence(&self) -> String {
         match self {
             Self::Read { source, .. } => format!("cannot be read: {source}"),
-            Self::Toml { line, source, .. } => format!("line {line}: {}", source.message()),
+            Self::Toml { line, why, .. } => format!("line {line}: {why}"),
             Self::Field { field, why, .. } => format!("field `{field}`: {why}"),
             Self::TooMany { .. } => format!("more than {FILES_MAX} manifests: remove some"),
         }
@@ -134,11 +138,7 @@ pub fn check_text(named: &Path, text: &str) -> Result<Manifest, ManifestError> {
 }
 
 fn compile(path: &Path, text: &str) -> Result<Entry, ManifestError> {
-    let manifest: Manifest = toml::from_str(text).map_err(|error| {
-        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-        let line = memchr::memchr_iter(b'\n', before.as_bytes()).count().saturating_add(1);
-        ManifestError::Toml { path: path.into(), line, source: Box::new(error) }
-    })?;
+    let manifest: Manifest = toml::from_str(text).map_err(|error| misread(path, text, &error))?;
     let wrong = |(field, why): (&str, &str)| ManifestError::Field {
         path: path.into(),
         field: field.into(),
@@ -173,6 +173,49 @@ fn compile(path: &Path, text: &str) -> Result<Entry, ManifestError> {
         return Err(wrong(("parameters", "a meter bound by sound needs a property `audio`")));
     }
     Ok(Entry { manifest, schema, wanted })
+}
+
+/// Says what the parser found, in one line: what of it is misleading in words of our own.
+fn misread(path: &Path, text: &str, error: &toml::de::Error) -> ManifestError {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = memchr::memchr_iter(b'\n', before.as_bytes()).count().saturating_add(1);
+    let this = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+    let said = error.message().trim().replace('\n', ", ");
+    let column = before.rsplit('\n').next().unwrap_or_default().len();
+    let why = match field_at(this, column) {
+        // The parser takes a word for the begin of `true` or of a date.
+        Some((field, value)) if is_word(value) => format!(
+            "field `{field}`: `{value}` is no TOML value: a text stands in quotes, such as \
+             {field} = \"{value}\""
+        ),
+        Some((field, _)) if !said.contains(&format!("`{field}`")) => {
+            format!("field `{field}`: {said}")
+        }
+        _ => said,
+    };
+    ManifestError::Toml { path: path.into(), line, why }
+}
+
+/// The field of a line that a place in it belongs to, and its value: in an inline table the nearest.
+fn field_at(line: &str, column: usize) -> Option<(&str, &str)> {
+    let upto = line.get(..column).unwrap_or(line);
+    let equals = upto.rfind('=').or_else(|| line.find('='))?;
+    let (before, value) = (line.get(..equals)?.trim_end(), line.get(equals..)?.get(1..)?);
+    let field = before.rsplit(['{', ',', ' ', '\t']).next()?;
+    let value = value.split([',', '}', '#']).next()?.trim();
+    is_key(field).then_some((field, value))
+}
+
+fn is_key(text: &str) -> bool {
+    !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
+}
+
+/// A text whose quotes were forgotten.
+fn is_word(value: &str) -> bool {
+    value.starts_with(|c: char| c.is_ascii_alphabetic())
+        && is_key(value)
+        && !matches!(value, "true" | "false" | "inf" | "nan")
 }
 
 /// Whether it is a media type as in `image/png`, in lower case and without parameters.

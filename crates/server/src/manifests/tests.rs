@@ -169,6 +169,22 @@ fn what_is_wrong_is_named_by_file_and_field() {
     std::fs::remove_dir_all(&dir).unwrap();
 }
 
+#[test]
+fn a_text_without_its_quotes_is_told_as_that() {
+    let why = |from: &str, to: &str| {
+        compile(Path::new("own.toml"), &OWN.replacen(from, to, 1)).expect_err(to).sentence()
+    };
+    let asked =
+        "field `amount`: `ten` is no TOML value: a text stands in quotes, such as amount = \"ten\"";
+    let line = OWN.lines().position(|line| line.contains("amount")).unwrap() + 1;
+    assert_eq!(why("\"5\"", "ten"), format!("line {line}: {asked}"));
+    let bare = why("amount = \"5\"", "amount = 5");
+    assert!(bare.starts_with(&format!("line {line}: field `amount`: ")), "{bare}");
+    assert!(bare.contains("string") && !bare.contains('\n'), "{bare}");
+    let version = why("version = 1", "version = one");
+    assert!(version.contains("field `version`: `one` is no TOML value"), "{version}");
+}
+
 proptest! {
     #[test]
     fn arbitrary_text_is_refused_or_read(text in "\\PC{0,200}") {

@@ -1,5 +1,6 @@
 //! What the realm says of its manifests' folder, told where `mtor up` tells everything.
 
+use mtor_server::manifests::ManifestError;
 use mtor_server::{ManifestNews, ManifestProblem, Realm};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -45,8 +46,12 @@ fn told(news: &ManifestNews) -> (Value, String) {
             let kept = keeps.as_ref().map(|name| format!("; {name} stays as it was"));
             let kept = kept.unwrap_or_default();
             (
-                json!({"status": "broken", "file": file, "problem": problem, "keeps": keeps}),
-                format!("The manifest {file} cannot be used: {problem}{kept}."),
+                json!({"status": "broken", "file": file, "problem": problem, "keeps": keeps,
+                    "remedy": ManifestError::REMEDY}),
+                format!(
+                    "The manifest {file} cannot be used: {problem}{kept}.\n  {}",
+                    ManifestError::REMEDY
+                ),
             )
         }
     }

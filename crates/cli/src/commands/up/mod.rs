@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use mtor_client::Client;
+use mtor_server::manifests::ManifestError;
 use mtor_server::{OpenError, Realm, RealmOptions};
 use mtor_types::Code;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -182,6 +183,8 @@ fn refused(error: &OpenError) -> Failure {
     } else if let (OpenError::Listen { .. }, Code::BadConfiguration) = (error, code) {
         Failure::configuration(failure.message())
             .with_remedy("--listen takes an address of this machine and a port that you may use")
+    } else if let OpenError::Manifest(_) = error {
+        Failure::configuration(failure.message()).with_remedy(ManifestError::REMEDY)
     } else if code == Code::BadConfiguration {
         Failure::configuration(failure.message())
     } else if code == Code::DataDirectoryInUse {
