@@ -43,7 +43,7 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<(), WorkerError> {
     let mut parent = options.parent.take();
-    let mut agent = Agent::new(options)?;
+    let mut agent = Agent::new(options, parent.is_some())?;
     let mut reports = Vec::with_capacity(limits::REPORTS_PER_WAKE_MAX);
     let mut stop = pin!(stop);
     while !agent.is_over() {
@@ -105,10 +105,13 @@ struct Agent {
     drain_grace: Duration,
     drain_until: Option<Instant>,
     status: Option<StatusSink>,
+    /// People read the statuses: a warning beside them would say the same twice.
+    is_told: bool,
+    has_parent: bool,
 }
 
 impl Agent {
-    fn new(options: WorkerOptions) -> Result<Self, WorkerError> {
+    fn new(options: WorkerOptions, has_parent: bool) -> Result<Self, WorkerError> {
         if options.executors.is_empty() {
             return Err(WorkerError::NoExecutor);
         }
@@ -141,6 +144,8 @@ impl Agent {
             update_to,
             drain_grace: options.drain_grace,
             drain_until: None,
+            is_told: options.status.is_some() && !has_parent,
+            has_parent,
             status: options.status,
         };
         for executor in options.executors {
@@ -357,7 +362,12 @@ impl Agent {
         }
         self.leases.disconnect();
         let retry_after = self.link.lose();
-        tracing::warn!(%reason, ?retry_after, "no session");
+        // Who started this one knows better than it what became of the realm.
+        if self.is_told || self.has_parent {
+            tracing::info!(%reason, ?retry_after, "no session");
+        } else {
+            tracing::warn!(%reason, ?retry_after, "no session");
+        }
         self.tell(|| Status::Disconnected { reason, retry_after });
         Ok(())
     }
@@ -393,7 +403,11 @@ impl Agent {
         if let Err(reason) = &update.offers {
             let executor = self.executors.get(&update.executor);
             let label = executor.map_or("", Executor::label).to_owned();
-            tracing::warn!(executor = %label, %reason, "executor down");
+            if self.is_told {
+                tracing::info!(executor = %label, %reason, "executor down");
+            } else {
+                tracing::warn!(executor = %label, %reason, "executor down");
+            }
             self.tell(|| Status::ExecutorDown { executor: label, reason: reason.clone() });
         }
         if self.offers.set(update.executor, update.offers) {
@@ -527,7 +541,7 @@ mod tests {
             let is_down = matches!(status, Status::ExecutorDown { .. });
             *telling.lock().unwrap() += usize::from(is_down);
         }));
-        let mut agent = Agent::new(options).unwrap();
+        let mut agent = Agent::new(options, false).unwrap();
         let executor = ExecutorOptions::Echo { slots: 1 };
         agent.on_change(Change::Add { key: 7, executor });
         let late = || OfferUpdate { executor: 1, offers: Err("its program ended".into()) };

@@ -244,7 +244,11 @@ impl Dialer {
         let failed =
             |error: &dyn std::fmt::Display| DialError::new(format!("no connection: {error}"));
         let tcp = TcpStream::connect((self.host.as_str(), self.port));
-        let tcp = tcp.await.map_err(|error| failed(&error))?;
+        let tcp = tcp.await.map_err(|error| {
+            let address = &self.address;
+            let advice = "start the realm there, or check the address";
+            DialError::new(format!("no connection to {address}: {error}: {advice}"))
+        })?;
         tcp.set_nodelay(true).map_err(|error| failed(&error))?;
         let address = self.address.replacen("http", "ws", 1);
         let mut request = format!("{address}/v1/workers/session")

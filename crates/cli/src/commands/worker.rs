@@ -19,6 +19,7 @@ use super::{Context, Log, block_on, data_dir, input, stop_signal};
 use crate::failure::Failure;
 use crate::keyring::{Secret, read_secret};
 use crate::printer::Printer;
+use crate::words::count;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -182,8 +183,11 @@ fn failure(error: WorkerError) -> Failure {
     let failure = Failure::caused(&error);
     let message = failure.message().to_owned();
     match error {
+        WorkerError::NoExecutor => Failure::usage("there is nothing that this worker could serve")
+            .with_remedy(
+                "leave --no-echo or --no-fft out, or add --backend, --discover, --gguf or --exec",
+            ),
         WorkerError::Realm { .. }
-        | WorkerError::NoExecutor
         | WorkerError::Slots { .. }
         | WorkerError::Backend { .. }
         | WorkerError::Name => Failure::usage(message).with_remedy("see mtor worker --help"),
@@ -193,14 +197,25 @@ fn failure(error: WorkerError) -> Failure {
             Failure::configuration(message)
                 .with_remedy("name another folder with --data DIR, or repair this one")
         }
-        WorkerError::Enrol { .. } | WorkerError::NoToken => failure.with_remedy(
-            "get a new token: `mtor account worker-token`, or the sysop's `mtor sysop worker-token`",
-        ),
+        WorkerError::Enrol { .. } | WorkerError::NoToken => {
+            let remedy = Secret::WorkerToken.remedy();
+            failure.with_remedy(format!("{remedy}, and hand it over with --token-file FILE"))
+        }
         WorkerError::OtherRealm { .. } => failure.with_remedy(
             "see whether the address is right; to work for that realm, get a token of it: \
              `mtor account worker-token`, or the sysop's `mtor sysop worker-token`",
         ),
         WorkerError::Randomness(_) | WorkerError::Tls(_) => failure,
+    }
+}
+
+fn stopping(leases: usize) -> String {
+    match u64::try_from(leases).unwrap_or(u64::MAX) {
+        0 => "stopping".to_owned(),
+        leases => {
+            let intents = count(leases, "intent");
+            format!("stopping: {intents} may end first; again to stop at once")
+        }
     }
 }
 
@@ -224,11 +239,11 @@ fn told(status: Status) -> (Value, String) {
                     None => offer.intent.clone(),
                 })
                 .collect();
-            let names = names.join(", ");
-            (
-                json!({"status": "offered", "full": full, "offers": offers}),
-                format!("offers {names}"),
-            )
+            let words = match names.as_slice() {
+                [] => "offers nothing yet".to_owned(),
+                names => format!("offers {}", names.join(", ")),
+            };
+            (json!({"status": "offered", "full": full, "offers": offers}), words)
         }
         Status::Started { intent, name } => (
             json!({"status": "working", "intent": intent, "name": name}),
@@ -236,7 +251,7 @@ fn told(status: Status) -> (Value, String) {
         ),
         Status::Completed { intent, units } => (
             json!({"status": "completed", "intent": intent, "units": units}),
-            format!("{intent}: completed, {units} {}", if units == 1 { "unit" } else { "units" }),
+            format!("{intent}: completed, {}", count(units, "unit")),
         ),
         Status::Failed { intent, code } => (
             json!({"status": "failed", "intent": intent, "code": code}),
@@ -251,12 +266,11 @@ fn told(status: Status) -> (Value, String) {
             let retry_after_ms = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
             (
                 json!({"status": "disconnected", "reason": reason, "retry_after_ms": retry_after_ms}),
-                format!("no connection: {reason}; next try in {retry_after_ms} ms"),
+                format!("{reason}; next try in {retry_after_ms} ms"),
             )
         }
-        Status::Draining { leases } => (
-            json!({"status": "draining", "leases": leases}),
-            format!("stopping: {leases} intents may end first; again to stop at once"),
-        ),
+        Status::Draining { leases } => {
+            (json!({"status": "draining", "leases": leases}), stopping(leases))
+        }
     }
 }

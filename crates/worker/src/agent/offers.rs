@@ -48,10 +48,14 @@ impl Offers {
         self.said.values().all(Option::is_some)
     }
 
-    /// Intents that have a price and no offer.
+    /// Intents that have a price and no offer; none while somebody offers nothing, for what a server
+    /// that is down will offer is not known.
     pub(super) fn priced_in_vain(&self) -> impl Iterator<Item = &str> {
-        let offers = || self.said.values().flatten().flatten();
-        let in_vain = move |intent: &&String| !offers().any(|offer| offer.intent == **intent);
+        let said = || self.said.values().flatten();
+        let is_open = said().any(Vec::is_empty);
+        let offers = move || said().flatten();
+        let in_vain =
+            move |intent: &&String| !is_open && !offers().any(|offer| offer.intent == **intent);
         self.prices.keys().filter(in_vain).map(String::as_str)
     }
 
@@ -156,6 +160,8 @@ mod tests {
         assert_eq!(list.len(), 2);
         assert_eq!((list[0].slots, list[0].context, list[0].price), (5, Some(2048), Some(price)));
         assert_eq!(list[1].price, None);
+        assert_eq!(offers.priced_in_vain().count(), 0, "the one that is down may paint");
+        offers.forget(2);
         assert_eq!(offers.priced_in_vain().collect::<Vec<_>>(), ["paint"]);
         offers.forget(0);
         assert_eq!(offers.list().iter().map(|offer| offer.slots).sum::<u32>(), 4);

@@ -95,7 +95,8 @@ pub(crate) async fn keep(engine: Arc<Engine>, options: EngineOptions, announcer:
     loop {
         let Ended { reason, served } = live(&engine, &options, &announcer).await;
         engine.set(None);
-        tracing::warn!(model = %options.name, %reason, "engine ended");
+        // Whoever hears that it is down says so aloud.
+        tracing::info!(model = %options.name, %reason, "engine ended");
         if !announcer.down(reason).await {
             return;
         }

@@ -8,6 +8,7 @@ use mtor_types::{Amount, Price};
 use super::Arguments;
 use crate::failure::Failure;
 use crate::output::Out;
+use crate::words::{self, count};
 
 pub(super) type Prices = Vec<(String, Price)>;
 
@@ -74,10 +75,13 @@ fn check_unit((intent, price): &(String, Price), manifests: &[Manifest]) -> Resu
     }
     let unit = &manifest.meter.unit;
     let message = format!(
-        "--price {intent}={amount}/{per}: this realm prices {intent} per {} units ({unit})",
-        list.per
+        "--price {intent}={amount}/{per}: this realm prices {intent} per {}",
+        count(list.per, unit)
     );
-    let remedy =
-        format!("give --price {intent}=AMOUNT/{}; the list price is {}", list.per, list.amount);
+    let remedy = format!(
+        "give --price {intent}=AMOUNT/{}; the list price is {}",
+        list.per,
+        words::per(list.amount, list.per, unit)
+    );
     Err(Failure::usage(message).with_remedy(remedy))
 }

@@ -30,7 +30,8 @@ pub(crate) async fn keep(
         let started = Instant::now();
         let reason = live(&program, &path, &announcer, &args).await;
         program.set_down();
-        tracing::warn!(program = %path.display(), %reason, "program ended");
+        // Whoever hears that it is down says so aloud.
+        tracing::info!(program = %path.display(), %reason, "program ended");
         if !announcer.down(reason).await {
             return;
         }

@@ -476,7 +476,7 @@ impl Keeper {
         retry_after: Option<Duration>,
     ) -> Result<(), Over> {
         let (backend, model) = (self.backend.base.clone(), start_of(model).to_owned());
-        tracing::warn!(%backend, %model, %reason, "a model is not offered");
+        tracing::info!(%backend, %model, %reason, "a model is not offered");
         self.tell(BackendNews::LeftOut { backend, model, reason, retry_after }).await
     }
 
