@@ -78,12 +78,24 @@ fn the_price_is_told_before_and_nothing_is_paid() {
         words.starts_with("echo: at most 1 base unit of grant\nprice 1 base unit per 1 intent"),
         "{words}"
     );
+    assert!(words.contains("it can begin at once"), "{words}");
+    assert_eq!(quote["served"], true);
     let refused = ask(&place, &realm, &["quote", "echo", "--data", "1", "--ceiling", "0"]);
     assert!(refused.stderr.contains("MT0013"), "{refused:#?}");
     let none = ask(&place, &realm, &["quote", "echo"]);
     assert_eq!(none.code, Some(2), "{none:#?}");
     let account = ask_json(&place, &realm, &["account"]);
     assert_eq!(account[0]["assets"][0]["balance"], "1000000");
+}
+
+#[test]
+fn a_price_of_what_nobody_serves_says_so() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let words = ask(&place, &realm, &["quote", "echo", "--data", "1"]).good().stdout;
+    assert!(words.contains("at most 1 of them; no worker serves it just now"), "{words}");
+    let quote = ask_json(&place, &realm, &["quote", "echo", "--data", "1"]);
+    assert_eq!(quote[0]["served"], false, "{quote:?}");
 }
 
 #[test]
@@ -102,7 +114,10 @@ fn own_intents_are_listed_shown_and_followed() {
     let placed: Vec<u64> = all.iter().map(|row| row["placed"].as_u64().unwrap()).collect();
     assert!(placed.is_sorted_by(|a, b| a >= b), "the newest first: {placed:?}");
 
+    let transfers = ask(&place, &realm, &["account", "transfers"]).good().stdout;
+    assert!(transfers.lines().next().unwrap().contains("BASE UNITS"), "{transfers}");
     let first = ask(&place, &realm, &["intents", "--limit", "2"]).good();
+    assert!(first.stdout.contains("1 base unit of grant"), "{first:#?}");
     assert_eq!(first.stdout.lines().count(), 3, "{first:#?}");
     let after = first.stderr.split("--after ").nth(1).unwrap().split_whitespace().next().unwrap();
     let rest = ask_json(&place, &realm, &["intents", "--after", after]);

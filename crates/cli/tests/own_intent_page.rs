@@ -54,7 +54,7 @@ fn the_page_leads_to_a_served_priced_and_streamed_intent() {
     let run = |script: &str| {
         let output = shell(&place, &realm.url, script).output().unwrap();
         assert!(output.status.success(), "{script}: {output:?}");
-        String::from_utf8(output.stdout).unwrap()
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
     };
     place.write("word-count.toml", blocks("toml")[0], 0o644);
     place.write("word_count.py", blocks("python")[0], 0o644);

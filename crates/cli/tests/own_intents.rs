@@ -209,12 +209,17 @@ fn a_manifest_is_checked_as_a_start_would() {
     place.write("good.toml", MANIFEST, 0o644);
     place.write("bad.toml", &MANIFEST.replace("version = 1", "version = 0"), 0o644);
     place.write("typo.toml", &MANIFEST.replace("amount", "amuont"), 0o644);
+    place.write("word.toml", &MANIFEST.replace("amount = \"2\"", "amount = ten"), 0o644);
     let check = |file: &str| place.run(&["manifest", "check", file]);
     let good = check("good.toml").good();
-    assert!(good.stdout.contains("words, 2 base units per 1 × byte"), "{good:?}");
+    assert!(good.stdout.contains("words, 2 base units per 1 byte"), "{good:?}");
     for (file, words) in [
         ("bad.toml", ["bad.toml", "`version`", "expected at least 1"]),
         ("typo.toml", ["typo.toml", "line 14", "amuont"]),
+        (
+            "word.toml",
+            ["word.toml", "field `amount`: `ten` is no TOML value", "docs/own-intent.md"],
+        ),
         ("none.toml", ["none.toml", "No such file", "docs/own-intent.md"]),
     ] {
         let done = check(file);
@@ -224,7 +229,7 @@ fn a_manifest_is_checked_as_a_start_would() {
         }
     }
     let piped = |text: &str| place.run_with_input(&["manifest", "check", "-"], text);
-    assert!(piped(MANIFEST).good().stdout.contains("words, 2 base units per 1 × byte"));
+    assert!(piped(MANIFEST).good().stdout.contains("words, 2 base units per 1 byte"));
     let done = piped(&MANIFEST.replace("version = 1", "version = 0"));
     assert_eq!(done.code, Some(78), "{done:?}");
     assert!(

@@ -106,7 +106,8 @@ fn words_for_people_hold_the_answer_and_the_cost() {
     let place = Place::new();
     let realm = Realm::serving(&place);
     let done = place.run(&["submit", "echo", "--data", r#""hello""#, "--realm", &realm.url]).good();
-    assert_eq!(done.stdout, "\"hello\"\ncost 1 base unit of grant\n");
+    assert_eq!(done.stdout, "\"hello\"\n", "the result alone: {done:#?}");
+    assert!(done.stderr.contains("cost 1 base unit of grant\n"), "{done:#?}");
     let stream = r#"{"x":1,"chunks":3,"delayms":1}"#;
     submit(&place, &realm, &["--stream", "--data", stream]).good();
 }

@@ -78,9 +78,12 @@ fn what_exists_and_what_it_costs_is_named() {
         "{unknown}"
     );
     let ceiling = says(r#"{"intent":"echo","data":1,"ceiling":"0"}"#);
-    assert!(ceiling.contains("1 per 1"), "{ceiling}");
+    assert!(
+        ceiling.contains("at least 1 base unit (the price is 1 base unit per unit)"),
+        "{ceiling}"
+    );
     let balance = says(r#"{"intent":"echo","data":1,"ceiling":"1000001"}"#);
-    assert!(balance.contains("1 base units of grant"), "{balance}");
+    assert!(balance.contains("1 base unit of grant"), "{balance}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Done, Place};
+use common::{Done, Place, Realm};
 
 const USAGE: i32 = 2;
 const FAILED: i32 = 1;
@@ -32,7 +32,12 @@ fn the_command_line_is_checked_before_anything_is_done() {
     let no_key = ["worker", "--realm", "http://127.0.0.1:9", "--backend"];
     let no_key = [no_key.as_slice(), &["openai=http://127.0.0.1:9,key-file=none"]].concat();
     check(&place, &no_key, CONFIGURATION, &["none", "no such file"]);
-    check(&place, &["worker", "--no-fft", "--no-echo"], USAGE, &["no executor"]);
+    check(
+        &place,
+        &["worker", "--no-fft", "--no-echo"],
+        USAGE,
+        &["nothing that this worker could serve", "--backend"],
+    );
     let words = ["--price chat", "does not serve chat", "echo, fft", "--backend"];
     check(&place, &["worker", "--price", "chat=1/1000000"], USAGE, &words);
     let no_echo = ["worker", "--no-echo", "--price", "echo=1/1"];
@@ -134,6 +139,70 @@ fn the_doctor_says_what_is_missing_and_how_to_get_it() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     check(&place, &["doctor", "--listen", &address], FAILED, &["address"]);
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let address = realm.url.strip_prefix("http://").unwrap();
+    let done = place.run(&["doctor", "--listen", address]).good();
+    assert!(done.stdout.contains(&format!("a realm runs at {address} already")), "{done:#?}");
+}
+
+#[test]
+fn an_address_that_is_taken_leaves_no_folder_behind() {
+    let place = Place::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let up = ["up", "--no-worker", "--data", "d", "--listen", &address];
+    check(&place, &up, FAILED, &["MT0038", &address]);
+    assert!(!place.path().join("d").exists());
+    std::fs::create_dir(place.path().join("d")).unwrap();
+    check(&place, &up, FAILED, &["MT0038"]);
+    assert!(place.path().join("d").exists(), "it was there before");
+}
+
+#[test]
+fn a_key_that_a_realm_does_not_know_is_named_by_where_it_stands() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let ask = |arguments: &[&str], name: &str, value: &str| {
+        let mut command = place.command(arguments);
+        Done::of(command.env("MTOR_REALM", &realm.url).env(name, value).output().unwrap())
+    };
+    for arguments in [
+        ["account"].as_slice(),
+        &["submit", "echo", "--data", "1"],
+        &["quote", "echo", "--data", "1"],
+        &["intents"],
+    ] {
+        let done = ask(arguments, "MTOR_API_KEY", "bad");
+        assert_eq!(done.code, Some(CONFIGURATION), "{done:#?}");
+        assert!(
+            done.stderr.contains("MT0008: the realm does not know the key in MTOR_API_KEY"),
+            "{done:#?}"
+        );
+        assert!(!done.stderr.contains("Bearer"), "{done:#?}");
+    }
+    let done = ask(&["sysop", "health"], "MTOR_SYSOP_SECRET", "bad");
+    assert_eq!(done.code, Some(CONFIGURATION), "{done:#?}");
+    assert!(done.stderr.contains("the secret in MTOR_SYSOP_SECRET is not"), "{done:#?}");
+    ask(&["account", "new"], "X", "").good();
+    let file = place.path().join(".config/mtor/accounts.json");
+    let kept = std::fs::read_to_string(&file).unwrap().replace("mtor_", "mtor_x");
+    place.write(".config/mtor/accounts.json", &kept, 0o600);
+    let done = ask(&["account"], "X", "");
+    assert_eq!(done.code, Some(CONFIGURATION), "{done:#?}");
+    assert!(
+        done.stderr.contains("accounts.json") && done.stderr.contains("account new"),
+        "{done:#?}"
+    );
+}
+
+#[test]
+fn a_token_that_is_not_there_is_told_with_where_to_get_one() {
+    let place = Place::new();
+    let words = ["--token-file: none: there is no such file", "mtor account worker-token"];
+    check(&place, &["worker", "--token-file", "none"], CONFIGURATION, &words);
+    let pull = ["models", "pull", "nope", "--dir", "m"];
+    let done = check(&place, &pull, USAGE, &["no model `nope`", "tiny"]);
+    assert!(!done.stderr.contains("what has arrived"), "{done:#?}");
 }
 
 #[test]

@@ -229,8 +229,8 @@ fn a_price_in_other_units_than_the_realms_is_refused() {
     let realm = Realm::start(&place, &["--no-worker"]);
     let to = ["worker", "--realm", &realm.url, "--data", "w"];
     for (price, words) in [
-        ("echo=5/7", ["--price echo=5/7", "per 1 units", "--price echo=AMOUNT/1"]),
-        ("fft=5", ["--price fft=5/1", "per 1000000 units", "--price fft=AMOUNT/1000000"]),
+        ("echo=5/7", ["--price echo=5/7", "prices echo per 1 intent", "--price echo=AMOUNT/1"]),
+        ("fft=5", ["--price fft=5/1", "per 1000000 points", "--price fft=AMOUNT/1000000"]),
     ] {
         let done = place.run(&[to.as_slice(), &["--price", price]].concat());
         assert_eq!(done.code, Some(2), "{done:#?}");

@@ -44,6 +44,8 @@ pub struct IntentStream {
     tries: u32,
     /// Something was heard of the intent on some connection.
     begun: bool,
+    /// A connection was lost since work on it was heard of.
+    broken: bool,
 }
 
 #[derive(Debug)]
@@ -114,6 +116,7 @@ impl IntentStream {
             seen: Seen::default(),
             tries: 0,
             begun: false,
+            broken: false,
         }
     }
 
@@ -127,11 +130,20 @@ impl IntentStream {
         &self.last_id
     }
 
+    /// Whether the connection was lost since the intent was last seen at work: what begins again
+    /// then does so because of the realm, and not of a worker.
+    pub fn was_broken(&self) -> bool {
+        self.broken
+    }
+
     /// The next event; `None` after the end and its receipt. Safe to cancel: what was not given
     /// is given by the next call.
     pub async fn next(&mut self) -> Result<Option<Event>, ClientError> {
         loop {
             if let Some(event) = self.ready.pop_front() {
+                if matches!(event.kind, EventKind::Started(_) | EventKind::Chunk(_)) {
+                    self.broken = false;
+                }
                 return Ok(Some(event));
             }
             if self.seen.settled {
@@ -185,6 +197,7 @@ impl IntentStream {
     /// The connection is gone: an error if another one cannot help.
     fn lost(&mut self, error: Option<ClientError>) -> Result<(), ClientError> {
         self.connection = None;
+        self.broken = true;
         self.tries = self.tries.saturating_add(1);
         match error {
             Some(error) if !error.may_reconnect() => Err(error),

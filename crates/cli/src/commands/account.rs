@@ -10,6 +10,7 @@ use super::{Context, block_on};
 use crate::failure::Failure;
 use crate::keyring::Keyring;
 use crate::table::Table;
+use crate::words::base_units;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -75,7 +76,7 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
             }
         }
     }))
-    .map_err(explain)
+    .map_err(|failure| explain(failure, context))
 }
 
 async fn new(realm: &RealmArgument, context: &Context) -> Result<(), Failure> {
@@ -112,7 +113,7 @@ async fn show(client: &Client, context: &Context) -> Result<(), Failure> {
     context.out.words(format_args!("account {} at {}", account.account, client.address()));
     for row in &account.assets {
         let (asset, balance, held) = (row.asset.symbol(), row.balance, row.held);
-        context.out.words(format_args!("{asset:>8}  {balance} base units, {held} held"));
+        context.out.words(format_args!("{asset:>8}  {}, {held} held", base_units(balance)));
     }
     Ok(())
 }
@@ -146,8 +147,8 @@ async fn transfers(
     const PAGE: usize = 1_000;
     let mut after = after.map(|sequence| sequence.to_string());
     let mut left = limit;
-    let head = ["NUMBER", "WHAT", "WAY", "AMOUNT", "OF", "INTENT"];
-    let mut table = Table::new(&head).right(&["NUMBER", "AMOUNT"]);
+    let head = ["NUMBER", "WHAT", "WAY", "BASE UNITS", "OF", "INTENT"];
+    let mut table = Table::new(&head).right(&["NUMBER", "BASE UNITS"]);
     while left > 0 {
         let page = client.transfers(left.min(PAGE), after.as_deref()).await?;
         left = left.saturating_sub(page.items.len());

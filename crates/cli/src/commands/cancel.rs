@@ -9,10 +9,10 @@ use mtor_types::IntentId;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::follow::money;
 use super::realm::{RealmArgument, explain};
 use super::{Context, block_on, input};
 use crate::failure::Failure;
+use crate::words::money;
 
 /// For the end of one, after the realm has taken its cancellation.
 const END_PATIENCE: Duration = Duration::from_secs(10);
@@ -55,7 +55,7 @@ pub(crate) fn run(arguments: &Arguments, context: &Context) -> Result<(), Failur
         let mut failed = 0_usize;
         for intent in &intents {
             if let Err(failure) = cancel(&client, *intent, context).await {
-                context.out.failure(&explain(failure.about(intent)));
+                context.out.failure(&explain(failure, context).about(intent));
                 failed += 1;
             }
         }

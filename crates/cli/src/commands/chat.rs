@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::follow::{Ended, Shown, failure_of, follow};
-use super::quote::base_units;
 use super::realm::{RealmArgument, explain};
 use super::work::{Terms, choose_model};
 use super::{Context, Signals, block_on, input};
 use crate::failure::Failure;
+use crate::words::base_units;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -90,7 +90,7 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
             None => chat.talk().await,
         }
     }))
-    .map_err(explain)
+    .map_err(|failure| explain(failure, context))
 }
 
 struct Chat<'a> {
@@ -153,7 +153,7 @@ impl Chat<'_> {
             Ok(ended) => ended,
             Err(failure) if failure.is_interrupt() => return Err(failure),
             Err(failure) => {
-                out.failure(&explain(failure));
+                out.failure(&explain(failure, self.context));
                 return Ok(Amount::ZERO);
             }
         };
@@ -173,7 +173,6 @@ impl Chat<'_> {
         self.arguments.terms.apply(&mut intent);
         let stream = self.client.submit_streaming(&intent)?;
         let mut shown = Shown::new(self.context.out, true, false);
-        shown.cost_beside = true;
         let ended = follow(&self.client, stream, &mut shown, &mut self.signals).await?;
         if matches!(ended.end, Some(EventKind::Completed(_))) {
             self.turns.push((question, std::mem::take(&mut shown.answer)));

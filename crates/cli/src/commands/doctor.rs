@@ -1,16 +1,19 @@
 //! `mtor doctor`: whether this machine is ready for `mtor up`. It changes nothing.
 
-use std::net::{SocketAddr, TcpListener};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use clap::Args;
+use mtor_client::Client;
+use mtor_server::identity::RealmDocument;
 use rustix::fs::{Access, access, statvfs};
 use serde_json::json;
 
 use super::up::find_models_program;
 use super::up::models::{ModelArguments, Models};
-use super::{Context, data_dir};
+use super::{Context, block_on, data_dir};
 use crate::failure::Failure;
 
 #[derive(Args)]
@@ -128,12 +131,28 @@ fn port(listen: SocketAddr) -> Finding {
     const WHAT: &str = "address";
     match TcpListener::bind(listen) {
         Ok(_) => Finding::good(WHAT, format!("{listen} is free")),
+        Err(error) if error.kind() == ErrorKind::AddrInUse && is_realm(listen) => {
+            Finding::good(WHAT, format!("a realm runs at {listen} already"))
+        }
         Err(error) => {
-            let remedy = "a realm that runs there already is fine; else end what listens there, or \
-                          choose another with --listen ADDR";
+            let remedy = "end what listens there, or choose another with --listen ADDR";
             Finding::wanting(WHAT, Verdict::Bad, format!("{listen}: {error}"), remedy)
         }
     }
+}
+
+/// Whether what listens there speaks as a realm does.
+fn is_realm(listen: SocketAddr) -> bool {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let asked = block_on(async {
+        let client = Client::new(&format!("http://{}", SocketAddr::new(ip, listen.port())))?;
+        Ok(client.document().await?)
+    });
+    asked.is_ok_and(|text| serde_json::from_str::<RealmDocument>(text.get()).is_ok())
 }
 
 fn program(context: &Context) -> Finding {

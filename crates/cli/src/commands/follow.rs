@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mtor_client::{Bill, Client, ClientError, Done, Event, EventKind, IntentStream, Money};
+use mtor_client::{Bill, Client, ClientError, Done, Event, EventKind, IntentStream};
 use mtor_types::intent::Reason;
 use mtor_types::{Code, IntentId};
 use serde::Deserialize;
@@ -10,12 +10,12 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep_until};
 
-use super::quote::base_units;
 use super::realm::at_realm;
 use super::waiting::Waiting;
 use super::{Signals, TOGETHER};
 use crate::failure::Failure;
 use crate::output::Out;
+use crate::words::money;
 
 /// After Ctrl-C: for the realm to name the intent, to take its cancellation, and to say its end.
 const END_PATIENCE: Duration = Duration::from_secs(10);
@@ -85,7 +85,7 @@ pub(crate) async fn follow(
             () = until(stop.deadline()) => return Err(left_running(client, stream.intent())),
         };
         let Some(event) = next else { break };
-        shown.show(&event);
+        shown.show(&event, stream.was_broken());
         if event.kind.is_end() {
             end = Some(event.kind);
         }
@@ -179,8 +179,15 @@ fn paid(bill: &Bill) -> String {
     bill.cost.as_ref().map(|cost| format!("; it cost {}", money(cost))).unwrap_or_default()
 }
 
-pub(crate) fn money(money: &Money) -> String {
-    format!("{} of {}", base_units(money.amount), money.asset)
+/// Why work begins again. A realm does not say that it was started again: that it was out of reach
+/// is what is known here.
+fn begun_again(was_broken: bool, was_running: bool) -> &'static str {
+    match (was_broken, was_running) {
+        (true, _) => "the realm was out of reach, or has restarted; the work begins again",
+        (false, true) => "its worker was lost; the work begins again",
+        // It was so before anybody looked.
+        (false, false) => "the work begins again",
+    }
 }
 
 /// What a chunk of a chat says.
@@ -215,22 +222,23 @@ pub(crate) struct Shown {
     is_chat: bool,
     /// Pieces of anything.
     all: bool,
+    /// It was seen at work.
+    running: bool,
     /// Part of a text stands there without the end of its line.
     begun: bool,
     /// The text of a chat so far.
     pub(crate) answer: String,
-    /// What the end cost is a line of the output; else it is said beside it.
-    pub(crate) cost_beside: bool,
     waiting: Waiting,
 }
 
 impl Shown {
     pub(crate) fn new(out: Out, is_chat: bool, all: bool) -> Self {
         let waiting = Waiting::new(out);
-        Self { out, is_chat, all, begun: false, answer: String::new(), cost_beside: false, waiting }
+        Self { out, is_chat, all, running: false, begun: false, answer: String::new(), waiting }
     }
 
-    pub(crate) fn show(&mut self, event: &Event) {
+    /// Shows an event; `was_broken`: the connection to the realm was lost before it.
+    pub(crate) fn show(&mut self, event: &Event, was_broken: bool) {
         if let EventKind::Chunk(chunk) = &event.kind {
             self.collect(&chunk.piece);
         }
@@ -245,8 +253,9 @@ impl Shown {
         if matches!(event.kind, EventKind::Restarted(_)) {
             self.end_line();
             self.waiting.clear();
-            self.out.note("the worker was lost; another one begins again");
+            self.out.note(begun_again(was_broken, self.running));
         }
+        self.running |= matches!(event.kind, EventKind::Started(_));
         self.waiting.hear(event);
         match &event.kind {
             EventKind::Chunk(chunk) => self.piece(&chunk.piece),
@@ -296,10 +305,9 @@ impl Shown {
         if done.reason == Some(Reason::Ceiling) {
             self.out.note("cut off: what the ceiling buys was used up; --ceiling N raises it");
         }
-        match &done.cost {
-            Some(cost) if self.cost_beside => self.out.note(format_args!("cost {}", money(cost))),
-            Some(cost) => self.out.words(format_args!("cost {}", money(cost))),
-            None => {}
+        // Beside the output: who hands the result on does not want it in there.
+        if let Some(cost) = &done.cost {
+            self.out.note(format_args!("cost {}", money(cost)));
         }
     }
 

@@ -6,12 +6,12 @@ use clap::{Args, Subcommand};
 use mtor_client::{Client, IntentView, OwnIntent};
 use mtor_types::{IntentId, Time};
 
-use super::follow::{Shown, failure_of, money};
-use super::quote::plural;
+use super::follow::{Shown, failure_of};
 use super::realm::{RealmArgument, at_realm, explain};
 use super::{Context, block_on};
 use crate::failure::Failure;
 use crate::table::Table;
+use crate::words::{count, money};
 
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -62,7 +62,7 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
             }
         }
     }))
-    .map_err(explain)
+    .map_err(|failure| explain(failure, context))
 }
 
 /// Rows of one page, and pages of one list: a realm that never comes to an end is not listened to
@@ -102,15 +102,15 @@ fn cells(row: &OwnIntent) -> [String; 5] {
     let work = match (&row.name, &row.model) {
         (Some(name), Some(model)) => format!("{name} ({model})"),
         (Some(name), None) => name.clone(),
-        (None, _) => row.units.map(|n| format!("{n} {}", plural("unit", n))).unwrap_or_default(),
+        (None, _) => row.units.map(|n| count(n, "unit")).unwrap_or_default(),
     };
     let status = match &row.code {
         Some(code) => format!("{} {code}", row.status),
         None => row.status.clone(),
     };
     let cost = match &row.cost {
-        Some(cost) => format!("{} {}", cost.amount, cost.asset),
-        None => format!("≤ {} {}", row.hold.amount, row.hold.asset),
+        Some(cost) => money(cost),
+        None => format!("≤ {}", money(&row.hold)),
     };
     [row.intent.to_string(), ago(row.placed), status, work, cost]
 }
@@ -137,7 +137,7 @@ async fn show(client: &Client, intent: IntentId, context: &Context) -> Result<()
         out.words(format_args!("reason    {reason} {code}"));
     }
     if let Some(usage) = view.usage {
-        out.words(format_args!("metered   {}", usage.units));
+        out.words(format_args!("metered   {}", count(usage.units, "unit")));
     }
     if let Some(cost) = &view.cost {
         out.words(format_args!("cost      {}", money(cost)));
@@ -161,7 +161,7 @@ async fn watch(
     let mut shown = Shown::new(context.out, true, stream);
     let mut end = None;
     while let Some(event) = events.next().await? {
-        shown.show(&event);
+        shown.show(&event, events.was_broken());
         if event.kind.is_end() {
             end = Some(event.kind);
         }

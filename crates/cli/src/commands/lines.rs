@@ -18,17 +18,19 @@ use mtor_client::{Client, ClientError, EventKind, Intent, Money};
 use mtor_types::intent::{Class, Trust};
 use mtor_types::{Amount, IntentId};
 use serde::{Deserialize, Serialize};
+use serde_json::error::Category;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use tokio::sync::{OnceCell, mpsc, oneshot};
 
 use super::follow::failure_of;
 use super::input::{self, STDIN};
-use super::quote::{base_units, plural};
+use super::realm::explain;
 use super::work::{Terms, choose_model, prompted};
 use super::{Context, Signals, TOGETHER};
 use crate::failure::Failure;
 use crate::output::Out;
+use crate::words::{count, of};
 
 /// What goes with one piece of work only.
 const ONE: [&str; 4] = ["data", "prompt", "key", "stream"];
@@ -128,7 +130,7 @@ impl Totals {
     }
 
     fn paid(&self) -> String {
-        let sums = self.cost.iter().map(|(asset, sum)| format!("{} of {asset}", base_units(*sum)));
+        let sums = self.cost.iter().map(|(asset, sum)| of(*sum, asset));
         let sums: Vec<_> = sums.collect();
         if sums.is_empty() { "nothing".into() } else { sums.join(", ") }
     }
@@ -142,6 +144,7 @@ struct Run<'a> {
     terms: &'a Terms,
     /// Found once, when the first text wants it.
     model: OnceCell<String>,
+    context: &'a Context,
 }
 
 pub(crate) async fn run(
@@ -156,7 +159,7 @@ pub(crate) async fn run(
     let mut signals = context.interrupts.take()?;
     let (stop, stopped) = oneshot::channel::<()>();
     let read = read(path)?;
-    let run = Run { client, name, lines, terms, model: OnceCell::new() };
+    let run = Run { client, name, lines, terms, model: OnceCell::new(), context };
     let asked = read
         .take_until(async {
             // Dropped is the signal.
@@ -220,8 +223,8 @@ fn report(totals: &Totals, interrupted: Interrupted, out: Out) -> Result<(), Fai
     let Totals { lines, completed, failed, .. } = totals;
     out.event("totals", serde_json::to_value(totals).unwrap_or_default());
     out.note(format_args!(
-        "{lines} {}: {completed} completed, {failed} failed; cost {}",
-        plural("line", *lines),
+        "{}: {completed} completed, {failed} failed; cost {}",
+        count(*lines, "line"),
         totals.paid()
     ));
     let again = "the same command goes on where it stopped: what is done is not paid again";
@@ -233,10 +236,12 @@ fn report(totals: &Totals, interrupted: Interrupted, out: Out) -> Result<(), Fai
         Interrupted::InOrder => {
             Err(Failure::interrupted("interrupted before the last line").with_remedy(again))
         }
-        Interrupted::No if *failed > 0 => Err(Failure::failed(format!(
-            "{failed} of {lines} lines failed"
-        ))
-        .with_remedy("the same command asks for those again; the others are not paid twice")),
+        Interrupted::No if *failed > 0 => {
+            Err(Failure::failed(format!("{failed} of {} failed", count(*lines, "line")))
+                .with_remedy(
+                    "the same command asks for those again; the others are not paid twice",
+                ))
+        }
         Interrupted::No => Ok(()),
     }
 }
@@ -244,7 +249,7 @@ fn report(totals: &Totals, interrupted: Interrupted, out: Out) -> Result<(), Fai
 impl Run<'_> {
     async fn line(&self, line: u64, text: Result<String, Failure>) -> Row {
         let asked = match text {
-            Ok(text) => self.intent(&text).await,
+            Ok(text) => self.intent(line, &text).await,
             Err(failure) => Err(failure),
         };
         let done = match asked {
@@ -254,16 +259,13 @@ impl Run<'_> {
         done.unwrap_or_else(|failure| Row {
             line,
             status: "failed",
-            error: Some(failure.to_json()),
+            error: Some(explain(failure, self.context).to_json()),
             ..Row::default()
         })
     }
 
-    async fn intent(&self, text: &str) -> Result<Intent, Failure> {
-        let wrong = |error: serde_json::Error| {
-            Failure::failed(format!("the line is not what is expected: {error}"))
-                .with_remedy("see mtor submit --help: --lines")
-        };
+    async fn intent(&self, line: u64, text: &str) -> Result<Intent, Failure> {
+        let wrong = |error: serde_json::Error| misread(line, &error);
         let mut intent = match self.name {
             Some(name) => {
                 let data: Box<RawValue> = serde_json::from_str(text).map_err(wrong)?;
@@ -354,6 +356,22 @@ impl Run<'_> {
         let intent = events.intent();
         Err(ClientError::StreamLost { tries: 1, intent, source: None })
     }
+}
+
+/// What is wrong with a line. The parser counts from its own beginning: the line of the file is
+/// known here.
+fn misread(line: u64, error: &serde_json::Error) -> Failure {
+    let column = error.column();
+    let message = match error.classify() {
+        Category::Data => {
+            let words = error.to_string();
+            let words = words.split(" at line ").next().unwrap_or_default();
+            format!("line {line} is not what is expected: {words}, at column {column}")
+        }
+        Category::Eof => format!("line {line} is no whole JSON: it ends at column {column}"),
+        Category::Syntax | Category::Io => format!("line {line} is no JSON at column {column}"),
+    };
+    Failure::failed(message).with_remedy("see mtor submit --help: --lines")
 }
 
 /// Of all that is asked: a line that is changed, or another ceiling, is other work.
@@ -479,6 +497,20 @@ mod tests {
         assert!(lines[0].1.as_ref().is_err_and(|why| why.contains("longer")));
         assert!(lines[2].1.as_ref().is_err_and(|why| why.contains("UTF-8")));
         assert_eq!((lines[1].0, lines[3].0), (2, 4));
+    }
+
+    #[test]
+    fn what_is_no_json_is_told_with_the_line_of_the_file() {
+        let why = |text| {
+            let error = serde_json::from_str::<Document>(text).err().unwrap();
+            misread(7, &error).message().to_owned()
+        };
+        assert_eq!(why("nonsense"), "line 7 is no JSON at column 2");
+        assert_eq!(why("{\"intent\":"), "line 7 is no whole JSON: it ends at column 10");
+        assert_eq!(
+            why("{\"intent\":7}"),
+            "line 7 is not what is expected: invalid type: integer `7`, expected a string, at column 11"
+        );
     }
 
     #[test]

@@ -4,11 +4,11 @@ use clap::Args;
 use mtor_types::manifest::{Bound, Manifest};
 use serde_json::Value;
 
-use super::quote::per;
 use super::realm::RealmArgument;
 use super::{Context, block_on};
 use crate::failure::Failure;
 use crate::table::Table;
+use crate::words::per;
 
 #[derive(Args)]
 pub(crate) struct Arguments {

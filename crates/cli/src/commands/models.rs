@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::Context;
 use crate::failure::Failure;
-use crate::models::{self, Origin, Progress, Sources, Status};
+use crate::models::{self, Model, Origin, Progress, Sources, Status};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -93,6 +93,20 @@ fn tell(progress: Progress, context: &Context) {
 
 fn pull(dir: &Path, names: &[String], context: &Context) -> Result<(), Failure> {
     let sources = Sources::new(context.environment.model_source.clone());
+    let is_it =
+        |name: &&String, model: &Model| model.name == **name || model.short.as_ref() == Some(*name);
+    let known = models::all(dir).unwrap_or_default();
+    let is_unknown = |name: &&String| !known.iter().any(|model| is_it(name, model));
+    // Nothing of it could arrive: there is nothing to go on with.
+    if let Some(name) = names.iter().find(is_unknown).filter(|_| !known.is_empty()) {
+        let known: Vec<_> = known.iter().map(|model| model.name.as_str()).collect();
+        return Err(Failure::usage(format!("there is no model `{name}`"))
+            .with_code(Code::ModelUnavailable.text())
+            .with_remedy(format!(
+                "there are good, small, tiny, and by name {}",
+                known.join(", ")
+            )));
+    }
     models::pull(dir, names, &sources, &mut |progress| tell(progress, context)).map_err(
         |error| {
             Failure::failed(format!("{error:#}"))

@@ -2,11 +2,11 @@
 
 use clap::Args;
 
-use super::quote::per;
 use super::realm::RealmArgument;
 use super::{Context, block_on};
 use crate::failure::Failure;
 use crate::table::Table;
+use crate::words::per;
 
 #[derive(Args)]
 pub(crate) struct Arguments {

@@ -1,13 +1,13 @@
 //! `mtor quote`: the price before.
 
 use clap::Args;
-use mtor_client::Quote;
-use mtor_types::Amount;
+use mtor_client::{PoolRow, Quote};
 
 use super::realm::{RealmArgument, explain};
 use super::work::Work;
 use super::{Context, block_on};
 use crate::failure::Failure;
+use crate::words::{of, per};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -24,41 +24,37 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
     let done = block_on(Box::pin(async {
         let client = arguments.realm.ensured(context).await?;
         let intent = arguments.work.intent(&arguments.intent, given, &client).await?;
-        Ok(client.quote(&intent).await?)
+        let quote = client.quote(&intent).await?;
+        // The price stands in the manifest: that it can be told does not mean that anybody serves.
+        let is_it = |pool: &PoolRow| {
+            pool.intent == quote.intent && (quote.model.is_none() || pool.model == quote.model)
+        };
+        let is_served = client.pools().await?.iter().any(is_it);
+        Ok((quote, is_served))
     }));
-    let quote = done.map_err(explain)?;
-    context.out.show(&quote, words(&quote));
+    let (quote, is_served) = done.map_err(|failure| explain(failure, context))?;
+    let mut object = serde_json::to_value(&quote).unwrap_or_default();
+    if let Some(fields) = object.as_object_mut() {
+        fields.insert("served".into(), is_served.into());
+    }
+    context.out.show(&object, words(&quote, is_served));
     Ok(())
 }
 
-fn words(quote: &Quote) -> String {
+fn words(quote: &Quote, is_served: bool) -> String {
     let Quote { asset, price, units, ceiling, .. } = quote;
     let model = quote.model.as_deref().map(|model| format!(" ({model})")).unwrap_or_default();
     let cut = if quote.may_be_cut { "; it ends where that is used up" } else { "" };
     let wait = match quote.eta_ms {
+        _ if !is_served => "no worker serves it just now".to_owned(),
         0 => "it can begin at once".to_owned(),
         ms => format!("it begins in about {} s", ms.div_ceil(1_000)),
     };
     format!(
-        "{}{model}: at most {} of {asset}{cut}\n\
+        "{}{model}: at most {}{cut}\n\
          price {}, at most {units} of them; {wait}",
         quote.intent,
-        base_units(*ceiling),
+        of(*ceiling, asset),
         per(price.amount, price.per, &price.unit),
     )
-}
-
-/// An amount in words.
-pub(crate) fn base_units(amount: Amount) -> String {
-    let unit = if amount == Amount::from_u64(1) { "unit" } else { "units" };
-    format!("{amount} base {unit}")
-}
-
-/// A price in words.
-pub(crate) fn per(amount: Amount, per: u64, unit: &str) -> String {
-    format!("{} per {per} {}", base_units(amount), plural(unit, per))
-}
-
-pub(crate) fn plural(unit: &str, count: u64) -> String {
-    if count == 1 { unit.to_owned() } else { format!("{unit}s") }
 }

@@ -7,6 +7,7 @@ use mtor_types::Code;
 use super::Context;
 use crate::failure::Failure;
 use crate::keyring::{Entry, Keyring};
+use crate::words::base_units;
 
 const DEFAULT_REALM: &str = "http://127.0.0.1:9000";
 
@@ -102,7 +103,7 @@ pub(crate) async fn open_guest(
         "account_opened",
         serde_json::json!({"realm": client.address(), "account": account, "balance": balance}),
     );
-    context.out.note(format_args!("opened guest account {account} with {balance} base units"));
+    context.out.note(format_args!("opened guest account {account} with {}", base_units(balance)));
     if let Some(former) = former {
         context.out.note(format_args!(
             "the account before, {former}, is kept: `mtor account use {former}` goes back to it"
@@ -111,12 +112,22 @@ pub(crate) async fn open_guest(
     Ok(entry)
 }
 
-/// Says what to do when a realm does not know the key any more.
-pub(crate) fn explain(failure: Failure) -> Failure {
-    if failure.is_code(Code::Unauthenticated) {
-        return failure.with_remedy(
-            "the realm does not know this key (any more): `mtor account new` opens another account",
-        );
+/// Says whose key it is that a realm does not know, and what to do about it: the realm speaks of
+/// headers, which nobody wrote here.
+pub(crate) fn explain(failure: Failure, context: &Context) -> Failure {
+    if !failure.is_code(Code::Unauthenticated) {
+        return failure;
     }
-    failure
+    let unset = "put the key there that the realm gave, or unset it: then the account that is \
+                 remembered here is used";
+    let anew = "`mtor account new` opens another account; MTOR_API_KEY takes a key of your own";
+    match &context.environment.api_key {
+        Some(_) => failure.of_setup("the realm does not know the key in MTOR_API_KEY", unset),
+        None => {
+            let file = Keyring::file(context.environment.config_dir());
+            let message =
+                format!("the realm does not know the key (any more) that {file} has for it");
+            failure.of_setup(message, anew)
+        }
+    }
 }

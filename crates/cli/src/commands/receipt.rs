@@ -14,6 +14,7 @@ use super::input::{STDIN, read_file};
 use super::realm::{RealmArgument, explain};
 use super::{Context, block_on};
 use crate::failure::Failure;
+use crate::words::of;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -43,7 +44,8 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
     match action {
         Action::Get { intent } => {
             let client = realm.required(context)?;
-            let receipt = block_on(async { Ok(client.receipt(intent).await?) }).map_err(explain)?;
+            let receipt = block_on(async { Ok(client.receipt(intent).await?) })
+                .map_err(|failure| explain(failure, context))?;
             context.out.show(&receipt, &receipt);
             Ok(())
         }
@@ -58,8 +60,10 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
             context.out.show(
                 &json!({"event": "verified", "statement": statement}),
                 format_args!(
-                    "good: realm {} states that intent {} cost {} base units of {}",
-                    statement.realm, statement.intent, statement.cost, statement.asset
+                    "good: realm {} states that intent {} cost {}",
+                    statement.realm,
+                    statement.intent,
+                    of(statement.cost, statement.asset.symbol())
                 ),
             );
             Ok(())

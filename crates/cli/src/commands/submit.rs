@@ -40,10 +40,12 @@ fn key(text: &str) -> Result<String, String> {
 
 pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure> {
     let Some(name) = arguments.intent.as_deref().filter(|_| arguments.lines.lines.is_none()) else {
-        return block_on(Box::pin(each_line(&arguments, context))).map_err(explain);
+        return block_on(Box::pin(each_line(&arguments, context)))
+            .map_err(|failure| explain(failure, context));
     };
     let given = arguments.work.read()?;
-    block_on(Box::pin(submit(&arguments, name, given, context))).map_err(explain)
+    block_on(Box::pin(submit(&arguments, name, given, context)))
+        .map_err(|failure| explain(failure, context))
 }
 
 async fn each_line(arguments: &Arguments, context: &Context) -> Result<(), Failure> {

@@ -8,11 +8,13 @@ use mtor_types::{AccountId, Code, IntentId, WorkerId};
 use serde::Serialize;
 use serde_json::json;
 
+use super::input::STDIN;
 use super::realm::RealmArgument;
 use super::{Context, block_on};
 use crate::failure::Failure;
 use crate::keyring::{Secret, read_secret};
 use crate::table::Table;
+use crate::words::count;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -77,7 +79,13 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
     let client = client.with_key(&secret)?;
     block_on(Box::pin(act(&client, arguments.action, context))).map_err(|failure| {
         if failure.is_code(Code::Unauthenticated) {
-            return failure.with_remedy("that is not this realm's sysop secret");
+            let place = match &arguments.secret_file {
+                Some(file) if file.as_os_str() == STDIN => "standard input".to_owned(),
+                Some(file) => file.display().to_string(),
+                None => "MTOR_SYSOP_SECRET".to_owned(),
+            };
+            let message = format!("the secret in {place} is not this realm's sysop secret");
+            return failure.of_setup(message, "put what `mtor up` showed at its first start there");
         }
         failure
     })
@@ -110,15 +118,15 @@ async fn health(client: &Client, context: &Context) -> Result<(), Failure> {
         fields.insert("ready".into(), ready.is_ok().into());
     }
     let words = format!(
-        "{}\nstore {}, start {}, batch {}\n{} accounts\n{} workers, {} connected\n{} open intents: {} wait, {} run",
+        "{}\nstore {}, start {}, batch {}\n{}\n{}, {} connected\n{}: {} wait, {} run",
         ready.err().map_or("ready".to_owned(), |missing| format!("not ready: {missing}")),
         health.store,
         health.epoch,
         health.batch,
-        health.accounts,
-        health.workers,
+        count(health.accounts, "account"),
+        count(health.workers, "worker"),
         health.sessions,
-        health.open,
+        count(health.open, "open intent"),
         health.queued,
         health.running,
     );
@@ -152,8 +160,13 @@ async fn workers(client: &Client, listed: Listed, context: &Context) -> Result<(
 async fn accounts(client: &Client, listed: Listed, context: &Context) -> Result<(), Failure> {
     let page =
         async |limit, after: Option<String>| client.sysop_accounts(limit, after.as_deref()).await;
-    let table = Table::new(&["ACCOUNT", "KIND", "GRANT", "9000", "HOLDS", "STATE"])
-        .right(&["GRANT", "9000", "HOLDS"]);
+    const GRANT: &str = "BASE UNITS OF GRANT";
+    const TOKEN: &str = "BASE UNITS OF 9000";
+    let table = Table::new(&["ACCOUNT", "KIND", GRANT, TOKEN, "OPEN HOLDS", "STATE"]).right(&[
+        GRANT,
+        TOKEN,
+        "OPEN HOLDS",
+    ]);
     pages(page, listed, table, context, |row| {
         vec![
             row.account.to_string(),
@@ -175,8 +188,8 @@ fn word(value: serde_json::Value) -> String {
 async fn intents(client: &Client, listed: Listed, context: &Context) -> Result<(), Failure> {
     let page =
         async |limit, after: Option<String>| client.sysop_intents(limit, after.as_deref()).await;
-    let table = Table::new(&["INTENT", "WORK", "CEILING", "DURABLE", "ACCOUNT"])
-        .right(&["CEILING"])
+    let table = Table::new(&["INTENT", "WORK", "CEILING (BASE UNITS)", "DURABLE", "ACCOUNT"])
+        .right(&["CEILING (BASE UNITS)"])
         .loose("WORK");
     pages(page, listed, table, context, |row| {
         let model = row.model.as_deref().map(|model| format!(" ({model})")).unwrap_or_default();

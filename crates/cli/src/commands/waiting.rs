@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use mtor_client::{Event, EventKind};
+use mtor_client::{Event, EventKind, Waits};
 
 use crate::output::{Out, printable};
+use crate::words::money;
 
 const TICK: Duration = Duration::from_millis(120);
 
@@ -46,9 +47,11 @@ impl Waiting {
     pub(crate) fn hear(&mut self, event: &Event) {
         match &event.kind {
             EventKind::Accepted(begun) => self.say(match &begun.hold {
-                Some(hold) => format!("accepted; at most {} {} is held", hold.amount, hold.asset),
+                Some(hold) => format!("accepted; at most {} held", money(hold)),
                 None => "accepted".to_owned(),
             }),
+            // It begins at once.
+            EventKind::Queued(Waits { position: 0, eta_ms: 0 }) => {}
             EventKind::Queued(waits) => {
                 let seconds = waits.eta_ms.div_ceil(1_000);
                 self.say(format!("place {} in the queue, about {seconds} s", waits.position));
@@ -61,13 +64,13 @@ impl Waiting {
                 let name = name.unwrap_or_else(|| "a worker".into());
                 self.say(format!("running on {}", printable(&name)));
             }
-            EventKind::Restarted(_) => self.say("the worker was lost; another one begins again"),
             EventKind::Chunk(_)
             | EventKind::Completed(_)
             | EventKind::Failed(_)
             | EventKind::Cancelled(_)
             | EventKind::Expired(_) => self.clear(),
-            EventKind::Settled => {}
+            // Why is known to who follows the stream.
+            EventKind::Restarted(_) | EventKind::Settled => {}
         }
     }
 }
