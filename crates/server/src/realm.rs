@@ -155,21 +155,12 @@ impl Realm {
             return Err(OpenError::Fee);
         }
         let data = options.data.clone();
-        let is_new = !data.exists();
         let directory = DataDir::open(&data).map_err(|source| {
             let unusable = matches!(source, StoreError::Io { .. });
             if unusable { OpenError::Data { path: data.clone(), source } } else { source.into() }
         })?;
-        let (listeners, address) = match listen(&options).await {
-            Ok(listening) => listening,
-            Err(error) => {
-                // Held until here: nobody else began anything in it.
-                if is_new {
-                    directory.discard();
-                }
-                return Err(error);
-            }
-        };
+        let listening = listen(&options).await;
+        let (listeners, address) = listening.inspect_err(|_| directory.discard())?;
         let identity = Identity::open(&data)?;
         let (sysop, sysop_secret) = sysop_secret(&data)?;
         let opened = open_store(&data, &identity, &options)?;

@@ -15,6 +15,8 @@ use crate::files;
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
+    /// It was not there before.
+    is_new: bool,
     _lock: File,
 }
 
@@ -23,6 +25,7 @@ const LOCK: &str = "realm.lock";
 impl DataDir {
     /// Makes the directory if needed, readable by this user only, and takes its lock.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let is_new = !path.exists();
         files::create_dir(path)?;
         let lock_path = path.join(LOCK);
         let mut lock = files::touch(&lock_path)?;
@@ -40,15 +43,19 @@ impl DataDir {
             writeln!(lock, "{} {since}", std::process::id())
         };
         write(&lock).map_err(|source| StoreError::io(&lock_path, source))?;
-        Ok(Self { path: path.to_path_buf(), _lock: lock })
+        Ok(Self { path: path.to_path_buf(), is_new, _lock: lock })
     }
 
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Takes a directory away again that holds nothing but its lock.
-    pub fn discard(self) {
+    /// Takes the directory away again if it was made here and holds nothing but its lock, which
+    /// nobody else can have: for a start that comes to nothing.
+    pub fn discard(&self) {
+        if !self.is_new {
+            return;
+        }
         // What cannot be removed, or holds more, stays: nothing is lost by that.
         let _ = std::fs::remove_file(self.path.join(LOCK));
         let _ = std::fs::remove_dir(&self.path);

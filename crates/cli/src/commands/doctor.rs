@@ -146,7 +146,7 @@ fn is_realm(listen: SocketAddr) -> bool {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
     };
     let asked = block_on(async {
         let client = Client::new(&format!("http://{}", SocketAddr::new(ip, listen.port())))?;
