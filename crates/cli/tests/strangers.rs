@@ -242,7 +242,7 @@ fn a_worker_dearer_than_the_list_serves_whoever_says_so() {
     let error = refused.json()["error"].clone();
     let message = error["message"].as_str().unwrap();
     let needed = quote["ceiling"].as_str().unwrap();
-    assert!(message.contains("600000 per 1000000"), "{message}");
+    assert!(message.contains("600000 base units per 1000000"), "{message}");
     assert!(message.contains(&format!("at least {needed} base units")), "{message}");
     let ceiling = format!(r#","ceiling":"{needed}""#);
     let taken = client.ask("POST", "/v1/intents", &chat(&ceiling));

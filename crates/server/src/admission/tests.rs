@@ -103,7 +103,7 @@ fn a_ceiling_opens_a_band_a_low_one_cuts_and_too_low_a_one_is_refused() {
     let error = ask.terms(PRICE, amount(16)).unwrap_err();
     assert_eq!(error.code, Code::CeilingTooLow);
     assert!(error.message.contains("at least 17 base units"), "{}", error.message);
-    assert!(error.message.contains("500000 per 1000000"), "{}", error.message);
+    assert!(error.message.contains("500000 base units per 1000000"), "{}", error.message);
     let fft =
         Ask::read(&entry("fft"), r#"{"dtype":"f32","shape":[1000000],"data":""}"#.into()).unwrap();
     let price = entry("fft").manifest.price;
