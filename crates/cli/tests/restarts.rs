@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use common::events::Events;
 use common::http::Guest;
 use common::socket::Hand;
-use common::{Done, Place, Realm, eventually, signal};
+use common::{Place, Realm, signal};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -256,36 +256,6 @@ fn a_realm_told_to_end_lets_go_of_open_streams_and_of_what_they_held() {
     let realm = Realm::start(&place, &["--no-worker"]);
     let guest = Guest { url: realm.url.clone(), key: guest.key };
     assert_eq!(guest.grant(), (1_000_000, 0));
-}
-
-#[test]
-fn who_waits_is_told_that_it_was_the_realm_that_was_lost() {
-    let place = Place::new();
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let start = || Realm::start_at(&place, &free.to_string(), &[]);
-    let realm = start();
-    realm.wait_worker("ready");
-    let guest = Guest::new(&realm.url);
-    let submit = || {
-        let data = r#"{"delayms":3000}"#;
-        let mut command = place.command(&["submit", "echo", "--durable", "--data", data]);
-        command.env("MTOR_REALM", &realm.url).env("MTOR_API_KEY", &guest.key);
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let busy = |pool: &Value| pool["intent"] == "echo" && pool["busy"] == 1;
-        let pools = || guest.ask("GET", "/v1/pools", "").json()["items"].clone();
-        eventually(|| pools().as_array().is_some_and(|pools| pools.iter().any(busy)));
-        child
-    };
-    let ended = |child: Child| Done::of(child.wait_with_output().unwrap()).good().stderr;
-    let child = submit();
-    signal(realm.pid(), Signal::KILL);
-    // Its port is free, and its folder, once it is gone.
-    let gone = || std::net::TcpListener::bind(free).is_ok();
-    eventually(gone);
-    let _realm = start();
-    let said = ended(child);
-    assert!(said.contains("the realm was out of reach, or has restarted"), "{said}");
-    assert!(!said.contains("worker was lost"), "{said}");
 }
 
 #[test]

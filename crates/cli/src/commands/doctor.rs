@@ -4,12 +4,14 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use clap::Args;
 use mtor_client::Client;
 use mtor_server::identity::RealmDocument;
 use rustix::fs::{Access, access, statvfs};
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::up::find_models_program;
 use super::up::models::{ModelArguments, Models};
@@ -29,6 +31,9 @@ pub(crate) struct Arguments {
 /// What a realm needs to start with, and what it should have.
 const DISK_BYTES_MIN: u64 = 64 << 20;
 const DISK_BYTES_GOOD: u64 = 1 << 30;
+
+/// For what listens at the address to say that it is a realm.
+const REALM_PATIENCE: Duration = Duration::from_secs(2);
 
 enum Verdict {
     Good,
@@ -150,7 +155,8 @@ fn is_realm(listen: SocketAddr) -> bool {
     };
     let asked = block_on(async {
         let client = Client::new(&format!("http://{}", SocketAddr::new(ip, listen.port())))?;
-        Ok(client.document().await?)
+        let document = timeout(REALM_PATIENCE, client.document()).await;
+        document.map_err(|_| Failure::failed("it says nothing"))?.map_err(Failure::from)
     });
     asked.is_ok_and(|text| serde_json::from_str::<RealmDocument>(text.get()).is_ok())
 }
