@@ -7,11 +7,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
+use serde_json::Value;
 
 use crate::embed::{self, Embed};
 use crate::files;
 use crate::inbox::{Inbox, PushError};
-use crate::protocol::{Assign, Incoming, Key, Outbox, Refusal};
+use crate::protocol::{Assign, Incoming, Key, Outbox, Refusal, Usage};
 use crate::runtime;
 use crate::transcribe::{self, Transcribe};
 
@@ -126,6 +127,45 @@ fn watch(threads: Vec<JoinHandle<()>>) -> Receiver<()> {
         }
     });
     rx
+}
+
+/// Why a job ended without a result.
+pub(crate) enum Stopped {
+    Revoked,
+    Refused(Refusal),
+}
+
+impl From<Refusal> for Stopped {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// When an assignment is of no use any more.
+pub(crate) fn deadline(assign: &Assign) -> Option<Instant> {
+    let left = assign.deadline_ms.map(Duration::from_millis)?;
+    Instant::now().checked_add(left)
+}
+
+/// One slot: serves job after job, until the inbox is closed or nobody reads.
+pub(crate) fn run<J>(
+    inbox: &Inbox<J>,
+    outbox: &Outbox,
+    mut serve: impl FnMut(&Key, &J) -> Result<(Usage, Value), Stopped>,
+) {
+    while let Some((key, job)) = inbox.take() {
+        let served = serve(&key, &job);
+        // Freed before it is told: who reads the end may assign the next at once.
+        inbox.finish(&key);
+        match served {
+            Ok((usage, result)) => outbox.complete(&key, usage, &result),
+            Err(Stopped::Revoked) => {}
+            Err(Stopped::Refused(refusal)) => outbox.fail(&key, &refusal),
+        }
+        if outbox.is_broken() {
+            return;
+        }
+    }
 }
 
 /// Queues a job. A full queue is a refusal; a repeated attempt is none, for a `fail` would end the

@@ -11,7 +11,7 @@ pub mod request;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, anyhow};
 use base64::Engine as _;
@@ -25,6 +25,7 @@ use crate::files::EmbedFiles;
 use crate::inbox::Inbox;
 use crate::protocol::{Assign, Key, Offer, Outbox, Refusal, Usage};
 use crate::runtime;
+use crate::service::{self, Stopped};
 use request::{DIMENSIONS, EmbedRequest};
 
 pub const MODEL: &str = "all-minilm-l6-v2";
@@ -95,10 +96,9 @@ impl Embed {
     pub fn assign(&self, assign: &Assign) -> Result<(), Refusal> {
         let request = request::parse(&assign.body()?)?;
         let bytes = assign.data.len() as u64;
-        let left = assign.deadline_ms.map(Duration::from_millis);
-        let deadline = left.and_then(|left| Instant::now().checked_add(left));
+        let deadline = service::deadline(assign);
         let job = Job { request, bytes, deadline };
-        crate::service::queue(&self.inbox, assign.key(), job, SLOTS)
+        service::queue(&self.inbox, assign.key(), job, SLOTS)
     }
 }
 
@@ -118,23 +118,11 @@ impl Worker {
     }
 
     fn run(&mut self) {
-        while let Some((key, job)) = self.inbox.take() {
-            let served = self.serve(&key, &job);
-            // Freed before it is told: who reads the end may assign the next at once.
-            self.inbox.finish(&key);
-            match served {
-                Ok(Some((usage, result))) => self.outbox.complete(&key, usage, &result),
-                Ok(None) => {}
-                Err(refusal) => self.outbox.fail(&key, &refusal),
-            }
-            if self.outbox.is_broken() {
-                return;
-            }
-        }
+        let (inbox, outbox) = (Arc::clone(&self.inbox), Arc::clone(&self.outbox));
+        service::run(&inbox, &outbox, |key, job| self.serve(key, job));
     }
 
-    /// `None` if the job was revoked.
-    fn serve(&mut self, key: &Key, job: &Job) -> Result<Option<(Usage, Value)>, Refusal> {
+    fn serve(&mut self, key: &Key, job: &Job) -> Result<(Usage, Value), Stopped> {
         // All texts are measured before the first is run: a refusal should cost nothing.
         let mut encoded = Vec::with_capacity(job.request.inputs.len());
         for (index, text) in job.request.inputs.iter().enumerate() {
@@ -143,11 +131,11 @@ impl Worker {
         let (mut data, mut tokens) = (Vec::with_capacity(encoded.len()), 0_u64);
         for (index, ids) in encoded.into_iter().enumerate() {
             if self.inbox.is_revoked(key) || self.inbox.is_closed() {
-                return Ok(None);
+                return Err(Stopped::Revoked);
             }
             if job.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 let text = format!("deadline passed after {index} inputs; send fewer at once");
-                return Err(Refusal::backend(text, false));
+                return Err(Refusal::backend(text, false).into());
             }
             tokens += ids.len() as u64;
             let vector = self.vector(ids).map_err(|error| {
@@ -157,13 +145,13 @@ impl Worker {
             data.push(json!({"object": "embedding", "index": index, "embedding": embedding}));
         }
         if self.inbox.is_revoked(key) {
-            return Ok(None);
+            return Err(Stopped::Revoked);
         }
         let result = json!({
             "object": "list", "data": data, "model": MODEL,
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         });
-        Ok(Some((Usage { units: job.bytes, input: job.bytes, output: 0 }, result)))
+        Ok((Usage { units: job.bytes, input: job.bytes, output: 0 }, result))
     }
 
     fn encode(&self, index: usize, text: &str) -> Result<Vec<i64>, Refusal> {

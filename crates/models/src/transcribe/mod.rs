@@ -11,7 +11,7 @@ mod utterances;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context as _;
 use mtor_sound::{RATE, Samples};
@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use crate::files::TranscribeFiles;
 use crate::inbox::Inbox;
 use crate::protocol::{Assign, Key, Offer, Outbox, Refusal, Usage};
+use crate::service::{self, Stopped};
 use moonshine::Moonshine;
 use request::{LANGUAGE, TranscribeRequest};
 use tokens::Tokens;
@@ -49,12 +50,6 @@ struct Worker {
     detector: Detector,
     inbox: Arc<Inbox<Job>>,
     outbox: Arc<Outbox>,
-}
-
-/// Why a job ended without a result.
-enum Stopped {
-    Revoked,
-    Refused(Refusal),
 }
 
 impl From<anyhow::Error> for Stopped {
@@ -105,10 +100,9 @@ impl Transcribe {
 
     pub fn assign(&self, assign: &Assign) -> Result<(), Refusal> {
         let request = request::parse(&assign.body()?)?;
-        let left = assign.deadline_ms.map(Duration::from_millis);
-        let deadline = left.and_then(|left| Instant::now().checked_add(left));
+        let deadline = service::deadline(assign);
         let job = Job { request, stream: assign.stream, deadline };
-        crate::service::queue(&self.inbox, assign.key(), job, SLOTS)
+        service::queue(&self.inbox, assign.key(), job, SLOTS)
     }
 }
 
@@ -123,19 +117,8 @@ impl Worker {
     }
 
     fn run(&mut self) {
-        while let Some((key, job)) = self.inbox.take() {
-            let served = self.serve(&key, &job);
-            // Freed before it is told: who reads the end may assign the next at once.
-            self.inbox.finish(&key);
-            match served {
-                Ok((usage, result)) => self.outbox.complete(&key, usage, &result),
-                Err(Stopped::Revoked) => {}
-                Err(Stopped::Refused(refusal)) => self.outbox.fail(&key, &refusal),
-            }
-            if self.outbox.is_broken() {
-                return;
-            }
-        }
+        let (inbox, outbox) = (Arc::clone(&self.inbox), Arc::clone(&self.outbox));
+        service::run(&inbox, &outbox, |key, job| self.serve(key, job));
     }
 
     fn serve(&mut self, key: &Key, job: &Job) -> Result<(Usage, Value), Stopped> {
