@@ -278,14 +278,20 @@ fn a_model_that_does_not_run_is_told_with_the_reason() {
     assert_eq!(scene.shelf.told().arriving[0].problem.as_deref(), Some("killed again"));
 }
 
-/// The good model has come, and the small one answers where there is room for one.
-fn tight() -> Scene {
+/// The good model has come, and the small one answers.
+fn stood_in() -> Scene {
     let mut scene = Scene::new(&[], &[SMALL], false);
     scene.order();
     scene.arrive(Arrival::Done);
     scene.offers(&[("chat", SMALL)]);
     scene.order();
     scene.arrive(Arrival::Done);
+    scene
+}
+
+/// The same, where there is room for one.
+fn tight() -> Scene {
+    let mut scene = stood_in();
     scene.make_room(ENOUGH_FOR_ONE);
     scene
 }
@@ -358,12 +364,7 @@ fn the_small_one_answers_while_the_good_one_rests_and_makes_room_for_its_next_tr
 
 #[test]
 fn room_is_made_when_the_worker_finds_none_after_all() {
-    let mut scene = Scene::new(&[], &[SMALL], false);
-    scene.order();
-    scene.arrive(Arrival::Done);
-    scene.offers(&[("chat", SMALL)]);
-    scene.order();
-    scene.arrive(Arrival::Done);
+    let mut scene = stood_in();
     // What the small one has mapped counts as used, as it does for the worker.
     scene.make_room(2_900 * MB);
     assert_eq!(scene.wanted(), [GOOD, SMALL]);
