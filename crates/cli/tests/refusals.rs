@@ -74,7 +74,9 @@ fn what_exists_and_what_it_costs_is_named() {
     };
     let unknown = says(r#"{"intent":"dream","data":1}"#);
     assert!(
-        ["chat", "echo", "embed", "fft", "transcribe"].iter().all(|name| unknown.contains(name)),
+        ["chat", "echo", "embed", "fft", "speak", "transcribe"]
+            .iter()
+            .all(|name| unknown.contains(name)),
         "{unknown}"
     );
     let ceiling = says(r#"{"intent":"echo","data":1,"ceiling":"0"}"#);

@@ -76,6 +76,8 @@ pub enum Bound {
     Points,
     /// The milliseconds of the sound in `audio`, counted from its packets.
     Sound,
+    /// The milliseconds that the text in `input` may take to say, at most.
+    Speech,
 }
 
 impl Bound {

@@ -67,6 +67,7 @@ fn one(manifest: &Manifest, context: &Context) {
         Bound::BytesAndOutput => "the bytes of the data and the output limit",
         Bound::Points => "the product of the shape",
         Bound::Sound => "the length of the sound",
+        Bound::Speech => "what the text may take to say",
     };
     out.words(format_args!("price     {}; at most {bound}", price(manifest)));
     let deadline = manifest.deadline;

@@ -11,7 +11,7 @@ use crate::words::{of, per};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// What kind of work: chat, embed, fft, transcribe, echo, or another one of the realm
+    /// What kind of work: chat, embed, fft, transcribe, speak, echo, or another one of the realm
     intent: String,
     #[command(flatten)]
     realm: RealmArgument,

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// What kind of work: chat, embed, fft, transcribe, echo, or another one of the realm
+    /// What kind of work: chat, embed, fft, transcribe, speak, echo, or another one of the realm
     #[arg(required_unless_present = "lines")]
     intent: Option<String>,
     #[command(flatten)]

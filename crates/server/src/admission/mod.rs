@@ -24,6 +24,7 @@ pub mod json;
 mod options;
 pub mod scan;
 mod sound;
+mod speech;
 
 use std::ops::Range;
 
@@ -302,6 +303,7 @@ fn bound(entry: &Entry, scan: &Scan, text: &str) -> Result<(u64, u64), ApiError>
             Ok((points.ok_or_else(|| ApiError::invalid_field("/shape", expected))?, 0))
         }
         Bound::Sound => Ok((sound::length_ms(text, scan)?, 0)),
+        Bound::Speech => Ok((speech::length_ms_max(text, scan)?, 0)),
     }
 }
 

@@ -10,7 +10,7 @@ use std::ops::Range;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::json;
+use super::{json, speech};
 use crate::api_error::ApiError;
 
 /// Which fields a manifest declares, and so gives a meaning to.
@@ -24,6 +24,8 @@ pub struct Wanted {
     pub shape: bool,
     /// `audio` and `format`.
     pub sound: bool,
+    /// `input` and `speed`.
+    pub speech: bool,
 }
 
 impl Wanted {
@@ -35,6 +37,7 @@ impl Wanted {
         n: true,
         shape: true,
         sound: true,
+        speech: true,
     };
 }
 
@@ -55,6 +58,9 @@ pub struct Scan {
     pub audio: Option<Range<usize>>,
     /// What kind of sound the client says it is.
     pub format: Option<String>,
+    /// Where the text to be spoken stands, quotes included, and the speed.
+    pub input: Option<Range<usize>>,
+    pub speed: Option<Range<usize>>,
 }
 
 pub const DIMENSIONS_MAX: usize = 8;
@@ -81,6 +87,8 @@ enum Field {
     Shape,
     Audio,
     Format,
+    Input,
+    Speed,
     Other,
 }
 
@@ -95,6 +103,8 @@ impl Field {
             "shape" if wanted.shape => Self::Shape,
             "audio" if wanted.sound => Self::Audio,
             "format" if wanted.sound => Self::Format,
+            "input" if wanted.speech => Self::Input,
+            "speed" if wanted.speech => Self::Speed,
             _ => Self::Other,
         }
     }
@@ -109,6 +119,8 @@ impl Field {
             Self::Shape => "shape",
             Self::Audio => "audio",
             Self::Format => "format",
+            Self::Input => "input",
+            Self::Speed => "speed",
             Self::Other => "",
         }
     }
@@ -122,11 +134,13 @@ impl Field {
             Self::Shape => "a list of 1 to 8 whole numbers, each at least 1",
             Self::Audio => "a sound in base64",
             Self::Format => "the name of a kind of sound",
+            Self::Input => speech::INPUT,
+            Self::Speed => speech::SPEED,
             Self::Other => "",
         }
     }
 
-    fn bit(self) -> u8 {
+    fn bit(self) -> u16 {
         match self {
             Self::Model => 1,
             Self::Stream => 2,
@@ -136,6 +150,8 @@ impl Field {
             Self::Answers => 32,
             Self::Audio => 64,
             Self::Format => 128,
+            Self::Input => 256,
+            Self::Speed => 512,
             Self::Other => 0,
         }
     }
@@ -165,7 +181,7 @@ impl<'de> Visitor<'de> for Top<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Scan, A::Error> {
-        let mut seen = 0_u8;
+        let mut seen = 0_u16;
         while let Some(field) = map.next_key_seed(Key(self.wanted))? {
             if field == Field::Other {
                 map.next_value::<IgnoredAny>()?;
@@ -234,6 +250,14 @@ impl Top<'_> {
                 let raw = map.next_value::<&'de RawValue>()?.get();
                 self.scan.audio = raw.starts_with('"').then(|| self.place(raw));
                 if raw == "null" { Found::Null } else { Found::Other }
+            }
+            Field::Input | Field::Speed => {
+                let raw = map.next_value::<&'de RawValue>()?.get();
+                let place = Some(self.place(raw)).filter(|_| raw != "null");
+                let slot =
+                    if field == Field::Input { &mut self.scan.input } else { &mut self.scan.speed };
+                *slot = place;
+                return Ok(());
             }
             Field::Stream
             | Field::MaxTokens

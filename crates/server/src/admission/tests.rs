@@ -81,6 +81,41 @@ fn a_sound_is_bounded_by_its_own_packets() {
 }
 
 #[test]
+fn speech_is_bounded_by_its_characters_and_its_speed() {
+    let read = |data: &str| Ask::read(&entry("speak"), Bytes::copy_from_slice(data.as_bytes()));
+    let ask = read(r#"{"input":"Hello","voice":"af_heart","x":[1]}"#).unwrap();
+    assert_eq!((ask.units_max, ask.input_units, ask.may_be_cut), (3_000, 3_000, false));
+    // Characters, however they are written.
+    assert_eq!(read(r#"{"input":"h\u00e9\ud83d\ude00"}"#).unwrap().units_max, 1_800);
+    assert_eq!(read(r#"{"input":"Hello","speed":null}"#).unwrap().units_max, 3_000);
+    assert_eq!(read(r#"{"input":"Hello","speed":0.25}"#).unwrap().units_max, 12_000);
+    assert_eq!(read(r#"{"input":"Hi","speed":1.7}"#).unwrap().units_max, 706, "rounded up");
+    let longest = format!(r#"{{"input":"{}"}}"#, "é".repeat(4_096));
+    assert_eq!(read(&longest).unwrap().units_max, 4_096 * 600);
+    let longer = format!(r#"{{"input":"{}"}}"#, "é".repeat(4_097));
+    for (data, told) in [
+        (r#"{"voice":"af_heart"}"#, "input"),
+        (r#"{"input":null}"#, "input"),
+        (r#"{"input":["Hello"]}"#, "input"),
+        (r#"{"input":""}"#, "input"),
+        (r#"{"input":" \n"}"#, "input"),
+        (longer.as_str(), "4096"),
+        (r#"{"input":"Hi","input":"Hello"}"#, "only once"),
+        (r#"{"input":"Hi","speed":"1"}"#, "speed"),
+        (r#"{"input":"Hi","speed":0}"#, "speed"),
+        (r#"{"input":"Hi","speed":0.2499}"#, "speed"),
+        (r#"{"input":"Hi","speed":4.01}"#, "speed"),
+        (r#"{"input":"Hi","speed":-1}"#, "speed"),
+        (r#"{"input":"Hi","speed":1e300}"#, "speed"),
+        (r#"{"input":"Hi","response_format":"midi"}"#, "response_format"),
+    ] {
+        let error = read(data).unwrap_err();
+        assert_eq!(error.code, Code::InvalidField, "{data}: {}", error.message);
+        assert!(error.message.contains(told), "{data}: {}", error.message);
+    }
+}
+
+#[test]
 fn without_a_ceiling_the_hold_is_the_list_price_of_the_bound() {
     let ask = chat(r#"{"messages":[{}],"max_tokens":7}"#);
     let terms = ask.terms(PRICE, None).unwrap();

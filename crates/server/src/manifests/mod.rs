@@ -56,11 +56,12 @@ pub const STATUS_WORDS: [&str; 10] = [
     "settled",
 ];
 
-const BUILT_IN: [(&str, &str); 5] = [
+const BUILT_IN: [(&str, &str); 6] = [
     ("chat.toml", include_str!("chat.toml")),
     ("echo.toml", include_str!("echo.toml")),
     ("embed.toml", include_str!("embed.toml")),
     ("fft.toml", include_str!("fft.toml")),
+    ("speak.toml", include_str!("speak.toml")),
     ("transcribe.toml", include_str!("transcribe.toml")),
 ];
 
@@ -165,12 +166,20 @@ fn compile(path: &Path, text: &str) -> Result<Entry, ManifestError> {
         n: schema.declares("n") && manifest.meter.bound == Bound::BytesAndOutput,
         shape: schema.declares("shape"),
         sound: manifest.meter.bound == Bound::Sound,
+        speech: manifest.meter.bound == Bound::Speech,
     };
-    if manifest.meter.bound == Bound::Points && !wanted.shape {
-        return Err(wrong(("parameters", "a meter bound by points needs a property `shape`")));
-    }
-    if manifest.meter.bound == Bound::Sound && !schema.declares("audio") {
-        return Err(wrong(("parameters", "a meter bound by sound needs a property `audio`")));
+    // What the edge cannot read it cannot bound.
+    let (bound, read) = match manifest.meter.bound {
+        Bound::Points => ("points", "shape"),
+        Bound::Sound => ("sound", "audio"),
+        Bound::Speech => ("speech", "input"),
+        Bound::One | Bound::Bytes | Bound::BytesAndOutput => {
+            return Ok(Entry { manifest, schema, wanted });
+        }
+    };
+    if !schema.declares(read) {
+        let why = format!("a meter bound by {bound} needs a property `{read}`");
+        return Err(wrong(("parameters", &why)));
     }
     Ok(Entry { manifest, schema, wanted })
 }

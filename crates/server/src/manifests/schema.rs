@@ -7,8 +7,8 @@
 //!
 //! Known keywords: `type`, `enum`, `const`, `minimum`, `maximum`, `minLength`, `maxLength`,
 //! `minItems`, `maxItems`, `items`, `properties`, `required`, `additionalProperties`; `title`,
-//! `description`, `default`, `examples`, `format`, `$schema` and `$comment` only inform. Any other
-//! keyword is refused when the manifest is read: nothing is ignored in silence. Stricter than the
+//! `description`, `default`, `examples`, `format`, `contentEncoding`, `contentMediaType`, `$schema`
+//! and `$comment` only inform. Any other keyword is refused when the manifest is read: nothing is ignored in silence. Stricter than the
 //! standard in one point: a declared property may stand only once.
 
 use std::borrow::Cow;
@@ -171,7 +171,8 @@ impl Node {
                 }
             }
             "description" => self.description = value.as_str().map(str::to_owned),
-            "title" | "default" | "examples" | "format" | "$schema" | "$comment" => {}
+            "title" | "default" | "examples" | "format" | "contentEncoding"
+            | "contentMediaType" | "$schema" | "$comment" => {}
             _ => return Err(wrong(path, "not a keyword that manifests may use")),
         }
         Ok(())

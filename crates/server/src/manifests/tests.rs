@@ -23,7 +23,7 @@ fn message(error: &ManifestError) -> String {
 fn the_built_in_ones_are_there() {
     let all = Manifests::built_in().expect("the built-in manifests are valid");
     let names: Vec<_> = all.iter().map(|entry| entry.manifest.name.as_str()).collect();
-    assert_eq!(names, ["chat", "echo", "embed", "fft", "transcribe"]);
+    assert_eq!(names, ["chat", "echo", "embed", "fft", "speak", "transcribe"]);
     assert!(all.get("nothing").is_none());
     assert_eq!(all.get("echo").unwrap().wanted, Wanted::default());
     assert!(all.get("chat").unwrap().wanted.max_completion_tokens);
@@ -42,6 +42,7 @@ fn the_built_in_ones_say_what_their_results_are() {
             "chat" => Some("[\"choices\"]"),
             "embed" => Some("[\"data\"]"),
             "fft" => Some("[\"dtype\",\"shape\",\"data\"]"),
+            "speak" => Some("[\"response_format\",\"duration_ms\",\"segments\"]"),
             "transcribe" => Some("[\"text\",\"segments\"]"),
             _ => None,
         };
@@ -129,12 +130,12 @@ fn files_are_added_and_may_replace() {
     let all = Manifests::load(&dir).unwrap();
     assert_eq!(all.get("shout").unwrap().manifest.price.amount, Amount::from_u64(5));
     assert_eq!(all.get("echo").unwrap().manifest.price.amount, Amount::from_u64(5));
-    assert_eq!(all.iter().count(), 6);
+    assert_eq!(all.iter().count(), 7);
     std::fs::write(dir.join("z.toml"), OWN).unwrap();
     let error = message(&Manifests::load(&dir).expect_err("the name is taken"));
     assert!(error.contains("z.toml") && error.contains("shout.toml"), "{error}");
     std::fs::remove_dir_all(&dir).unwrap();
-    assert_eq!(Manifests::load(&dir).unwrap().iter().count(), 5);
+    assert_eq!(Manifests::load(&dir).unwrap().iter().count(), 6);
 }
 
 #[test]
@@ -152,6 +153,7 @@ fn what_is_wrong_is_named_by_file_and_field() {
         ("bound = \"one\"", "bound = \"bytes_and_output\"", "`meter.output_default`"),
         ("bound = \"one\"", "bound = \"points\"", "`shape`"),
         ("bound = \"one\"", "bound = \"sound\"", "`audio`"),
+        ("bound = \"one\"", "bound = \"speech\"", "`input`"),
         ("{ type = \"object\" }", "{ type = \"thing\" }", "`parameters/type`"),
         ("{ type = \"object\" }", "{ oneOf = [] }", "`parameters/oneOf`"),
         ("pure = true", "pure = true\ncolour = 1", "colour"),
