@@ -71,7 +71,7 @@ trap 'exit 143' TERM
 # Looked at before the realm has written to it.
 : >"$scratch/out"
 set -m
-"$mtor" up --data "$scratch/data" --listen 127.0.0.1:0 --model tiny --json \
+"$mtor" up --data "$scratch/data" --listen 127.0.0.1:0 --model tiny --voice on --json \
   </dev/null >"$scratch/out" 2>"$scratch/err" &
 realm=$!
 set +m

@@ -75,8 +75,9 @@ pub enum ExecutorOptions {
     Echo { slots: u32 },
     /// `fft` in process, one thread a slot.
     Fft { slots: u32 },
-    /// A program that speaks one event a line; it says itself what it offers.
-    Exec { program: PathBuf, args: Vec<String> },
+    /// A program that speaks one event a line; it says itself what it offers. `name` is what it is
+    /// called where people are told of it, its path if there is none.
+    Exec { name: Option<String>, program: PathBuf, args: Vec<String> },
     /// An OpenAI-compatible server, for `chat` and `embed`.
     OpenAi(OpenAiOptions),
     /// A model file on llama.cpp's server, for `chat`.

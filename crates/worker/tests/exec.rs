@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 
 fn python(args: &[&str]) -> ExecutorOptions {
     let args = args.iter().map(|arg| (*arg).to_owned()).collect();
-    ExecutorOptions::Exec { program: "python3".into(), args }
+    ExecutorOptions::Exec { name: None, program: "python3".into(), args }
 }
 
 /// A program made of what it does with each event; `say` and `key` are at hand.
@@ -253,7 +253,10 @@ async fn a_program_that_cannot_serve_is_told_of() {
     let cases = [
         (python(&["-c", "print('hello', flush=True); input()"]), "first line"),
         (python(&["-c", "pass"]), "ended before its offer"),
-        (ExecutorOptions::Exec { program: "/nonexistent".into(), args: vec![] }, "cannot start"),
+        (
+            ExecutorOptions::Exec { name: None, program: "/nonexistent".into(), args: vec![] },
+            "cannot start",
+        ),
     ];
     for (executor, expected) in cases {
         let realm = Realm::start().await;

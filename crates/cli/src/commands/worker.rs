@@ -141,7 +141,7 @@ fn options(
                 .with_remedy("give its path, and make it executable (chmod +x)"));
         }
         let (program, args) = (program.into(), args.to_vec());
-        options.executors.push(ExecutorOptions::Exec { program, args });
+        options.executors.push(ExecutorOptions::Exec { name: None, program, args });
     }
     let json = context.out.is_json();
     options.status = Some(Box::new(move |status| {

@@ -47,8 +47,11 @@ impl Place {
     /// model: tests of that say so.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.bare(arguments);
-        if arguments.contains(&"up") && !arguments.contains(&"--model") {
-            command.arg("--no-models");
+        if arguments.contains(&"up") {
+            let serves = arguments.contains(&"--model") || arguments.contains(&"--voice");
+            let silent = !arguments.contains(&"--voice") && serves;
+            command.args((!serves).then_some("--no-models"));
+            command.args(silent.then_some(["--voice", "off"]).into_iter().flatten());
         }
         command
     }

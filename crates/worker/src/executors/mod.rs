@@ -190,8 +190,9 @@ impl Executor {
                 let kind = Kind::Fft(Arc::new(fft::Fft::new(slots)));
                 Ok((Self { label: "fft".into(), kind, _keeper: None }, Some(offer)))
             }
-            ExecutorOptions::Exec { program, args } => {
-                let label = format!("exec {}", program.display());
+            ExecutorOptions::Exec { name, program, args } => {
+                let label = name.unwrap_or_else(|| program.display().to_string());
+                let label = format!("exec {label}");
                 let shared = Arc::new(exec::Program::default());
                 let keep = exec::keep(Arc::clone(&shared), program, announcer, args);
                 let keeper = Some(AbortOnDrop(tokio::spawn(keep).abort_handle()));

@@ -209,16 +209,16 @@ fn tell(realm: &Realm, data: &Path, models: Option<&Models>, context: &Context) 
         fields.insert("sysop_secret".into(), secret.into());
     }
     out.event("ready", ready);
-    out.words(format_args!("The realm is running.\n  page    {url}\n  realm   {id}"));
-    out.words(format_args!("  data    {}", data.display()));
+    out.words(format_args!("The realm is running.\n  page       {url}\n  realm      {id}"));
+    out.words(format_args!("  data       {}", data.display()));
     if let Some(secret) = secret {
         out.words(format_args!(
-            "  sysop   {secret}   (the sysop's secret, shown only this once: keep it)"
+            "  sysop      {secret}   (the sysop's secret, shown only this once: keep it)"
         ));
     }
     if let Some(models) = models {
         models.tell(out);
-        out.words(format_args!("  in      {}", models.dir().display()));
+        out.words(format_args!("  in         {}", models.dir().display()));
     }
     out.words("Stop it with Ctrl-C.");
 }

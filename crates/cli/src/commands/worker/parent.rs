@@ -26,8 +26,8 @@ pub(crate) struct Wishes {
 pub(crate) enum Serve {
     /// A model file, as `--gguf` and `--engine` say it.
     Gguf { name: String, file: PathBuf, engine: PathBuf },
-    /// A program, as `--exec` says it.
-    Exec { program: PathBuf, args: Vec<String> },
+    /// A program, as `--exec` says it, and what it is called.
+    Exec { name: String, program: PathBuf, args: Vec<String> },
 }
 
 /// What the worker's own arguments say of model files.
@@ -43,7 +43,9 @@ impl Serve {
                 let &Manner { slots, threads } = manner;
                 ExecutorOptions::Engine(EngineOptions { name, file, engine, slots, threads })
             }
-            Self::Exec { program, args } => ExecutorOptions::Exec { program, args },
+            Self::Exec { name, program, args } => {
+                ExecutorOptions::Exec { name: Some(name), program, args }
+            }
         }
     }
 }

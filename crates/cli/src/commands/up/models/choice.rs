@@ -9,6 +9,11 @@ use crate::models::{ENGINE, Model};
 const OTHER_MEMORY_BYTES: u64 = 256 << 20;
 /// The kinds of work that have a model of their own if nothing is asked for.
 const INTENTS: [&str; 2] = ["chat", "embed"];
+/// Those of the voice: one program serves both.
+pub(super) const VOICE: [&str; 2] = ["transcribe", "speak"];
+/// What hearing and speaking take together, and what stays free beside their files.
+const VOICE_MEMORY_BYTES: u64 = 1 << 30;
+const VOICE_DISK_LEFT_BYTES: u64 = 1_000_000_000;
 
 /// A size of chat model and what must be free for it: memory, disk.
 struct Class {
@@ -50,12 +55,14 @@ pub(super) struct Chosen {
     pub(super) problem: Option<String>,
 }
 
-/// The models to serve, those asked for first.
+/// The models to serve, those asked for first. `voice`: whether to hear and speak, where the machine
+/// has room for it if nobody says.
 ///
 /// # Errors
 /// A name that no model has.
 pub(super) fn choose(
     names: &[String],
+    voice: Option<bool>,
     known: &[Model],
     missing: impl Fn(&Model) -> u64,
     machine: Machine,
@@ -73,7 +80,40 @@ pub(super) fn choose(
         }
     }
     refuse(&mut chosen, machine.memory);
+    if voice.unwrap_or_else(|| has_room_for_voice(&chosen, known, missing, machine)) {
+        for intent in VOICE {
+            if chosen.iter().all(|other| other.model.intent != intent) {
+                chosen.extend(first(intent, known));
+            }
+        }
+    }
     Ok(chosen)
+}
+
+fn first(intent: &str, known: &[Model]) -> Option<Chosen> {
+    let model = known.iter().find(|model| model.intent == intent)?.clone();
+    Some(Chosen { model, by: By::Default, why: None, problem: None })
+}
+
+/// Beside what was chosen.
+fn has_room_for_voice(
+    chosen: &[Chosen],
+    known: &[Model],
+    missing: impl Fn(&Model) -> u64,
+    machine: Machine,
+) -> bool {
+    let served = || chosen.iter().filter(|one| one.problem.is_none()).map(|one| &one.model);
+    let memory = served().map(memory_of).fold(VOICE_MEMORY_BYTES, u64::saturating_add);
+    let voice = VOICE.iter().filter_map(|intent| first(intent, known)).map(|one| one.model);
+    let voice: Vec<_> = voice.collect();
+    let to_come = || served().chain(&voice).map(&missing).fold(0, u64::saturating_add);
+    let has_disk = |free: u64| free >= to_come().saturating_add(VOICE_DISK_LEFT_BYTES);
+    machine.memory.is_none_or(|free| free >= memory)
+        && (voice.iter().all(|model| missing(model) == 0) || machine.disk.is_none_or(has_disk))
+}
+
+fn memory_of(model: &Model) -> u64 {
+    if model.intent == "chat" { memory_needed(model.bytes) } else { OTHER_MEMORY_BYTES }
 }
 
 fn find(name: &str, known: &[Model]) -> Result<Model, String> {
@@ -92,8 +132,7 @@ fn default(
     machine: Machine,
 ) -> Option<Chosen> {
     if intent != "chat" {
-        let model = known.iter().find(|model| model.intent == intent && model.basic)?.clone();
-        return Some(Chosen { model, by: By::Default, why: None, problem: None });
+        return first(intent, known);
     }
     let mut larger = None;
     for class in &CLASSES {
@@ -147,7 +186,7 @@ fn refuse(chosen: &mut [Chosen], memory: Option<u64>) {
     let Some(mut free) = memory else { return };
     for one in chosen {
         let is_chat = one.model.intent == "chat";
-        let needed = if is_chat { memory_needed(one.model.bytes) } else { OTHER_MEMORY_BYTES };
+        let needed = memory_of(&one.model);
         if is_chat && one.by == By::Name {
             one.problem = fits_memory(one.model.bytes, Some(free)).err();
         }
@@ -176,7 +215,25 @@ mod tests {
 
     fn chosen(names: &[&str], machine: Machine, missing: u64) -> Result<Vec<Chosen>, String> {
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
-        choose(&names, &built_in().unwrap(), |_| missing, machine)
+        choose(&names, Some(false), &built_in().unwrap(), |_| missing, machine)
+    }
+
+    #[test]
+    fn the_voice_is_there_where_there_is_room_or_it_is_asked_for() {
+        let has_voice = |voice, memory: u64, disk: u64, missing: u64| {
+            let machine = Machine { memory: Some(memory), disk: Some(disk) };
+            let known = built_in().unwrap();
+            let chosen = choose(&[], voice, &known, |_| missing, machine).unwrap();
+            let voice: Vec<_> = chosen.iter().map(|one| one.model.intent.as_str()).collect();
+            voice.contains(&"transcribe")
+        };
+        assert!(has_voice(None, 9 * GB, 9 * GB, 100_000_000));
+        // The good model takes 2.4 GB of these.
+        assert!(!has_voice(None, 3 * GB, 9 * GB, 100_000_000), "no memory beside chat");
+        assert!(has_voice(Some(true), 3 * GB, 9 * GB, 100_000_000));
+        assert!(!has_voice(Some(false), 9 * GB, 9 * GB, 0));
+        assert!(!has_voice(None, 9 * GB, GB, 100_000_000), "no disk beside chat");
+        assert!(has_voice(None, 9 * GB, 0, 0), "what is here wants none");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use mtor_server::Teller;
 use mtor_worker::{memory_free, memory_free_beside};
 use serde_json::json;
@@ -29,7 +29,7 @@ use crate::output::Out;
 use crate::printer::Printer;
 use choice::{Chosen, Machine};
 use fetcher::{Arrival, Fetch};
-use shelf::{Shelf, Stock, megabytes};
+use shelf::{Shelf, Stock, megabytes, program_of};
 
 /// For a fetch to stop when the realm does.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
@@ -44,6 +44,16 @@ pub(in crate::commands) struct ModelArguments {
     /// Serve no model by itself, and fetch none
     #[arg(long)]
     no_models: bool,
+    /// Whether to hear and to speak, where the machine has room for it if this is not given; its
+    /// models come after all others
+    #[arg(long, value_name = "on|off", conflicts_with_all = ["no_worker", "no_models"])]
+    voice: Option<Voice>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Voice {
+    On,
+    Off,
 }
 
 /// What is to be served, and where from.
@@ -83,7 +93,8 @@ impl Models {
         let engine = models::engine().map_err(failed)?;
         let machine = Machine { memory: memory_free(), disk: disk_free(&dir) };
         let missing = |model: &Model| models::missing_bytes(&dir, model);
-        let mut chosen = choice::choose(&wish.model, &known, missing, machine)
+        let voice = wish.voice.map(|voice| voice == Voice::On);
+        let mut chosen = choice::choose(&wish.model, voice, &known, missing, machine)
             .map_err(|error| Failure::usage(format!("--model: {error}")))?;
         let program = find_models_program(environment);
         for one in chosen.iter_mut().filter(|one| one.problem.is_none()) {
@@ -128,9 +139,9 @@ impl Models {
             let note = note.as_ref().map(|note| format!("; {note}")).unwrap_or_default();
             let why = one.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
             let mb = megabytes(*bytes);
-            out.words(format_args!("  {intent:<7} {title} ({short}{mb} MB{note}){why}"));
+            out.words(format_args!("  {intent:<10} {title} ({short}{mb} MB{note}){why}"));
             if let Some(problem) = &one.problem {
-                out.words(format_args!("          not served: {problem}"));
+                out.words(format_args!("             not served: {problem}"));
             }
         }
     }
@@ -153,18 +164,25 @@ impl Models {
 
     fn wishes(&self, shelf: &Shelf, threads: Option<u16>) -> Wishes {
         let file = |model: &Model| Some(self.dir.join(&model.files.first()?.name));
-        let serve = shelf.wanted().filter_map(|model| {
-            if model.intent == "chat" {
-                let (name, file, engine) = (model.name.clone(), file(model)?, file(&self.engine)?);
-                return Some(Serve::Gguf { name, file, engine });
-            }
-            let mut args = vec!["--models".into(), self.dir.display().to_string()];
-            if let Some(threads) = threads {
-                args.extend(["--threads".into(), threads.to_string()]);
-            }
-            Some(Serve::Exec { program: self.program.clone()?, args })
+        let engines = shelf.wanted().filter(|model| model.intent == "chat").filter_map(|model| {
+            let (name, file, engine) = (model.name.clone(), file(model)?, file(&self.engine)?);
+            Some(Serve::Gguf { name, file, engine })
         });
-        Wishes { serve: serve.collect() }
+        let mut serve: Vec<_> = engines.collect();
+        for name in ["embed", "voice"] {
+            let its = |model: &&Model| program_of(&model.intent) == Some(name);
+            let intents: Vec<_> = shelf.wanted().filter(its).map(|model| &*model.intent).collect();
+            let program = self.program.clone().filter(|_| !intents.is_empty());
+            serve.extend(program.map(|program| {
+                let mut args = vec!["--models".to_owned(), self.dir.display().to_string()];
+                args.extend(
+                    intents.iter().flat_map(|intent| ["--serve", intent]).map(String::from),
+                );
+                args.extend(threads.iter().flat_map(|n| ["--threads".into(), n.to_string()]));
+                Serve::Exec { name: name.into(), program, args }
+            }));
+        }
+        Wishes { serve }
     }
 }
 
@@ -188,7 +206,6 @@ pub(super) async fn keep(mut models: Models, mut links: Links) {
         known: std::mem::take(&mut models.known),
         meanwhile: None,
         looks: links.looks,
-        program: models.program.as_ref().map(|program| format!("exec {}", program.display())),
     };
     let meanwhile = choice::by_short("small", &stock.known).cloned();
     let mut shelf = Shelf::new(Stock { meanwhile, ..stock }, models.missing(), Instant::now());

@@ -11,7 +11,7 @@ use mtor_server::{Arriving, ArrivingState, ModelAbout, ModelsTold};
 use mtor_worker::memory_needed;
 use serde_json::{Value, json};
 
-use super::choice::{By, Chosen};
+use super::choice::{By, Chosen, VOICE};
 use super::fetcher::Arrival;
 use super::rate::{Rate, takes};
 use crate::commands::up::news::News;
@@ -105,8 +105,6 @@ pub(super) struct Stock {
     pub(super) meanwhile: Option<Model>,
     /// Whether servers of models are looked for on this machine.
     pub(super) looks: bool,
-    /// The worker's name of the program that runs what is no model file.
-    pub(super) program: Option<String>,
 }
 
 pub(super) struct Shelf {
@@ -117,7 +115,6 @@ pub(super) struct Shelf {
     missing: Box<dyn Fn(&Model) -> u64 + Send>,
     found: BTreeMap<String, Found>,
     offered: BTreeSet<(String, String)>,
-    program: Option<String>,
     has_looked: bool,
     begun: Instant,
     /// When something that was found was last seen to answer, where defaults are held back for it.
@@ -138,7 +135,6 @@ impl Shelf {
             missing,
             found: BTreeMap::new(),
             offered: BTreeSet::new(),
-            program: stock.program,
             has_looked: false,
             begun: now,
             answered: None,
@@ -248,7 +244,10 @@ impl Shelf {
         for entry in &mut self.entries {
             let is_it = match executor.strip_prefix("engine ") {
                 Some(name) => entry.model.name == name,
-                None => entry.model.intent != "chat" && self.program.as_deref() == Some(executor),
+                None => {
+                    let program = executor.strip_prefix("exec ");
+                    program.is_some() && program == program_of(&entry.model.intent)
+                }
             };
             if !is_it {
                 continue;
@@ -416,7 +415,10 @@ impl Shelf {
             let due = |again: Option<Instant>| again.is_none_or(|again| again <= now);
             matches!(entry.state, State::Waiting { again, .. } if due(again))
         };
+        // Nothing of the voice is in the way of the first answer.
+        let chat_comes = self.entries.iter().any(|entry| !entry.is_voice() && entry.comes());
         let due = self.entries.iter_mut().filter(is_due);
+        let due = due.filter(|entry| !(chat_comes && entry.is_voice()));
         // What is here needs only a look; then who answers meanwhile; then as they were chosen.
         let entry = due.min_by_key(|entry| (entry.missing > 0, entry.by != By::Meanwhile))?;
         entry.missing = (self.missing)(&entry.model);
@@ -431,10 +433,17 @@ impl Shelf {
         Some(entry.model.clone())
     }
 
-    /// What the worker is to serve now.
+    /// What the worker is to serve now. The parts of the voice are tried with each other, so none
+    /// begins while another is still coming for the first time.
     pub(super) fn wanted(&self) -> impl Iterator<Item = &Model> {
         let runs = |entry: &&Entry| matches!(entry.state, State::Starting { .. } | State::Serving);
-        self.entries.iter().filter(runs).map(|entry| &entry.model)
+        let on_its_way = |entry: &Entry| {
+            let waits = matches!(entry.state, State::Waiting { .. } | State::Fetching);
+            entry.is_voice() && waits && entry.tries == 0
+        };
+        let voice_comes = self.entries.iter().any(on_its_way);
+        let is_due = move |entry: &&Entry| !(voice_comes && entry.is_voice());
+        self.entries.iter().filter(runs).filter(is_due).map(|entry| &entry.model)
     }
 
     /// Whether time alone may change something.
@@ -474,6 +483,25 @@ impl Shelf {
 }
 
 impl Entry {
+    fn is_voice(&self) -> bool {
+        VOICE.contains(&self.model.intent.as_str())
+    }
+
+    /// It is on its way, and nothing has failed yet.
+    fn comes(&self) -> bool {
+        match &self.state {
+            State::Fetching => true,
+            State::Waiting { problem, .. } | State::Starting { problem } => {
+                problem.is_none() && self.trouble.is_none()
+            }
+            State::Held
+            | State::Serving
+            | State::Retired
+            | State::Resting { .. }
+            | State::Never { .. } => false,
+        }
+    }
+
     fn is_default_chat(&self) -> bool {
         self.by == By::Default && self.model.intent == "chat"
     }
@@ -553,6 +581,15 @@ impl Entry {
             left_ms: self.left().map(millis),
             problem,
         })
+    }
+}
+
+/// What the program is called that runs models of this intent; none runs model files.
+pub(super) fn program_of(intent: &str) -> Option<&'static str> {
+    match intent {
+        "chat" => None,
+        _ if VOICE.contains(&intent) => Some("voice"),
+        _ => Some("embed"),
     }
 }
 

@@ -31,11 +31,10 @@ impl Scene {
         let missing = move |model: &Model| {
             if shared.lock().unwrap().contains(&model.name) { 0 } else { model.bytes }
         };
-        let chosen = choose(&names, &known, &missing, Machine::default()).unwrap();
+        let chosen = choose(&names, Some(false), &known, &missing, Machine::default()).unwrap();
         let meanwhile = known.iter().find(|model| model.name == SMALL).cloned();
         let now = Instant::now();
-        let program = Some("exec models".to_owned());
-        let stock = Stock { chosen, known, meanwhile, looks, program };
+        let stock = Stock { chosen, known, meanwhile, looks };
         Self { shelf: Shelf::new(stock, Box::new(missing), now), now, here }
     }
 
@@ -441,9 +440,66 @@ fn a_program_is_known_by_its_name_and_an_old_trouble_is_forgotten() {
     scene.words();
     scene.down("exec other", "broken");
     assert_eq!(scene.words(), "");
-    scene.down("exec models", "broken");
+    scene.down("exec embed", "broken");
     assert!(scene.words().contains("broken"));
     scene.offers(&all);
-    scene.down("exec models", "broken");
+    scene.down("exec embed", "broken");
     assert!(scene.words().contains("broken"), "it is news again");
+}
+
+/// One that hears and one that speaks, and nothing else of the catalogue's voice.
+fn with_voice(here: &[&str]) -> Scene {
+    let mut scene = Scene::new(&[], here, false);
+    for (intent, name) in [("transcribe", "ear"), ("speak", "mouth")] {
+        let (intent, name) = (intent.to_owned(), name.to_owned());
+        let model = Model { intent, name, ..scene.shelf.known[0].clone() };
+        scene.shelf.put(model, By::Default, None);
+    }
+    scene
+}
+
+#[test]
+fn the_voice_comes_behind_the_first_answer_and_begins_as_one() {
+    let mut scene = with_voice(&[EMBED]);
+    // What is here is only looked at.
+    assert_eq!(scene.order().as_deref(), Some(EMBED));
+    scene.arrive(Arrival::Done);
+    assert_eq!(scene.order().as_deref(), Some(GOOD));
+    scene.arrive(Arrival::Done);
+    assert_eq!(scene.order(), None, "the good one loads");
+    scene.offers(&[("chat", GOOD)]);
+    assert_eq!(scene.order(), None, "so does the other one");
+    scene.offers(&[("chat", GOOD), ("embed", EMBED)]);
+    assert_eq!(scene.order().as_deref(), Some("ear"));
+    scene.arrive(Arrival::Done);
+    assert_eq!(scene.wanted(), [GOOD, EMBED], "its other half is on its way");
+    assert_eq!(scene.order().as_deref(), Some("mouth"));
+    scene.arrive(Arrival::Done);
+    assert_eq!(scene.wanted(), [GOOD, EMBED, "ear", "mouth"]);
+    // The trouble of one program is not that of the other.
+    scene.down("exec voice", "broken");
+    assert_eq!(scene.told(EMBED), None);
+    assert_eq!(scene.told("mouth"), Some(ArrivingState::Failed));
+}
+
+#[test]
+fn the_voice_waits_for_nothing_that_fails_and_half_of_it_serves_alone() {
+    let mut scene = with_voice(&[EMBED]);
+    assert_eq!(scene.order().as_deref(), Some(EMBED));
+    scene.arrive(Arrival::Done);
+    scene.offers(&[("embed", EMBED)]);
+    assert_eq!(scene.order().as_deref(), Some(GOOD));
+    scene.arrive(Arrival::Failed("no source".into()));
+    assert_eq!(scene.order().as_deref(), Some("ear"));
+    scene.arrive(Arrival::Done);
+    assert_eq!(scene.order().as_deref(), Some("mouth"));
+    scene.arrive(Arrival::Failed("no source".into()));
+    assert_eq!(scene.wanted(), [EMBED, "ear"]);
+    scene.pass(20);
+    while scene.order().as_deref() != Some("mouth") {
+        scene.arrive(Arrival::Failed("no source".into()));
+    }
+    assert_eq!(scene.wanted(), [EMBED, "ear"], "what serves stays");
+    scene.arrive(Arrival::Done);
+    assert_eq!(scene.wanted(), [EMBED, "ear", "mouth"]);
 }
