@@ -11,6 +11,7 @@ use common::{Done, Place, Realm, eventually};
 use serde_json::json;
 
 const PAGE: &str = include_str!("../../../docs/cli.md");
+const SPOKEN: &[u8] = include_bytes!("../../models/tests/exec/data/spoken.ogg");
 const OWN_INTENT: &str = include_str!("../../../docs/own-intent.md");
 /// What a machine may lack, for what the page needs of it.
 const SHELL: &str = r#"
@@ -45,7 +46,7 @@ impl Shell<'_> {
         // Only for its place in the search path: everything else is the test's own.
         let mut command = Command::new("bash");
         let folder = program.parent().unwrap().display();
-        let script = format!("{SHELL}PATH={folder}:$PATH\n{line}");
+        let script = format!("{SHELL}PATH={folder}:$PWD/bin:$PATH\n{line}");
         command.args(["--norc", "-c", &script]).current_dir(self.place.path());
         command.env("HOME", self.place.path()).env("MTOR_REALM", &self.realm.url);
         command.env_remove("XDG_CONFIG_HOME").env_remove("MTOR_API_KEY");
@@ -75,7 +76,13 @@ impl Shell<'_> {
 fn every_command_of_the_page_does_what_it_says() {
     let place = Place::new();
     let realm = Realm::serving(&place);
-    let offers = json!([{"intent": "chat", "model": "by-hand", "slots": 4}]);
+    let offers = json!([
+        {"intent": "chat", "model": "by-hand", "slots": 4},
+        {"intent": "speak", "model": "by-hand", "slots": 4},
+        {"intent": "transcribe", "model": "by-hand", "slots": 4},
+    ]);
+    place.write("bin/aplay", "#!/bin/sh\nexec cat > played\n", 0o755);
+    std::fs::write(place.path().join("spoken.ogg"), SPOKEN).unwrap();
     let owner = Guest::new(&realm.url);
     let mut hand = Hand::join(&owner, 1, &offers);
     let pools = || owner.ask("GET", "/v1/pools", "").body;
@@ -84,7 +91,12 @@ fn every_command_of_the_page_does_what_it_says() {
     std::thread::spawn(move || {
         while let Some(event) = hand.socket.next() {
             if event["type"] == "mtor.worker.assign.v1" {
-                hand.complete(&event["data"], 1);
+                let result = match event["data"]["name"].as_str() {
+                    Some("chat") => json!({"choices": [{"message": {"content": "Once."}}]}),
+                    Some("speak") => json!({"audio": "AAAA"}),
+                    _ => "done".into(),
+                };
+                hand.complete_with(&event["data"], 1, &result);
             }
         }
     });
@@ -113,6 +125,8 @@ fn every_command_of_the_page_does_what_it_says() {
         3
     );
     assert!(place.path().join(".zfunc/_mtor").exists());
+    assert_eq!(std::fs::read(place.path().join("story.wav")).unwrap().len(), 44 + 3);
+    assert_eq!(std::fs::read(place.path().join("played")).unwrap(), [0; 3]);
     // They were cancelled, so they end.
     for child in &mut children {
         assert_eq!(child.wait().unwrap().code(), Some(1));

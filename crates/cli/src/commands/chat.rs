@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::follow::{Ended, Shown, failure_of, follow};
 use super::realm::{RealmArgument, explain};
+use super::speech::{Reading, SpeakArguments, Speaker};
 use super::work::{Terms, choose_model};
 use super::{Context, Signals, block_on, input};
 use crate::failure::Failure;
@@ -33,6 +34,8 @@ pub(crate) struct Arguments {
     /// How freely it chooses its words, 0 to 2
     #[arg(long, value_name = "T", value_parser = temperature)]
     temperature: Option<f64>,
+    #[command(flatten)]
+    speak: SpeakArguments,
     #[command(flatten)]
     realm: RealmArgument,
     #[command(flatten)]
@@ -69,6 +72,7 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
         [one] => Some(input::text(one, "QUESTION")?),
         words => Some(words.join(" ")),
     };
+    let speaker = Speaker::of(&arguments.speak, context)?;
     block_on(Box::pin(async {
         let client = arguments.realm.ensured(context).await?;
         let model = choose_model(arguments.terms.model.as_deref(), "chat", &client).await?;
@@ -82,11 +86,16 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
             system,
             room,
             told_long: false,
+            speaker,
+            reading: None,
             signals,
             context,
         };
         match question {
-            Some(question) => chat.ask(question).await?.result(context.out),
+            Some(question) => {
+                chat.ask(question).await?.result(context.out)?;
+                chat.read_out().await
+            }
             None => chat.talk().await,
         }
     }))
@@ -104,6 +113,9 @@ struct Chat<'a> {
     told_long: bool,
     /// Questions and their answers.
     turns: Vec<(String, String)>,
+    speaker: Option<Speaker>,
+    /// The last answer, as long as it is being read.
+    reading: Option<Reading>,
     signals: Signals,
     context: &'a Context,
 }
@@ -116,12 +128,8 @@ impl Chat<'_> {
         let mut spent = Amount::ZERO;
         loop {
             prompt(out.is_json());
-            let question = tokio::select! {
-                question = question(&mut lines) => question,
-                () = self.signals.next() => {
-                    return Err(Failure::interrupted("interrupted"));
-                }
-            };
+            let (question, spoken) = self.next_question(&mut lines).await?;
+            spent = spent.checked_add(spoken).unwrap_or(spent);
             let Some(question) = question else { break };
             match question.trim() {
                 "" => {}
@@ -143,6 +151,42 @@ impl Chat<'_> {
         }
         out.note(format_args!("all in all {}", base_units(spent)));
         Ok(())
+    }
+
+    /// What is typed next, and what reading the last answer cost: it goes on until then, or until
+    /// Ctrl-C. `None` at the end of all lines.
+    async fn next_question(
+        &mut self,
+        lines: &mut mpsc::Receiver<String>,
+    ) -> Result<(Option<String>, Amount), Failure> {
+        let mut spoken = Amount::ZERO;
+        let mut next = Box::pin(question(lines));
+        let mut over = None;
+        loop {
+            let is_reading = self.reading.is_some();
+            tokio::select! {
+                question = &mut next, if over.is_none() => {
+                    // Who types on has heard enough; a pipe's end is no word.
+                    if question.is_some() {
+                        self.fall_silent().await;
+                    }
+                    over = Some(question);
+                }
+                cost = finished(&mut self.reading) => match cost {
+                    Ok(cost) => spoken = cost,
+                    Err(failure) => self.context.out.failure(&explain(failure, self.context)),
+                },
+                () = self.signals.next() => {
+                    if !is_reading {
+                        return Err(Failure::interrupted("interrupted"));
+                    }
+                    self.fall_silent().await;
+                }
+            }
+            if let Some(question) = over.take_if(|_| self.reading.is_none()) {
+                return Ok((question, spoken));
+            }
+        }
     }
 
     /// One question of a conversation: what goes wrong is said, and the conversation goes on. What
@@ -172,12 +216,39 @@ impl Chat<'_> {
         let mut intent = Intent::new("chat", self.data(&question)?);
         self.arguments.terms.apply(&mut intent);
         let stream = self.client.submit_streaming(&intent)?;
-        let mut shown = Shown::new(self.context.out, true, false);
+        self.reading =
+            self.speaker.as_ref().map(|speaker| speaker.read(&self.client)).transpose()?;
+        let listener = self.reading.as_mut().and_then(Reading::listener);
+        let mut shown = Shown::new(self.context.out, true, false).told_to(listener);
         let ended = follow(&self.client, stream, &mut shown, &mut self.signals).await?;
+        if ended.interrupted {
+            self.fall_silent().await;
+        }
         if matches!(ended.end, Some(EventKind::Completed(_))) {
             self.turns.push((question, std::mem::take(&mut shown.answer)));
         }
         Ok(ended)
+    }
+
+    /// Waits until the answer was read; Ctrl-C silences it.
+    async fn read_out(&mut self) -> Result<(), Failure> {
+        let Some(reading) = &mut self.reading else { return Ok(()) };
+        let cost = tokio::select! {
+            cost = reading.finish() => cost?,
+            () = self.signals.next() => {
+                self.fall_silent().await;
+                return Err(Failure::interrupted("interrupted: the answer is read no further"));
+            }
+        };
+        self.reading = None;
+        self.context.out.note(format_args!("read aloud for {}", base_units(cost)));
+        Ok(())
+    }
+
+    async fn fall_silent(&mut self) {
+        if let Some(reading) = self.reading.take() {
+            reading.stop().await;
+        }
     }
 
     fn data(&self, question: &str) -> Result<Box<serde_json::value::RawValue>, Failure> {
@@ -209,6 +280,14 @@ impl Chat<'_> {
             );
         }
     }
+}
+
+/// What it cost to read the answer, once it is read; never without one.
+async fn finished(reading: &mut Option<Reading>) -> Result<Amount, Failure> {
+    let Some(now) = reading else { return std::future::pending().await };
+    let cost = now.finish().await;
+    *reading = None;
+    cost
 }
 
 /// What a message takes of the room, in bytes.

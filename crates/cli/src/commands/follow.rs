@@ -8,9 +8,11 @@ use mtor_types::{Code, IntentId};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::realm::at_realm;
+use super::transcribe::Transcript;
 use super::waiting::Waiting;
 use super::{Signals, TOGETHER};
 use crate::failure::Failure;
@@ -222,28 +224,69 @@ pub(crate) struct Shown {
     is_chat: bool,
     /// Pieces of anything.
     all: bool,
+    /// The pieces are speech.
+    heard: Option<Transcript>,
     /// It was seen at work.
     running: bool,
     /// Part of a text stands there without the end of its line.
     begun: bool,
-    /// The text of a chat so far.
+    /// The text of a chat, or of what was heard, so far.
     pub(crate) answer: String,
+    /// What the last event added to it.
+    fresh: Option<String>,
+    /// Who is told of that text as it grows.
+    listener: Option<watch::Sender<String>>,
     waiting: Waiting,
 }
 
 impl Shown {
     pub(crate) fn new(out: Out, is_chat: bool, all: bool) -> Self {
-        let waiting = Waiting::new(out);
-        Self { out, is_chat, all, running: false, begun: false, answer: String::new(), waiting }
+        Self {
+            out,
+            is_chat,
+            all,
+            heard: None,
+            running: false,
+            begun: false,
+            answer: String::new(),
+            fresh: None,
+            listener: None,
+            waiting: Waiting::new(out),
+        }
+    }
+
+    /// For what is heard in a recording.
+    pub(crate) fn heard(out: Out, transcript: Transcript) -> Self {
+        Self { heard: Some(transcript), ..Self::new(out, false, false) }
+    }
+
+    /// Somebody follows the text of the chat.
+    pub(crate) fn told_to(self, listener: Option<watch::Sender<String>>) -> Self {
+        Self { listener, ..self }
     }
 
     /// Shows an event; `was_broken`: the connection to the realm was lost before it.
     pub(crate) fn show(&mut self, event: &Event, was_broken: bool) {
-        if let EventKind::Chunk(chunk) = &event.kind {
-            self.collect(&chunk.piece);
+        match &event.kind {
+            EventKind::Chunk(chunk) => self.collect(&chunk.piece),
+            EventKind::Restarted(_) => self.answer.clear(),
+            EventKind::Completed(done) => self.collect_whole(done),
+            EventKind::Accepted(_)
+            | EventKind::Queued(_)
+            | EventKind::Started(_)
+            | EventKind::Failed(_)
+            | EventKind::Cancelled(_)
+            | EventKind::Expired(_)
+            | EventKind::Settled => {}
         }
-        if let EventKind::Restarted(_) = &event.kind {
-            self.answer.clear();
+        if let Some(listener) = &self.listener {
+            listener.send_if_modified(|known| {
+                let differs = *known != self.answer;
+                if differs {
+                    known.clone_from(&self.answer);
+                }
+                differs
+            });
         }
         if self.out.is_json() {
             let data = serde_json::from_str(event.data.get()).unwrap_or(Value::Null);
@@ -271,21 +314,40 @@ impl Shown {
         }
     }
 
-    fn collect(&mut self, piece: &RawValue) {
-        if self.is_chat
-            && let Some(text) = chat_text(piece)
-        {
-            self.answer.push_str(&text);
+    fn text_of(&mut self, piece: &RawValue) -> Option<String> {
+        match &mut self.heard {
+            Some(transcript) => transcript.piece(piece),
+            None if self.is_chat => chat_text(piece),
+            None => None,
         }
     }
 
+    fn collect(&mut self, piece: &RawValue) {
+        self.fresh = self.text_of(piece);
+        self.answer.push_str(self.fresh.as_deref().unwrap_or_default());
+    }
+
+    /// Where no piece came the result has it.
+    fn collect_whole(&mut self, done: &Done) {
+        self.fresh = None;
+        let Some(result) = done.result.as_deref().filter(|_| self.answer.is_empty()) else {
+            return;
+        };
+        self.fresh = match &mut self.heard {
+            Some(transcript) => transcript.whole(result),
+            None if self.is_chat => chat_text(result),
+            None => None,
+        };
+        self.answer.push_str(self.fresh.as_deref().unwrap_or_default());
+    }
+
     fn piece(&mut self, piece: &RawValue) {
-        let text = if self.is_chat { chat_text(piece) } else { None };
-        match text {
+        match self.fresh.take() {
             Some(text) if text.is_empty() => {}
             Some(text) => {
                 self.out.part(&text);
-                self.begun = true;
+                // What was heard ends its lines itself.
+                self.begun = self.heard.is_none();
             }
             None if self.all => self.out.words(piece.get()),
             None => {}
@@ -293,14 +355,14 @@ impl Shown {
     }
 
     fn completed(&mut self, done: &Done) {
-        let answered = self.begun;
+        let whole = self.fresh.take();
+        let answered = whole.is_none() && !self.answer.is_empty();
         self.end_line();
-        if let Some(result) = done.result.as_deref().filter(|_| !answered) {
-            let text = if self.is_chat { chat_text(result) } else { None };
-            if let Some(text) = &text {
-                self.answer.clone_from(text);
-            }
-            self.out.words(text.as_deref().unwrap_or(result.get()));
+        match (done.result.as_deref().filter(|_| !answered), whole) {
+            (Some(_), Some(text)) if self.heard.is_some() => self.out.part(&text),
+            (Some(_), Some(text)) => self.out.words(text),
+            (Some(result), None) => self.out.words(result.get()),
+            (None, _) => {}
         }
         if done.reason == Some(Reason::Ceiling) {
             self.out.note("cut off: what the ceiling buys was used up; --ceiling N raises it");

@@ -12,6 +12,8 @@ use crate::failure::Failure;
 /// What an argument names where standard input is meant.
 pub(crate) const STDIN: &str = "-";
 
+const STDIN_WORDS: &str = "standard input";
+
 /// What one text may hold at most; the realm has its own bounds below it.
 const TEXT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
@@ -76,6 +78,23 @@ pub(crate) fn read_file(path: &Path, named: &str) -> Result<String, Failure> {
     }
     let place = format!("{named}: {}", path.display());
     read_bounded(&mut open(path, named)?, &place)
+}
+
+/// The bytes of a file, at most so many, or of standard input for `-`.
+pub(crate) fn bytes(path: &Path, named: &str, bytes_max: u64) -> Result<Vec<u8>, Failure> {
+    let is_stdin = path.as_os_str() == STDIN;
+    let place = if is_stdin { STDIN_WORDS.to_owned() } else { path.display().to_string() };
+    let mut bytes = Vec::new();
+    let mut read = |from: &mut dyn Read| from.take(bytes_max + 1).read_to_end(&mut bytes);
+    let done = if is_stdin { read(&mut stdin(named)?) } else { read(&mut open(path, named)?) };
+    let read = done.map_err(|error| Failure::usage(format!("{named}: {place}: {error}")))?;
+    match u64::try_from(read).unwrap_or(u64::MAX) {
+        0 => Err(Failure::usage(format!("{named}: {place} is empty"))),
+        read if read > bytes_max => {
+            Err(Failure::usage(format!("{named}: {place} is longer than {bytes_max} bytes")))
+        }
+        _ => Ok(bytes),
+    }
 }
 
 pub(crate) fn open(path: &Path, named: &str) -> Result<std::fs::File, Failure> {

@@ -17,8 +17,10 @@ mod quote;
 mod realm;
 mod receipt;
 mod sim;
+mod speech;
 mod submit;
 mod sysop;
+mod transcribe;
 mod up;
 mod version;
 mod waiting;
@@ -63,6 +65,8 @@ enum Command {
     Submit(Box<submit::Arguments>),
     /// Talk with a model, several turns, or ask it one question in a pipe
     Chat(chat::Arguments),
+    /// Write down what is said in a recording
+    Transcribe(transcribe::Arguments),
     /// What work would cost, before anything is paid
     Quote(quote::Arguments),
     /// Your intents: open and recent ones, one of them, its events
@@ -106,6 +110,7 @@ impl Command {
             Self::Worker(arguments) => worker::run(arguments, context),
             Self::Submit(arguments) => submit::run(*arguments, context),
             Self::Chat(arguments) => chat::run(arguments, context),
+            Self::Transcribe(arguments) => transcribe::run(arguments, context),
             Self::Quote(arguments) => quote::run(arguments, context),
             Self::Intents(arguments) => intents::run(arguments, context),
             Self::Cancel(arguments) => cancel::run(&arguments, context),

@@ -198,11 +198,15 @@ impl Hand {
     }
 
     pub fn complete(&mut self, assign: &Value, units: u64) {
+        self.complete_with(assign, units, &"done".into());
+    }
+
+    pub fn complete_with(&mut self, assign: &Value, units: u64, result: &Value) {
         let (intent, attempt) = (&assign["intent"], &assign["attempt"]);
         let usage = json!({"units": units, "input": units, "output": units});
         self.socket.say(
             "mtor.worker.complete.v1",
-            &json!({"intent": intent, "attempt": attempt, "usage": usage, "result": "done"}),
+            &json!({"intent": intent, "attempt": attempt, "usage": usage, "result": result}),
         );
     }
 

@@ -1,0 +1,441 @@
+//! Reads an answer aloud while it comes: its text goes to the intent `speak` in parts, each as soon
+//! as a sentence of it is whole, and what comes back to a player's standard input or into a file.
+
+use std::fs::File;
+use std::io::{Seek as _, SeekFrom, Write as _};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::Args;
+use mtor_client::{Client, EventKind, Intent};
+use mtor_types::{Amount, IntentId};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::{Child, Command};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::follow::failure_of;
+use super::{Context, input};
+use crate::environment::Environment;
+use crate::failure::Failure;
+
+#[derive(Args)]
+pub(crate) struct SpeakArguments {
+    /// Read the answers aloud, or, with =FILE, write them to a WAV file
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    speak: Option<Option<PathBuf>>,
+    /// Who reads; the model's own choice if it is not given
+    #[arg(long, value_name = "NAME", requires = "speak", value_parser = input::said)]
+    voice: Option<String>,
+}
+
+/// Programs that play samples from their standard input, and how they are told what these are.
+const PLAYERS: [(&str, &[&str]); 4] = [
+    ("aplay", &["-q", "-t", "raw", "-f", "S16_LE", "-r", "24000", "-c", "1", "-"]),
+    ("pacat", &["--playback", "--format=s16le", "--rate=24000", "--channels=1"]),
+    ("play", &["-q", "-t", "raw", "-e", "signed", "-b", "16", "-r", "24000", "-c", "1", "-"]),
+    ("ffplay", &["-nodisp", "-autoexit", "-loglevel", "error", "-f", "s16le", "-ar", "24000", "-"]),
+];
+/// What `speak` gives as `pcm`.
+const RATE: u32 = 24_000;
+const BYTES_PER_SAMPLE: u16 = 2;
+/// Characters of one part; the realm takes 4,096.
+const PART_CHARS_MAX: usize = 2_000;
+/// Pieces that wait to be played: a sentence each.
+const PIECES_MAX: usize = 8;
+
+/// How answers are read.
+pub(crate) struct Speaker {
+    voice: Option<String>,
+    to: To,
+}
+
+enum To {
+    Player(&'static str, &'static [&'static str]),
+    File(Arc<Mutex<Wav>>),
+}
+
+impl Speaker {
+    /// `None` if nothing is to be read.
+    pub(crate) fn of(wish: &SpeakArguments, context: &Context) -> Result<Option<Self>, Failure> {
+        let voice = wish.voice.clone();
+        let to = match &wish.speak {
+            None => return Ok(None),
+            Some(None) => player(&context.environment)?,
+            Some(Some(path)) => To::File(Arc::new(Mutex::new(Wav::create(path)?))),
+        };
+        Ok(Some(Self { voice, to }))
+    }
+
+    /// Begins to read one answer.
+    pub(crate) fn read(&self, client: &Client) -> Result<Reading, Failure> {
+        let (text, said) = watch::channel(String::new());
+        let (pieces, mut sink) = match &self.to {
+            To::Player(program, arguments) => play(program, arguments)?,
+            To::File(file) => write(Arc::clone(file)),
+        };
+        let asked = Arc::new(Mutex::new(None));
+        let reader = Reader {
+            client: client.clone(),
+            voice: self.voice.clone(),
+            pieces,
+            asked: Arc::clone(&asked),
+            cost: Amount::ZERO,
+        };
+        let said = tokio::spawn(async move {
+            let cost = reader.read(said).await?;
+            sink.finish().await?;
+            Ok(cost)
+        });
+        Ok(Reading { text: Some(text), said, asked, client: client.clone() })
+    }
+}
+
+fn player(environment: &Environment) -> Result<To, Failure> {
+    let found = PLAYERS.iter().find(|(program, _)| environment.can_run(program.as_ref()));
+    found.map(|(program, arguments)| To::Player(program, arguments)).ok_or_else(|| {
+        let names: Vec<_> = PLAYERS.iter().map(|(program, _)| *program).collect();
+        Failure::failed(format!("--speak: no player is here: none of {}", names.join(", ")))
+            .with_remedy("install one (apt-get install alsa-utils), or give --speak=FILE.wav")
+    })
+}
+
+/// One answer that is being read.
+pub(crate) struct Reading {
+    text: Option<watch::Sender<String>>,
+    /// With its player, which ends with it.
+    said: JoinHandle<Result<Amount, Failure>>,
+    /// What the realm is speaking now.
+    asked: Arc<Mutex<Option<IntentId>>>,
+    client: Client,
+}
+
+impl Reading {
+    /// Where its text is told as it grows.
+    pub(crate) fn listener(&mut self) -> Option<watch::Sender<String>> {
+        self.text.take()
+    }
+
+    /// Waits until all is said; what it cost. Not to be asked again once it has told.
+    pub(crate) async fn finish(&mut self) -> Result<Amount, Failure> {
+        (&mut self.said).await.map_err(|error| Failure::caused(&error))?
+    }
+
+    /// Falls silent at once, and asks the realm to say no more.
+    pub(crate) async fn stop(self) {
+        self.said.abort();
+        let asked = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(intent) = asked {
+            // Over already is fine, and a realm that is away says no more either.
+            let _ = self.client.cancel(intent).await;
+        }
+    }
+}
+
+/// Who asks the realm to say the parts, one after the other.
+struct Reader {
+    client: Client,
+    voice: Option<String>,
+    pieces: mpsc::Sender<Vec<u8>>,
+    asked: Arc<Mutex<Option<IntentId>>>,
+    cost: Amount,
+}
+
+#[derive(Deserialize)]
+struct Piece {
+    audio: String,
+}
+
+impl Reader {
+    async fn read(mut self, mut text: watch::Receiver<String>) -> Result<Amount, Failure> {
+        let mut at = 0;
+        loop {
+            // Looked at before the text: what was said last is seen after it.
+            let over = text.has_changed().is_err();
+            let part = {
+                let text = text.borrow_and_update();
+                // An answer that begins anew is read anew.
+                at = if at > text.len() { 0 } else { at };
+                text.get(at..).and_then(|rest| next_part(rest, over)).map(str::to_owned)
+            };
+            match part {
+                Some(part) => {
+                    at += part.len();
+                    if part.chars().any(char::is_alphanumeric) {
+                        self.say(&part).await?;
+                    }
+                }
+                None if over => return Ok(self.cost),
+                // An error is the end: the rest is taken in the next round.
+                None => drop(text.changed().await),
+            }
+        }
+    }
+
+    async fn say(&mut self, part: &str) -> Result<(), Failure> {
+        let mut data = json!({"input": part, "response_format": "pcm", "stream": true});
+        if let Some(voice) = &self.voice {
+            data["voice"] = voice.as_str().into();
+        }
+        let data =
+            serde_json::value::to_raw_value(&data).map_err(|error| Failure::caused(&error))?;
+        let mut stream = self.client.submit_streaming(&Intent::new("speak", data))?;
+        let mut come = false;
+        while let Some(event) = stream.next().await? {
+            *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = stream.intent();
+            match event.kind {
+                EventKind::Chunk(chunk) => {
+                    come = true;
+                    self.play(chunk.piece.get()).await?;
+                }
+                EventKind::Completed(done) => {
+                    if let Some(cost) = &done.cost {
+                        self.cost = self.cost.checked_add(cost.amount).unwrap_or(self.cost);
+                    }
+                    if let Some(whole) = done.result.as_deref().filter(|_| !come) {
+                        self.play(whole.get()).await?;
+                    }
+                    break;
+                }
+                EventKind::Accepted(_)
+                | EventKind::Queued(_)
+                | EventKind::Started(_)
+                | EventKind::Settled => {}
+                // What was played cannot be taken back.
+                EventKind::Restarted(_) if come => {
+                    return Err(Failure::failed("the worker that spoke was lost"));
+                }
+                EventKind::Restarted(_) => {}
+                end @ (EventKind::Failed(_) | EventKind::Cancelled(_) | EventKind::Expired(_)) => {
+                    return failure_of(end).map_or(Ok(()), Err);
+                }
+            }
+        }
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        Ok(())
+    }
+
+    async fn play(&self, piece: &str) -> Result<(), Failure> {
+        let wrong = || Failure::failed("the realm speaks in a form that is not understood here");
+        let piece: Piece = serde_json::from_str(piece).map_err(|_no_sound| wrong())?;
+        let bytes = STANDARD.decode(piece.audio).map_err(|_no_base64| wrong())?;
+        // Who plays no more says why when it is asked.
+        let _ = self.pieces.send(bytes).await;
+        Ok(())
+    }
+}
+
+/// The beginning of a text that can be said now: up to the end of its last whole sentence, or all
+/// of it if it is `over`. A block of code is said as a whole.
+fn next_part(text: &str, over: bool) -> Option<&str> {
+    if text.is_empty() {
+        return None;
+    }
+    let limit = text.char_indices().nth(PART_CHARS_MAX).map_or(text.len(), |(at, _)| at);
+    let (head, is_all) = (text.get(..limit)?, limit == text.len());
+    if is_all && over {
+        return Some(head);
+    }
+    let mut end = None;
+    let mut in_code = false;
+    let mut at = 0;
+    for line in head.split_inclusive('\n') {
+        let is_fence = line.trim_start().starts_with("```");
+        if !in_code && !is_fence {
+            end = sentence_end(line).map(|found| at + found).or(end);
+        }
+        at += line.len();
+        in_code ^= is_fence;
+        if line.ends_with('\n') && !in_code {
+            end = Some(at);
+        }
+    }
+    // A sentence, or a block, that is longer than a part is cut at a word.
+    let cut = || head.rfind(char::is_whitespace).filter(|at| *at > 0).unwrap_or(head.len());
+    end.or_else(|| (!is_all).then(cut)).and_then(|end| head.get(..end))
+}
+
+/// Behind the last mark of a line that ends a sentence and has a blank behind it.
+fn sentence_end(line: &str) -> Option<usize> {
+    let marks = line.char_indices().zip(line.chars().skip(1));
+    let ends = marks.filter(|((_, mark), next)| ".!?:;".contains(*mark) && *next == ' ');
+    ends.map(|((at, mark), _)| at + mark.len_utf8()).last()
+}
+
+/// Where the sound goes.
+enum Sink {
+    Player(Box<Child>, JoinHandle<()>),
+    File(JoinHandle<Result<(), Failure>>),
+}
+
+impl Sink {
+    async fn finish(&mut self) -> Result<(), Failure> {
+        match self {
+            Self::Player(child, feeding) => {
+                // One that was aborted is a player that was stopped.
+                let _ = feeding.await;
+                let status = child.wait().await.map_err(|error| Failure::caused(&error))?;
+                if status.success() {
+                    return Ok(());
+                }
+                Err(Failure::failed(format!("the player ended with {status}"))
+                    .with_remedy("give --speak=FILE.wav to write the sound to a file"))
+            }
+            Self::File(writing) => writing.await.map_err(|error| Failure::caused(&error))?,
+        }
+    }
+}
+
+type Pieces = mpsc::Sender<Vec<u8>>;
+
+/// A player ends with its `Sink`.
+fn play(program: &str, arguments: &[&str]) -> Result<(Pieces, Sink), Failure> {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true);
+    // Ctrl-C is for this program: it ends the player itself.
+    command.process_group(0);
+    let cannot = |error| Failure::failed(format!("--speak: {program} cannot start: {error}"));
+    let mut child = command.spawn().map_err(cannot)?;
+    let stdin = child.stdin.take();
+    let (pieces, mut come) = mpsc::channel::<Vec<u8>>(PIECES_MAX);
+    let feeding = tokio::spawn(async move {
+        let Some(mut stdin) = stdin else { return };
+        while let Some(piece) = come.recv().await {
+            if stdin.write_all(&piece).await.is_err() {
+                return;
+            }
+        }
+        // Its end is the player's.
+        let _ = stdin.shutdown().await;
+    });
+    Ok((pieces, Sink::Player(Box::new(child), feeding)))
+}
+
+fn write(file: Arc<Mutex<Wav>>) -> (Pieces, Sink) {
+    let (pieces, mut come) = mpsc::channel::<Vec<u8>>(PIECES_MAX);
+    let writing = tokio::spawn(async move {
+        while let Some(piece) = come.recv().await {
+            file.lock().unwrap_or_else(PoisonError::into_inner).add(&piece)?;
+        }
+        Ok(())
+    });
+    (pieces, Sink::File(writing))
+}
+
+/// A WAV file that is whole after each piece.
+struct Wav {
+    path: PathBuf,
+    file: File,
+    data: u32,
+}
+
+const WAV_HEAD: u32 = 44;
+
+impl Wav {
+    fn create(path: &std::path::Path) -> Result<Self, Failure> {
+        let file = File::create(path).map_err(|error| {
+            Failure::usage(format!("--speak={}: {error}", path.display()))
+                .with_remedy("name a file that can be written")
+        })?;
+        let mut wav = Self { path: path.to_owned(), file, data: 0 };
+        wav.add(&[])?;
+        Ok(wav)
+    }
+
+    fn add(&mut self, samples: &[u8]) -> Result<(), Failure> {
+        let more = u32::try_from(samples.len()).ok().and_then(|more| self.data.checked_add(more));
+        let data = more.filter(|data| *data < u32::MAX - WAV_HEAD).ok_or_else(|| {
+            Failure::failed(format!("{} is full: a WAV file ends at 4 GB", self.path.display()))
+        })?;
+        self.put(samples, data).map_err(|error| {
+            Failure::failed(format!("{} cannot be written: {error}", self.path.display()))
+        })?;
+        self.data = data;
+        Ok(())
+    }
+
+    /// The samples first: a file that breaks off has a head that is too short, never too long.
+    fn put(&mut self, samples: &[u8], data: u32) -> std::io::Result<()> {
+        self.file.seek(SeekFrom::Start(u64::from(WAV_HEAD) + u64::from(self.data)))?;
+        self.file.write_all(samples)?;
+        self.file.seek(SeekFrom::Start(0))?;
+        self.file.write_all(&head(data))
+    }
+}
+
+/// RIFF's head of one channel of 16 bits (Microsoft's WAVE format).
+fn head(data: u32) -> Vec<u8> {
+    let mut head = Vec::new();
+    head.extend(b"RIFF");
+    head.extend((data + WAV_HEAD - 8).to_le_bytes());
+    head.extend(b"WAVEfmt ");
+    head.extend(16_u32.to_le_bytes());
+    head.extend([1_u16, 1].map(u16::to_le_bytes).concat());
+    head.extend([RATE, RATE * u32::from(BYTES_PER_SAMPLE)].map(u32::to_le_bytes).concat());
+    head.extend([BYTES_PER_SAMPLE, 16].map(u16::to_le_bytes).concat());
+    head.extend(b"data");
+    head.extend(data.to_le_bytes());
+    head
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(text: &str, over: bool) -> Vec<&str> {
+        let (mut parts, mut at) = (Vec::new(), 0);
+        while let Some(part) = next_part(&text[at..], over) {
+            parts.push(part);
+            at += part.len();
+        }
+        parts
+    }
+
+    #[test]
+    fn whole_sentences_are_said_as_soon_as_they_are_there() {
+        assert_eq!(parts("It costs 3.5 to", false), [""; 0]);
+        assert_eq!(parts("One. Two! Thr", false), ["One. Two!"]);
+        assert_eq!(parts("One. Two! Thr", true), ["One. Two! Thr"]);
+        assert_eq!(parts("- a list\n- goes", false), ["- a list\n"]);
+        assert_eq!(parts("", true), [""; 0]);
+    }
+
+    #[test]
+    fn a_block_of_code_is_one_part() {
+        let text = "See:\n```rust\nlet a = 1; a. b\n";
+        assert_eq!(parts(text, false), ["See:\n"]);
+        let text = "See:\n```rust\nlet a = 1; a. b\n```\nDone";
+        assert_eq!(parts(text, false), ["See:\n```rust\nlet a = 1; a. b\n```\n"]);
+    }
+
+    #[test]
+    fn what_never_ends_is_cut_at_a_word_and_nothing_is_lost() {
+        let text = "ünd ".repeat(2_000);
+        let all = parts(&text, true);
+        assert_eq!(all.concat(), text);
+        assert!(all.iter().all(|part| part.chars().count() <= PART_CHARS_MAX), "{}", all.len());
+        let text = "x".repeat(5_000);
+        assert_eq!(parts(&text, true).concat(), text);
+    }
+
+    #[test]
+    fn a_wav_file_is_whole_after_each_piece() {
+        let path = std::env::temp_dir().join(format!("mtor-wav-{}", std::process::id()));
+        let mut wav = Wav::create(&path).unwrap();
+        for samples in [&[1_u8, 2, 3, 4][..], &[5, 6]] {
+            wav.add(samples).unwrap();
+            let bytes = std::fs::read(&path).unwrap();
+            let length = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+            assert_eq!(length(4) as usize, bytes.len() - 8);
+            assert_eq!(length(40) as usize, bytes.len() - 44);
+            assert!(bytes.ends_with(samples));
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert!(Wav::create(std::path::Path::new("/nowhere/x.wav")).is_err());
+    }
+}

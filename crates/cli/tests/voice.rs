@@ -1,0 +1,249 @@
+//! The voice on the command line: recordings that are written down, answers that are read aloud.
+//! Who hears is real; who speaks is a program of the test's own, so that every byte is known.
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
+
+mod common;
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use common::http::{Guest, send};
+use common::terminal::Terminal;
+use common::{Done, Place, Realm, eventually, models_dir, signal};
+
+const SPOKEN: &[u8] = include_bytes!("../../models/tests/exec/data/spoken.ogg");
+
+/// Answers a question in two sentences, and says each text as so many samples as it has characters.
+const PROGRAM: &str = r#"
+import base64, json, sys
+def say(kind, data):
+    print(json.dumps({"specversion": "1.0", "id": "1", "source": "test", "type": kind, "data": data}), flush=True)
+offers = [{"intent": "chat", "model": "talker", "slots": 1}, {"intent": "speak", "model": "mouth", "slots": 1}]
+say("mtor.worker.offer.v1", {"offers": offers})
+for line in sys.stdin:
+    event = json.loads(line)
+    if event["type"] != "mtor.worker.assign.v1":
+        continue
+    job = event["data"]
+    key = {"intent": job["intent"], "attempt": job["attempt"]}
+    if job["name"] == "chat":
+        for seq, text in enumerate(["One sentence. ", "And ", "another."]):
+            piece = {"choices": [{"index": 0, "delta": {"content": text}}]}
+            say("mtor.worker.chunk.v1", {**key, "seq": seq, "count": 1, "piece": piece})
+        result = {"choices": [{"index": 0, "message": {"content": "One sentence. And another."}}]}
+        say("mtor.worker.complete.v1", {**key, "usage": {"units": 3, "input": 1, "output": 2}, "result": result})
+        continue
+    body = job["data"]
+    if body.get("voice") == "nobody":
+        say("mtor.worker.fail.v1", {**key, "code": "unsupported", "message": "voice must be somebody", "retry": False})
+        continue
+    sound = base64.b64encode(body["input"].encode() + b"\n").decode()
+    piece = {"audio": sound, "text": body["input"], "start_ms": 0, "end_ms": 10}
+    say("mtor.worker.chunk.v1", {**key, "seq": 0, "count": 1000, "piece": piece})
+    if "ENDLESS" in sys.argv:
+        continue
+    result = {"response_format": "pcm", "duration_ms": 10, "segments": []}
+    say("mtor.worker.complete.v1", {**key, "usage": {"units": 1000, "input": 1000, "output": 0}, "result": result})
+"#;
+
+/// Ended with its test, by its own pid.
+struct Worker(Child);
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // Already ended is fine.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn worker(place: &Place, realm: &Realm, model: &str, program: &[&str]) -> Worker {
+    let owner = Guest::new(&realm.url);
+    let token = owner.ask("POST", "/v1/workers/tokens", "").json()["token"].clone();
+    let file = format!("token-{model}");
+    place.write(&file, token.as_str().unwrap(), 0o600);
+    let to = ["worker", "--realm", &owner.url, "--token-file", &file, "--data", model];
+    let with = ["--no-fft", "--no-echo", "--exec"];
+    let mut command = place.command(&[to.as_slice(), &with, program].concat());
+    let worker = Worker(command.stdout(Stdio::null()).spawn().unwrap());
+    eventually(|| {
+        let models = send(&realm.url, "GET", "/v1/models", &[], b"").json();
+        models["data"].as_array().unwrap().iter().any(|one| one["id"] == model)
+    });
+    worker
+}
+
+fn talker(place: &Place, realm: &Realm, more: &[&str]) -> Worker {
+    place.write("talker.py", PROGRAM, 0o644);
+    worker(place, realm, "talker", &[&["python3", "talker.py"], more].concat())
+}
+
+/// `aplay` that writes down what it is given.
+fn with_player(place: &Place, script: &str) -> String {
+    let player = place.write("bin/aplay", &format!("#!/bin/sh\n{script}\n"), 0o755);
+    player.parent().unwrap().display().to_string()
+}
+
+fn ask(place: &Place, realm: &Realm, more: &[&str]) -> Command {
+    let line = ["chat", "--realm", &realm.url, "--model", "talker"];
+    place.command(&[line.as_slice(), more].concat())
+}
+
+fn done(mut command: Command) -> Done {
+    Done::of(command.output().unwrap())
+}
+
+#[test]
+fn a_recording_is_written_down_from_a_file_and_from_a_pipe() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let program = Path::new(env!("CARGO_BIN_EXE_mtor")).with_file_name("mtor-models");
+    let (program, models) = (program.to_str().unwrap(), models_dir());
+    let serve = [program, "--models", models.to_str().unwrap(), "--serve", "transcribe"];
+    let _worker = worker(&place, &realm, "moonshine-tiny-en", &serve);
+    std::fs::write(place.path().join("spoken.ogg"), SPOKEN).unwrap();
+
+    let line = ["transcribe", "--realm", &realm.url, "spoken.ogg"];
+    let heard = place.run(&line).good();
+    let lines: Vec<_> = heard.stdout.lines().collect();
+    assert_eq!(lines.len(), 2, "{heard:#?}");
+    assert!(lines[0].contains("worst") && lines[1].contains("quiet"), "{heard:#?}");
+    assert!(heard.stderr.contains("cost 200 base units"), "{heard:#?}");
+
+    let mut piped = place.command(&["transcribe", "--realm", &realm.url, "-", "--as", "vtt"]);
+    piped.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut piped = piped.spawn().unwrap();
+    piped.stdin.take().unwrap().write_all(SPOKEN).unwrap();
+    let heard = Done::of(piped.wait_with_output().unwrap());
+    assert!(heard.stdout.starts_with("WEBVTT\n\n00:00:0"), "{heard:#?}");
+    assert_eq!(heard.stdout.matches(" --> ").count(), 2, "{heard:#?}");
+
+    std::fs::write(place.path().join("silence"), vec![0; 32_000]).unwrap();
+    let silent = ["transcribe", "--realm", &realm.url, "silence", "--format", "pcm16"];
+    let heard = place.run(&silent).good();
+    assert_eq!(heard.stdout, "", "{heard:#?}");
+    assert!(heard.stderr.contains("nobody speaks in silence"), "{heard:#?}");
+}
+
+#[test]
+fn what_is_no_recording_is_refused_by_name() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    std::fs::write(place.path().join("empty"), "").unwrap();
+    std::fs::write(place.path().join("long"), vec![0; 10_000_001]).unwrap();
+    std::fs::write(place.path().join("text"), "no sound").unwrap();
+    for (file, more, code, told) in [
+        ("nowhere.wav", &[][..], 2, "there is no such file"),
+        (".", &[], 2, "it is a folder"),
+        ("empty", &[], 2, "empty is empty"),
+        ("long", &[], 2, "longer than 10000000 bytes"),
+        ("text", &[], 1, "of no kind that is taken"),
+        ("text", &["--format", "midi"], 1, "format"),
+    ] {
+        let line = ["transcribe", "--realm", &realm.url, file];
+        let done = place.run(&[line.as_slice(), more].concat());
+        assert_eq!(done.code, Some(code), "{done:#?}");
+        assert!(done.stderr.contains(told), "{done:#?}");
+    }
+}
+
+#[test]
+fn an_answer_is_read_aloud_by_the_player_that_is_here() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let _worker = talker(&place, &realm, &[]);
+    let folder = with_player(&place, "exec cat > heard");
+    let mut command = ask(&place, &realm, &["--speak", "Say", "something"]);
+    let read = done({
+        command.env("PATH", format!("{folder}:/usr/bin:/bin"));
+        command
+    });
+    assert_eq!(read.code, Some(0), "{read:#?}");
+    assert_eq!(read.stdout, "One sentence. And another.\n", "{read:#?}");
+    let heard = std::fs::read_to_string(place.path().join("heard")).unwrap();
+    assert_eq!(heard, "One sentence.\n And another.\n", "one part for each whole sentence");
+    // Two parts of a second each.
+    assert!(read.stderr.contains("read aloud for 40 base units"), "{read:#?}");
+}
+
+#[test]
+fn an_answer_is_written_to_a_file_and_a_voice_that_is_not_there_is_told() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let _worker = talker(&place, &realm, &[]);
+    let read = done(ask(&place, &realm, &["--speak=said.wav", "--voice", "x", "Say"]));
+    assert_eq!(read.code, Some(0), "{read:#?}");
+    let said = std::fs::read(place.path().join("said.wav")).unwrap();
+    assert!(said.starts_with(b"RIFF") && said.ends_with(b"And another.\n"), "{said:?}");
+
+    let refused = done(ask(&place, &realm, &["--speak=said.wav", "--voice", "nobody", "Say"]));
+    assert_eq!(refused.code, Some(1), "{refused:#?}");
+    assert_eq!(refused.stdout, "One sentence. And another.\n", "the text is there all the same");
+    assert!(refused.stderr.contains("voice must be somebody"), "{refused:#?}");
+
+    let no_player = done({
+        let mut command = ask(&place, &realm, &["--speak", "Say"]);
+        command.env("PATH", "/nowhere");
+        command
+    });
+    assert_eq!(no_player.code, Some(1), "{no_player:#?}");
+    assert!(no_player.stderr.contains("aplay") && no_player.stderr.contains("--speak=FILE"));
+    let usage = done(ask(&place, &realm, &["--voice", "x", "Say"]));
+    assert_eq!(usage.code, Some(2), "{usage:#?}");
+}
+
+#[test]
+fn ctrl_c_silences_it_and_nobody_is_left() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let _worker = talker(&place, &realm, &["ENDLESS"]);
+    let folder = with_player(&place, "echo $$ > pid; exec cat > heard");
+    let mut command = ask(&place, &realm, &["--speak", "Say"]);
+    command.env("PATH", format!("{folder}:/usr/bin:/bin"));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let heard = place.path().join("heard");
+    eventually(|| std::fs::read_to_string(&heard).is_ok_and(|heard| heard.starts_with("One")));
+    signal(child.id(), rustix::process::Signal::INT);
+    let ended = Done::of(child.wait_with_output().unwrap());
+    assert_eq!(ended.code, Some(130), "{ended:#?}");
+    let pid = std::fs::read_to_string(place.path().join("pid")).unwrap();
+    eventually(|| !Path::new(&format!("/proc/{}", pid.trim())).exists());
+    // The realm was asked to say no more.
+    eventually(|| {
+        let open = place.run(&["--json", "intents", "--open", "--realm", &realm.url]);
+        open.stdout.trim().is_empty()
+    });
+}
+
+#[test]
+fn who_types_on_has_heard_enough() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let _worker = talker(&place, &realm, &["ENDLESS"]);
+    let folder = with_player(&place, "echo $$ > pid; exec cat > heard");
+    let mut command = ask(&place, &realm, &["--speak"]);
+    let (mut terminal, mut child) =
+        Terminal::run(command.env("PATH", format!("{folder}:/usr/bin:/bin")));
+    let reads = || {
+        eventually(|| {
+            let heard = std::fs::read_to_string(place.path().join("heard"));
+            heard.is_ok_and(|heard| heard.starts_with("One"))
+        });
+        std::fs::remove_file(place.path().join("heard")).unwrap();
+        let pid = std::fs::read_to_string(place.path().join("pid")).unwrap();
+        format!("/proc/{}", pid.trim())
+    };
+    terminal.write("One?\n");
+    let first = reads();
+    terminal.write("Two?\n");
+    let second = reads();
+    assert_ne!(first, second);
+    assert!(!Path::new(&first).exists(), "the first one is silent");
+    // Ctrl-C silences, and the conversation goes on.
+    signal(child.id(), rustix::process::Signal::INT);
+    eventually(|| !Path::new(&second).exists());
+    terminal.write("/exit\n");
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{}", terminal.shown());
+}
