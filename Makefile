@@ -17,7 +17,7 @@ ARGS ?=
 PAGE_SOURCES := $(shell find web -mindepth 1 \( -name node_modules -o -name dist -o -name '.*' \) \
 	-prune -o -print 2>/dev/null)
 
-.PHONY: help run prerequisites page build models python test bench clean
+.PHONY: help run prerequisites page build models python node test bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -55,6 +55,12 @@ models: build ## fetch what tests need, once, into .models/ or $MTOR_MODELS: tin
 
 python: .venv/.stamp ## the Python clients that tests use, in .venv/
 
+scripts/node/node_modules/.stamp: scripts/node/package-lock.json
+	cd scripts/node && npm ci --no-audit --no-fund
+	@touch $@
+
+node: scripts/node/node_modules/.stamp ## the JavaScript client that tests use, in scripts/node/
+
 test: ## all that CI runs: style, page, lints, build, tests, documentation, browser
 	@scripts/test.sh
 
@@ -63,4 +69,4 @@ bench: build ## benchmarks beside other systems; results with machine notes go t
 
 clean: ## remove what was built; the fetched models stay
 	cargo clean
-	rm -rf web/dist web/node_modules .venv
+	rm -rf web/dist web/node_modules scripts/node/node_modules .venv

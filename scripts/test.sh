@@ -26,7 +26,7 @@ page() {
 
 clippy() { cargo clippy --release --workspace --all-targets --locked -- -D warnings; }
 build() { cargo build --release --workspace --locked; }
-python() { make --no-print-directory python; }
+clients() { make --no-print-directory python node; }
 models() {
   "$target/release/mtor" models pull
   "$target/release/mtor" models pull moonshine-tiny-en
@@ -54,7 +54,7 @@ stage page vitest page
 stage clippy none clippy
 stage build none build
 stage models none models
-stage python none python
+stage clients none clients
 stage nextest nextest nextest
 stage doctests libtest doctests
 stage browser plain browser

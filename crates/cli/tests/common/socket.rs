@@ -210,6 +210,14 @@ impl Hand {
         );
     }
 
+    pub fn fail(&mut self, assign: &Value, code: &str, message: &str) {
+        let (intent, attempt) = (&assign["intent"], &assign["attempt"]);
+        let fail = json!({
+            "intent": intent, "attempt": attempt, "code": code, "message": message, "retry": false,
+        });
+        self.socket.say("mtor.worker.fail.v1", &fail);
+    }
+
     /// Waits until the realm says that nothing more of that attempt counts.
     pub fn wait_revoked(&mut self, assign: &Value) {
         loop {

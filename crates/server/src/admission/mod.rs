@@ -85,6 +85,17 @@ pub enum Route {
     Streamed,
     /// OpenAI's routes: ephemeral, and a stream never begins again.
     OpenAi,
+    /// Those of them whose answer is made of pieces, whatever the data says of pieces.
+    OpenAiPieces,
+}
+
+impl Route {
+    pub fn is_openai(self) -> bool {
+        match self {
+            Self::OpenAi | Self::OpenAiPieces => true,
+            Self::Stored | Self::Streamed => false,
+        }
+    }
 }
 
 /// What the edge adds of its own.
@@ -155,11 +166,16 @@ impl Ask {
     }
 
     /// Whether the answer comes in pieces, where the data does not say so itself: by the client's
-    /// wish, else where the answer to the request is a stream of its events.
+    /// wish, else where the answer to the request is a stream of its events. A route that is made
+    /// of pieces goes before both.
     #[must_use]
     pub fn streaming(mut self, options: &Options, route: Route) -> Self {
         let wish = self.says_stream.or(options.stream);
-        self.stream = wish.unwrap_or(route == Route::Streamed);
+        self.stream = match route {
+            Route::OpenAiPieces => true,
+            Route::Streamed => wish.unwrap_or(true),
+            Route::Stored | Route::OpenAi => wish.unwrap_or(false),
+        };
         self
     }
 
@@ -220,7 +236,7 @@ impl Ask {
     ) -> Result<IntentMeta, ApiError> {
         let terms = self.terms(price, options.ceiling)?;
         let durable = options.durable.unwrap_or(route == Route::Stored);
-        let openai_stream = route == Route::OpenAi && self.stream;
+        let openai_stream = route.is_openai() && self.stream;
         if openai_stream && options.restart == Some(true) {
             let expected = "false or nothing: an OpenAI stream cannot begin again";
             return Err(ApiError::invalid_header("mtor-restart", expected));

@@ -147,6 +147,22 @@ fn a_ceiling_opens_a_band_a_low_one_cuts_and_too_low_a_one_is_refused() {
 }
 
 #[test]
+fn pieces_are_wished_for_by_the_data_the_client_or_the_route() {
+    let wish = |stream| Options { stream, ..Options::default() };
+    let pieces = |data: &str, stream, route| chat(data).streaming(&wish(stream), route).stream;
+    let (silent, yes, no) = (
+        r#"{"messages":[{}]}"#,
+        r#"{"messages":[{}],"stream":true}"#,
+        r#"{"messages":[{}],"stream":false}"#,
+    );
+    assert!(pieces(yes, Some(false), Route::OpenAi) && !pieces(no, Some(true), Route::Streamed));
+    assert!(pieces(silent, Some(true), Route::OpenAi) && !pieces(silent, None, Route::OpenAi));
+    assert!(pieces(silent, None, Route::Streamed) && !pieces(silent, None, Route::Stored));
+    // Whatever is said: its answer is made of them.
+    assert!(pieces(no, Some(false), Route::OpenAiPieces));
+}
+
+#[test]
 fn routes_differ_in_what_holds_without_a_wish() {
     let data = r#"{"messages":[{}],"stream":true,"model":"m"}"#;
     let (ask, entry) = (chat(data), entry("chat"));
@@ -158,7 +174,9 @@ fn routes_differ_in_what_holds_without_a_wish() {
     assert_eq!(flags(Route::OpenAi), (false, false));
     let restart = Options { restart: Some(true), ..Options::default() };
     assert!(meta(&restart, Route::Streamed).unwrap().restart);
-    assert_eq!(meta(&restart, Route::OpenAi).unwrap_err().code, Code::InvalidField);
+    for route in [Route::OpenAi, Route::OpenAiPieces] {
+        assert_eq!(meta(&restart, route).unwrap_err().code, Code::InvalidField);
+    }
     let durable = Options { durable: Some(true), ..Options::default() };
     let openai = meta(&durable, Route::OpenAi).unwrap();
     assert_eq!((openai.durable, openai.restart), (true, false));

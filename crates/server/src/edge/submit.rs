@@ -120,7 +120,7 @@ impl Edge {
         let kind = (name, durable);
         let live = Live::new(account, kind, &ask, Arc::clone(&stream), Some(waiter));
         self.lives.get_or_insert(asked, Arc::new(live));
-        let mut attended = (route == Route::OpenAi).then(|| Attended::new(Arc::clone(self), asked));
+        let mut attended = route.is_openai().then(|| Attended::new(Arc::clone(self), asked));
         if durable {
             let edge = Arc::clone(self);
             tokio::spawn(async move { edge.seal_and_request(meta, prior, ask.data).await });
@@ -166,7 +166,7 @@ impl Edge {
         }
         let prior = self.prior(&meta).await?;
         // Nobody resumes an ephemeral OpenAI request without a key: its buffer lives as long as it.
-        let alone = route == Route::OpenAi && !meta.durable && meta.idempotency.is_none();
+        let alone = route.is_openai() && !meta.durable && meta.idempotency.is_none();
         let stream = if alone {
             self.streams.detached(meta.id, ask.bounds())
         } else {

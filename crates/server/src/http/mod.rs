@@ -6,6 +6,7 @@
 //! leaves its connection idle, is dropped (see [`Patience`]).
 
 mod accounts;
+mod audio;
 mod auth;
 mod catalogue;
 mod connection;
@@ -120,6 +121,8 @@ fn routes(edge: Arc<Edge>) -> Router {
         .route("/v1/events", get(socket::open))
         .route("/v1/chat/completions", post(openai::chat))
         .route("/v1/embeddings", post(openai::embeddings))
+        .route("/v1/audio/transcriptions", post(audio::transcriptions))
+        .route("/v1/audio/speech", post(audio::speech))
         .route("/v1/workers/tokens", post(workers::issue_token))
         .route("/v1/workers/enrol", post(workers::enrol))
         .route("/v1/workers/session", get(workers::session))

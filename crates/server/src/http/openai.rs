@@ -14,8 +14,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream;
 use http::{HeaderValue, StatusCode, header};
 use mtor_core::authorize::{Action, Object};
-use mtor_types::Code;
 use mtor_types::intent::Outcome;
+use mtor_types::{AccountId, Code, IntentId};
 
 use super::Answer;
 use super::auth::Member;
@@ -45,27 +45,88 @@ pub async fn embeddings(
 }
 
 async fn run(edge: Arc<Edge>, name: &str, request: Request) -> Result<Response, ApiError> {
-    let Member { caller, account } = Member::of(&edge, request.headers(), request.extensions())?;
-    caller.may(Action::Submit, &Object::Account(account))?;
-    let options = Options::from_headers(request.headers())?;
+    let asker = Asker::of(&edge, &request)?;
     let Body(data) = Body::from_request(request, &edge).await?;
-    let (name, route) = (name.to_owned(), Route::OpenAi);
-    let at_home = caller.is_at_home();
-    let submission = Submission { account, name, data, options, route, at_home };
-    let submitted = edge.submit(submission).await?;
-    let intent = submitted.intent;
-    let stream = submitted.stream.ok_or_else(ApiError::gone)?;
-    let attended = submitted.attended;
-    let cursor = stream.subscribe();
-    let mut response = if submitted.pieces {
-        streamed(attended, cursor).await?
-    } else {
-        whole(attended, cursor).await?
-    };
+    let Begun { intent, attended, cursor, pieces } =
+        asker.begin(edge, name, data, Route::OpenAi).await?;
+    let response =
+        if pieces { streamed(attended, cursor).await? } else { whole(attended, cursor).await? };
+    Ok(named(response, intent))
+}
+
+/// Who asks, and what for beside the body: known before any of that is read.
+pub(super) struct Asker {
+    account: AccountId,
+    options: Options,
+    at_home: bool,
+}
+
+/// Work that is under way.
+pub(super) struct Begun {
+    pub(super) intent: IntentId,
+    attended: Option<Attended>,
+    cursor: Cursor,
+    /// Whether its worker was asked for pieces.
+    pieces: bool,
+}
+
+/// What comes of it.
+pub(super) enum Said {
+    Piece(Bytes),
+    End(Arc<Ended>),
+}
+
+impl Asker {
+    pub(super) fn of(edge: &Edge, request: &Request) -> Result<Self, ApiError> {
+        let Member { caller, account } = Member::of(edge, request.headers(), request.extensions())?;
+        caller.may(Action::Submit, &Object::Account(account))?;
+        let options = Options::from_headers(request.headers())?;
+        Ok(Self { account, options, at_home: caller.is_at_home() })
+    }
+
+    pub(super) async fn begin(
+        self,
+        edge: Arc<Edge>,
+        name: &str,
+        data: Bytes,
+        route: Route,
+    ) -> Result<Begun, ApiError> {
+        let Self { account, options, at_home } = self;
+        let name = name.to_owned();
+        let submission = Submission { account, name, data, options, route, at_home };
+        let submitted = edge.submit(submission).await?;
+        let stream = submitted.stream.ok_or_else(ApiError::gone)?;
+        let (intent, attended, pieces) = (submitted.intent, submitted.attended, submitted.pieces);
+        Ok(Begun { intent, attended, cursor: stream.subscribe(), pieces })
+    }
+}
+
+impl Begun {
+    /// The next piece, or the end; nothing comes after that.
+    pub(super) async fn next(&mut self) -> Result<Said, ApiError> {
+        loop {
+            match self.cursor.next().await?.ok_or_else(ApiError::stopping)? {
+                Entry::Chunk { piece, .. } => return Ok(Said::Piece(piece)),
+                Entry::End(ended) => {
+                    self.attended.iter_mut().for_each(Attended::over);
+                    return Ok(Said::End(ended));
+                }
+                Entry::Accepted { .. }
+                | Entry::Queued { .. }
+                | Entry::Started { .. }
+                | Entry::Restarted { .. }
+                | Entry::Settled(_) => {}
+            }
+        }
+    }
+}
+
+/// The answer, with the name of its intent.
+pub(super) fn named(mut response: Response, intent: IntentId) -> Response {
     if let Ok(intent) = HeaderValue::from_str(&intent.to_string()) {
         response.headers_mut().insert("mtor-intent", intent);
     }
-    Ok(response)
+    response
 }
 
 /// Waits for the whole result.
@@ -82,7 +143,7 @@ async fn whole(mut attended: Option<Attended>, mut cursor: Cursor) -> Result<Res
 }
 
 /// The result of an intent that completed, or why it did not.
-fn completed(ended: &Ended) -> Result<&Option<Bytes>, ApiError> {
+pub(super) fn completed(ended: &Ended) -> Result<&Option<Bytes>, ApiError> {
     let reason = || ended.message.clone().unwrap_or_else(|| "it failed".to_owned());
     match ended.end.outcome {
         Outcome::Completed(_) => Ok(&ended.result),
@@ -124,11 +185,16 @@ async fn streamed(
             Step::Last(bytes) => Some((Ok(bytes), None)),
         }
     }));
+    Ok(events(body))
+}
+
+/// The head of an answer in server-sent events.
+pub(super) fn events(body: body::Body) -> Response {
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
     ];
-    Ok((headers, body).into_response())
+    (headers, body).into_response()
 }
 
 /// The pieces that are there, or the end. An error before the first piece is the request's.
@@ -168,7 +234,8 @@ async fn step(
     }
 }
 
-fn line(json: &[u8]) -> Bytes {
+/// One event.
+pub(super) fn line(json: &[u8]) -> Bytes {
     let mut out = BytesMut::new();
     put(&mut out, json);
     out.freeze()

@@ -1,0 +1,149 @@
+//! OpenAI's audio routes: a form becomes the data of `transcribe`, a body is the data of `speak`.
+//!
+//! What a worker sends is another's word here as everywhere: it is read, and written anew in the
+//! shape that was asked for. The head of an answer waits for its first bytes, so that a failure
+//! before them has its own status. A client that goes away cancels its request.
+
+mod form;
+mod speech;
+mod transcript;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, Request, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderValue, StatusCode, header};
+
+use super::json;
+use super::openai::{Asker, Begun, Said, completed, events, named};
+use crate::admission::Route;
+use crate::api_error::{ApiError, OpenAiError};
+use crate::edge::Edge;
+use crate::streams::Ended;
+use form::{Form, Shape};
+use speech::{Sound, SoundEvents, Wish};
+use transcript::{Heard, TextEvents};
+
+/// `POST /v1/audio/transcriptions`
+pub async fn transcriptions(
+    State(edge): State<Arc<Edge>>,
+    request: Request,
+) -> Result<Response, OpenAiError> {
+    Ok(Box::pin(transcribe(edge, request)).await?)
+}
+
+/// `POST /v1/audio/speech`
+pub async fn speech(
+    State(edge): State<Arc<Edge>>,
+    request: Request,
+) -> Result<Response, OpenAiError> {
+    Ok(Box::pin(speak(edge, request)).await?)
+}
+
+async fn transcribe(edge: Arc<Edge>, request: Request) -> Result<Response, ApiError> {
+    let asker = Asker::of(&edge, &request)?;
+    let boundary = form::boundary(request.headers())?;
+    let json::Body(body) = json::Body::from_request(request, &edge).await?;
+    let Form { data, shape, stream } = form::read(&boundary, body).await?;
+    let begun = asker.begin(edge, "transcribe", data, Route::OpenAi).await;
+    let begun = begun.map_err(form::told_of_file)?;
+    let intent = begun.intent;
+    let response = if stream {
+        events(flow(begun, TextEvents::default()).await.map_err(form::told_of_file)?)
+    } else {
+        heard(begun, shape).await.map_err(form::told_of_file)?
+    };
+    Ok(named(response, intent))
+}
+
+async fn heard(mut begun: Begun, shape: Shape) -> Result<Response, ApiError> {
+    let mut heard = Heard::default();
+    let text = loop {
+        match begun.next().await? {
+            Said::Piece(piece) => heard.piece(&piece)?,
+            Said::End(ended) => break heard.whole(&ended)?.written(shape),
+        }
+    };
+    let kind = match shape {
+        Shape::Json | Shape::Verbose => "application/json",
+        Shape::Vtt => "text/vtt; charset=utf-8",
+        Shape::Text | Shape::Srt => "text/plain; charset=utf-8",
+    };
+    let kind = [(header::CONTENT_TYPE, HeaderValue::from_static(kind))];
+    Ok((StatusCode::OK, kind, text).into_response())
+}
+
+async fn speak(edge: Arc<Edge>, request: Request) -> Result<Response, ApiError> {
+    let asker = Asker::of(&edge, &request)?;
+    let json::Body(data) = json::Body::from_request(request, &edge).await?;
+    let wish = Wish::of(&data)?;
+    let begun = asker.begin(edge, "speak", data, Route::OpenAiPieces).await?;
+    let intent = begun.intent;
+    let sound = Sound::new(wish.format);
+    let response = if wish.events {
+        events(flow(begun, SoundEvents::new(sound)).await?)
+    } else {
+        let kind = [(header::CONTENT_TYPE, HeaderValue::from_static(wish.format.media()))];
+        (kind, flow(begun, sound).await?).into_response()
+    };
+    Ok(named(response, intent))
+}
+
+/// How an answer in pieces is written.
+trait Writer: Send + 'static {
+    /// What a worker's piece gives; nothing is sent of what is empty.
+    fn piece(&mut self, piece: &[u8]) -> Result<Bytes, ApiError>;
+    /// What still follows of work that was completed.
+    fn end(&mut self, ended: &Ended) -> Result<Bytes, ApiError>;
+    /// The last bytes of an answer that fails in the middle; none can be where a client would take
+    /// what it has for the whole.
+    fn broken(&self, error: &ApiError) -> Option<Bytes>;
+}
+
+/// The answer broke off: the connection does, too.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer broke off")]
+struct Broken;
+
+/// The body of an answer whose first bytes are there.
+async fn flow(mut begun: Begun, mut writer: impl Writer) -> Result<Body, ApiError> {
+    let first = step(&mut begun, &mut writer).await?;
+    let state = Some((begun, writer, Some(first)));
+    Ok(Body::from_stream(stream::unfold(state, |state| async move {
+        let (mut begun, mut writer, ready) = state?;
+        let next = match ready {
+            Some(first) => Ok(first),
+            None => step(&mut begun, &mut writer).await,
+        };
+        match next {
+            Ok(Step::More(bytes)) => Some((Ok(bytes), Some((begun, writer, None)))),
+            Ok(Step::Last(bytes)) => (!bytes.is_empty()).then_some((Ok(bytes), None)),
+            Err(error) => Some((writer.broken(&error).ok_or(Broken), None)),
+        }
+    })))
+}
+
+enum Step {
+    More(Bytes),
+    Last(Bytes),
+}
+
+async fn step(begun: &mut Begun, writer: &mut impl Writer) -> Result<Step, ApiError> {
+    loop {
+        match begun.next().await? {
+            Said::Piece(piece) => {
+                let bytes = writer.piece(&piece)?;
+                if !bytes.is_empty() {
+                    return Ok(Step::More(bytes));
+                }
+            }
+            Said::End(ended) => {
+                completed(&ended)?;
+                return writer.end(&ended).map(Step::Last);
+            }
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! What was heard, in the shapes that OpenAI's clients ask for.
+
+use bytes::Bytes;
+use mtor_sound::limits::LENGTH_MS_MAX;
+use mtor_types::Code;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::Writer;
+use super::form::Shape;
+use crate::api_error::ApiError;
+use crate::http::openai::{completed, line};
+use crate::streams::Ended;
+
+/// A worker's word for a stretch of speech: a piece, or an item of its result.
+#[derive(Clone, Debug, Deserialize)]
+struct Segment {
+    start_ms: u64,
+    end_ms: u64,
+    text: String,
+}
+
+/// A worker's result.
+#[derive(Deserialize)]
+struct Whole {
+    text: String,
+    segments: Vec<Segment>,
+    #[serde(default)]
+    language: Option<String>,
+    #[serde(default)]
+    duration_ms: Option<u64>,
+}
+
+/// What came so far.
+#[derive(Default)]
+pub(super) struct Heard(Vec<Segment>);
+
+/// All that was heard.
+pub(super) struct Transcript {
+    text: String,
+    segments: Vec<Segment>,
+    language: Option<String>,
+    duration_ms: u64,
+    /// As it was paid.
+    metered_ms: u64,
+}
+
+impl Heard {
+    pub(super) fn piece(&mut self, piece: &[u8]) -> Result<(), ApiError> {
+        let segment: Segment = serde_json::from_slice(piece).map_err(|_| no_transcript())?;
+        self.0.push(segment.mended());
+        Ok(())
+    }
+
+    /// The result; pieces are what it is without one.
+    pub(super) fn whole(self, ended: &Ended) -> Result<Transcript, ApiError> {
+        let metered_ms = ended.end.usage.units;
+        let Some(result) = completed(ended)? else {
+            let text = joined(&self.0);
+            let (language, duration_ms) = (None, metered_ms);
+            return Ok(Transcript { text, segments: self.0, language, duration_ms, metered_ms });
+        };
+        let result: Whole = serde_json::from_slice(result).map_err(|_| no_transcript())?;
+        let Whole { text, segments, language, duration_ms } = result;
+        let segments = segments.into_iter().map(Segment::mended).collect();
+        let duration_ms = duration_ms.unwrap_or(metered_ms).min(LENGTH_MS_MAX);
+        Ok(Transcript { text, segments, language, duration_ms, metered_ms })
+    }
+}
+
+fn no_transcript() -> ApiError {
+    ApiError::new(Code::WorkerFailed, "the worker's answer is no transcript")
+}
+
+fn joined(segments: &[Segment]) -> String {
+    segments.iter().map(|segment| &*segment.text).collect::<Vec<_>>().join(" ")
+}
+
+impl Segment {
+    /// Within the longest sound, with an end that is not before its beginning.
+    fn mended(self) -> Self {
+        let start_ms = self.start_ms.min(LENGTH_MS_MAX);
+        let end_ms = self.end_ms.clamp(start_ms, LENGTH_MS_MAX);
+        Self { start_ms, end_ms, ..self }
+    }
+
+    /// Text that cannot be taken for the lines between two captions.
+    fn caption(&self) -> String {
+        let words = self.text.split_whitespace().collect::<Vec<_>>().join(" ");
+        words.replace("-->", "→")
+    }
+
+    /// The same in a language of marks.
+    fn marked(&self) -> String {
+        self.caption().replace('&', "&amp;").replace('<', "&lt;")
+    }
+}
+
+#[derive(Serialize)]
+struct Json<'a> {
+    text: &'a str,
+    usage: Usage,
+}
+
+/// The whole seconds that were paid for.
+#[derive(Serialize)]
+struct Usage {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    seconds: u64,
+}
+
+impl Usage {
+    fn of(metered_ms: u64) -> Self {
+        Self { kind: "duration", seconds: metered_ms.div_ceil(1000) }
+    }
+}
+
+#[derive(Serialize)]
+struct Verbose<'a> {
+    task: &'static str,
+    language: Option<&'a str>,
+    duration: f64,
+    text: &'a str,
+    segments: Vec<VerboseSegment<'a>>,
+    usage: Usage,
+}
+
+/// What no worker says is null.
+#[derive(Serialize)]
+struct VerboseSegment<'a> {
+    id: usize,
+    seek: u64,
+    start: f64,
+    end: f64,
+    text: &'a str,
+    tokens: [u32; 0],
+    temperature: f64,
+    avg_logprob: Option<f64>,
+    compression_ratio: Option<f64>,
+    no_speech_prob: Option<f64>,
+}
+
+impl<'a> VerboseSegment<'a> {
+    fn of(id: usize, Segment { start_ms, end_ms, text }: &'a Segment) -> Self {
+        Self {
+            id,
+            seek: 0,
+            start: seconds(*start_ms),
+            end: seconds(*end_ms),
+            text,
+            tokens: [],
+            temperature: 0.0,
+            avg_logprob: None,
+            compression_ratio: None,
+            no_speech_prob: None,
+        }
+    }
+}
+
+impl Transcript {
+    pub(super) fn written(&self, shape: Shape) -> String {
+        match shape {
+            Shape::Json => {
+                let json = Json { text: &self.text, usage: Usage::of(self.metered_ms) };
+                serde_json::to_string(&json).unwrap_or_default()
+            }
+            Shape::Text => format!("{}\n", self.text),
+            Shape::Srt => {
+                let cue = |(at, segment): (usize, &Segment)| {
+                    let times = times(segment, ',');
+                    format!("{}\n{times}\n{}\n\n", at + 1, segment.caption())
+                };
+                self.segments.iter().enumerate().map(cue).collect()
+            }
+            Shape::Vtt => {
+                let cue = |segment: &Segment| {
+                    format!("{}\n{}\n\n", times(segment, '.'), segment.marked())
+                };
+                "WEBVTT\n\n".to_owned() + &self.segments.iter().map(cue).collect::<String>()
+            }
+            Shape::Verbose => serde_json::to_string(&self.verbose()).unwrap_or_default(),
+        }
+    }
+
+    fn verbose(&self) -> Verbose<'_> {
+        Verbose {
+            task: "transcribe",
+            language: self.language.as_deref(),
+            duration: seconds(self.duration_ms),
+            text: &self.text,
+            segments: self
+                .segments
+                .iter()
+                .enumerate()
+                .map(|(id, segment)| VerboseSegment::of(id, segment))
+                .collect(),
+            usage: Usage::of(self.metered_ms),
+        }
+    }
+}
+
+/// At most half an hour's milliseconds: exact.
+fn seconds(ms: u64) -> f64 {
+    ms as f64 / 1000.0
+}
+
+fn times(segment: &Segment, point: char) -> String {
+    let time = |ms: u64| {
+        let (s, ms) = (ms / 1000, ms % 1000);
+        format!("{:02}:{:02}:{:02}{point}{ms:03}", s / 3600, s / 60 % 60, s % 60)
+    };
+    format!("{} --> {}", time(segment.start_ms), time(segment.end_ms))
+}
+
+/// A transcript as it is heard. All deltas one after the other are the text of its end.
+#[derive(Default)]
+pub(super) struct TextEvents {
+    text: String,
+}
+
+impl TextEvents {
+    fn delta(&mut self, more: &str) -> Bytes {
+        if more.is_empty() {
+            return Bytes::new();
+        }
+        let space = if self.text.is_empty() { "" } else { " " };
+        let delta = format!("{space}{more}");
+        self.text.push_str(&delta);
+        event(&json!({"type": "transcript.text.delta", "delta": delta}))
+    }
+}
+
+impl Writer for TextEvents {
+    fn piece(&mut self, piece: &[u8]) -> Result<Bytes, ApiError> {
+        let segment: Segment = serde_json::from_slice(piece).map_err(|_| no_transcript())?;
+        Ok(self.delta(&segment.text))
+    }
+
+    fn end(&mut self, ended: &Ended) -> Result<Bytes, ApiError> {
+        // Of a worker that has no pieces.
+        let whole = Heard::default().whole(ended)?;
+        let first = if self.text.is_empty() { self.delta(&whole.text) } else { Bytes::new() };
+        let usage = Usage::of(whole.metered_ms);
+        let done =
+            event(&json!({"type": "transcript.text.done", "text": self.text, "usage": usage}));
+        Ok([first, done].concat().into())
+    }
+
+    fn broken(&self, error: &ApiError) -> Option<Bytes> {
+        Some(line(error.to_openai_json().as_bytes()))
+    }
+}
+
+fn event(event: &serde_json::Value) -> Bytes {
+    line(event.to_string().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn transcript(text: &str) -> Transcript {
+        let segment = |start_ms, end_ms, text: &str| {
+            Segment { start_ms, end_ms, text: text.to_owned() }.mended()
+        };
+        Transcript {
+            text: text.to_owned(),
+            segments: vec![
+                segment(180, 1_900, text),
+                segment(u64::MAX, 5, "1\n\n00:00:00,000 --> 00:00:01,000\n<b>Quiet & still."),
+            ],
+            language: Some("en".into()),
+            duration_ms: 2_400,
+            metered_ms: 2_001,
+        }
+    }
+
+    #[test]
+    fn every_shape_is_written() {
+        let heard = transcript("The \"harbor\" is quiet.");
+        let json = r#"{"text":"The \"harbor\" is quiet.","usage":{"type":"duration","seconds":3}}"#;
+        assert_eq!(heard.written(Shape::Json), json);
+        assert_eq!(heard.written(Shape::Text), "The \"harbor\" is quiet.\n");
+        let verbose: serde_json::Value =
+            serde_json::from_str(&heard.written(Shape::Verbose)).unwrap();
+        assert_eq!((&verbose["duration"], &verbose["language"]), (&json!(2.4), &json!("en")));
+        let first = &verbose["segments"][0];
+        assert_eq!((&first["start"], &first["end"]), (&json!(0.18), &json!(1.9)));
+        assert_eq!(first["no_speech_prob"], json!(null));
+    }
+
+    #[test]
+    fn no_words_make_a_caption_that_was_not_said() {
+        let heard = transcript("Hello.");
+        let srt = heard.written(Shape::Srt);
+        let expected = "1\n00:00:00,180 --> 00:00:01,900\nHello.\n\n2\n00:30:00,000 --> 00:30:00,000\n\
+                        1 00:00:00,000 → 00:00:01,000 <b>Quiet & still.\n\n";
+        assert_eq!(srt, expected);
+        let vtt = heard.written(Shape::Vtt);
+        assert!(vtt.starts_with("WEBVTT\n\n00:00:00.180 --> 00:00:01.900\nHello.\n\n"), "{vtt}");
+        assert!(vtt.ends_with("→ 00:00:01,000 &lt;b>Quiet &amp; still.\n\n"), "{vtt}");
+    }
+}
