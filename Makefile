@@ -17,7 +17,7 @@ ARGS ?=
 PAGE_SOURCES := $(shell find web -mindepth 1 \( -name node_modules -o -name dist -o -name '.*' \) \
 	-prune -o -print 2>/dev/null)
 
-.PHONY: help run prerequisites page build models python node test bench clean
+.PHONY: help run prerequisites page build models python node test bench fuzz clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -63,6 +63,9 @@ node: scripts/node/node_modules/.stamp ## the JavaScript client that tests use, 
 
 test: ## all that CI runs: style, page, lints, build, tests, documentation, browser
 	@scripts/test.sh
+
+fuzz: ## foreign bytes for a minute a target, or ARGS="TARGET SECONDS"; needs a C++ compiler
+	@scripts/fuzz.sh $(ARGS)
 
 bench: build ## benchmarks beside other systems; results with machine notes go to bench/results/
 	@bench/run.sh $(ARGS)
