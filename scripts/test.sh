@@ -35,8 +35,9 @@ nextest() { cargo nextest run --release --workspace --locked; }
 doctests() { cargo test --release --workspace --doc --locked; }
 browser() { scripts/browser-test.sh; }
 
-# What measures models, without any.
+# What measures models and voice, without any.
 benchmodels() { python3 bench/models/tests.py; }
+benchvoice() { python3 bench/voice/tests.py; }
 
 # Short, and red only for what does not depend on the machine's speed.
 bench() {
@@ -50,6 +51,7 @@ stage prerequisites none prerequisites
 stage format none format
 stage tidy none tidy
 stage benchmodels plain benchmodels
+stage benchvoice plain benchvoice
 stage page vitest page
 stage clippy none clippy
 stage build none build
