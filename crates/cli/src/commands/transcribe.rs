@@ -135,13 +135,15 @@ impl Transcript {
         let number = self.written;
         let times =
             |mark| format!("{} --> {}", clock(segment.start_ms, mark), clock(segment.end_ms, mark));
+        // An arrow would begin another cue.
+        let cue = text.replace("-->", "→");
         match self.form {
             Form::Text => format!("{text}\n"),
-            Form::Srt => format!("{number}\n{}\n{text}\n\n", times(',')),
+            Form::Srt => format!("{number}\n{}\n{cue}\n\n", times(',')),
             Form::Vtt => {
                 let head = if number == 1 { "WEBVTT\n\n" } else { "" };
-                // An arrow would begin another cue.
-                format!("{head}{}\n{}\n\n", times('.'), text.replace("-->", "→"))
+                let marked = cue.replace('&', "&amp;").replace('<', "&lt;");
+                format!("{head}{}\n{marked}\n\n", times('.'))
             }
         }
     }
@@ -165,22 +167,22 @@ mod tests {
     #[test]
     fn subtitles_have_numbers_and_times() {
         let first = raw(&json!({"start_ms": 80, "end_ms": 1_900, "text": "One\n\ntwo."}));
-        let second = raw(&json!({"start_ms": 3_725_004, "end_ms": 3_726_000, "text": "a --> b"}));
+        let second = raw(&json!({"start_ms": 3_725_004, "end_ms": 3_726_000, "text": "a --> <b>"}));
         let write = |form| {
             let mut transcript = Transcript::new(form);
             let pieces = [transcript.piece(&first), transcript.piece(&second)];
             pieces.map(Option::unwrap).concat()
         };
-        assert_eq!(write(Form::Text), "One two.\na --> b\n");
+        assert_eq!(write(Form::Text), "One two.\na --> <b>\n");
         assert_eq!(
             write(Form::Srt),
             "1\n00:00:00,080 --> 00:00:01,900\nOne two.\n\n\
-             2\n01:02:05,004 --> 01:02:06,000\na --> b\n\n"
+             2\n01:02:05,004 --> 01:02:06,000\na → <b>\n\n"
         );
         assert_eq!(
             write(Form::Vtt),
             "WEBVTT\n\n00:00:00.080 --> 00:00:01.900\nOne two.\n\n\
-             01:02:05.004 --> 01:02:06.000\na → b\n\n"
+             01:02:05.004 --> 01:02:06.000\na → &lt;b>\n\n"
         );
     }
 
