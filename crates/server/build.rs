@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 const DIST: &str = "../../web/dist";
+/// A file that is larger, and was compressed in both ways, is embedded only so: what runs models in the
+/// page has 11 MB, and whoever can run it can unpack it.
+const PLAIN_BYTES_MAX: u64 = 2 << 20;
 /// What this crate serves, by the last part of a name; another one needs a line here.
 const KINDS: &[(&str, &str)] = &[
     ("css", "text/css; charset=utf-8"),
@@ -14,6 +17,7 @@ const KINDS: &[(&str, &str)] = &[
     ("jpg", "image/jpeg"),
     ("js", "text/javascript; charset=utf-8"),
     ("json", "application/json"),
+    ("mjs", "text/javascript; charset=utf-8"),
     ("png", "image/png"),
     ("svg", "image/svg+xml"),
     ("wasm", "application/wasm"),
@@ -90,12 +94,15 @@ fn file(name: &str, path: &Path, copies: &Path) -> Result<String, String> {
             Ok("None".to_owned())
         }
     };
-    Ok(format!(
-        "File {{ name: {name:?}, kind: {kind:?}, plain: {}, br: {}, gzip: {} }}",
-        bytes(name, path, copies)?,
-        packed("br")?,
-        packed("gz")?
-    ))
+    let (br, gzip) = (packed("br")?, packed("gz")?);
+    let unread = |error| format!("{}: {error}", path.display());
+    let is_large = path.metadata().map_err(unread)?.len() > PLAIN_BYTES_MAX;
+    let plain = if is_large && br != "None" && gzip != "None" {
+        "None".to_owned()
+    } else {
+        format!("Some({})", bytes(name, path, copies)?)
+    };
+    Ok(format!("File {{ name: {name:?}, kind: {kind:?}, plain: {plain}, br: {br}, gzip: {gzip} }}"))
 }
 
 /// A copy, because whoever works on the page builds it again while this crate compiles.

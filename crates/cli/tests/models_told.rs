@@ -5,13 +5,16 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::process::{Child, Stdio};
 
 use common::events::Events;
-use common::http::{Guest, send};
+use common::http::{Guest, open, send};
 use common::socket::Socket;
 use common::{Place, eventually};
-use mtor_server::{Arriving, ArrivingState, ModelAbout, ModelsTold, Realm, RealmOptions, Teller};
+use mtor_server::{
+    Arriving, ArrivingState, ModelAbout, ModelsTold, Realm, RealmOptions, Teller, Weight,
+};
 use serde_json::{Value, json};
 
 /// Answers with what it was given, for the models named in its arguments.
@@ -19,7 +22,7 @@ const PROGRAM: &str = r#"
 import json, sys
 def say(kind, **data):
     print(json.dumps({"specversion": "1.0", "id": "1", "source": "p", "type": f"mtor.worker.{kind}.v1", "data": data}), flush=True)
-say("offer", offers=[{"intent": m.split("/")[0], "model": m.split("/")[1], "slots": 4} for m in sys.argv[1:]])
+say("offer", offers=[{"intent": m.split("/", 1)[0], "model": m.split("/", 1)[1], "slots": 4} for m in sys.argv[1:]])
 for event in map(json.loads, sys.stdin):
     if event["type"] == "mtor.worker.assign.v1":
         work = event["data"]
@@ -266,4 +269,81 @@ fn why_a_model_did_not_come_is_told_to_its_owner_alone() {
     assert!(list(&[]).contains("mtor models pull good"));
     let by_proxy = list(&[("x-forwarded-for", "192.0.2.1")]);
     assert!(by_proxy.contains("is told why") && !by_proxy.contains("pull good"), "{by_proxy}");
+}
+
+/// Head, in lower case, and body.
+fn get(realm: &Told, method: &str, path: &str, headers: &[(&str, &str)]) -> (String, Vec<u8>) {
+    let mut bytes = Vec::new();
+    open(&realm.url, method, path, headers, b"").read_to_end(&mut bytes).unwrap();
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+    (String::from_utf8(bytes[..end].to_vec()).unwrap().to_lowercase(), bytes[end + 4..].to_vec())
+}
+
+#[test]
+fn a_page_may_fetch_the_files_that_the_realm_was_told_of_and_no_other() {
+    let place = Place::new();
+    let realm = Told::start(&place);
+    let _worker = realm.worker(&place, &["transcribe/ear", "chat/a/files/b"]);
+    eventually(|| realm.models()["data"].as_array().unwrap().len() == 2);
+    let content: Vec<u8> = (0..2_000_000_u32).map(|n| (n.wrapping_mul(n) % 251) as u8).collect();
+    std::fs::write(place.path().join("secret name.ort"), &content).unwrap();
+    let hash = "ab".repeat(32);
+    let weight = |name: &str, file: &str| Weight {
+        model: "ear".into(),
+        name: name.into(),
+        path: place.path().join(file),
+        bytes: content.len() as u64,
+        sha256: hash.clone(),
+    };
+    assert_eq!(realm.models()["data"][1].get("files"), None);
+    let told = vec![weight("encoder.ort", "secret name.ort"), weight("gone.ort", "gone")];
+    realm.teller.tell_weights(told.clone());
+    let files = json!([
+        {"name": "encoder.ort", "bytes": content.len(), "sha256": hash},
+        {"name": "gone.ort", "bytes": content.len(), "sha256": hash},
+    ]);
+    assert_eq!(realm.models()["data"][1]["files"], files, "{}", realm.models());
+    assert!(!realm.models().to_string().contains("secret"), "{}", realm.models());
+
+    let path = "/v1/models/ear/files/encoder.ort";
+    let kept = format!("{path}?sha256={hash}");
+    for (path, cached) in [(path, "no-cache"), (&kept, "public, max-age=31536000, immutable")] {
+        let (head, body) = get(&realm, "GET", path, &[]);
+        assert!(head.starts_with("http/1.1 200") && body == content, "{head}");
+        for line in [
+            &format!("cache-control: {cached}"),
+            &format!("etag: \"{hash}\""),
+            &format!("content-length: {}", content.len()),
+            "accept-ranges: none",
+            "content-type: application/octet-stream",
+            "x-content-type-options: nosniff",
+        ] {
+            assert!(head.lines().any(|one| one == line), "{line} is not in {head}");
+        }
+        let tag = format!("\"{hash}\"");
+        let (head, body) = get(&realm, "GET", path, &[("if-none-match", &tag)]);
+        assert!(head.starts_with("http/1.1 304") && body.is_empty(), "{head}");
+        let (head, body) = get(&realm, "HEAD", path, &[]);
+        assert!(head.starts_with("http/1.1 200") && body.is_empty(), "{head}");
+    }
+    let refused = |path: &str| send(&realm.url, "GET", path, &[], b"").refusal();
+    for path in [
+        "/v1/models/ear/files/gone.ort",
+        "/v1/models/ear/files/secret%20name.ort",
+        "/v1/models/ear/files/..%2fsecret%20name.ort",
+        "/v1/models/ear/files/%2e%2e/encoder.ort",
+        "/v1/models/other/files/encoder.ort",
+        "/v1/models/ear/files/",
+        &format!("{path}?sha256={}", "cd".repeat(32)),
+    ] {
+        let found = refused(path).0;
+        assert_eq!(found, 404, "{path}: {:?}", refused(path));
+    }
+    assert_eq!(refused(&format!("{path}?part=1")), (400, "MT0002".into()));
+    assert_eq!(send(&realm.url, "PUT", path, &[], b"x").status, 405);
+    // A model that has such a name is still a model.
+    let one = send(&realm.url, "GET", "/v1/models/a/files/b", &[], b"").json();
+    assert_eq!(one["id"], "a/files/b");
+    realm.teller.tell_weights(Vec::new());
+    assert_eq!(refused(path), (404, "MT0010".into()));
 }

@@ -120,7 +120,7 @@ fn nothing_from_elsewhere_runs_and_no_text_becomes_a_script() {
         "media-src 'self' blob:",
         "frame-ancestors 'none'",
         "require-trusted-types-for 'script'",
-        "trusted-types svelte-trusted-html",
+        "trusted-types svelte-trusted-html mtor-worker",
     ] {
         assert!(policy.contains(&rule), "{rule} is not in {policy:?}");
     }
@@ -138,6 +138,16 @@ fn nothing_from_elsewhere_runs_and_no_text_becomes_a_script() {
             .header("content-security-policy")
             .contains("sha256")
     );
+    // WebAssembly is compiled in a worker, whose policy is that of its script; not in the page.
+    assert!(!policy.iter().any(|rule| rule.contains("wasm")), "{policy:?}");
+    for name in assets(&realm) {
+        let asset = get(&realm, "GET", &name, &[]);
+        let rules = asset.header("content-security-policy");
+        assert!(rules.contains("require-trusted-types-for 'script'"), "{name}: {rules}");
+        assert!(!rules.contains("'unsafe-"), "{name}: {rules}");
+        let may_compile = rules.contains("script-src 'self' 'wasm-unsafe-eval'");
+        assert_eq!(may_compile, name.ends_with(".js"), "{name}: {rules}");
+    }
     // Its stylesheet comes behind the bar, so that the bar need not wait for it.
     assert!(page.find("</header>") < page.find("rel=\"stylesheet\""), "{page}");
     assert!(!page.contains("://"), "something from elsewhere: {page}");

@@ -4,13 +4,14 @@
 
 mod common;
 
+use std::io::Read as _;
 use std::path::Path;
 use std::process::{Child, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use common::events::Events;
-use common::http::Guest;
+use common::http::{Guest, open, send};
 use common::{Place, Realm, eventually, models_dir};
 use serde_json::{Value, json};
 
@@ -98,4 +99,27 @@ fn what_is_no_sound_is_refused_before_anything_is_held() {
     let (status, code) = guest.ask("POST", "/v1/intents", &low.to_string()).refusal();
     assert_eq!((status, code.as_str()), (402, "MT0013"));
     assert_eq!(guest.grant(), before);
+}
+
+/// So that a visitor's own device can hear: the page checks the same hashes.
+#[test]
+fn a_realm_that_has_the_model_gives_its_files_to_pages() {
+    let place = Place::new();
+    let mut command = Realm::command(&place, "127.0.0.1:0", &["--model", "moonshine-tiny-en"]);
+    command.env("MTOR_MODELS", models_dir()).env("MTOR_MODEL_SOURCE", "/nowhere");
+    let realm = Realm::of(command);
+    for (name, kept) in [
+        ("encoder.ort", "moonshine-tiny-en.encoder.ort"),
+        ("decoder.ort", "moonshine-tiny-en.decoder.ort"),
+        ("tokenizer.bin", "moonshine-tiny-en.tokenizer.bin"),
+    ] {
+        let path = format!("/v1/models/moonshine-tiny-en/files/{name}");
+        eventually(|| send(&realm.url, "HEAD", &path, &[], b"").status == 200);
+        let mut answer = Vec::new();
+        open(&realm.url, "GET", &path, &[], b"").read_to_end(&mut answer).unwrap();
+        let file = std::fs::read(models_dir().join(kept)).unwrap();
+        assert!(answer.ends_with(&file), "{name}: {} bytes", answer.len());
+    }
+    let other = "/v1/models/moonshine-tiny-en/files/silero-vad-16k.onnx";
+    assert_eq!(send(&realm.url, "GET", other, &[], b"").status, 404);
 }

@@ -15,7 +15,9 @@ pub mod sessions;
 pub mod shell;
 pub mod streams;
 pub mod told;
+pub mod weights;
 
 pub use manifests::{ManifestNews, ManifestProblem};
 pub use realm::{OpenError, Realm, RealmOptions};
 pub use told::{Arriving, ArrivingState, ModelAbout, ModelsTold, Teller};
+pub use weights::Weight;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::edge::Edge;
+use crate::weights::Weight;
 
 /// Descriptions kept: more than anybody serves from one machine, small beside an answer.
 const ABOUT_MAX: usize = 256;
@@ -176,6 +177,11 @@ impl Teller {
     /// Replaces what was told before. What is beyond the bounds is cut off.
     pub fn tell_models(&self, told: ModelsTold) {
         self.0.told.store(Arc::new(told.bounded()));
+    }
+
+    /// Replaces what pages may fetch. The files were checked, and stay as they are.
+    pub fn tell_weights(&self, weights: Vec<Weight>) {
+        self.0.weights.set(weights);
     }
 }
 

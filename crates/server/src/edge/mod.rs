@@ -45,6 +45,7 @@ use crate::sessions::Sessions;
 use crate::shell::{CallError, Clock, NodeHandle, Projection, StoreState};
 use crate::streams::Streams;
 use crate::told::ModelsTold;
+use crate::weights::Weights;
 
 /// Between two looks for sealed blobs past their time.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
@@ -72,6 +73,8 @@ pub struct Edge {
     pub offered: ArcSwap<Offered>,
     /// What the realm was told of its models.
     pub told: ArcSwap<ModelsTold>,
+    /// What pages may fetch of them.
+    pub weights: Weights,
     pub keys: Keys,
     pub names: Names,
     pub sessions: Sessions,
@@ -134,6 +137,7 @@ impl Edge {
             manifests_changed: watch::Sender::new(()),
             offered: ArcSwap::from_pointee(Offered::default()),
             told: ArcSwap::from_pointee(ModelsTold::default()),
+            weights: Weights::default(),
             keys: Keys::default(),
             names: Names::default(),
             sessions: Sessions::default(),

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
-use http::{StatusCode, header};
+use http::{HeaderMap, StatusCode, Uri, header};
 use mtor_core::authorize::{Action, Object};
 use mtor_types::Code;
 use mtor_types::amount::Price;
@@ -16,11 +16,13 @@ use serde::Serialize;
 use super::Answer;
 use super::auth::Caller;
 use super::json::{Page, Segment};
+use super::weights;
 use crate::api_error::ApiError;
 use crate::edge::Edge;
 use crate::manifests::ManifestProblem;
 use crate::shell::StoreState;
 use crate::told::{Arriving, ModelAbout, ModelsTold};
+use crate::weights::Weight;
 
 /// `GET /healthz`: the process answers.
 pub async fn healthz() -> &'static str {
@@ -129,6 +131,9 @@ struct ModelRow<'a> {
     /// What the realm was told of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     about: Option<&'a ModelAbout>,
+    /// What a page may fetch of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    files: Vec<Weight>,
 }
 
 /// OpenAI's list, and beside it what its clients pass over.
@@ -148,22 +153,33 @@ impl<'a> ModelRow<'a> {
     fn new(id: String, edge: &Edge, told: &'a ModelsTold) -> Self {
         let owned_by = edge.identity.realm().to_string();
         let about = told.about(&id);
-        Self { id, object: "model", created: 0, owned_by, about }
+        let files = edge.weights.of(&id);
+        Self { id, object: "model", created: 0, owned_by, about, files }
     }
 }
 
-/// `GET /v1/models/{id}`, as OpenAI's. An id may hold slashes.
+/// `GET /v1/models/{id}`, as OpenAI's, and its files. An id may hold slashes.
 pub async fn model(
     State(edge): State<Arc<Edge>>,
     caller: Caller,
     Segment(id): Segment,
-) -> Result<Answer, ApiError> {
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, ApiError> {
     caller.may(Action::ReadPools, &Object::Realm)?;
-    if edge.offered.load().models().all(|model| model != id) {
+    let is_offered = edge.offered.load().models().any(|model| model == id);
+    if let Some(file) = weights::named(&id).filter(|_| !is_offered) {
+        let query = Query::<weights::Query>::try_from_uri(&uri);
+        let Query(query) = query.map_err(|_| {
+            ApiError::invalid_field("query", "nothing but `sha256`, the file's hash in hex")
+        })?;
+        return weights::send(&edge, file, &query, &headers).await;
+    }
+    if !is_offered {
         return Err(ApiError::new(Code::UnknownModel, "no worker here offers that model"));
     }
     let told = edge.told.load();
-    Ok(Answer::json(StatusCode::OK, &ModelRow::new(id, &edge, &told)))
+    Ok(Answer::json(StatusCode::OK, &ModelRow::new(id, &edge, &told)).into_response())
 }
 
 /// `GET /v1/models`, as OpenAI's.

@@ -21,6 +21,7 @@ mod sse;
 mod sysop;
 #[cfg(test)]
 mod tests;
+mod weights;
 mod workers;
 
 pub use connection::Connection;

@@ -20,7 +20,8 @@ include!(concat!(env!("OUT_DIR"), "/page.rs"));
 struct File {
     name: &'static str,
     kind: &'static str,
-    plain: &'static [u8],
+    /// Absent where it is large and both of the others are there.
+    plain: Option<&'static [u8]>,
     /// Absent where compression does not make it smaller.
     br: Option<&'static [u8]>,
     gzip: Option<&'static [u8]>,
@@ -28,14 +29,22 @@ struct File {
 
 /// Nothing but what this realm itself serves; nobody may frame it. Pictures and sounds of an answer
 /// are objects of the page's own. No string becomes a script or markup: Svelte's runtime parses
-/// its own templates through the one policy that is allowed, and may create it once.
+/// its own templates through the first policy that is allowed, the page names its worker's script
+/// through the second, and each may be created once.
 const POLICY: &str = "default-src 'self'; connect-src 'self'; img-src 'self' blob:; \
     media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
-    object-src 'none'; require-trusted-types-for 'script'; trusted-types svelte-trusted-html";
+    object-src 'none'; require-trusted-types-for 'script'; \
+    trusted-types svelte-trusted-html mtor-worker";
+/// A script may be a worker's, whose policy is its own and not the page's: there alone WebAssembly may
+/// be compiled, and nothing else that is no script of this realm.
+const SCRIPTS: &str = "; script-src 'self' 'wasm-unsafe-eval'";
+static SCRIPT_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
+    HeaderValue::try_from(format!("{POLICY}{SCRIPTS}")).unwrap_or(HeaderValue::from_static(POLICY))
+});
 /// The index holds the style of what is painted before its stylesheet is there. It is allowed by the
 /// hash of its bytes, and nothing else that is inline is.
 static INDEX_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
-    let page = String::from_utf8_lossy(INDEX.plain);
+    let page = String::from_utf8_lossy(INDEX.plain.unwrap_or_default());
     let style = page.split_once("<style>").and_then(|(_, rest)| rest.split_once("</style>"));
     let hash = style.map(|(style, _)| BASE64.encode(Sha256::digest(style)));
     let allowed = hash.map(|hash| format!("{POLICY}; style-src 'self' 'sha256-{hash}'"));
@@ -43,9 +52,9 @@ static INDEX_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     allowed.unwrap_or(HeaderValue::from_static(POLICY))
 });
 /// The name changes with the content.
-const FOR_EVER: &str = "public, max-age=31536000, immutable";
+pub(super) const FOR_EVER: &str = "public, max-age=31536000, immutable";
 /// Kept, and asked for again each time.
-const ASK_AGAIN: &str = "no-cache";
+pub(super) const ASK_AGAIN: &str = "no-cache";
 
 /// `GET /`
 pub async fn index(headers: HeaderMap) -> Response {
@@ -81,7 +90,11 @@ pub async fn asset(Segment(name): Segment, headers: HeaderMap) -> Result<Respons
     let mut response = answer(file, bytes, coding);
     let about = response.headers_mut();
     // A picture that is opened by itself is a document with scripts of its own.
-    about.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    let policy = match file.kind.starts_with("text/javascript") {
+        true => SCRIPT_POLICY.clone(),
+        false => HeaderValue::from_static(POLICY),
+    };
+    about.insert(header::CONTENT_SECURITY_POLICY, policy);
     about.insert(header::CACHE_CONTROL, HeaderValue::from_static(FOR_EVER));
     about.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
     Ok(response)
@@ -100,14 +113,19 @@ fn answer(file: &File, bytes: &'static [u8], coding: Coding) -> Response {
 }
 
 impl File {
-    /// The bytes in this coding, or as they are where there are none.
+    /// The bytes in this coding, or as they are where there are none; packed all the same where those
+    /// are all there is, because that says more than a refusal.
     fn in_coding(&self, coding: Coding) -> (&'static [u8], Coding) {
-        let packed = match coding {
-            Coding::Br => self.br,
-            Coding::Gzip => self.gzip,
-            Coding::Plain => None,
+        let form = |coding: Coding| {
+            let bytes = match coding {
+                Coding::Br => self.br,
+                Coding::Gzip => self.gzip,
+                Coding::Plain => self.plain,
+            };
+            bytes.map(|bytes| (bytes, coding))
         };
-        packed.map_or((self.plain, Coding::Plain), |bytes| (bytes, coding))
+        let instead = [Coding::Plain, Coding::Gzip].into_iter().find_map(form);
+        form(coding).or(instead).unwrap_or((&[], Coding::Plain))
     }
 }
 
@@ -194,7 +212,7 @@ fn tag(bytes: &[u8]) -> HeaderValue {
 }
 
 /// Whether the client has these bytes already (RFC 9110, 13.1.2: the weak comparison).
-fn known(headers: &HeaderMap, tag: &HeaderValue) -> bool {
+pub(super) fn known(headers: &HeaderMap, tag: &HeaderValue) -> bool {
     let lines = headers.get_all(header::IF_NONE_MATCH).iter();
     lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(',')).any(|one| {
         let one = one.trim();

@@ -54,9 +54,12 @@ fn a_weight_that_cannot_be_read_refuses() {
 fn the_table_is_sorted_and_each_packed_form_is_smaller() {
     assert!(ASSETS.is_sorted_by(|one, next| one.name < next.name));
     assert!(ASSETS.iter().any(|file| file.name.ends_with(".js")));
+    assert!(
+        ASSETS.iter().all(|file| file.plain.is_some() || file.br.is_some() && file.gzip.is_some())
+    );
     for file in ASSETS.iter().chain([&INDEX]) {
         for packed in [file.br, file.gzip].into_iter().flatten() {
-            assert!(packed.len() < file.plain.len(), "{}", file.name);
+            assert!(file.plain.is_none_or(|plain| packed.len() < plain.len()), "{}", file.name);
         }
     }
 }
@@ -82,4 +85,16 @@ async fn the_index_is_asked_for_again_and_sent_once() {
     assert_ne!(plain.headers()[header::ETAG], tag.as_str());
     let lines = [(header::IF_NONE_MATCH, tag.as_str())];
     assert_eq!(index(with(&lines)).await.status(), StatusCode::OK);
+}
+
+#[test]
+fn what_is_only_packed_is_never_sent_as_if_it_were_plain() {
+    let file = File { name: "a", kind: "b", plain: None, br: Some(b"br"), gzip: Some(b"gzip") };
+    for (coding, expected) in [
+        (Coding::Br, (&b"br"[..], Coding::Br)),
+        (Coding::Gzip, (&b"gzip"[..], Coding::Gzip)),
+        (Coding::Plain, (&b"gzip"[..], Coding::Gzip)),
+    ] {
+        assert_eq!(file.in_coding(coding), expected);
+    }
 }

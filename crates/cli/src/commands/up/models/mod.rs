@@ -6,6 +6,7 @@ mod choice;
 mod fetcher;
 mod rate;
 mod shelf;
+mod weights;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -256,6 +257,7 @@ async fn next(fetch: &mut Option<Fetch>) -> Arrival {
 fn tell(shelf: &mut Shelf, models: &Models, links: &Links) {
     // Before it is said: who hears of it may look at once.
     links.teller.tell_models(shelf.told());
+    links.teller.tell_weights(weights::of(shelf.wanted(), &models.dir));
     for said in shelf.said() {
         links.printer.event("model", said.event);
         if let Some(words) = said.words {
