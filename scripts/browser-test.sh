@@ -156,6 +156,7 @@ run_test alone conversations.test.mjs
 run_test alone arriving.test.mjs
 run_test alone markdown.test.mjs
 run_test realm intents.test.mjs
+run_test realm hands-free.test.mjs --shots "$shots"
 run_test alone account.test.mjs
 run_test realm account.test.mjs
 

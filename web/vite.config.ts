@@ -27,6 +27,8 @@ export default defineConfig({
   base: "./",
   publicDir: false,
   plugins: [svelte(), behindTheBar, packed()],
+  // A worker is a module like everything else, and lies beside it.
+  worker: { format: "es", rolldownOptions: { output: { entryFileNames: "assets/[name]-[hash].js", assetFileNames: "assets/[name]-[hash][extname]" } } },
   build: {
     target: "es2022",
     modulePreload: { polyfill: false },

@@ -1,102 +1,247 @@
-// Sound to words by the realm: what is sent, for at most which price, what of the stream counts.
+import "fake-indexeddb/auto";
+import { createHash } from "node:crypto";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { afterEach, beforeEach, expect, it, vi } from "vitest";
+import { filesOf } from "../src/lib/voice/device";
+import { EarCore, knownSound, TooSlow, type Hearing } from "../src/lib/voice/ear-core";
+import { DeviceEar, EarError, type EarState } from "../src/lib/voice/ear-device";
+import type { FromEar, ToEar } from "../src/lib/voice/ear-words";
+import { Tokens, TooLong, tokensMax } from "../src/lib/voice/moonshine";
+import { bring, inDatabase, pathOf, type Shelf, type WeightFile } from "../src/lib/voice/weights";
 
-import { describe, expect, test } from "vitest";
-import { Refusal, type Realm } from "../src/lib/realm";
-import { ceilingOf } from "../src/lib/voice/ask";
-import { RealmEar, type RealmEarNeeds } from "../src/lib/voice/ear";
-import { tone } from "./sounds";
+// --- the vocabulary ---
 
-const PRICE = { amount: "20", per: 1_000, unit: "millisecond" };
-
-interface Sent {
-  intent: string;
-  ceiling: string;
-  data: Record<string, unknown>;
-}
-
-/** A realm that says these events; a function among them runs instead. */
-function realmOf(events: ([string, object] | (() => Promise<void>))[], refused?: Refusal) {
-  const sent: Sent[] = [];
-  const cancelled: string[] = [];
-  const realm = {
-    async submitWork(body: Sent) {
-      sent.push(body);
-      if (refused) throw refused;
-      const stream = new ReadableStream<Uint8Array>({
-        async start(control) {
-          for (const event of events) {
-            if (typeof event === "function") await event();
-            else control.enqueue(new TextEncoder().encode(`data: ${JSON.stringify({ type: `mtor.intent.${event[0]}.v1`, data: { intent: "i1", ...event[1] } })}\n\n`));
-          }
-          control.close();
-        },
-      });
-      return new Response(stream);
-    },
-    async resume(): Promise<Response> {
-      throw new Error("not resumed");
-    },
-    async cancel(intent: string) {
-      cancelled.push(intent);
-    },
-  };
-  return { realm: realm as unknown as Realm, sent, cancelled };
-}
-
-function earOf(realm: Realm, more: Partial<RealmEarNeeds> = {}) {
-  return new RealmEar({ realm, pay: async () => ({ asset: "grant" }), price: () => PRICE, ...more });
-}
-
-const SECOND = tone(300, 1_000);
-const piece = (seq: number, text: string, attempt = 1): [string, object] => ["chunk", { attempt, seq, piece: { start_ms: 0, end_ms: 1, text } }];
-
-describe("the realm's ear", () => {
-  test("sends 16 bit samples for at most the price of their length, and gives the words as they come", async () => {
-    const { realm, sent } = realmOf([["accepted", {}], piece(0, "What is "), piece(1, "the capital?"), ["completed", { result: { text: "What is the  capital?\n" }, cost: { asset: "grant", amount: "20" } }]]);
-    const heard: string[] = [];
-    const costs: string[] = [];
-    const ear = earOf(realm, { onWords: (words) => heard.push(words), onCost: ({ amount }) => costs.push(amount) });
-    expect(await ear.hear(SECOND)).toBe("What is the capital?");
-    expect(heard).toEqual(["What is", "What is the capital?"]);
-    expect(costs).toEqual(["20"]);
-    expect(sent[0]).toMatchObject({ intent: "transcribe", ceiling: "21", data: { format: "pcm16", stream: true } });
-    expect(String(sent[0]?.data["audio"]).length).toBe(Math.ceil((16_000 * 2) / 3) * 4);
-  });
-
-  test("what came only in pieces is what was said; a piece twice counts once, a void attempt not at all", async () => {
-    const { realm } = realmOf([piece(0, "thrown away"), ["restarted", { attempt: 2 }], piece(0, "One", 2), piece(0, "One", 2), piece(1, "two.", 2), ["completed", { result: null }]]);
-    expect(await earOf(realm).hear(SECOND)).toBe("One two.");
-  });
-
-  test("silence gives nothing, and no sound asks nothing", async () => {
-    const { realm, sent } = realmOf([["completed", { result: { text: "", segments: [] } }]]);
-    expect(await earOf(realm).hear(new Float32Array())).toBe("");
-    expect(sent).toEqual([]);
-    expect(await earOf(realm).hear(SECOND)).toBe("");
-  });
-
-  test("a refusal and a failure are told as they are", async () => {
-    const refusal = new Refusal({ code: "MT0013", message: "the ceiling is below the price", status: 402 });
-    await expect(earOf(realmOf([], refusal).realm).hear(SECOND)).rejects.toBe(refusal);
-    const failed = realmOf([["accepted", {}], ["failed", { code: "MT0026", reason: "the model ended" }]]);
-    await expect(earOf(failed.realm).hear(SECOND)).rejects.toMatchObject({ problem: { code: "MT0026", message: "the model ended" } });
-  });
-
-  test("given up it is cancelled on the realm, also where that had not named it yet", async () => {
-    for (const before of [true, false]) {
-      const abort = new AbortController();
-      const give = async () => abort.abort(new Error("enough"));
-      const events: Parameters<typeof realmOf>[0] = before ? [["accepted", {}], give] : [give, ["accepted", {}]];
-      const { realm, cancelled } = realmOf([...events, async () => void (await new Promise((later) => setTimeout(later, 20)))]);
-      await expect(earOf(realm).hear(SECOND, abort.signal)).rejects.toThrow("enough");
-      await new Promise((later) => setTimeout(later, 50));
-      expect(cancelled).toEqual(["i1"]);
-    }
-  });
+it("reads lengths of one and of two bytes, and refuses what is no vocabulary", () => {
+  const file = Uint8Array.from([3, 97, 98, 99, 0, 0x82, 1, ...new Array(130).fill(120), 4, 0xe2, 0x96, 0x81, 100]);
+  const tokens = Tokens.read(file, 4);
+  expect(tokens.text([0, 3, 1])).toBe("abc d");
+  expect(tokens.text([2]).length).toBe(130);
+  expect(tokens.text([9])).toBe("");
+  for (const bad of [[], [5, 97], [0x80], [1, 97]]) expect(() => Tokens.read(Uint8Array.from(bad), 4)).toThrow(/vocabulary/);
 });
 
-test("a ceiling is rounded up, never down", () => {
-  expect(ceilingOf(PRICE, 1, "grant").amount).toBe("1");
-  expect(ceilingOf(PRICE, 1_000, "grant").amount).toBe("20");
-  expect(ceilingOf(PRICE, 1_000.1, "grant").amount).toBe("21");
+it("bounds the tokens of a sound by its length", () => {
+  expect([tokensMax(0), tokensMax(16_000), tokensMax(160_000)]).toEqual([2, 9, 67]);
+});
+
+// --- how fast, and how long ---
+
+/** Takes so many milliseconds for each step, by a clock of its own. */
+function slow(stepMs: number) {
+  let now = 0;
+  const hearing: Hearing = {
+    hear: async (samples, late = () => false, steps = tokensMax(samples.length)) => {
+      for (let step = 0; step < steps; step += 1) {
+        if (late()) throw new TooLong("late");
+        now += stepMs;
+      }
+      return "heard";
+    },
+  };
+  return new EarCore(hearing, () => now);
+}
+
+it("turns itself off on a device that is slower than speech", async () => {
+  expect(knownSound().length).toBe(32_000);
+  // 15 steps for two seconds: a step may take 133 ms.
+  expect(await slow(10).measure()).toBeCloseTo(2_000 / 150);
+  await expect(slow(140).measure()).rejects.toMatchObject({ factor: expect.closeTo(0.952, 2) });
+  // So slow that the first run is not waited for.
+  await expect(slow(5_000).measure()).rejects.toBeInstanceOf(TooSlow);
+});
+
+it("gives an utterance its own length, and gives up after two that were late", async () => {
+  const core = slow(250);
+  const ten = new Float32Array(160_000);
+  // 67 steps of 250 ms are more than ten seconds.
+  await expect(core.hear(ten)).rejects.toBeInstanceOf(TooLong);
+  // A short one has three seconds, and being in time forgives.
+  expect(await core.hear(new Float32Array(16_000))).toBe("heard");
+  await expect(core.hear(ten)).rejects.toBeInstanceOf(TooLong);
+  await expect(core.hear(ten)).rejects.toBeInstanceOf(TooSlow);
+});
+
+// --- the weights ---
+
+const bytesOf = (words: string) => new TextEncoder().encode(words);
+const fileOf = (name: string, words: string): WeightFile => ({
+  name,
+  bytes: bytesOf(words).length,
+  sha256: createHash("sha256").update(words).digest("hex"),
+});
+
+let server: Server;
+let base: string;
+let served: Record<string, string>;
+let asked: string[];
+
+beforeEach(async () => {
+  served = { "a.bin": "first words", "b.bin": "second" };
+  asked = [];
+  server = createServer((request, response) => {
+    const { pathname } = new URL(request.url ?? "", "http://x");
+    asked.push(request.url ?? "");
+    const words = served[pathname.split("/").at(-1) ?? ""];
+    response.statusCode = words === undefined ? 404 : 200;
+    response.end(words ?? "no");
+  });
+  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+  base = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+});
+
+afterEach(async () => {
+  vi.restoreAllMocks();
+  vi.useRealTimers();
+  await new Promise((done) => server.close(done));
+});
+
+const files = [fileOf("a.bin", "first words"), fileOf("b.bin", "second")];
+const get = (shelf: Shelf, wanted = files, onProgress = (_received: number, _bytes: number) => undefined as void) =>
+  bring({ base, model: "m", files: wanted, shelf, onProgress });
+
+it("fetches once, keeps by hash, and drops what was kept before", async () => {
+  const shelf = inDatabase();
+  const progress: number[] = [];
+  const found = await get(shelf, files, (received, bytes) => {
+    expect(bytes).toBe(17);
+    progress.push(received);
+  });
+  expect(new TextDecoder().decode(found.get("a.bin"))).toBe("first words");
+  expect([...progress].sort((a, b) => a - b)).toEqual(progress);
+  expect(progress.at(-1)).toBe(17);
+  expect(asked).toEqual(files.map((file) => `/${pathOf("m", file)}`));
+  await get(shelf);
+  expect(asked.length).toBe(2);
+  // Another content, another hash: what was kept of it goes.
+  served["a.bin"] = "other words";
+  const other = fileOf("a.bin", "other words");
+  await get(shelf, [other]);
+  expect(await shelf.get(pathOf("m", files[0]!))).toBeUndefined();
+  expect(await shelf.get(pathOf("m", other))).toBeDefined();
+  expect(await shelf.get(pathOf("m", files[1]!))).toBeDefined();
+});
+
+it("uses nothing but what has the hash", async () => {
+  const none: Shelf = { get: async () => undefined, put: vi.fn(async () => undefined), keepOnly: async () => undefined };
+  for (const [words, problem] of [
+    ["first wordz", "broken"],
+    ["first words and more", "broken"],
+    ["first", "fetch"],
+  ] as const) {
+    served["a.bin"] = words;
+    await expect(get(none)).rejects.toMatchObject({ problem });
+  }
+  delete served["a.bin"];
+  await expect(get(none)).rejects.toMatchObject({ problem: "fetch" });
+  expect(none.put).not.toHaveBeenCalled();
+  // What is kept is checked as well.
+  served["a.bin"] = "first words";
+  const spoilt: Shelf = { ...none, get: async () => bytesOf("first wordz") };
+  expect(new TextDecoder().decode((await get(spoilt)).get("a.bin"))).toBe("first words");
+  // A shelf that cannot keep, or cannot be read, costs another fetch.
+  const broken: Shelf = { get: () => Promise.reject(new Error("no")), put: () => Promise.reject(new Error("full")), keepOnly: async () => undefined };
+  expect((await get(broken)).size).toBe(2);
+});
+
+it("believes a realm only what has the form", () => {
+  const hash = "ab".repeat(32);
+  const good = { name: "encoder.ort", bytes: 5, sha256: hash };
+  const bad = [{ ...good, bytes: 1e12 }, { ...good, bytes: 1.5 }, { ...good, bytes: -1 }, { ...good, sha256: hash.toUpperCase() }, { ...good, name: "" }, 5, null];
+  expect(filesOf({ data: [{ id: "x" }, { id: "m", files: [good, ...bad] }] }, "m")).toEqual([good]);
+  for (const models of [undefined, {}, { data: 5 }, { data: [{ id: "m" }] }]) expect(filesOf(models, "m")).toEqual([]);
+});
+
+// --- the page's side of it ---
+
+/** A worker whose answers the test gives. */
+class Fake {
+  heard: ToEar[] = [];
+  ended = false;
+  onmessage: (event: { data: FromEar }) => void = () => undefined;
+  onerror: (event: { message: string }) => void = () => undefined;
+  postMessage(words: ToEar) {
+    this.heard.push(words);
+  }
+  terminate() {
+    this.ended = true;
+  }
+  say(words: FromEar) {
+    this.onmessage({ data: words });
+  }
+}
+
+const OFFERED = ["encoder.ort", "decoder.ort", "tokenizer.bin"].map((name) => fileOf(name, name));
+
+function ear(offered: readonly WeightFile[] = OFFERED) {
+  const workers: Fake[] = [];
+  const made = new DeviceEar("http://realm/", async () => offered, () => {
+    workers.push(new Fake());
+    return workers.at(-1) as unknown as Worker;
+  });
+  const states: EarState["kind"][] = [];
+  made.watch(({ kind }) => states.at(-1) !== kind && states.push(kind));
+  return { ear: made, workers, states };
+}
+
+it("loads once for all who ask, and ends with the last of them", async () => {
+  const { ear: made, workers, states } = ear();
+  const both = Promise.all([made.acquire(), made.acquire()]);
+  await vi.waitFor(() => expect(workers.length).toBe(1));
+  expect(workers[0]?.heard).toEqual([{ kind: "load", base: "http://realm/", model: "moonshine-tiny-en", files: OFFERED }]);
+  workers[0]?.say({ kind: "progress", received: 1, bytes: 2 });
+  workers[0]?.say({ kind: "starting" });
+  workers[0]?.say({ kind: "ready", factor: 20 });
+  await both;
+  const samples = new Float32Array(8);
+  const [one, two] = [made.hear(samples), made.hear(samples)];
+  await vi.waitFor(() => expect(workers[0]?.heard.length).toBe(3));
+  workers[0]?.say({ kind: "heard", id: 2, text: "two" });
+  workers[0]?.say({ kind: "unheard", id: 1, message: "late" });
+  expect(await two).toBe("two");
+  await expect(one).rejects.toBeInstanceOf(EarError);
+  expect(await made.hear(new Float32Array(0))).toBe("");
+  made.release();
+  expect(workers[0]?.ended).toBe(false);
+  made.release();
+  expect([workers[0]?.ended, states]).toEqual([true, ["loading", "starting", "ready", "off"]]);
+});
+
+it("says why it does not hear, and can be tried again", async () => {
+  const { ear: made, workers } = ear([]);
+  await expect(made.acquire()).rejects.toMatchObject({ problem: "not served" });
+  made.release();
+  expect(made.state).toMatchObject({ kind: "failed", problem: "not served" });
+  expect(workers.length).toBe(0);
+
+  const slowOne = ear();
+  const loading = slowOne.ear.acquire();
+  await vi.waitFor(() => expect(slowOne.workers.length).toBe(1));
+  slowOne.workers[0]?.say({ kind: "failed", problem: "slow", message: "slow" });
+  await expect(loading).rejects.toMatchObject({ problem: "slow" });
+  expect([slowOne.ear.state.kind, slowOne.workers[0]?.ended]).toEqual(["failed", true]);
+  const again = slowOne.ear.load();
+  await vi.waitFor(() => expect(slowOne.workers.length).toBe(2));
+  slowOne.workers[1]?.say({ kind: "ready", factor: 2 });
+  await again;
+  expect(slowOne.ear.state.kind).toBe("ready");
+});
+
+it("gives up an utterance on a signal, and everything on a worker that hangs", async () => {
+  const { ear: made, workers } = ear();
+  const loading = made.acquire();
+  await vi.waitFor(() => expect(workers.length).toBe(1));
+  workers[0]?.say({ kind: "ready", factor: 2 });
+  await loading;
+  const abort = new AbortController();
+  const given = made.hear(new Float32Array(8), abort.signal);
+  await vi.waitFor(() => expect(workers[0]?.heard.length).toBe(2));
+  abort.abort();
+  await expect(given).rejects.toMatchObject({ name: "AbortError" });
+  vi.useFakeTimers();
+  const hung = made.hear(new Float32Array(8));
+  const told = expect(hung).rejects.toMatchObject({ problem: "slow" });
+  await vi.advanceTimersByTimeAsync(60_000);
+  await told;
+  expect([workers[0]?.ended, made.state.kind]).toEqual([true, "failed"]);
 });

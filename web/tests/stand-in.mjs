@@ -14,10 +14,13 @@ import { faultOf, MANIFESTS, played, POOLS, PROBLEMS } from "./works.mjs";
 
 const ERRORS = join(dirname(fileURLToPath(import.meta.url)), "../../docs/errors/");
 const DIST = join(dirname(fileURLToPath(import.meta.url)), "../dist/");
-const KINDS = { html: "text/html; charset=utf-8", js: "text/javascript", css: "text/css", svg: "image/svg+xml" };
+const KINDS = { html: "text/html; charset=utf-8", js: "text/javascript", mjs: "text/javascript", css: "text/css", svg: "image/svg+xml", wasm: "application/wasm" };
 /** As a realm sends it (`crates/server/src/http/page.rs`). */
 const POLICY = "default-src 'self'; style-src 'self' HASH; connect-src 'self'; img-src 'self' blob:; media-src 'self' blob:; base-uri 'none'; " +
-  "form-action 'none'; frame-ancestors 'none'; object-src 'none'; require-trusted-types-for 'script'; trusted-types svelte-trusted-html";
+  "form-action 'none'; frame-ancestors 'none'; object-src 'none'; require-trusted-types-for 'script'; trusted-types svelte-trusted-html mtor-worker";
+const SCRIPTS = "; script-src 'self' 'wasm-unsafe-eval'";
+/** What hears speech, as `mtor models` keeps it. */
+const EAR = "moonshine-tiny-en";
 const ACCOUNT = "7Np41oeYqPefeNQEHSv1UDhYrehxin3NStELsSKCT4K2";
 const MODELS = ["smollm2-135m-instruct", "qwen2.5-0.5b-instruct"];
 
@@ -58,13 +61,26 @@ def parent(left: bytes, right: bytes) -> bytes:
 
 <img src=x onerror=alert(1)> stays text, and so does [this](javascript:alert(1)). See the [transparency log design](https://c2sp.org/tlog-tiles).`;
 
+/** What a realm says of them. @param {string} folder */
+async function weightsIn(folder) {
+  return Promise.all(
+    ["encoder.ort", "decoder.ort", "tokenizer.bin"].map(async (name) => {
+      const bytes = await readFile(join(folder, `${EAR}.${name}`));
+      return { name, bytes: bytes.length, sha256: createHash("sha256").update(bytes).digest("hex") };
+    }),
+  );
+}
+
 /** Of the style that stands in the index itself. */
 async function styleHash() {
   const [, style = ""] = /<style>([^]*?)<\/style>/.exec(await readFile(`${DIST}index.html`, "utf8")) ?? [];
   return `'sha256-${createHash("sha256").update(style).digest("base64")}'`;
 }
 
-/** @param {{scenario?: string, pieceMs?: number, port?: number, answer?: () => string, context?: number}} [options] `context` of its models, in tokens */
+/**
+ * @param {{scenario?: string, pieceMs?: number, port?: number, answer?: () => string, context?: number, weights?: string}} [options]
+ * `context` of its models, in tokens; `weights`: the folder of what pages may fetch
+ */
 export async function standIn(options = {}) {
   const scenario = options.scenario ?? "ok";
   const pieceMs = options.pieceMs ?? 40;
@@ -121,6 +137,7 @@ export async function standIn(options = {}) {
       if (!bytes) return refuse(response, 404, "MT0010", "run `npm run build` first");
       response.setHeader("content-type", KINDS[kind]);
       if (name === "index.html") response.setHeader("content-security-policy", POLICY.replace("HASH", await styleHash()));
+      if (kind === "js" || kind === "mjs") response.setHeader("content-security-policy", POLICY.replace(" HASH", "") + SCRIPTS);
       response.setHeader("cache-control", name === "index.html" ? "no-cache" : "max-age=31536000, immutable");
       if (br) response.setHeader("content-encoding", "br");
       return response.end(bytes);
@@ -147,7 +164,12 @@ export async function standIn(options = {}) {
       return json(response, 200, { items: [...items, ...POOLS], next: null });
     }
     if (path === "/v1/manifests") return json(response, 200, { items: MANIFESTS, next: null, ...(scenario === "broken" && { problems: PROBLEMS }) });
-    if (path === "/v1/models") return json(response, 200, told());
+    if (path === "/v1/models") {
+      const list = told();
+      return json(response, 200, options.weights ? { ...list, data: [...list.data, { id: EAR, object: "model", files: await weightsIn(options.weights) }] } : list);
+    }
+    const weight = options.weights && new RegExp(`^/v1/models/${EAR}/files/(encoder\\.ort|decoder\\.ort|tokenizer\\.bin)$`).exec(path)?.[1];
+    if (options.weights && weight) return response.end(await readFile(join(options.weights, `${EAR}.${weight}`)));
     if (path === "/v1/accounts/guest") {
       if (scenario === "noguest") return refuse(response, 429, "MT0019", "too many guest accounts from this network", { retry_after_ms: 9_000 });
       accounts += 1;

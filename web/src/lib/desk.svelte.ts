@@ -27,7 +27,6 @@ export class Desk {
   runs = $state.raw<Run[]>(loadRuns());
 
   #realm: Realm;
-  #timer: ReturnType<typeof setTimeout> | undefined;
   #aborts = new Map<string, AbortController>();
 
   constructor(
@@ -46,9 +45,10 @@ export class Desk {
   /** Reads what there is, again and again until the returned function is called. */
   open(): () => void {
     let closed = false;
+    let timer: ReturnType<typeof setTimeout> | undefined;
     const turn = async () => {
       await this.refresh();
-      if (!closed) this.#timer = setTimeout(() => void turn(), OFFERS_EVERY_MS);
+      if (!closed) timer = setTimeout(() => void turn(), OFFERS_EVERY_MS);
     };
     void turn();
     // What was running when this tab was loaded again.
@@ -59,7 +59,7 @@ export class Desk {
     }
     return () => {
       closed = true;
-      clearTimeout(this.#timer);
+      clearTimeout(timer);
     };
   }
 
@@ -206,6 +206,16 @@ export class Desk {
   #change(key: string, change: (run: Run) => Run): void {
     this.runs = this.runs.map((run) => (run.key === key ? change(run) : run));
   }
+}
+
+// Longer than its place is looked at: what runs goes on while the visitor is elsewhere.
+const desks = new WeakMap<object, Desk>();
+
+/** The one desk of a session. */
+export function deskOf(session: { wallet: Wallet }): Desk {
+  const desk = desks.get(session) ?? new Desk(document.baseURI, session.wallet);
+  desks.set(session, desk);
+  return desk;
 }
 
 /** One form: what is filled in, and what it would cost. */

@@ -1,0 +1,264 @@
+// Hands-free in Chromium, whose microphone is a file: the wake word and a question, a sentence without
+// it, commands, the states. The weights are the real ones, as the realm gives them to pages.
+//   node browser/hands-free.test.mjs [--url URL] [--shots FOLDER]
+// Without a realm's address the stand-in gives them out of MTOR_MODELS.
+
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { standIn } from "../tests/stand-in.mjs";
+import { launch, need, run } from "./chromium.mjs";
+
+const { values } = parseArgs({ options: { url: { type: "string" }, shots: { type: "string" } } });
+const own = values.url ? undefined : await standIn({ pieceMs: 5, weights: process.env["MTOR_MODELS"] ?? "../.models" });
+const url = values.url ?? own?.url ?? "";
+if (values.shots) mkdirSync(values.shots, { recursive: true });
+
+const RATE = 48_000;
+/** Loading on a busy machine, then hearing. */
+const WAIT_MS = 60_000;
+const SERVED_MS = 180_000;
+/** Silence before a file begins anew. */
+const PAUSE_S = 5;
+const DATA = fileURLToPath(new URL("data/", import.meta.url));
+const place = mkdtempSync(join(tmpdir(), "mtor-hands-"));
+
+/** @typedef {import("playwright-core").Browser} Browser */
+/** @typedef {import("playwright-core").Page} Page */
+
+/** The samples of a clip. @param {Browser} browser @param {string} name */
+async function decoded(browser, name) {
+  const page = await browser.newPage();
+  const packed = readFileSync(join(DATA, `${name}.ogg`)).toString("base64");
+  const samples = await page.evaluate(
+    async ({ packed, rate }) => {
+      const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
+      const sound = await new OfflineAudioContext(1, 1, rate).decodeAudioData(bytes.buffer);
+      return Array.from(sound.getChannelData(0), (sample) => Math.round(Math.max(-1, Math.min(1, sample)) * 32_767));
+    },
+    { packed, rate: RATE },
+  );
+  await page.close();
+  return samples;
+}
+
+/** A file for the microphone: clips, and seconds of silence between them. @param {Browser} browser @param {(string | number)[]} parts */
+async function microphone(browser, parts) {
+  /** @type {number[]} */
+  const samples = [];
+  for (const part of parts) {
+    const more = typeof part === "number" ? new Array(Math.round(part * RATE)).fill(0) : await decoded(browser, part);
+    for (const sample of more) samples.push(sample);
+  }
+  const wav = Buffer.alloc(44 + samples.length * 2);
+  wav.write("RIFF", 0);
+  wav.writeUInt32LE(36 + samples.length * 2, 4);
+  wav.write("WAVEfmt ", 8);
+  for (const [at, value] of [[16, 16], [24, RATE], [28, RATE * 2]]) wav.writeUInt32LE(value ?? 0, at);
+  for (const [at, value] of [[20, 1], [22, 1], [32, 2], [34, 16]]) wav.writeUInt16LE(value ?? 0, at);
+  wav.write("data", 36);
+  wav.writeUInt32LE(samples.length * 2, 40);
+  for (const [at, sample] of samples.entries()) wav.writeInt16LE(sample, 44 + at * 2);
+  const path = join(place, `${parts.join("-")}.wav`);
+  writeFileSync(path, wav);
+  return path;
+}
+
+/**
+ * A browser whose microphone hears these, again and again.
+ * @param {Browser} browser @param {(string | number)[]} parts
+ * @param {(page: Page) => Promise<unknown>} test
+ */
+async function hearing(browser, parts, test) {
+  const file = await microphone(browser, [...parts, PAUSE_S]);
+  const fakes = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", `--use-file-for-fake-audio-capture=${file}`];
+  const ears = await launch([...fakes, "--autoplay-policy=no-user-gesture-required"]);
+  try {
+    const context = await ears.newContext({ viewport: { width: 900, height: 820 }, reducedMotion: "reduce" });
+    await context.grantPermissions(["microphone"], { origin: new URL(url).origin });
+    return await test(await context.newPage());
+  } finally {
+    await ears.close();
+  }
+}
+
+/** @param {Page} page */
+async function open(page) {
+  await page.goto(url);
+  await page.locator(".price span").first().waitFor({ timeout: WAIT_MS });
+  await page.getByRole("button", { name: "Options" }).click();
+  await page.getByRole("button", { name: "Hands-free" }).click();
+  await phase(page, "off");
+}
+
+/** @param {Page} page @param {string} name */
+const phase = (page, name) => page.locator(`[data-hands="${name}"]`).waitFor({ timeout: WAIT_MS });
+/** @param {Page} page */
+const turnOn = (page) => page.getByRole("button", { name: "Turn on" }).click();
+/** @param {Page} page @param {string} kind */
+const entry = (page, kind) => page.locator(`[data-heard] [data-kind="${kind}"]`).first();
+
+/** @param {Page} page @param {string} name */
+async function shot(page, name) {
+  if (values.shots) await page.screenshot({ path: join(values.shots, `hands-free-${name}.png`) });
+}
+
+/** What leaves the page: how many bytes of bodies, and which paths. @param {Page} page */
+function watch(page) {
+  const sent = { bytes: 0, files: 0, paths: new Set() };
+  page.on("request", (request) => {
+    const { pathname } = new URL(request.url());
+    sent.bytes += request.postDataBuffer()?.length ?? 0;
+    if (pathname.includes("/files/")) sent.files += 1;
+    if (request.method() !== "GET" || !/^\/(assets\/|v1\/(pools|models|manifests)|$)/.test(pathname)) sent.paths.add(`${request.method()} ${pathname}`);
+  });
+  page.on("websocket", (socket) => sent.paths.add(`socket ${socket.url()}`));
+  return sent;
+}
+
+/** Nothing of a sentence without the word leaves the page; the weights come once; nobody calls, and it ends. @param {Browser} browser */
+async function other(browser) {
+  return hearing(browser, [1, "other"], async (page) => {
+    await page.clock.install();
+    const sent = watch(page);
+    await open(page);
+    await shot(page, "off");
+    await turnOn(page);
+    await phase(page, "loading");
+    await shot(page, "loading");
+    await phase(page, "hearing");
+    await shot(page, "hearing");
+    await page.getByText("2 heard and dropped").waitFor({ timeout: WAIT_MS });
+    await phase(page, "waiting");
+    await shot(page, "waiting");
+    need(sent.bytes === 0, `${sent.bytes} bytes left the page`);
+    need(sent.paths.size === 0, `the page asked for ${[...sent.paths].join(", ")}`);
+    need((await page.locator("[data-heard]").count()) === 0, "something of it is shown");
+    need((await page.inputValue("textarea")) === "", "something of it stands in the box");
+    need(sent.files === 3, `${sent.files} files were fetched instead of 3`);
+    await page.clock.fastForward("11:00");
+    await page.getByText("Nobody called for 10 minutes").first().waitFor({ timeout: WAIT_MS });
+    await phase(page, "off");
+    // What was kept is used again, and nothing is fetched.
+    await turnOn(page);
+    await phase(page, "hearing");
+    need(sent.files === 3, `${sent.files - 3} files were fetched again`);
+    return `${sent.bytes} bytes sent`;
+  });
+}
+
+/** @param {Browser} browser */
+async function question(browser) {
+  return hearing(browser, [1, "question"], async (page) => {
+    await open(page);
+    await turnOn(page);
+    await entry(page, "question").waitFor({ timeout: WAIT_MS });
+    await page.getByRole("button", { name: "Turn off" }).click();
+    await page.locator(".bill [data-cost]").first().waitFor({ timeout: WAIT_MS });
+    const heard = (await page.locator("[data-heard] q").first().textContent()) ?? "";
+    need(/tree/i.test(heard) && !/computer/i.test(heard), `heard: ${heard}`);
+    need((await page.locator("[role=log]").textContent())?.includes(heard) === true, "the question does not stand in the conversation");
+    await shot(page, "question");
+    return heard;
+  });
+}
+
+/** The word alone opens the ear. @param {Browser} browser */
+async function word(browser) {
+  return hearing(browser, [1, "word", 2.5, "plain"], async (page) => {
+    await open(page);
+    await turnOn(page);
+    await phase(page, "listening");
+    await shot(page, "listening");
+    await entry(page, "question").waitFor({ timeout: WAIT_MS });
+    const heard = (await page.locator("[data-heard] q").first().textContent()) ?? "";
+    need(/story about the sea/i.test(heard) && !/computer/i.test(heard), `heard: ${heard}`);
+  });
+}
+
+/** @param {Browser} browser */
+async function ask(browser) {
+  return hearing(browser, [1, "echo"], async (page) => {
+    await open(page);
+    await turnOn(page);
+    await entry(page, "ask").waitFor({ timeout: WAIT_MS });
+    await page.getByRole("button", { name: "Turn off" }).click();
+    await page.locator(".hands").getByText(/there/i).nth(1).waitFor({ timeout: WAIT_MS });
+    await shot(page, "ask");
+  });
+}
+
+/** A command, and its way back. @param {Browser} browser */
+async function fresh(browser) {
+  return hearing(browser, [1, "fresh"], async (page) => {
+    await open(page);
+    await page.locator("textarea").first().fill("Say hello.");
+    await page.keyboard.press("Enter");
+    await page.locator(".bill [data-cost]").first().waitFor({ timeout: WAIT_MS });
+    const before = new URL(page.url()).hash;
+    await turnOn(page);
+    await entry(page, "new conversation").waitFor({ timeout: WAIT_MS });
+    await page.getByRole("button", { name: "Turn off" }).click();
+    await page.getByRole("heading", { name: "Ask the grid." }).waitFor({ timeout: WAIT_MS });
+    await page.locator("[data-heard]").getByRole("button", { name: "Undo" }).first().click();
+    await page.locator(".bill [data-cost]").first().waitFor({ timeout: WAIT_MS });
+    need(new URL(page.url()).hash === before, `${page.url()} instead of ${before}`);
+    await shot(page, "undone");
+  });
+}
+
+/** @param {Browser} browser */
+async function slow(browser) {
+  return hearing(browser, [1], async (page) => {
+    await page.route(/ear-worker-[^/]*\.js$/, (route) =>
+      route.fulfill({ contentType: "text/javascript", body: 'onmessage = () => postMessage({ kind: "failed", problem: "slow", message: "slow" });' }),
+    );
+    await open(page);
+    await turnOn(page);
+    await phase(page, "failed");
+    await page.getByText("Too slow").waitFor({ timeout: WAIT_MS });
+    need((await page.locator(".hands [role=status]").textContent())?.includes("slower than people speak") === true, "it is not said");
+    await shot(page, "slow");
+  });
+}
+
+/** @param {Browser} browser */
+async function refused(browser) {
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  const sent = watch(page);
+  await open(page);
+  await turnOn(page);
+  await phase(page, "failed");
+  await shot(page, "refused");
+  need(sent.files === 0, "weights were fetched without a microphone");
+  await context.close();
+}
+
+/** The realm's voice comes after its first answer. */
+async function served() {
+  for (const ends = Date.now() + SERVED_MS; ; await new Promise((done) => setTimeout(done, 500))) {
+    const list = await (await fetch(new URL("v1/models", url))).json();
+    if (list.data.some((/** @type {{files?: object[]}} */ { files }) => files?.length === 3)) return;
+    need(Date.now() < ends, `the realm gives no page what hears speech: ${JSON.stringify(list.arriving).slice(0, 600)}`);
+  }
+}
+
+try {
+  await served();
+  await run(url, {
+    // The stand-in has no intent of that name.
+    ...(values.url && { "a command asks an intent": ask }),
+    "a sentence without the word: nothing leaves the page, and a timer ends it": other,
+    "the word and a question: it is asked": question,
+    "the word alone: the next sentence is the question": word,
+    "a command is undone": fresh,
+    "a device that is too slow says so": slow,
+    "without a microphone nothing is fetched": refused,
+  });
+} finally {
+  await own?.close();
+  rmSync(place, { recursive: true, force: true });
+}

@@ -1,0 +1,160 @@
+import { afterEach, beforeEach, expect, it, vi } from "vitest";
+import type { Doable } from "../src/lib/voice/commands";
+import type { Detector, Heard } from "../src/lib/voice/detector";
+import { EarError, type DeviceEar, type EarState } from "../src/lib/voice/ear-device";
+import { canUndo, HandsFree, OPEN_MS, type Acts, type Done } from "../src/lib/voice/hands-free.svelte";
+import type { Mic } from "../src/lib/voice/mic";
+
+let did: string[];
+let mic: Mic & { closed: boolean };
+let watcher: (state: EarState) => void;
+let heard: string[];
+let held: number;
+let hands: HandsFree;
+let load: () => Promise<void>;
+
+beforeEach(() => {
+  vi.useFakeTimers();
+  const kept = new Map<string, string>();
+  vi.stubGlobal("localStorage", { getItem: (name: string) => kept.get(name) ?? null, setItem: (name: string, value: string) => kept.set(name, value) });
+  did = [];
+  heard = [];
+  held = 0;
+  load = async () => watcher({ kind: "ready", factor: 20 });
+  hands = fresh();
+});
+
+afterEach(() => {
+  vi.useRealTimers();
+  vi.unstubAllGlobals();
+});
+
+function fresh(): HandsFree {
+  const ear = {
+    state: { kind: "off" },
+    watch: (given: typeof watcher) => (watcher = given),
+    acquire: () => ((held += 1), load()),
+    release: () => (held -= 1),
+    hear: async () => heard.shift() ?? "",
+  };
+  const acts: Acts = {
+    intents: () => ["echo"],
+    question: async (text) => (did.push(`question ${text}`), { said: "Asked.", undo: () => (did.push("undone"), "Gone.") }),
+    command: async (command: Doable): Promise<Done> => (did.push(command.kind === "ask" ? `ask ${command.intent} ${command.text}` : command.kind), { said: "Done." }),
+    called: () => void did.push("called"),
+  };
+  // A frame's first sample tells what the detector makes of it.
+  const detector = { push: (frame: Float32Array): Heard | undefined => (frame[0] === 1 ? { kind: "start" } : frame[0] === 2 ? { kind: "end", samples: frame, cut: false } : undefined) };
+  return new HandsFree({
+    ear: ear as unknown as DeviceEar,
+    openMic: async () => (mic = { rate: 16_000, onframe: () => undefined, onlost: () => undefined, closed: false, close: () => void (mic.closed = true) }),
+    detector: () => detector as unknown as Detector,
+    acts,
+    problemOf: () => "denied",
+  });
+}
+
+/** One utterance that the ear hears so. */
+async function say(text: string, thenMs = 0) {
+  heard.push(text);
+  mic.onframe(Float32Array.of(1));
+  expect(hands.phase).toBe("hearing");
+  mic.onframe(Float32Array.of(2));
+  await vi.advanceTimersByTimeAsync(thenMs);
+}
+
+it("acts on what follows the word, and drops everything else", async () => {
+  await hands.start();
+  expect(hands.phase).toBe("waiting");
+  await say("What a lovely day.");
+  await say("My computer is slow.");
+  expect([did, hands.passed, hands.entries]).toEqual([[], 2, []]);
+  await say("Computer, what is a ring?");
+  expect(did.splice(0)).toEqual(["called", "question what is a ring?"]);
+  await say("Computer, stop.");
+  await say("Computer, ask echo hello.");
+  expect(did.splice(0)).toEqual(["called", "stop", "called", "ask echo hello."]);
+  expect(hands.entries.map(({ heard: words, kind }) => [kind, words])).toEqual([["ask", "ask echo hello."], ["stop", "stop."], ["question", "what is a ring?"]]);
+  await say("Computer, help.");
+  expect([hands.help, did.splice(0)]).toEqual([true, ["called"]]);
+  await say("");
+  expect(hands.phase).toBe("waiting");
+});
+
+it("opens for the next utterance after the word alone, for some seconds", async () => {
+  await hands.start();
+  await say("Computer.");
+  expect(hands.phase).toBe("listening");
+  await say("What is a ring?");
+  expect([did.splice(0), hands.phase]).toEqual([["called", "called", "question What is a ring?"], "waiting"]);
+  // Only the next one.
+  await say("And another thing.");
+  expect(did).toEqual([]);
+  await say("Computer.");
+  did.splice(0);
+  await vi.advanceTimersByTimeAsync(OPEN_MS + 1);
+  expect(hands.phase).toBe("waiting");
+  await say("Too late.");
+  expect([did, hands.passed]).toEqual([[], 2]);
+});
+
+it("undoes what was heard, once, by hand and by word", async () => {
+  await hands.start();
+  await say("Computer, who are you?");
+  const [entry] = hands.entries;
+  expect(entry && canUndo(entry)).toBe(true);
+  await say("Computer, undo that.");
+  expect(did).toContain("undone");
+  expect(hands.entries.map(({ undone, said }) => [undone, said])).toEqual([[true, "Gone."]]);
+  await say("Computer, undo.");
+  expect(hands.entries[0]).toMatchObject({ kind: "undo", said: "There is nothing that can be undone." });
+  expect(did.filter((one) => one === "undone").length).toBe(1);
+});
+
+it("ends by itself where nobody calls, and begins anew with each call", async () => {
+  hands.setMinutes(5);
+  await hands.start();
+  const first = hands.endsAt;
+  await say("Nothing for you.", 4 * 60_000);
+  expect(hands.endsAt).toBe(first);
+  await say("Computer, stop.");
+  expect(hands.endsAt).toBe(first + 4 * 60_000);
+  await vi.advanceTimersByTimeAsync(5 * 60_000 + 1);
+  expect([hands.phase, hands.on, mic.closed, held]).toEqual(["off", false, true, 0]);
+  expect(hands.ended).toContain("5 minutes");
+  // What was chosen is kept; what is no choice is not.
+  expect([fresh().minutes, (hands.setMinutes(7), hands.minutes)]).toEqual([5, 10]);
+});
+
+it("gives microphone and ear back however it ends", async () => {
+  await hands.start();
+  hands.stop();
+  expect([mic.closed, held, hands.phase]).toEqual([true, 0, "off"]);
+  await hands.start();
+  mic.onlost();
+  expect([hands.problem, hands.phase, held, hands.on]).toEqual(["lost", "failed", 0, false]);
+  await hands.start();
+  watcher({ kind: "failed", problem: "slow", message: "slow" });
+  expect([hands.phase, mic.closed, held]).toEqual(["failed", true, 0]);
+  // Stopped while it loads.
+  let loaded = () => undefined as void;
+  load = () => new Promise((done) => (loaded = done));
+  const starting = hands.start();
+  await vi.advanceTimersByTimeAsync(0);
+  hands.stop();
+  loaded();
+  await starting;
+  expect([hands.on, mic.closed, held]).toEqual([false, true, 0]);
+  load = () => Promise.reject(new EarError("fetch", "no"));
+  await hands.start();
+  expect([hands.on, hands.problem, mic.closed, held]).toEqual([false, undefined, true, 0]);
+});
+
+it("takes another word of the form, and keeps to the last good one", async () => {
+  hands.setWord("Red Alert");
+  expect(fresh().word).toBe("red alert");
+  hands.setWord("x");
+  expect([hands.wake, fresh().word]).toEqual([undefined, "red alert"]);
+  await hands.start();
+  expect(hands.on).toBe(false);
+});
