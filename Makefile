@@ -44,9 +44,9 @@ page: prerequisites web/dist/index.html ## build the web page, if its sources ar
 build: page ## build the binary and the embedding model's program
 	cargo build --release --locked -p mtor -p mtor-models
 
-models: build ## fetch what tests need, once, into .models/ or $MTOR_MODELS: tiny, embedding and hearing model, the engine
+models: build ## fetch what tests need, once, into .models/ or $MTOR_MODELS: tiny, embedding, hearing and speaking model, the engine
 	@export MTOR_MODELS="$${MTOR_MODELS:-$(CURDIR)/.models}"; \
-		$(MTOR) models pull && $(MTOR) models pull moonshine-tiny-en
+		$(MTOR) models pull && $(MTOR) models pull moonshine-tiny-en kokoro-82m
 
 .venv/.stamp: scripts/python/requirements.txt
 	python3 -m venv .venv

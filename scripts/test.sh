@@ -29,7 +29,7 @@ build() { cargo build --release --workspace --locked; }
 clients() { make --no-print-directory python node; }
 models() {
   "$target/release/mtor" models pull
-  "$target/release/mtor" models pull moonshine-tiny-en
+  "$target/release/mtor" models pull moonshine-tiny-en kokoro-82m
 }
 nextest() { cargo nextest run --release --workspace --locked; }
 doctests() { cargo test --release --workspace --doc --locked; }

