@@ -6,12 +6,21 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::speak::voices::VOICES as VOICE_NAMES;
+
 pub const EMBED_WEIGHTS: &str = "all-minilm-l6-v2.int8.onnx";
 pub const EMBED_TOKENIZER: &str = "all-minilm-l6-v2.tokenizer.json";
 pub const TRANSCRIBE_ENCODER: &str = "moonshine-tiny-en.encoder.ort";
 pub const TRANSCRIBE_DECODER: &str = "moonshine-tiny-en.decoder.ort";
 pub const TRANSCRIBE_TOKENS: &str = "moonshine-tiny-en.tokenizer.bin";
 pub const SPEECH_DETECTOR: &str = "silero-vad-16k.onnx";
+pub const SPEAK_WEIGHTS: &str = "kokoro-82m.int8.onnx";
+/// What espeak-ng's library is given: it looks for `espeak-ng-data` in there.
+pub const SPEAK_FOLDER: &str = "kokoro-82m";
+pub const ESPEAK: &str = "kokoro-82m/libespeak-ng.so";
+/// The last of espeak's files that are fetched.
+pub const ESPEAK_VOICE: &str = "kokoro-82m/espeak-ng-data/lang/gmw/en-US";
+pub const VOICES: &str = "kokoro-82m/voices";
 pub const ONNX_RUNTIME: &str = "libonnxruntime.so";
 
 /// The files of one embedding model.
@@ -29,6 +38,17 @@ pub struct TranscribeFiles {
     pub tokens: PathBuf,
     /// Says where somebody speaks.
     pub detector: PathBuf,
+}
+
+/// The files of what speaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpeakFiles {
+    pub weights: PathBuf,
+    /// The library that makes phonemes, and the folder that its data are in.
+    pub espeak: PathBuf,
+    pub espeak_data: PathBuf,
+    /// A folder with a file for each voice.
+    pub voices: PathBuf,
 }
 
 /// A file of `dir`, if it is there.
@@ -57,6 +77,24 @@ pub fn transcribe(dir: &Path) -> Option<TranscribeFiles> {
     })
 }
 
+/// A voice's file, in the folder of voices.
+pub fn voice(name: &str) -> String {
+    format!("{name}.bin")
+}
+
+/// The files of what speaks, if all of them are in `dir`.
+pub fn speak(dir: &Path) -> Option<SpeakFiles> {
+    of(dir, ESPEAK_VOICE)?;
+    let voices = dir.join(VOICES);
+    VOICE_NAMES.iter().all(|name| voices.join(voice(name)).is_file()).then_some(())?;
+    Some(SpeakFiles {
+        weights: of(dir, SPEAK_WEIGHTS)?,
+        espeak: of(dir, ESPEAK)?,
+        espeak_data: dir.join(SPEAK_FOLDER),
+        voices,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,8 +111,16 @@ mod tests {
             TRANSCRIBE_TOKENS,
             SPEECH_DETECTOR,
             ONNX_RUNTIME,
+            SPEAK_WEIGHTS,
+            "kokoro-82m/{file}",
+            "kokoro-82m/voices/{file}.bin",
+            "libespeak-ng.so",
+            "espeak-ng-data/lang/gmw/en-US",
         ] {
             assert!(catalogue.contains(&format!("\"{name}\"")), "{name} is not in the catalogue");
+        }
+        for name in VOICE_NAMES {
+            assert!(catalogue.contains(&format!("{{ file = \"{name}\"")), "{name}");
         }
     }
 

@@ -1,8 +1,8 @@
 //! Small models behind MTOR's exec protocol.
 //!
 //! Purpose: a program that a worker starts as `--exec`; it reads one CloudEvents object per line
-//! from stdin and writes one per line to stdout. `embed` runs all-MiniLM-L6-v2 and `transcribe`
-//! Moonshine tiny-en, both through onnxruntime; chat models run on a kept server (see the worker's
+//! from stdin and writes one per line to stdout. `embed` runs all-MiniLM-L6-v2, `transcribe`
+//! Moonshine tiny-en and `speak` Kokoro-82M, all through onnxruntime; chat models run on a kept server (see the worker's
 //! engine). The binary is the product; the library exists so that its parts can be tested.
 //!
 //! Invariants: stdout carries protocol lines only; stderr never carries a client's content; every
@@ -10,8 +10,8 @@
 //! closed, after which nothing is written for it; every queue has a stated bound.
 //!
 //! Absences: it knows nothing of prices, accounts, leases or realms, opens no socket, reads no
-//! environment variable and writes no file. It contains no `unsafe` of its own: the runtime is
-//! used through a safe wrapper, so the workspace's `forbid` stands.
+//! environment variable and writes no file. The runtime is used through a safe wrapper; `unsafe` stands
+//! in one module alone, which calls espeak-ng's library and says why that is sound.
 
 pub mod embed;
 pub mod files;
@@ -19,4 +19,5 @@ pub mod inbox;
 pub mod protocol;
 pub mod runtime;
 pub mod service;
+pub mod speak;
 pub mod transcribe;

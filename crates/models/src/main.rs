@@ -9,7 +9,7 @@ use clap::Parser;
 use mtor_models::protocol::{self, Line, Outbox};
 use mtor_models::service::{Served, Service, complain};
 
-/// Serves embed and transcribe from small local models over the exec protocol.
+/// Serves embed, transcribe and speak from small local models over the exec protocol.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {

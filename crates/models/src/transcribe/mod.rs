@@ -58,19 +58,26 @@ impl From<anyhow::Error> for Stopped {
     }
 }
 
-impl Transcribe {
-    /// Loads the models and starts their threads, which end when this is closed.
+/// What is loaded and not yet at work.
+pub struct Ready {
+    transcribe: Transcribe,
+    workers: Vec<Worker>,
+}
+
+impl Ready {
+    /// # Errors
+    /// A file that is not the right one; a model that does not answer.
     pub fn load(
         environment: &Environment,
         files: &TranscribeFiles,
         threads: usize,
         outbox: &Arc<Outbox>,
-    ) -> anyhow::Result<(Self, Vec<JoinHandle<()>>)> {
+    ) -> anyhow::Result<Self> {
         let vocabulary = std::fs::read(&files.tokens).context("the vocabulary cannot be read")?;
         let tokens = Tokens::read(&vocabulary).context("the vocabulary is another file")?;
         let tokens = Arc::new(tokens);
         let inbox = Arc::new(Inbox::new(WAITING_MAX));
-        let mut handles = Vec::new();
+        let mut workers = Vec::new();
         for _ in 0..SLOTS {
             let tokens = Arc::clone(&tokens);
             let mut worker = Worker {
@@ -80,12 +87,41 @@ impl Transcribe {
                 outbox: Arc::clone(outbox),
             };
             worker.answer_one().context("the model that hears does not answer")?;
+            workers.push(worker);
+        }
+        Ok(Self { transcribe: Transcribe { inbox }, workers })
+    }
+
+    /// What is said in a WAV, to see whether it is understood.
+    ///
+    /// # Errors
+    /// A sound that is none, or a model that fails.
+    pub fn hear_one(&mut self, wav: Vec<u8>) -> anyhow::Result<String> {
+        let worker = self.workers.first_mut().context("there is no slot")?;
+        let mut samples = Samples::open(wav.into(), mtor_sound::Kind::Wav)?;
+        let mut all = Vec::new();
+        while let Some(more) = samples.read()? {
+            all.extend(more);
+        }
+        let heard = worker.moonshine.hear(&all, || false)?;
+        heard.context("it was stopped")
+    }
+
+    /// Starts the threads, which end when this is closed.
+    ///
+    /// # Errors
+    /// A thread that the system does not give.
+    pub fn start(self) -> anyhow::Result<(Transcribe, Vec<JoinHandle<()>>)> {
+        let mut handles = Vec::new();
+        for mut worker in self.workers {
             let thread = std::thread::Builder::new().name("transcribe".into());
             handles.push(thread.spawn(move || worker.run())?);
         }
-        Ok((Self { inbox }, handles))
+        Ok((self.transcribe, handles))
     }
+}
 
+impl Transcribe {
     pub fn offer(&self) -> Offer {
         Offer { intent: "transcribe", model: MODEL, slots: SLOTS, context: None }
     }

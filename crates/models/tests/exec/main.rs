@@ -5,4 +5,5 @@
 mod embed;
 mod program;
 mod protocol;
+mod speak;
 mod transcribe;

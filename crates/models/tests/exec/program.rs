@@ -20,7 +20,8 @@ pub(crate) fn models_dir() -> PathBuf {
     );
     let (embed, transcribe) =
         (mtor_models::files::embed(&dir), mtor_models::files::transcribe(&dir));
-    assert!(embed.is_some() && transcribe.is_some(), "models missing: run `make models`");
+    let all = embed.is_some() && transcribe.is_some() && mtor_models::files::speak(&dir).is_some();
+    assert!(all, "models missing: run `make models`");
     dir
 }
 
@@ -49,10 +50,14 @@ fn pump(stream: impl Read + Send + 'static) -> Receiver<String> {
 
 impl Program {
     pub(crate) fn start() -> Self {
+        Self::serving(&["embed", "transcribe"])
+    }
+
+    pub(crate) fn serving(intents: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_mtor-models"))
             .arg("--models")
             .arg(models_dir())
-            .args(["--serve", "embed", "--serve", "transcribe"])
+            .args(intents.iter().flat_map(|intent| ["--serve", intent]))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

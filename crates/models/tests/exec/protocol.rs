@@ -19,6 +19,47 @@ fn the_first_line_offers_the_models() {
 }
 
 #[test]
+fn what_speaks_and_what_hears_are_offered_together() {
+    let program = Program::serving(&["transcribe", "speak"]);
+    assert_eq!(
+        program.offers,
+        json!([
+            {"intent": "transcribe", "model": "moonshine-tiny-en", "slots": 1},
+            {"intent": "speak", "model": "kokoro-82m", "slots": 1},
+        ])
+    );
+}
+
+#[test]
+fn a_voice_that_nobody_understands_is_not_offered() {
+    // Another voice's file is empty sound: zeros are no style of anybody.
+    let dir = std::env::temp_dir().join(format!("mtor-voiceless-{}", std::process::id()));
+    let models = crate::program::models_dir();
+    std::fs::create_dir_all(&dir).unwrap();
+    for entry in std::fs::read_dir(&models).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_name() != "kokoro-82m" {
+            std::os::unix::fs::symlink(entry.path(), dir.join(entry.file_name())).unwrap();
+        }
+    }
+    let own = dir.join("kokoro-82m");
+    std::fs::create_dir_all(own.join("voices")).unwrap();
+    for name in ["libespeak-ng.so", "espeak-ng-data"] {
+        std::os::unix::fs::symlink(models.join("kokoro-82m").join(name), own.join(name)).unwrap();
+    }
+    for voice in mtor_models::speak::voices::VOICES {
+        std::fs::write(own.join("voices").join(format!("{voice}.bin")), vec![0; 522_240]).unwrap();
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mtor-models"));
+    command.arg("--models").arg(&dir).args(["--serve", "speak", "--serve", "transcribe"]);
+    let told = command.stdin(std::process::Stdio::null()).output().unwrap();
+    std::fs::remove_dir_all(&dir).unwrap();
+    assert_eq!((told.status.code(), told.stdout.as_slice()), (Some(1), &b""[..]));
+    let said = String::from_utf8(told.stderr).unwrap();
+    assert!(said.contains("did not understand") || said.contains("a character"), "{said}");
+}
+
+#[test]
 fn only_what_is_there_is_offered_and_nothing_is_an_error() {
     let dir = std::env::temp_dir().join(format!("mtor-models-test-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
