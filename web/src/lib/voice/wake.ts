@@ -17,7 +17,7 @@ const SOUNDS_MIN = 4;
 const SOUNDS_A_POINT = 7;
 
 export const DEFAULT_WAKE = "computer";
-export const WAKE_FORM = `1 to ${WORDS_MAX} English words of letters alone, together at least ${SOUNDS_MIN} different sounds long`;
+export const WAKE_FORM = `1 to ${WORDS_MAX} English words of letters alone, together at least ${SOUNDS_MIN} sounds long`;
 
 const GREETINGS = new Set(["hey", "hi", "hello", "ok", "okay", "oh"]);
 
