@@ -55,11 +55,23 @@ const treeOf = async (card) => (await card.locator(".tree").first().textContent(
 /** @type {Record<string, (page: Page) => Promise<unknown>>} */
 const ALONE = {
   "what is served comes first, and what is not says so": async (page) => {
+    await page.route("**/v1/manifests", async (route) => {
+      const response = await route.fetch();
+      const { items, ...rest } = await response.json();
+      const dear = (/** @type {any} */ one) => (one.name === "idle" ? { ...one, meter: { unit: "residue" }, price: { amount: "123456789", per: 1_000_000 } } : one);
+      await route.fulfill({ response, json: { items: items.map(dear), ...rest } });
+    });
     await page.getByRole("link", { name: "Intents", exact: true }).click();
     await page.locator(".kinds li").first().waitFor(WAIT);
     const lines = await page.locator(".kinds li").allTextContents();
     need(/no worker now/.test(lines.at(-1) ?? "") && /idle/.test(lines.at(-1) ?? ""), `the last line is: ${lines.at(-1)}`);
-    need(lines.length === 6 && !/no worker/.test(lines[0] ?? ""), `the lines are: ${lines.join(" | ")}`);
+    need(lines.length === 8 && !/no worker/.test(lines[0] ?? ""), `the lines are: ${lines.join(" | ")}`);
+    // Also where it is long a price stands beside its intent, not below it.
+    const below = await page.locator(".kinds li").evaluateAll((rows) => rows.filter((row) => {
+      const [name, price] = [row.querySelector("a"), row.querySelector(".figures")].map((part) => part?.getBoundingClientRect());
+      return !name || !price || price.left < name.right;
+    }).length);
+    need(below === 0, `${below} prices stand below their intents`);
   },
   "an own manifest that cannot be used is told with its file, the reason and the remedy": async (page) => {
     const notice = page.locator("[data-manifest-problems]");

@@ -56,6 +56,30 @@ async function handsFree(page) {
 const FETCHING = { state: "fetching", received: 320_000_000, rate: 4_200_000, left_ms: 190_000 };
 const FAILED = { state: "failed", problem: "no source has its bytes: set MTOR_MODEL_SOURCE to a folder that holds the file, or run `mtor models pull good`" };
 
+/**
+ * Presses the button to speak, with a microphone of the test's own: `voice` hums in syllables, `quiet` gives
+ * silence, `asking` is never allowed, and any other word is what the browser throws.
+ * @param {import("playwright-core").Page} page @param {string} kind
+ */
+async function speak(page, kind) {
+  await page.evaluate((kind) => {
+    navigator.mediaDevices.getUserMedia = async () => {
+      if (kind === "asking") return new Promise(() => undefined);
+      if (kind !== "voice" && kind !== "quiet") throw new DOMException("", kind);
+      const context = new AudioContext();
+      const out = context.createMediaStreamDestination();
+      const [tone, gain, beat, depth] = [context.createOscillator(), context.createGain(), context.createOscillator(), context.createGain()];
+      tone.frequency.value = 300;
+      [gain.gain.value, depth.gain.value, beat.frequency.value] = kind === "voice" ? [0.15, 0.15, 3] : [0, 0, 3];
+      beat.connect(depth).connect(gain.gain);
+      tone.connect(gain).connect(out);
+      tone.start(), beat.start();
+      return out.stream;
+    };
+  }, kind);
+  await page.getByRole("button", { name: "Speak", exact: true }).click({ timeout: WAIT_MS });
+}
+
 /** @type {Record<string, (page: import("playwright-core").Page) => Promise<unknown>>} */
 export const VIEWS = {
   start: (page) => page.locator(".price span").first().waitFor({ timeout: WAIT_MS }),
@@ -128,6 +152,53 @@ export const VIEWS = {
     await page.getByLabel("act").selectOption("tree");
     await runIt(page);
     await page.locator("[data-result='json'] .tree").first().waitFor({ timeout: WAIT_MS });
+  },
+  "microphone asked for": async (page) => {
+    await speak(page, "asking");
+    await page.locator(".voice[data-voice='asking']").waitFor({ timeout: WAIT_MS });
+  },
+  "microphone listening": async (page) => {
+    await speak(page, "quiet");
+    await page.getByText("Listening: speak now.").waitFor({ timeout: WAIT_MS });
+  },
+  "microphone hears": async (page) => {
+    await page.getByLabel("Your question").fill("Please tell me:");
+    await page.locator("[data-price] b").first().waitFor({ timeout: WAIT_MS });
+    await speak(page, "voice");
+    await page.getByText("Hearing you").waitFor({ timeout: WAIT_MS });
+  },
+  "writing down": async (page) => {
+    await page.route("**/v1/intents", (route) => (route.request().method() === "POST" ? undefined : route.continue()));
+    await speak(page, "voice");
+    await page.getByText("Hearing you").waitFor({ timeout: WAIT_MS });
+    await page.getByRole("button", { name: "Done", exact: true }).click();
+    await page.getByText("Writing down").waitFor({ timeout: WAIT_MS });
+  },
+  "microphone denied": async (page) => {
+    await speak(page, "NotAllowedError");
+    await page.getByText("This page may not use the microphone.").waitFor({ timeout: WAIT_MS });
+  },
+  "no microphone": async (page) => {
+    await speak(page, "NotFoundError");
+    await page.getByText("There is no microphone.").waitFor({ timeout: WAIT_MS });
+  },
+  "not written down": async (page) => {
+    await page.route("**/v1/intents", (route) => route.fulfill({ status: 429, json: { error: { code: "MT0018", message: "too many questions at once", retry_after_ms: 4_000 } } }));
+    await speak(page, "voice");
+    await page.getByText("Hearing you").waitFor({ timeout: WAIT_MS });
+    await page.getByRole("button", { name: "Done", exact: true }).click();
+    await page.getByRole("button", { name: "Try again" }).waitFor({ timeout: WAIT_MS });
+  },
+  "read aloud": async (page) => {
+    await ask(page, "What is a Merkle tree?");
+    await page.locator(".bill [data-cost]").first().waitFor({ timeout: WAIT_MS });
+    await page.getByRole("button", { name: "Read aloud" }).click({ timeout: WAIT_MS });
+    await page.locator("[data-aloud-cost]").waitFor({ timeout: WAIT_MS });
+  },
+  options: async (page) => {
+    await page.waitForSelector(".price span", { timeout: WAIT_MS });
+    await page.getByRole("button", { name: "Options" }).click();
+    await page.getByText("Read every answer aloud").waitFor({ timeout: WAIT_MS });
   },
   "from code": async (page) => {
     await page.waitForSelector(".price span", { timeout: WAIT_MS });

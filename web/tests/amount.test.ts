@@ -40,6 +40,9 @@ describe("amounts", () => {
     expect(formatPrice({ amount: "100", per: 1_000_000, unit: "token" }, "grant", 6)).toBe("0.0001 grant per 1M tokens");
     expect(formatPrice({ amount: "1", per: 1, unit: "intent" }, "9000", 6)).toBe("0.000001 $9000 per intent");
     expect(formatPrice({ amount: "5", per: 1_000, unit: "point" }, "grant", 0)).toBe("5 grant per 1k points");
+    expect(formatPrice({ amount: "20", per: 1_000, unit: "millisecond" }, "grant", 6)).toBe("0.00002 grant per second");
+    expect(formatPrice({ amount: "20", per: 60_000, unit: "millisecond" }, "grant", 6)).toBe("0.00002 grant per 60 seconds");
+    expect(formatPrice({ amount: "20", per: 10, unit: "millisecond" }, "grant", 6)).toBe("0.00002 grant per 10 milliseconds");
     expect(formatPrice({ amount: "0", per: 1, unit: "token" }, "grant", 6)).toBe("free");
   });
 

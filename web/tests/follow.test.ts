@@ -182,7 +182,7 @@ describe("the realm's answers", () => {
 
   it("tells no answer from a refusal", async () => {
     const realm = new Realm("http://127.0.0.1:9/", () => undefined);
-    await expect(realm.chatModels()).rejects.toBeInstanceOf(Unreachable);
+    await expect(realm.pools()).rejects.toBeInstanceOf(Unreachable);
   });
 
   it("makes one line a model of several pools, and takes chat pools only", () => {

@@ -78,17 +78,19 @@ async function styleHash() {
 }
 
 /**
- * @param {{scenario?: string, pieceMs?: number, port?: number, answer?: () => string, context?: number, weights?: string}} [options]
- * `context` of its models, in tokens; `weights`: the folder of what pages may fetch
+ * @param {{scenario?: string, pieceMs?: number, port?: number, answer?: () => string, context?: number, weights?: string, words?: string}} [options]
+ * `context` of its models, in tokens; `weights`: the folder of what pages may fetch; `words` are what it hears
  */
 export async function standIn(options = {}) {
   const scenario = options.scenario ?? "ok";
   const pieceMs = options.pieceMs ?? 40;
-  const { context } = options;
+  const { context, words = "What is a Merkle tree, please?" } = options;
   /** @type {Map<string, any>} */
   const intents = new Map();
   /** @type {string[]} */
   const calls = [];
+  /** Bodies of work that is no chat. @type {any[]} */
+  const works = [];
   let spent = 0n;
   let accounts = 0;
   /** Keys that are good here. @type {Map<string, string>} */
@@ -281,7 +283,8 @@ export async function standIn(options = {}) {
     const events = [];
     /** @param {string} type @param {object} data @param {string} [mark] */
     const add = (type, data, mark = "") => events.push({ id: mark, type: `mtor.intent.${type}.v1`, data: { intent: id, ...data } });
-    const { pieces = [], result, fails, slow } = played(body.intent, body.data);
+    const { pieces = [], result, fails, slow } = played(body.intent, body.data, words, body.stream !== false);
+    works.push(body);
     const money = (/** @type {string} */ amount) => ({ asset: "grant", amount });
     add("accepted", { hold: money(body.ceiling ?? "40") });
     add("queued", { position: 0, eta_ms: 0 });
@@ -327,6 +330,7 @@ export async function standIn(options = {}) {
   return {
     url: `http://127.0.0.1:${address.port}/`,
     calls,
+    works,
     /** How many there were; a repeat under the same key is none. */
     intents: () => intents.size,
     /** What models it has, the default first, and which are on their way. @param {string[]} serving @param {object[]} arriving @param {string} [preferred] */

@@ -7,6 +7,9 @@ const manifest = (name, summary, parameters, more = {}) => ({
   price: { amount: "40", per: 1 }, deadline: { default_ms: 30_000, max_ms: 600_000 }, pure: false, bytes_max: 400_000, check: "none", ...more,
 });
 
+/** As the realm's own manifests have it, as far as the page looks at it. */
+const TIMED = { meter: { unit: "millisecond", bound: "sound" }, price: { amount: "20", per: 1_000 }, bytes_max: 16_773_120 };
+
 export const MANIFESTS = [
   manifest("chat", "Answers a conversation.", { type: "object", required: ["messages"], properties: { messages: { type: "array", minItems: 1 } } }),
   manifest("idle", "Nobody serves this.", { type: "object", properties: {} }),
@@ -24,6 +27,23 @@ export const MANIFESTS = [
     type: "object", required: ["act"], additionalProperties: false,
     properties: { act: { enum: ["rows", "tone", "flood", "vector", "page", "fake", "tree", "slow", "fail"], description: "what is played" } },
   }),
+  manifest("speak", "Says a text.", {
+    type: "object", required: ["input"],
+    properties: {
+      input: { type: "string", minLength: 1, maxLength: 4_096, description: "what is to be said" },
+      voice: { type: ["string", "null"], maxLength: 64 },
+      response_format: { enum: ["wav", "pcm", "opus"] },
+      stream: { type: ["boolean", "null"] },
+    },
+  }, { ...TIMED, result: { media: "application/json", schema: { type: "object", properties: { audio: { type: "string", contentEncoding: "base64", contentMediaType: "audio/wav" }, rate: { type: "integer" } } } } }),
+  manifest("transcribe", "Writes down what is said in a sound.", {
+    type: "object", required: ["audio"], additionalProperties: false,
+    properties: {
+      audio: { type: "string", format: "base64", contentMediaType: "audio/*", description: "the sound" },
+      format: { enum: ["pcm16", "wav", "flac", "mp3", "mp4", "ogg", "webm"] },
+      stream: { type: ["boolean", "null"] },
+    },
+  }, TIMED),
   manifest("survey", "Takes one field of each kind.", {
     type: "object", required: ["essay", "count", "agree", "mood"], additionalProperties: false,
     properties: {
@@ -47,8 +67,8 @@ export const MANIFESTS = [
 ];
 
 /** Rows of `GET /v1/pools`; `slots` of one may differ. */
-export const POOLS = MANIFESTS.filter(({ name }) => name !== "chat" && name !== "idle").map(({ name }) => ({
-  intent: name, model: name === "scribe" ? "quill-1" : null, trust: "any", slots: 2, busy: 0, depth: 0, price: { amount: "40", per: 1, unit: "intent" }, eta_ms: 0,
+export const POOLS = MANIFESTS.filter(({ name }) => name !== "chat" && name !== "idle").map(({ name, meter, price }) => ({
+  intent: name, model: name === "scribe" ? "quill-1" : null, trust: "any", slots: 2, busy: 0, depth: 0, price: { ...price, unit: meter.unit }, eta_ms: 0,
 }));
 
 /** What a realm says of files that it cannot use. */
@@ -59,6 +79,46 @@ export const PROBLEMS = [
 
 /** One red point. */
 export const PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg==";
+
+/** Of a letter that is said. */
+const LETTER_MS = 40;
+const SAID_PER_S = 24_000;
+
+/** A soft tone that lasts as long as the words. @param {string} words */
+function said(words) {
+  const bytes = Buffer.alloc(Math.ceil((words.length * LETTER_MS * SAID_PER_S) / 1_000) * 2);
+  for (let at = 0; at < bytes.length / 2; at += 1) bytes.writeInt16LE(Math.round(3_000 * Math.sin((2 * Math.PI * 330 * at) / SAID_PER_S)), at * 2);
+  return bytes;
+}
+
+/** A header that says nothing of the length, as that of a stream. */
+function header() {
+  const bytes = Buffer.alloc(44);
+  bytes.write("RIFF", 0), bytes.writeUInt32LE(0xffffffff, 4), bytes.write("WAVEfmt ", 8), bytes.writeUInt32LE(16, 16);
+  bytes.writeUInt16LE(1, 20), bytes.writeUInt16LE(1, 22), bytes.writeUInt32LE(SAID_PER_S, 24), bytes.writeUInt32LE(SAID_PER_S * 2, 28);
+  bytes.writeUInt16LE(2, 32), bytes.writeUInt16LE(16, 34), bytes.write("data", 36), bytes.writeUInt32LE(0xffffffff, 40);
+  return bytes;
+}
+
+/** @param {any} data @param {boolean} streamed */
+function spoken(data, streamed) {
+  const form = data.response_format ?? "wav";
+  const sentences = String(data.input).match(/[^.!?]+[.!?]*\s*/g) ?? [String(data.input)];
+  const sounds = sentences.map((words, at) => Buffer.concat([form === "wav" && at === 0 ? header() : Buffer.alloc(0), said(words)]));
+  const result = { response_format: form, rate: SAID_PER_S, voice: data.voice ?? "af_heart", duration_ms: String(data.input).length * LETTER_MS, segments: [] };
+  if (streamed) return { pieces: sounds.map((sound, at) => ({ audio: sound.toString("base64"), text: sentences[at], start_ms: 0, end_ms: 0 })), result };
+  return { result: { ...result, audio: Buffer.concat(sounds).toString("base64") } };
+}
+
+/** Words where there was a sound, nothing where there was none. @param {any} data @param {string} words */
+function heard(data, words) {
+  const bytes = Buffer.from(data.audio, "base64");
+  let loudest = 0;
+  for (let at = data.format === "pcm16" ? 0 : 44; at + 1 < bytes.length; at += 2) loudest = Math.max(loudest, Math.abs(bytes.readInt16LE(at)));
+  const text = loudest > 300 ? words : "";
+  const pieces = text.split(/(?<=,) /).filter(Boolean).map((part) => ({ start_ms: 0, end_ms: 1, text: part }));
+  return { pieces, result: { text, language: "en", duration_ms: Math.round(bytes.length / 32), segments: pieces } };
+}
 
 /** A tenth of a second of silence. */
 function wav() {
@@ -79,9 +139,15 @@ export function faultOf(intent, data) {
   return undefined;
 }
 
-/** Pieces and result. @param {string} intent @param {any} data @returns {{pieces?: unknown[], result?: unknown, fails?: boolean, slow?: boolean}} */
-export function played(intent, data) {
+/**
+ * Pieces and result. `words` are what is heard, `streamed` whether pieces are wanted.
+ * @param {string} intent @param {any} data @param {string} words @param {boolean} streamed
+ * @returns {{pieces?: unknown[], result?: unknown, fails?: boolean, slow?: boolean}}
+ */
+export function played(intent, data, words, streamed) {
   if (intent === "portrait") return { result: PNG };
+  if (intent === "speak") return spoken(data, data.stream ?? streamed);
+  if (intent === "transcribe") return heard(data, words);
   switch (data?.act) {
     case "rows":
       return { result: Array.from({ length: 250 }, (_, at) => ({ name: `row ${at}`, mass: at * 1.5, ok: at % 2 === 0 })) };

@@ -21,7 +21,15 @@ pub(crate) fn of(amount: Amount, asset: &str) -> String {
 
 /// A price, such as `10 base units per 5 bytes`.
 pub(crate) fn per(amount: Amount, per: u64, unit: &str) -> String {
-    format!("{} per {}", base_units(amount), count(per, unit))
+    format!("{} per {}", base_units(amount), amount_of(per, unit))
+}
+
+/// Time is metered in milliseconds, and read in seconds.
+fn amount_of(number: u64, unit: &str) -> String {
+    match (unit, number % 1000) {
+        ("millisecond", 0) if number > 0 => count(number / 1000, "second"),
+        _ => count(number, unit),
+    }
 }
 
 /// So many of something.
@@ -41,6 +49,9 @@ mod tests {
         assert_eq!(of(amount(0), "9000"), "0 base units of 9000");
         assert_eq!(per(amount(10), 1, "byte"), "10 base units per 1 byte");
         assert_eq!(per(amount(1), 10, "byte"), "1 base unit per 10 bytes");
+        assert_eq!(per(amount(20), 1000, "millisecond"), "20 base units per 1 second");
+        assert_eq!(per(amount(20), 60_000, "millisecond"), "20 base units per 60 seconds");
+        assert_eq!(per(amount(1), 1500, "millisecond"), "1 base unit per 1500 milliseconds");
         assert_eq!([count(1, "line"), count(2, "line")], ["1 line", "2 lines"]);
     }
 }

@@ -51,11 +51,13 @@ export function formatMoney(money: Money, decimals: number | undefined): string 
     : `${formatAmount(money.amount, decimals)} ${assetName(money.asset)}`;
 }
 
-/** `0.5 grant per 1M tokens`: a list price stands still, and is written short. */
+/** `0.5 grant per 1M tokens`: a list price stands still, and is written short. Time is read in seconds. */
 export function formatPrice(price: Price, asset: string, decimals: number): string {
   if (price.amount === "0") return "free";
-  const many = price.per === 1 ? "" : `${shortCount(price.per)} `;
-  const unit = price.per === 1 ? price.unit : `${price.unit}s`;
+  const timed = price.unit === "millisecond" && price.per % 1_000 === 0;
+  const [per, one] = timed ? [price.per / 1_000, "second"] : [price.per, price.unit];
+  const many = per === 1 ? "" : `${shortCount(per)} `;
+  const unit = per === 1 ? one : `${one}s`;
   return `${formatAmount(price.amount, decimals, 0)} ${assetName(asset)} per ${many}${unit}`;
 }
 

@@ -2,7 +2,7 @@
 // on their way. Asked again and again, more often while something moves; a hidden page asks nothing.
 
 import type { Problem } from "./conversation";
-import { Refusal, type Model, type Realm } from "./realm";
+import { chatModels, offersOf, Refusal, type Model, type Offer, type Realm } from "./realm";
 import { NOTHING_TOLD, type About, type Told } from "./told";
 
 const EVERY_MS = 20_000;
@@ -18,6 +18,8 @@ export class Line {
   /** Seconds until the page tries the realm again. */
   retryIn = $state(0);
   models = $state.raw<Model[]>([]);
+  /** By intent, whatever it is. */
+  offers = $state.raw<Map<string, Offer>>(new Map());
   told = $state.raw<Told>(NOTHING_TOLD);
   /** What `auto` is: the realm's word, else the first model that somebody serves. */
   auto = $derived(
@@ -54,14 +56,20 @@ export class Line {
     void this.#refresh();
   }
 
+  serves(intent: string): boolean {
+    return (this.offers.get(intent)?.slots ?? 0) > 0;
+  }
+
   about(model: string): About | undefined {
     return this.told.about.get(model);
   }
 
   async #refresh(): Promise<void> {
     try {
-      const [models, told] = await Promise.all([this.#realm.chatModels(), this.#realm.told()]);
+      const [pools, told] = await Promise.all([this.#realm.pools(), this.#realm.told()]);
+      const models = chatModels(pools);
       this.models = models;
+      this.offers = offersOf(pools);
       this.told = told;
       this.onModels();
       const wasAway = this.state !== "ready";

@@ -137,9 +137,9 @@ export class Realm {
     });
   }
 
-  async chatModels(): Promise<Model[]> {
+  pools(): Promise<unknown> {
     // Without a key: one that the realm refuses must not make the realm look down.
-    return chatModels(await this.#json("GET", "v1/pools", undefined, null));
+    return this.#json("GET", "v1/pools", undefined, null);
   }
 
   /** What the models are in words; a realm that has none is no reason to fail. */
@@ -166,7 +166,7 @@ export class Realm {
 
   /** By intent. */
   async offers(): Promise<Map<string, Offer>> {
-    return offersOf(await this.#json("GET", "v1/pools", undefined, null));
+    return offersOf(await this.pools());
   }
 
   /** What any intent with these data may cost. */
@@ -369,7 +369,7 @@ function problemsOf(page: unknown): ManifestProblem[] {
   });
 }
 
-function offersOf(page: unknown): Map<string, Offer> {
+export function offersOf(page: unknown): Map<string, Offer> {
   const offers = new Map<string, Offer>();
   for (const item of list(record(page)["items"])) {
     const row = record(item);

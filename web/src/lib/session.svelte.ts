@@ -38,6 +38,8 @@ export class Session {
   readonly talks: Talks;
   /** True from the press of the button until the turn stands in the conversation. */
   pricing = $state(false);
+  /** The microphone is, or was, on in this visit: how it stands with it is shown. */
+  hears = $state(false);
 
   /** Characters of the draft beyond what a question may have. */
   excess = $derived.by(() => Math.max(contentOf(this.draft.trim(), this.talk.attached).length - QUESTION_CHARS_MAX, 0));

@@ -1,0 +1,366 @@
+// Speaking and being read to, in a browser whose microphone is a file.
+//   node browser/voice.test.mjs [--url URL]
+// Against the stand-in, which hears what a test says it hears, and says everything as a tone.
+
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { standIn } from "../tests/stand-in.mjs";
+import { launch, need, run } from "./chromium.mjs";
+import { ask, form, runIt } from "./views.mjs";
+
+parseArgs({ options: { url: { type: "string" } } });
+const WAIT = { timeout: 30_000 };
+const WORDS = "What is a Merkle tree, please?";
+const folder = mkdtempSync(join(tmpdir(), "mtor-voice-"));
+const FAKE = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--autoplay-policy=no-user-gesture-required"];
+
+/** @typedef {import("playwright-core").Page} Page */
+/** @typedef {Awaited<ReturnType<typeof standIn>>} Server */
+
+/** 16 bit samples, 8,000 a second, of the spoken sentence of the unit tests. */
+function sentence() {
+  const bytes = readFileSync(new URL("../tests/fixtures/france.ulaw.wav", import.meta.url));
+  const law = bytes.subarray(bytes.indexOf("data") + 8);
+  const samples = Buffer.alloc(law.length * 2);
+  for (const [at, byte] of law.entries()) {
+    const bits = ~byte & 0xff;
+    const size = ((((bits & 0x0f) << 3) + 0x84) << ((bits >> 4) & 7)) - 0x84;
+    samples.writeInt16LE(bits & 0x80 ? -size : size, at * 2);
+  }
+  return samples;
+}
+
+/** A file for the browser's microphone: so long a silence, then what is said, then silence. @param {string} name @param {number} beforeMs @param {Buffer} said */
+function fileOf(name, beforeMs, said) {
+  const silence = (/** @type {number} */ ms) => Buffer.alloc(ms * 16);
+  const sound = Buffer.concat([silence(beforeMs), said, silence(4_000)]);
+  const head = Buffer.alloc(44);
+  head.write("RIFF", 0), head.writeUInt32LE(36 + sound.length, 4), head.write("WAVEfmt ", 8), head.writeUInt32LE(16, 16);
+  head.writeUInt16LE(1, 20), head.writeUInt16LE(1, 22), head.writeUInt32LE(8_000, 24), head.writeUInt32LE(16_000, 28);
+  head.writeUInt16LE(2, 32), head.writeUInt16LE(16, 34), head.write("data", 36), head.writeUInt32LE(sound.length, 40);
+  const path = join(folder, `${name}.wav`);
+  writeFileSync(path, Buffer.concat([head, sound]));
+  return `--use-file-for-fake-audio-capture=${path}%noloop`;
+}
+const SPOKEN = fileOf("spoken", 700, sentence());
+const LATE = fileOf("late", 2_500, sentence());
+const NOTHING = fileOf("nothing", 0, Buffer.alloc(0));
+
+/** What the page opens of the microphone, and what it plays: looked at from outside. */
+function watch() {
+  const seen = { tracks: /** @type {MediaStreamTrack[]} */ ([]), quietAt: 0, loudAt: 0 };
+  Object.assign(window, { seen });
+  const devices = navigator.mediaDevices;
+  const open = devices?.getUserMedia.bind(devices);
+  if (open) {
+    devices.getUserMedia = async (wanted) => {
+      const stream = await open(wanted);
+      seen.tracks.push(...stream.getTracks());
+      return stream;
+    };
+  }
+  const connect = AudioNode.prototype.connect;
+  const ears = new WeakMap();
+  // Everything that reaches the loudspeaker passes an analyser, too.
+  AudioNode.prototype.connect = /** @type {any} */ (function (/** @type {AudioNode} */ to, /** @type {number[]} */ ...rest) {
+    const from = /** @type {AudioNode} */ (/** @type {unknown} */ (this));
+    if (to instanceof AudioDestinationNode && from instanceof AudioBufferSourceNode) {
+      let ear = ears.get(to.context);
+      if (!ear) {
+        ear = to.context.createAnalyser();
+        ear.fftSize = 128;
+        ears.set(to.context, ear);
+        const samples = new Float32Array(128);
+        setInterval(() => {
+          ear.getFloatTimeDomainData(samples);
+          if (samples.some((/** @type {number} */ sample) => sample !== 0)) seen.loudAt = performance.now();
+          else seen.quietAt = performance.now();
+        }, 2);
+      }
+      Reflect.apply(connect, from, [ear]);
+    }
+    return Reflect.apply(connect, from, [to, ...rest]);
+  });
+}
+
+/**
+ * A new visitor with a microphone of this kind, who must see no error.
+ * @param {{args?: string[], words?: string, address?: (url: string) => string, pieceMs?: number}} how
+ * @param {(page: Page, server: Server) => Promise<unknown>} test
+ */
+const visit = (how, test) => async () => {
+  const server = await standIn({ pieceMs: how.pieceMs ?? 5, words: how.words ?? WORDS });
+  const browser = await launch(how.args ?? [...FAKE, SPOKEN]);
+  try {
+    const page = await browser.newPage({ viewport: { width: 1000, height: 900 } });
+    /** @type {string[]} */
+    const troubles = [];
+    page.on("pageerror", (error) => troubles.push(error.message));
+    page.on("console", (message) => {
+      if (message.type() === "error" && !/status of 4\d\d/.test(message.text())) troubles.push(message.text());
+    });
+    await page.addInitScript(watch);
+    await page.goto(how.address?.(server.url) ?? server.url);
+    await page.locator(".price span").first().waitFor(WAIT);
+    const said = await test(page, server);
+    need(troubles.length === 0, troubles.join("\n"));
+    return said;
+  } finally {
+    await browser.close();
+    await server.close();
+  }
+};
+
+const mic = (/** @type {Page} */ page) => page.locator("button.mic");
+const box = (/** @type {Page} */ page) => page.getByLabel("Your question");
+const state = (/** @type {Page} */ page, /** @type {string} */ name) => page.locator(`button.mic[data-mic='${name}']`).waitFor(WAIT);
+const heard = (/** @type {Server} */ server) => server.works.filter(({ intent }) => intent === "transcribe");
+const chats = (/** @type {Server} */ server) => server.intents() - server.works.length;
+/** Milliseconds of sound that the realm was given. @param {any} body */
+const soundMs = (body) => Buffer.from(body.data.audio, "base64").length / 32;
+/** The browser's own sign is off. @param {Page} page */
+const isClosed = (page) => page.waitForFunction(() => Reflect.get(window, "seen").tracks.every((/** @type {MediaStreamTrack} */ track) => track.readyState === "ended"), undefined, WAIT);
+/** @param {Page} page @param {string} words */
+const boxHas = (page, words) => page.waitForFunction((wanted) => document.querySelector("textarea")?.value === wanted, words, WAIT);
+
+/** Asks in writing and waits for the whole answer. @param {Page} page */
+async function answered(page) {
+  await ask(page, "What is a Merkle tree?");
+  await page.locator(".bill [data-cost]").first().waitFor(WAIT);
+}
+
+/** Sound has come out of the page. @param {Page} page */
+const isLoud = (page) => page.waitForFunction(() => Reflect.get(window, "seen").loudAt > performance.now() - 100, undefined, WAIT);
+
+/** Nothing came out of the page since a moment ago, and nothing will. @param {Page} page */
+async function isSilent(page) {
+  await page.waitForTimeout(400);
+  const since = await page.evaluate(() => performance.now() - Reflect.get(window, "seen").loudAt);
+  need(since > 250, `there was sound ${Math.round(since)} ms ago`);
+}
+
+/** @type {Record<string, ReturnType<typeof visit>>} */
+const cases = {
+  "tapped: it listens until one has spoken, and the words stand in the box, not sent": visit({}, async (page, server) => {
+    let fetched = "";
+    page.on("request", (request) => (fetched += /\/assets\/(Voice|capture|rooms)/.test(request.url()) ? request.url() : ""));
+    need(fetched === "", "what listens is fetched before it is asked for");
+    await box(page).fill("Please say:");
+    await mic(page).click();
+    await state(page, "listening");
+    need(/Voice/.test(fetched), "what listens was not fetched when it was asked for");
+    need((await mic(page).getAttribute("aria-pressed")) === "true", "the button does not say that it is pressed");
+    await page.getByText("Hearing you").waitFor(WAIT);
+    await boxHas(page, `Please say: ${WORDS}`);
+    await isClosed(page);
+    await state(page, "off");
+    const [sent] = heard(server);
+    need(heard(server).length === 1 && sent.data.format === "pcm16" && sent.data.stream === true, `sent: ${JSON.stringify(heard(server).map(({ data }) => ({ ...data, audio: data.audio.length })))}`);
+    const ms = soundMs(sent);
+    need(ms > 1_900 && ms < 3_600, `${ms} ms of sound were sent`);
+    need(BigInt(sent.ceiling) === (BigInt(Math.ceil(ms + 32)) * 20n + 999n) / 1_000n, `for at most ${sent.ceiling}`);
+    need(chats(server) === 0, "it was sent without being asked to");
+    return `${Math.round(ms)} ms of sound`;
+  }),
+  "held with the pointer: it listens as long as it is held": visit({}, async (page, server) => {
+    const at = await mic(page).boundingBox();
+    await page.mouse.move((at?.x ?? 0) + 10, (at?.y ?? 0) + 10);
+    await page.mouse.down();
+    await page.getByText("Listening while you hold it.").waitFor(WAIT);
+    await page.waitForTimeout(4_500);
+    need(heard(server).length === 0, "it ended while it was held");
+    // Let go elsewhere.
+    await page.mouse.move(20, 20);
+    await page.mouse.up();
+    await boxHas(page, WORDS);
+    await isClosed(page);
+    need(soundMs(heard(server)[0]) > 3_500, `${soundMs(heard(server)[0])} ms of sound were sent`);
+  }),
+  "held with a key, too": visit({}, async (page, server) => {
+    for (const key of [" ", "Enter"]) {
+      await box(page).fill("");
+      await mic(page).focus();
+      await page.keyboard.down(key);
+      await page.getByText("Listening while you hold it.").waitFor(WAIT);
+      await page.waitForTimeout(2_500);
+      // What a key that is held does again and again is no new press.
+      await page.keyboard.down(key);
+      await page.keyboard.up(key);
+      await boxHas(page, WORDS);
+      await state(page, "off");
+    }
+    need(heard(server).length === 2, `${heard(server).length} times was something written down`);
+  }),
+  "tapped with a key: listens, and a second press ends it": visit({}, async (page, server) => {
+    await mic(page).focus();
+    await page.keyboard.press("Enter");
+    await page.getByText("Hearing you").waitFor(WAIT);
+    await page.keyboard.press("Enter");
+    await boxHas(page, WORDS);
+    need(heard(server).length === 1, `${heard(server).length} times was something written down`);
+    need(await mic(page).evaluate((button) => button === document.activeElement), "the focus is lost");
+  }),
+  "Escape gives it up: nothing is sent, nothing is kept, the microphone is free": visit({}, async (page, server) => {
+    await box(page).fill("draft");
+    await mic(page).click();
+    await page.getByText("Hearing you").waitFor(WAIT);
+    await page.keyboard.press("Escape");
+    await state(page, "off");
+    await isClosed(page);
+    await page.waitForTimeout(1_500);
+    need(heard(server).length === 0, "something was sent");
+    need((await box(page).inputValue()) === "draft", "the draft has changed");
+    const kept = await page.evaluate(async () => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, await caches.keys()]));
+    need(!/audio|pcm|wav/i.test(kept), `kept: ${kept}`);
+  }),
+  "send at once: the question is asked as it was heard, and the switch is kept": visit({}, async (page, server) => {
+    await mic(page).click();
+    await page.getByLabel("Send at once").check();
+    await page.locator(".entry .question", { hasText: WORDS }).waitFor(WAIT);
+    await page.locator(".bill [data-cost]").first().waitFor(WAIT);
+    need((await box(page).inputValue()) === "" && chats(server) === 1, "it was not asked, or not once");
+    await page.reload();
+    await mic(page).click();
+    need(await page.getByLabel("Send at once").isChecked(), "the switch is forgotten");
+    await page.keyboard.press("Escape");
+  }),
+  "the browser does not allow it: said, with what to do": visit({ args: ["--use-fake-device-for-media-stream"] }, async (page, server) => {
+    await mic(page).click();
+    const alert = page.getByRole("alert").filter({ hasText: "This page may not use the microphone." });
+    await alert.waitFor(WAIT);
+    need(/address bar/.test((await alert.textContent()) ?? ""), "it is not said what to do");
+    await state(page, "trouble");
+    await page.getByRole("button", { name: "Close", exact: true }).click();
+    await state(page, "off");
+    need(server.works.length === 0, "something was sent");
+  }),
+  "no microphone: said, with what to do": visit({ args: ["--use-fake-ui-for-media-stream", "--disable-audio-input"] }, async (page) => {
+    await mic(page).click();
+    await page.getByRole("alert").filter({ hasText: "There is no microphone. Plug one in" }).waitFor(WAIT);
+  }),
+  "a page that came unencrypted: said, with what to do": visit(
+    { args: [...FAKE, "--host-resolver-rules=MAP realm.example 127.0.0.1"], address: (url) => url.replace("127.0.0.1", "realm.example") },
+    async (page) => {
+      await mic(page).click();
+      await page.getByRole("alert").filter({ hasText: "Open this page by https" }).waitFor(WAIT);
+    },
+  ),
+  "the device goes away while it listens: what was heard is written down, and it is said": visit({}, async (page, server) => {
+    await mic(page).click();
+    await page.getByText("Hearing you").waitFor(WAIT);
+    await page.evaluate(() => {
+      const [track] = Reflect.get(window, "seen").tracks;
+      track.stop();
+      track.dispatchEvent(new Event("ended"));
+    });
+    await page.getByRole("alert").filter({ hasText: "went away" }).waitFor(WAIT);
+    await boxHas(page, WORDS);
+    need(heard(server).length === 1, "what was heard is lost");
+  }),
+  "silence: said, nothing is sent": visit({ args: [...FAKE, NOTHING] }, async (page, server) => {
+    await mic(page).click();
+    await page.getByRole("alert").filter({ hasText: /No words were heard|no sound at all/ }).waitFor(WAIT);
+    await isClosed(page);
+    need(server.works.length === 0, "silence was sent");
+  }),
+  "what the realm refuses is told, and the same sound may be tried again": visit({}, async (page, server) => {
+    await page.route("**/v1/intents", (route) => route.fulfill({ status: 429, json: { error: { code: "MT0018", message: "too many questions at once" } } }));
+    await mic(page).click();
+    await page.getByRole("alert").filter({ hasText: "was not written down. Too many questions at once." }).waitFor(WAIT);
+    await isClosed(page);
+    await page.unroute("**/v1/intents");
+    await page.getByRole("button", { name: "Try again" }).click();
+    await boxHas(page, WORDS);
+    need(heard(server).length === 1, "it was not tried again");
+  }),
+  "read aloud: sentence by sentence, at most two ahead, and its cost stands below the answer": visit({}, async (page, server) => {
+    await answered(page);
+    need((await page.locator("[data-aloud-cost]").count()) === 0, "a cost is told before anything was read");
+    need(/at most \d/.test((await page.locator(".aloud").textContent()) ?? ""), "no price is told before");
+    await page.getByRole("button", { name: "Read aloud" }).click();
+    await isLoud(page);
+    const asked = server.works.map(({ data }) => data.input);
+    need(asked.length <= 3 && /^A \*\*Merkle tree\*\*.*list\*\.$/.test(asked[0]), `asked: ${JSON.stringify(asked)}`);
+    const { voice, speed, response_format: format, stream } = server.works[0].data;
+    need(voice === "af_heart" && speed === 1 && format === "pcm" && stream === true, `asked with ${JSON.stringify({ voice, speed, format, stream })}`);
+    await page.locator("[data-aloud-cost]").waitFor(WAIT);
+  }),
+  "stopped it is silent at once, and what was asked is cancelled": visit({ pieceMs: 400 }, async (page, server) => {
+    await page.evaluate(() => localStorage.setItem("mtor.voice", JSON.stringify({ voice: "bm_george", speed: 1.5 })));
+    await page.reload();
+    await ask(page, "fail");
+    await page.locator("[data-problem]").first().waitFor(WAIT);
+    await page.getByRole("button", { name: "Read aloud" }).click();
+    await isLoud(page);
+    const last = await page.evaluate(async () => {
+      /** @type {HTMLButtonElement | null} */ (document.querySelector(".aloud button"))?.click();
+      const at = performance.now();
+      await new Promise((done) => setTimeout(done, 300));
+      return Reflect.get(window, "seen").loudAt - at;
+    });
+    need(last < 30, `there was sound ${last} ms after it was stopped`);
+    await isSilent(page);
+    need(server.works[0].data.voice === "bm_george" && server.works[0].data.speed === 1.5, "not the chosen voice, or speed");
+    const before = server.works.length;
+    await page.waitForTimeout(500);
+    need(server.works.length === before, "more was asked after it was stopped");
+    need(server.calls.some((call) => call.startsWith("DELETE")), "nothing was cancelled");
+    return `the last sound ${last.toFixed(1)} ms after the press`;
+  }),
+  "always: an answer is read while it is still being written": visit({ pieceMs: 120 }, async (page, server) => {
+    await page.getByRole("button", { name: "Options" }).click();
+    await page.getByLabel("Read every answer aloud").check();
+    await ask(page, "What is a Merkle tree?");
+    await isLoud(page);
+    need((await page.locator(".entry[aria-busy='true']").count()) === 1, "it waited for the whole answer");
+    await page.keyboard.press("Escape");
+    await isSilent(page);
+    need(server.works.every(({ intent }) => intent === "speak"), "something else was asked");
+  }),
+  "pressing the button to speak interrupts what is read": visit({}, async (page) => {
+    await answered(page);
+    await page.getByRole("button", { name: "Read aloud" }).click();
+    await isLoud(page);
+    await mic(page).click();
+    await state(page, "listening");
+    await page.locator("[data-aloud='silent']").waitFor(WAIT);
+    await isSilent(page);
+    await boxHas(page, WORDS);
+  }),
+  "speaking interrupts what is read, and asks the next question": visit({ args: [...FAKE, LATE] }, async (page, server) => {
+    await page.evaluate(() => localStorage.setItem("mtor.voice", JSON.stringify({ interrupts: true, sendAtOnce: true })));
+    await page.reload();
+    await answered(page);
+    await page.getByRole("button", { name: "Read aloud" }).click();
+    await state(page, "listening");
+    await isLoud(page);
+    need((await page.locator("[data-aloud='reading']").count()) === 1, "it is silent before anybody spoke");
+    await page.getByText("Hearing you").waitFor(WAIT);
+    await page.locator("[data-aloud='silent']").first().waitFor(WAIT);
+    await isSilent(page);
+    await page.locator(".entry .question", { hasText: WORDS }).waitFor(WAIT);
+    need(chats(server) === 2, `${chats(server)} questions were asked`);
+  }),
+  "where nobody hears or speaks there are no buttons": visit({}, async (page) => {
+    await page.route("**/v1/pools", async (route) => {
+      const response = await route.fetch();
+      const { items, next } = await response.json();
+      await route.fulfill({ response, json: { items: items.filter((/** @type {any} */ { intent }) => !["speak", "transcribe"].includes(intent)), next } });
+    });
+    await page.reload();
+    await answered(page);
+    need((await mic(page).count()) === 0 && (await page.getByText("Read aloud").count()) === 0, "there are buttons");
+    await page.getByRole("button", { name: "Options" }).click();
+    await page.getByText("Use from code").waitFor(WAIT);
+    need((await page.locator(".voices").count()) === 0, "there are options");
+  }),
+};
+void form, runIt;
+const only = process.env["ONLY"];
+try {
+  await run(undefined, Object.fromEntries(Object.entries(cases).filter(([name]) => !only || new RegExp(only).test(name))));
+} finally {
+  rmSync(folder, { recursive: true });
+}

@@ -1,0 +1,54 @@
+// Sound that comes in pieces, played without a gap. Each piece is a buffer that begins where the one
+// before it ends, by the clock of the audio hardware.
+
+export interface Player {
+  /** Behind what is playing. Resolves when it has been heard, or was silenced. */
+  play(samples: Float32Array, rate: number): Promise<void>;
+  /** At once: within one block of 128 samples. */
+  silence(): void;
+}
+
+/** Before the first piece, and after a gap: what the hardware needs to be told in time. */
+const LEAD_S = 0.04;
+
+export class Loudspeaker implements Player {
+  #context: AudioContext | undefined;
+  #sources = new Set<AudioBufferSourceNode>();
+  /** Where the next piece begins, in the context's seconds. */
+  #next = 0;
+
+  /** In a visitor's gesture: browsers play nothing before one. */
+  ready(): void {
+    this.#context ??= new AudioContext({ latencyHint: "interactive" });
+    if (this.#context.state === "suspended") void this.#context.resume();
+  }
+
+  play(samples: Float32Array, rate: number): Promise<void> {
+    this.ready();
+    const context = this.#context;
+    if (!context || samples.length === 0) return Promise.resolve();
+    const buffer = context.createBuffer(1, samples.length, rate);
+    buffer.getChannelData(0).set(samples);
+    const source = context.createBufferSource();
+    source.buffer = buffer;
+    source.connect(context.destination);
+    this.#next = Math.max(this.#next, context.currentTime + LEAD_S);
+    source.start(this.#next);
+    this.#next += buffer.duration;
+    this.#sources.add(source);
+    return new Promise((heard) => {
+      source.onended = () => {
+        this.#sources.delete(source);
+        heard();
+      };
+    });
+  }
+
+  silence(): void {
+    for (const source of this.#sources) {
+      source.stop();
+      source.disconnect();
+    }
+    this.#next = 0;
+  }
+}

@@ -1,0 +1,82 @@
+// Speaking and being read to, joined with the page: one of each for a session, made when first needed.
+
+import type { Price } from "../amount";
+import { Realm, Refusal, type Offer } from "../realm";
+import type { Session } from "../session.svelte";
+import { RealmEar, type Ear } from "./ear";
+import { openMic } from "./mic";
+import { Loudspeaker } from "./player";
+import { Reader } from "./reader.svelte";
+import { Settings } from "./settings.svelte";
+import { Voice } from "./voice.svelte";
+
+export interface Rooms {
+  settings: Settings;
+  voice: Voice;
+  reader: Reader;
+  player: Loudspeaker;
+  /** What hears; another one may be put in its place. */
+  ear: Ear;
+}
+
+const rooms = new WeakMap<Session, Rooms>();
+
+export function roomsOf(session: Session): Rooms {
+  const known = rooms.get(session);
+  if (known) return known;
+  const made = join(session);
+  rooms.set(session, made);
+  return made;
+}
+
+function join(session: Session): Rooms {
+  const { wallet, line } = session;
+  const realm = new Realm(document.baseURI, () => wallet.keys?.api_key);
+  const pay = async () => {
+    if (!(await wallet.ensure())) throw new Refusal(wallet.guestProblem ?? NO_ACCOUNT);
+    return wallet.purse ?? { asset: "grant" };
+  };
+  const price = (intent: string) => () => priceOf(line.offers.get(intent));
+  const settings = new Settings();
+  const player = new Loudspeaker();
+  const onPaid = () => void wallet.refresh();
+  const reader: Reader = new Reader({
+    realm, player, pay, onPaid,
+    price: price("speak"),
+    voice: () => settings,
+    onBegin: () => {
+      if (settings.interrupts && line.serves("transcribe")) voice.listen();
+    },
+  });
+  const ear = new RealmEar({ realm, pay, price: price("transcribe"), onWords: (words) => (voice.words = words), onCost: onPaid });
+  const voice: Voice = new Voice({
+    openMic: (signal) => {
+      session.hears = true;
+      return openMic(signal);
+    },
+    ear: () => made.ear,
+    onSpeech: () => {
+      // In the visitor's gesture, which browsers ask for before anything is played.
+      if (settings.readAlways) player.ready();
+      reader.stop();
+    },
+    isReading: () => reader.reading !== "",
+    onWords: (words) => void take(session, settings, words),
+  });
+  const made: Rooms = { settings, reader, player, ear, voice };
+  return made;
+}
+
+/** Into the box, behind what stands there. */
+async function take(session: Session, settings: Settings, words: string): Promise<void> {
+  const before = session.draft.trimEnd();
+  session.draft = before === "" ? words : `${before} ${words}`;
+  session.draftChanged();
+  if (settings.sendAtOnce) await session.ask();
+}
+
+function priceOf(offer: Offer | undefined): Price {
+  return offer?.price ?? { amount: "0", per: 1, unit: "millisecond" };
+}
+
+const NO_ACCOUNT = { code: "", message: "no account to pay with", status: 0 };
