@@ -62,6 +62,12 @@ const FAILED = { state: "failed", problem: "no source has its bytes: set MTOR_MO
  * @param {import("playwright-core").Page} page @param {string} kind
  */
 async function speak(page, kind) {
+  await microphone(page, kind);
+  await page.getByRole("button", { name: "Speak", exact: true }).click({ timeout: WAIT_MS });
+}
+
+/** @param {import("playwright-core").Page} page @param {string} kind */
+async function microphone(page, kind) {
   await page.evaluate((kind) => {
     navigator.mediaDevices.getUserMedia = async () => {
       if (kind === "asking") return new Promise(() => undefined);
@@ -77,7 +83,6 @@ async function speak(page, kind) {
       return out.stream;
     };
   }, kind);
-  await page.getByRole("button", { name: "Speak", exact: true }).click({ timeout: WAIT_MS });
 }
 
 /** @type {Record<string, (page: import("playwright-core").Page) => Promise<unknown>>} */
@@ -188,6 +193,27 @@ export const VIEWS = {
     await page.getByText("Hearing you").waitFor({ timeout: WAIT_MS });
     await page.getByRole("button", { name: "Done", exact: true }).click();
     await page.getByRole("button", { name: "Try again" }).waitFor({ timeout: WAIT_MS });
+  },
+  recording: async (page) => {
+    await form(page, "transcribe");
+    await microphone(page, "voice");
+    await page.getByRole("button", { name: "Record audio" }).click();
+    await page.locator(".record[data-record='recording']").waitFor({ timeout: WAIT_MS });
+  },
+  recorded: async (page) => {
+    await form(page, "transcribe");
+    await microphone(page, "voice");
+    await page.getByRole("button", { name: "Record audio" }).click();
+    await page.getByText("0:01").waitFor({ timeout: WAIT_MS });
+    await page.getByRole("button", { name: "Stop", exact: true }).click();
+    await page.locator(".work audio").waitFor({ timeout: WAIT_MS });
+    await page.locator(".work [data-price] b").waitFor({ timeout: WAIT_MS });
+  },
+  spoken: async (page) => {
+    await form(page, "speak");
+    await page.getByLabel("input", { exact: true }).fill("One sentence.");
+    await runIt(page);
+    await page.locator(".run audio").waitFor({ timeout: WAIT_MS });
   },
   "read aloud": async (page) => {
     await ask(page, "What is a Merkle tree?");

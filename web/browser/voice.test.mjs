@@ -141,6 +141,14 @@ async function isSilent(page) {
   need(since > 250, `there was sound ${Math.round(since)} ms ago`);
 }
 
+/** Seconds of the first sound there, which the browser takes for one. @param {Page} page @param {string} selector */
+async function playable(page, selector) {
+  const sound = page.locator(selector).first();
+  await sound.waitFor(WAIT);
+  await page.waitForFunction((wanted) => (/** @type {HTMLAudioElement} */ (document.querySelector(wanted))).readyState >= 1, selector, WAIT);
+  return sound.evaluate((/** @type {HTMLAudioElement} */ element) => element.duration);
+}
+
 /** @type {Record<string, ReturnType<typeof visit>>} */
 const cases = {
   "tapped: it listens until one has spoken, and the words stand in the box, not sent": visit({}, async (page, server) => {
@@ -343,6 +351,51 @@ const cases = {
     await page.locator(".entry .question", { hasText: WORDS }).waitFor(WAIT);
     need(chats(server) === 2, `${chats(server)} questions were asked`);
   }),
+  "a form: what is recorded can be heard before it is sent, and its words are the result": visit({}, async (page, server) => {
+    await form(page, "transcribe");
+    await page.getByRole("button", { name: "Record audio" }).click();
+    await page.locator(".record[data-record='recording']").waitFor(WAIT);
+    await page.waitForTimeout(3_500);
+    await page.getByRole("button", { name: "Stop", exact: true }).click();
+    await page.getByText(/recording, \d\.\d s, [\d,]+ bytes/).waitFor(WAIT);
+    const seconds = await playable(page, ".work audio");
+    need(seconds > 2.5 && seconds < 6, `the recording lasts ${seconds} s`);
+    await isClosed(page);
+    await runIt(page);
+    await page.locator(".run").first().getByText(WORDS).first().waitFor(WAIT);
+    const [sent] = heard(server);
+    need(Buffer.from(sent.data.audio, "base64").subarray(0, 4).toString() === "RIFF", "what was sent is no WAV");
+    // Given up, nothing is filled in.
+    await page.getByRole("button", { name: "Take another" }).click();
+    await page.getByRole("button", { name: "Record audio" }).click();
+    await page.locator(".record[data-record='recording']").waitFor(WAIT);
+    await page.locator(".record").getByRole("button", { name: "Cancel" }).click();
+    await isClosed(page);
+    need((await page.locator(".work audio").count()) === 0, "what was given up is filled in");
+    return `${seconds.toFixed(1)} s`;
+  }),
+  "a form without a microphone says what to do, and takes a file": visit({ args: ["--use-fake-device-for-media-stream"] }, async (page) => {
+    await form(page, "transcribe");
+    await page.getByRole("button", { name: "Record audio" }).click();
+    await page.getByRole("alert").filter({ hasText: "This page may not use the microphone." }).waitFor(WAIT);
+    await page.getByLabel("audio from a file").setInputFiles({ name: "a.wav", mimeType: "audio/wav", buffer: readFileSync(SPOKEN.replace(/^.*?=|%noloop$/g, "")) });
+    need((await playable(page, ".work audio")) > 2, "the file is not played");
+  }),
+  "a sound in a result is played, whole or in pieces, and can be saved": visit({}, async (page, server) => {
+    await form(page, "speak");
+    await page.getByLabel("input", { exact: true }).fill("One sentence. And another one.");
+    for (const stream of [undefined, "Yes"]) {
+      if (stream) await page.getByLabel("stream").selectOption(stream);
+      await runIt(page);
+      await page.waitForFunction((count) => document.querySelectorAll(".run audio").length === count, stream ? 2 : 1, WAIT);
+      const seconds = await playable(page, ".run audio");
+      need(seconds > 1 && seconds < 1.4, `the result lasts ${seconds} s`);
+    }
+    need(server.works[0].stream === false && server.works[1].data.stream === true, "the whole was not asked for");
+    const [file] = await Promise.all([page.waitForEvent("download"), page.locator(".run").first().getByRole("button", { name: "Download" }).click()]);
+    const saved = readFileSync(await file.path());
+    need(file.suggestedFilename() === "speak.wav" && saved.readUInt32LE(40) === saved.length - 44, `saved: ${file.suggestedFilename()}, ${saved.length} bytes`);
+  }),
   "where nobody hears or speaks there are no buttons": visit({}, async (page) => {
     await page.route("**/v1/pools", async (route) => {
       const response = await route.fetch();
@@ -357,7 +410,6 @@ const cases = {
     need((await page.locator(".voices").count()) === 0, "there are options");
   }),
 };
-void form, runIt;
 const only = process.env["ONLY"];
 try {
   await run(undefined, Object.fromEntries(Object.entries(cases).filter(([name]) => !only || new RegExp(only).test(name))));

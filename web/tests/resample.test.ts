@@ -45,7 +45,7 @@ test("a rate that is none is refused", () => {
 test("16 bit samples come back as they were; what is too loud or no number stays in range", () => {
   const back = floats(pcm16(Float32Array.of(0, 0.5, -0.5, 1, -1, 7, -7, Number.NaN)));
   expect([...back].map((sample) => Math.round(sample * 1_000) / 1_000)).toEqual([0, 0.5, -0.5, 1, -1, 1, -1, 0]);
-  const file = wav(tone(440, 100));
+  const file = wav(pcm16(tone(440, 100)));
   expect(new TextDecoder().decode(file.subarray(0, 4))).toBe("RIFF");
   expect(file.length).toBe(44 + 2 * 1_600);
 });

@@ -9,6 +9,7 @@ import { randomId } from "./ids";
 import { Quoting } from "./quoting.svelte";
 import { problemOf, Realm, Refusal, type Manifest, type ManifestProblem, type Offer, type WorkQuote } from "./realm";
 import { isDone, keepRuns, loadRuns, onEvent, onLearned, RUNS_MAX, type Run } from "./run";
+import { soundIn } from "./result";
 import { formOf, type Field } from "./schema";
 import type { Wallet } from "./wallet.svelte";
 
@@ -83,6 +84,7 @@ export class Desk {
 
   /** Sends it, for at most what was shown. */
   run(name: string, data: unknown, quote: WorkQuote, durable: boolean): Run {
+    const sound = soundIn(this.manifests?.find((manifest) => manifest.name === name)?.results);
     const run: Run = {
       key: randomId(),
       name,
@@ -99,6 +101,7 @@ export class Desk {
       streamed: "",
       stopping: false,
       resuming: false,
+      ...(sound && { sound }),
     };
     this.runs = [run, ...this.runs].slice(0, RUNS_MAX);
     keepRuns(this.runs);
@@ -112,7 +115,8 @@ export class Desk {
     const abort = new AbortController();
     this.#aborts.set(key, abort);
     const from = run.intent && { intent: run.intent, lastId: run.seq >= 0 ? `${run.attempt}.${run.seq}` : "" };
-    const body = { intent: run.name, data: run.data, ceiling: run.ceiling?.amount, ...(run.durable && { durable: true }) };
+    // A sound is played when it is whole, and kept so by the realm, unless its data ask for pieces.
+    const body = { intent: run.name, data: run.data, ceiling: run.ceiling?.amount, ...(run.durable && { durable: true }), ...(run.sound && { stream: false }) };
     try {
       await follow({
         ...(from && { from }),

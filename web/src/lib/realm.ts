@@ -60,8 +60,9 @@ export interface Manifest {
   price: Price;
   /** Most bytes of data. */
   bytesMax: number;
-  /** The media type of its results, where it says one. */
+  /** The media type of its results, and their schema, where it says one. */
   media?: string;
+  results?: unknown;
 }
 
 /** Who serves an intent now, all its models together. */
@@ -357,6 +358,7 @@ function manifestsOf(page: unknown): Manifest[] {
         price: priceOf(row["price"], unit),
         bytesMax: number(row["bytes_max"]) ?? 0,
         ...(media && { media }),
+        results: result["schema"],
       },
     ];
   });

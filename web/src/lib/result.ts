@@ -2,7 +2,9 @@
 // a stranger: only media types of a short list become an object URL, and what is drawn is bounded,
 // whatever the size of the result; the whole can always be downloaded.
 
-import { list, record, text } from "./conversation";
+import { list, number, record, text } from "./conversation";
+import { isSound } from "./schema";
+import { typeOfSound, whole } from "./sound";
 
 export type Shown =
   | { kind: "nothing" }
@@ -21,15 +23,33 @@ export const CELL_CHARS_MAX = 200;
 const PICTURES = ["image/png", "image/jpeg", "image/webp", "image/gif"];
 const MEDIA = /^audio\/[a-z0-9][a-z0-9.+-]{0,60}$/;
 
-/** `media` is what the manifest says its results are, if it does. */
-export function shownOf(result: unknown, media?: string): Shown {
+/** `media` and `schema` are what the manifest says its results are, if it does. */
+export function shownOf(result: unknown, media?: string, schema?: unknown): Shown {
   if (result === null || result === undefined) return { kind: "nothing" };
+  const heard = soundOf(result, soundIn(schema));
+  if (heard) return heard;
   const found = mediaOf(result, media);
   if (found) return found;
   if (typeof result === "string") return { kind: "text", text: result };
   const said = chatText(result) ?? soleText(result);
   if (said !== undefined) return { kind: "text", text: said };
   return tableOf(result) ?? { kind: "json" };
+}
+
+/** The member of a result that is a sound in base64, as its schema says. */
+export function soundIn(schema: unknown): string | undefined {
+  const properties = Object.entries(record(record(schema)["properties"]));
+  return properties.find(([, part]) => isSound(record(part)) && record(part)["contentEncoding"] === "base64")?.[0];
+}
+
+/** By its bytes: a result may be of another form than the usual one. Samples alone say what they are in words. */
+function soundOf(result: unknown, name: string | undefined): Shown | undefined {
+  const fields = record(result);
+  const bytes = name === undefined ? undefined : bytesOf(text(fields[name]) ?? "");
+  if (!bytes || bytes.length === 0) return undefined;
+  const raw = fields["response_format"] === "pcm" ? number(fields["rate"]) : undefined;
+  const sound = whole(bytes, raw);
+  return { kind: "sound", type: typeOfSound(sound) ?? "audio/wav", bytes: sound };
 }
 
 function mediaOf(result: unknown, media: string | undefined): Shown | undefined {

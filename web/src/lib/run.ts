@@ -4,7 +4,8 @@
 
 import type { Money } from "./amount";
 import { list, number, record, text, type Phase, type Problem, type RealmEvent } from "./conversation";
-import { pieceText } from "./result";
+import { base64Of, bytesOf, pieceText } from "./result";
+import { chained } from "./voice/frames";
 
 export interface Run {
   key: string;
@@ -28,6 +29,10 @@ export interface Run {
   pieces: number;
   /** The pieces as text, up to `STREAM_CHARS_MAX`. */
   streamed: string;
+  /** The member of its pieces, and of its result, that is a sound in base64. */
+  sound?: string;
+  /** What came of it in pieces. */
+  sounds?: string[];
   result?: unknown;
   /** The result was too large to keep over a reload; the realm may still have it. */
   away?: boolean;
@@ -44,6 +49,8 @@ export interface Run {
 
 /** Characters of pieces that are kept; the result itself is kept whole. */
 const STREAM_CHARS_MAX = 400_000;
+/** Characters of sound in pieces: ten minutes of speech. */
+const SOUND_CHARS_MAX = 40_000_000;
 export const RUNS_MAX = 50;
 /** Characters of data or of a result that are kept over a reload. */
 const KEPT_CHARS_MAX = 60_000;
@@ -74,13 +81,13 @@ export function onEvent(run: Run, event: RealmEvent, now: number): Run {
     case "started": {
       const attempt = number(data["attempt"]) ?? run.attempt;
       const worker = text(record(data["worker"])["name"]) ?? text(record(data["worker"])["id"]);
-      const anew = attempt > run.attempt ? { attempt, seq: -1, pieces: 0, streamed: "" } : {};
+      const anew = attempt > run.attempt ? { attempt, seq: -1, pieces: 0, streamed: "", ...silent(run) } : {};
       return { ...named, phase: "running", ...anew, ...(worker && { worker }) };
     }
     case "chunk":
       return onPiece(named, data);
     case "restarted":
-      return { ...named, phase: "queued", restarts: run.restarts + 1, seq: -1, pieces: 0, streamed: "" };
+      return { ...named, phase: "queued", restarts: run.restarts + 1, seq: -1, pieces: 0, streamed: "", ...silent(run) };
     case "completed":
     case "failed":
     case "cancelled":
@@ -95,13 +102,40 @@ function onPiece(run: Run, data: Record<string, unknown>): Run {
   const attempt = number(data["attempt"]) ?? run.attempt;
   const seq = number(data["seq"]) ?? run.seq + 1;
   if (attempt < run.attempt || (attempt === run.attempt && seq <= run.seq)) return run;
-  const streamed = attempt > run.attempt ? "" : run.streamed;
-  const more = streamed.length < STREAM_CHARS_MAX ? pieceText(data["piece"]) : "";
-  return { ...run, phase: "running", attempt, seq, pieces: run.pieces + 1, streamed: (streamed + more).slice(0, STREAM_CHARS_MAX) };
+  const anew = attempt > run.attempt;
+  const streamed = anew ? "" : run.streamed;
+  const { sound, rest } = apart(data["piece"], run.sound);
+  const more = streamed.length < STREAM_CHARS_MAX ? pieceText(rest) : "";
+  const heard = sound === undefined ? {} : { sounds: bounded([...(anew ? [] : (run.sounds ?? [])), sound]) };
+  return { ...run, phase: "running", attempt, seq, pieces: run.pieces + 1, streamed: (streamed + more).slice(0, STREAM_CHARS_MAX), ...heard };
+}
+
+/** Nothing of an attempt that was thrown away is heard. */
+function silent(run: Run): { sounds?: string[] } {
+  return run.sounds ? { sounds: [] } : {};
+}
+
+/** A piece without its sound, which nobody can read. */
+function apart(piece: unknown, name: string | undefined): { sound?: string; rest: unknown } {
+  const sound = name === undefined ? undefined : text(record(piece)[name]);
+  if (name === undefined || sound === undefined) return { rest: piece };
+  const { [name]: _sound, ...rest } = record(piece);
+  return { sound, rest: text(rest["text"]) === undefined ? rest : { text: rest["text"] } };
+}
+
+function bounded(sounds: string[]): string[] {
+  return sounds.reduce((sum, { length }) => sum + length, 0) > SOUND_CHARS_MAX ? sounds.slice(0, -1) : sounds;
+}
+
+/** The bytes of all pieces, one after the other, are the whole. */
+function sounding(result: unknown, run: Run): unknown {
+  const { sound, sounds = [] } = run;
+  if (sound === undefined || sounds.length === 0 || record(result)[sound] !== undefined) return result;
+  return { ...record(result), [sound]: base64Of(chained(sounds.map((part) => bytesOf(part) ?? new Uint8Array()))) };
 }
 
 function onEnd(run: Run, phase: "completed" | "failed" | "cancelled" | "expired", data: Record<string, unknown>, now: number): Run {
-  const { away: _away, problem: _problem, ...rest } = run;
+  const { away: _away, problem: _problem, sounds: _sounds, ...rest } = run;
   const cost = moneyOf(data["cost"]);
   const refunded = moneyOf(data["refunded"]);
   const units = number(record(data["usage"])["units"]);
@@ -114,7 +148,7 @@ function onEnd(run: Run, phase: "completed" | "failed" | "cancelled" | "expired"
   const pieces = record(data["result"])["pieces"];
   // What came only in pieces is the result.
   if (Array.isArray(pieces) && Object.keys(record(data["result"])).length === 1) ended.result = joined(pieces);
-  else ended.result = data["result"] ?? (run.pieces > 0 ? run.streamed : null);
+  else ended.result = sounding(data["result"] ?? (run.pieces > 0 && !run.sounds ? run.streamed : null), run);
   return ended;
 }
 
@@ -156,10 +190,10 @@ export function keepRuns(runs: readonly Run[]): void {
 }
 
 function shortened(run: Run): Run {
-  const { result, ...rest } = run;
+  const { result, sounds, ...rest } = run;
   const short: Run = { ...rest };
   // Sent again from its first piece, where it is too long to keep.
-  if (run.streamed.length > KEPT_CHARS_MAX) Object.assign(short, { streamed: "", seq: -1, pieces: 0 });
+  if (run.streamed.length > KEPT_CHARS_MAX || sounds) Object.assign(short, { streamed: "", seq: -1, pieces: 0 });
   if (sizeOf(run.data) > KEPT_CHARS_MAX) short.data = undefined;
   if (result !== undefined && sizeOf(result) <= KEPT_CHARS_MAX) short.result = result;
   else if (result !== undefined) short.away = true;

@@ -33,6 +33,8 @@ export interface Field {
   placeholder: string;
   /** Whether the realm takes a file's bytes as base64, or its text. */
   base64: boolean;
+  /** Of `file`: a sound, which can be recorded here. */
+  sound: boolean;
   choices: Choice[];
   /** Of `object`: its properties; of `list`: the one of its items; of `either`: one for each type. */
   parts: Field[];
@@ -79,6 +81,7 @@ function fieldOf(name: string, given: unknown, required: boolean, level: number)
     long: false,
     placeholder: placeholderOf(schema, required),
     base64: false,
+    sound: false,
     choices: [],
     parts: [],
     open: schema["additionalProperties"] !== false,
@@ -138,10 +141,15 @@ function textOf(schema: Record<string, unknown>): Partial<Field> {
   const says = [schema["contentEncoding"], format].some((word) => typeof word === "string" && /^(base64|byte|binary)$/i.test(word));
   // A built-in manifest says it in words: its schema has no keyword for it.
   const base64 = says || BASE64.test(text(schema["description"]) ?? "");
-  if (base64) return { kind: "file", base64 };
+  if (base64) return { kind: "file", base64, sound: isSound(schema) };
   if (format === "file" || text(schema["contentMediaType"])) return { kind: "file", base64: false };
   const most = number(schema["maxLength"]) ?? Infinity;
   return { kind: "text", long: most > LINE_CHARS_MAX && !LINE_FORMATS.includes(format) };
+}
+
+/** `contentMediaType` of a sound, whichever. */
+export function isSound(schema: Record<string, unknown>): boolean {
+  return /^audio\//i.test(text(schema["contentMediaType"]) ?? "");
 }
 
 /** The closed choice that a schema leaves, if it is one. */

@@ -20,9 +20,8 @@ export function floats(bytes: Uint8Array): Float32Array {
   return Float32Array.from({ length: bytes.length >> 1 }, (_, at) => view.getInt16(at * 2, true) / 32_768);
 }
 
-/** A sound file that everything plays. */
-export function wav(samples: Float32Array, rate: number = RATE): Uint8Array<ArrayBuffer> {
-  const sound = pcm16(samples);
+/** A sound file that everything plays, of 16 bit samples in one channel. */
+export function wav(sound: Uint8Array, rate: number = RATE): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(44 + sound.length);
   const view = new DataView(bytes.buffer);
   const word = (at: number, letters: string) => bytes.set([...letters].map((letter) => letter.charCodeAt(0)), at);
@@ -39,5 +38,15 @@ export function wav(samples: Float32Array, rate: number = RATE): Uint8Array<Arra
   word(36, "data");
   view.setUint32(40, sound.length, true);
   bytes.set(sound, 44);
+  return bytes;
+}
+
+export function chained(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
   return bytes;
 }
