@@ -12,6 +12,7 @@ let heard: string[];
 let held: number;
 let hands: HandsFree;
 let load: () => Promise<void>;
+let deaf = false;
 
 beforeEach(() => {
   vi.useFakeTimers();
@@ -51,6 +52,7 @@ function fresh(): HandsFree {
     detector: () => detector as unknown as Detector,
     acts,
     problemOf: () => "denied",
+    isDeaf: () => deaf,
   });
 }
 
@@ -79,6 +81,19 @@ it("acts on what follows the word, and drops everything else", async () => {
   expect([hands.help, did.splice(0)]).toEqual([true, ["called"]]);
   await say("");
   expect(hands.phase).toBe("waiting");
+});
+
+it("does not listen to what is said to another microphone of the page", async () => {
+  await hands.start();
+  deaf = true;
+  mic.onframe(Float32Array.of(1));
+  expect(hands.phase).toBe("waiting");
+  mic.onframe(Float32Array.of(2));
+  await vi.advanceTimersByTimeAsync(0);
+  deaf = false;
+  expect([did, hands.passed]).toEqual([[], 0]);
+  await say("Computer, stop.");
+  expect(did).toEqual(["called", "stop"]);
 });
 
 it("opens for the next utterance after the word alone, for some seconds", async () => {

@@ -3,7 +3,8 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { Refusal } from "../src/lib/realm";
 import { RATE } from "../src/lib/voice/frames";
-import { MicError, type Mic } from "../src/lib/voice/mic";
+import { EarError } from "../src/lib/voice/ear-device";
+import type { Mic } from "../src/lib/voice/mic";
 import { HOLD_MS, IDLE_MS, STUCK_MS, Voice } from "../src/lib/voice/voice.svelte";
 import { chain, frames, sentence, silence } from "./sounds";
 
@@ -220,7 +221,7 @@ describe("troubles", () => {
     const { voice, play, listening, heard, log } = stage(async () => {
       times += 1;
       if (times === 1) throw new Refusal({ code: "MT0018", message: "too many", status: 429 });
-      if (times === 3) throw new MicError("unsupported");
+      if (times === 3) throw new EarError("slow", "");
       return "at last";
     });
     voice.tap();
@@ -236,7 +237,7 @@ describe("troubles", () => {
     await listening();
     play(SPEECH);
     await settle();
-    expect(voice.trouble).toEqual({ kind: "mic", problem: "unsupported" });
+    expect(voice.trouble).toEqual({ kind: "ear", problem: "slow" });
     voice.cancel();
     expect(voice.mayRetry).toBe(false);
   });

@@ -34,6 +34,8 @@ export interface Needs {
   acts: Acts;
   /** Why there can be no microphone, of what `openMic` threw. */
   problemOf(cause: unknown): MicProblem;
+  /** What is said now is meant for another microphone of the page. */
+  isDeaf?(): boolean;
   now?: () => number;
 }
 
@@ -188,6 +190,11 @@ export class HandsFree {
   }
 
   #frame(frame: Float32Array): void {
+    if (this.#needs.isDeaf?.()) {
+      this.#detector = this.#needs.detector();
+      this.speaking = false;
+      return;
+    }
     const heard = this.#detector?.push(frame);
     if (heard?.kind === "start") {
       this.#began = this.#now();

@@ -3,7 +3,11 @@
 import type { Price } from "../amount";
 import { Realm, Refusal, type Offer } from "../realm";
 import type { Session } from "../session.svelte";
+import { formatBytes } from "../told";
+import { deviceEar } from "./device";
 import { RealmEar, type Ear } from "./ear";
+import type { EarState } from "./ear-device";
+import { hearsHere } from "./here.svelte";
 import { openMic } from "./mic";
 import { Loudspeaker } from "./player";
 import { Reader } from "./reader.svelte";
@@ -15,8 +19,6 @@ export interface Rooms {
   voice: Voice;
   reader: Reader;
   player: Loudspeaker;
-  /** What hears; another one may be put in its place. */
-  ear: Ear;
 }
 
 const rooms = new WeakMap<Session, Rooms>();
@@ -54,7 +56,7 @@ function join(session: Session): Rooms {
       session.hears = true;
       return openMic(signal);
     },
-    ear: () => made.ear,
+    ear: () => (hearsHere() ? here(voice) : ear),
     onSpeech: () => {
       // In the visitor's gesture, which browsers ask for before anything is played.
       if (settings.readAlways) player.ready();
@@ -63,8 +65,29 @@ function join(session: Session): Rooms {
     isReading: () => reader.reading !== "",
     onWords: (words) => void take(session, settings, words),
   });
-  const made: Rooms = { settings, reader, player, ear, voice };
-  return made;
+  return { settings, reader, player, voice };
+}
+
+/** This device's ear, which may have to be fetched first. */
+function here(voice: Voice): Ear {
+  const ear = deviceEar(document.baseURI);
+  return {
+    async hear(samples, signal) {
+      const tell = (state: EarState) => void (voice.note = noteOf(state));
+      const unwatch = ear.watch(tell);
+      tell(ear.state);
+      try {
+        return await ear.hear(samples, signal);
+      } finally {
+        unwatch();
+      }
+    },
+  };
+}
+
+function noteOf(state: EarState): string {
+  if (state.kind === "loading") return `First what hears speech is fetched${state.bytes > 0 ? `: ${formatBytes(state.received)} of ${formatBytes(state.bytes)}` : ""}.`;
+  return state.kind === "starting" ? "First it is measured how fast this device hears." : "";
 }
 
 /** Into the box, behind what stands there. */

@@ -6,14 +6,18 @@ import type { Problem } from "../conversation";
 import { problemOf } from "../realm";
 import { Detector, joined, UTTERANCE_MS_MAX } from "./detector";
 import type { Ear } from "./ear";
+import { EarError } from "./ear-device";
+import type { EarProblem } from "./ear-words";
 import { FRAME_MS } from "./frames";
-import { MicError, problemOfMic, type Mic, type MicProblem } from "./mic";
+import { problemOfMic, type Mic, type MicProblem } from "./mic";
 
 export type VoiceState = "off" | "asking" | "listening" | "hearing";
 
 export type Trouble =
   | { kind: "mic"; problem: MicProblem }
   | { kind: "realm"; problem: Problem }
+  /** This device's own ear. */
+  | { kind: "ear"; problem: EarProblem }
   /** Nobody spoke; `muted` where there was not even a breath. */
   | { kind: "silence"; muted: boolean };
 
@@ -47,6 +51,8 @@ export class Voice {
   speaking = $state(false);
   /** What has been understood so far, while it is being written down. */
   words = $state("");
+  /** What is waited for before it can be written down. */
+  note = $state("");
   trouble = $state.raw<Trouble | undefined>(undefined);
   on = $derived(this.state !== "off");
 
@@ -218,7 +224,7 @@ export class Voice {
       if (words !== "") this.#needs.onWords(words);
     } catch (cause) {
       if (signal.aborted) return;
-      this.#end(cause instanceof MicError ? { kind: "mic", problem: cause.problem } : { kind: "realm", problem: problemOf(cause) });
+      this.#end(cause instanceof EarError ? { kind: "ear", problem: cause.problem } : { kind: "realm", problem: problemOf(cause) });
       this.#again = samples;
     }
   }
@@ -253,6 +259,7 @@ export class Voice {
     this.#again = undefined;
     this.held = false;
     this.words = "";
+    this.note = "";
     this.trouble = trouble;
     this.state = "off";
   }
