@@ -31,7 +31,7 @@ pub use error::WorkerError;
 pub use executors::ModelNames;
 pub use memory::{fits_memory, memory_free, memory_free_beside, memory_needed};
 pub use options::{
-    BackendNews, Change, EngineOptions, ExecutorOptions, OpenAiOptions, Status, StatusSink,
-    WorkerOptions,
+    AudioOptions, BackendNews, Change, EngineOptions, ExecutorOptions, OpenAiOptions, Status,
+    StatusSink, WorkerOptions,
 };
 pub use places::{Discovery, discover};

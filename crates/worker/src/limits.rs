@@ -129,6 +129,23 @@ pub(crate) const SHOWN_MODELS_MAX: usize = 64;
 /// `openai`: models of each kind that a server which was found and has nothing loaded is made to
 /// load, one after the other, until one answers.
 pub(crate) const WOKEN_MAX: usize = 8;
+/// `audio`: models of a backend that are asked, for each intent.
+pub(crate) const AUDIO_MODELS_MAX: usize = 16;
+/// `audio`: the answer to a sound. Half an hour of speech is 30 kB.
+pub(crate) const TRANSCRIPT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// `audio`: stretches of speech in one answer.
+pub(crate) const SEGMENTS_MAX: usize = 10_000;
+/// `audio`: what stands before the samples of a WAV file.
+pub(crate) const AUDIO_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// `audio`: a piece, in bytes of sound: an eighth of a second of PCM, and what came at once.
+pub(crate) const SOUND_PIECE_BYTES_MIN: usize = 6 * 1024;
+pub(crate) const SOUND_PIECE_BYTES_MAX: usize = 96 * 1024;
+/// `audio`: a sound in one answer: base64 and what else the result says fit a frame.
+pub(crate) const SOUND_BYTES_MAX: usize = (PIECE_BYTES_MAX - 64 * 1024) / 4 * 3;
+/// `audio`: what a backend may put around twice the longest speech before it has no end.
+pub(crate) const SILENCE_MS_MAX: u64 = 30_000;
+/// `audio`: the answer to a probe; half a minute of the widest WAV.
+pub(crate) const PROBE_SOUND_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How often a place is looked at where a server may appear.
 pub(crate) const LOOK_MS: u64 = 3_000;
 /// The same where somebody else answers: it is not to fill that one's log.

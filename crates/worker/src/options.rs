@@ -82,6 +82,8 @@ pub enum ExecutorOptions {
     OpenAi(OpenAiOptions),
     /// A model file on llama.cpp's server, for `chat`.
     Engine(EngineOptions),
+    /// An OpenAI-compatible server of audio, for `transcribe` and `speak`.
+    Audio(AudioOptions),
 }
 
 impl ExecutorOptions {
@@ -117,6 +119,21 @@ impl OpenAiOptions {
     pub fn new(url: impl Into<String>, slots: u32) -> Self {
         Self { url: url.into(), slots, key: None, names: ModelNames::default(), finding: None }
     }
+}
+
+/// Each model is offered that has understood, or spoken, a sentence of the worker's own.
+#[derive(Clone, Debug)]
+pub struct AudioOptions {
+    /// `http://127.0.0.1:8000`; a trailing `/v1` is accepted.
+    pub url: String,
+    /// Of each model.
+    pub slots: u32,
+    /// Sent as a bearer token.
+    pub key: Option<String>,
+    /// Its models, where it has no list of them or not all are to be asked.
+    pub models: Vec<String>,
+    /// What clients call its models; one table for all backends of a worker.
+    pub names: ModelNames,
 }
 
 /// One model file, and what runs it.

@@ -16,7 +16,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
     ("mtor-sound", &[]),
     ("mtor-models", &["mtor-sound", "mtor-types"]),
     ("mtor-client", &["mtor-types"]),
-    ("mtor-worker", &["mtor-client", "mtor-types"]),
+    ("mtor-worker", &["mtor-client", "mtor-sound", "mtor-types"]),
     (
         "mtor-server",
         &["mtor-core", "mtor-store", "mtor-fabric", "mtor-chain", "mtor-sound", "mtor-types"],

@@ -185,7 +185,7 @@ fn failure(error: WorkerError) -> Failure {
     match error {
         WorkerError::NoExecutor => Failure::usage("there is nothing that this worker could serve")
             .with_remedy(
-                "leave --no-echo or --no-fft out, or add --backend, --discover, --gguf or --exec",
+                "leave --no-echo or --no-fft out, or add --backend, --audio, --discover, --gguf or --exec",
             ),
         WorkerError::Realm { .. }
         | WorkerError::Slots { .. }

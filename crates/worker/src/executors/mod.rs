@@ -3,6 +3,7 @@
 //! An executor gets a [`Job`] and gives pieces through its [`Output`], then exactly one [`End`].
 //! It is a task: dropping it must stop the work.
 
+mod audio;
 mod echo;
 mod engine;
 mod exec;
@@ -156,6 +157,7 @@ enum Kind {
     Exec(Arc<exec::Program>),
     OpenAi(Arc<openai::OpenAi>),
     Engine(Arc<engine::Engine>),
+    Audio(Arc<audio::Audio>),
 }
 
 /// One executor and the task that keeps it going, if it needs one.
@@ -206,6 +208,14 @@ impl Executor {
                 let keeper = Some(AbortOnDrop(tokio::spawn(discover).abort_handle()));
                 Ok((Self { label, kind: Kind::OpenAi(backend), _keeper: keeper }, None))
             }
+            ExecutorOptions::Audio(options) => {
+                check_slots("audio", options.slots)?;
+                let label = format!("audio {}", options.url);
+                let backend = Arc::new(audio::Audio::new(options)?);
+                let keep = audio::keep(Arc::clone(&backend), announcer);
+                let keeper = Some(AbortOnDrop(tokio::spawn(keep).abort_handle()));
+                Ok((Self { label, kind: Kind::Audio(backend), _keeper: keeper }, None))
+            }
             ExecutorOptions::Engine(options) => {
                 check_slots("gguf", options.slots)?;
                 let label = format!("engine {}", options.name);
@@ -238,6 +248,10 @@ impl Executor {
                 spawn(output.clone(), async move { program.run(job, output).await })
             }
             Kind::OpenAi(backend) => {
+                let backend = Arc::clone(backend);
+                spawn(output.clone(), async move { backend.run(job, output).await })
+            }
+            Kind::Audio(backend) => {
                 let backend = Arc::clone(backend);
                 spawn(output.clone(), async move { backend.run(job, output).await })
             }

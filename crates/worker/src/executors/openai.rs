@@ -35,7 +35,9 @@ use serde_json::value::RawValue;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+pub(super) use book::grown;
 pub(crate) use discovery::discover;
+pub(super) use fields::Fields;
 pub use names::ModelNames;
 
 use super::{Job, Output, bounded};
@@ -243,7 +245,11 @@ async fn stream(mut body: Incoming, output: &Output, mut progress: Progress) -> 
 async fn refusal(status: StatusCode, body: Incoming) -> End {
     let body = read_body(body, limits::BACKEND_ERROR_BYTES_MAX).await.unwrap_or_default();
     let message = error_text(&String::from_utf8_lossy(&body));
-    let message = bounded(&message);
+    refused(status, bounded(&message))
+}
+
+/// The same, in these words.
+pub(super) fn refused(status: StatusCode, message: &str) -> End {
     let lower = message.to_ascii_lowercase();
     match status.as_u16() {
         400 | 413 | 422 if is_overflow(&lower) => {
@@ -270,7 +276,7 @@ fn is_overflow(message: &str) -> bool {
 }
 
 /// The message of an error in one of the forms in use, else the text itself.
-fn error_text(text: &str) -> String {
+pub(super) fn error_text(text: &str) -> String {
     #[derive(Deserialize)]
     struct Form<'a> {
         #[serde(borrow, default)]

@@ -4,7 +4,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use mtor_worker::{BackendNews, Discovery, ExecutorOptions, ModelNames, OpenAiOptions};
+use mtor_worker::{
+    AudioOptions, BackendNews, Discovery, ExecutorOptions, ModelNames, OpenAiOptions,
+};
 use serde_json::{Value, json};
 
 use crate::environment::Environment;
@@ -17,6 +19,10 @@ pub(super) struct Backends {
     /// key, if it wants one, stands in a file of mode 0600
     #[arg(long, value_name = "openai=URL[,key-file=FILE]", value_parser = backend)]
     backend: Vec<Backend>,
+    /// An OpenAI-compatible server of audio to hear and speak with, such as http://127.0.0.1:8000;
+    /// its models are those of its list, or those that are named; may stand several times
+    #[arg(long, value_name = "URL[,key-file=FILE][,model=NAME]", value_parser = audio)]
+    audio: Vec<AudioBackend>,
     /// Serve with Ollama, llama-server, LM Studio and vLLM where they answer on this machine's
     /// usual ports, now or later; under WSL2 on the Windows host's, too
     #[arg(long)]
@@ -59,6 +65,36 @@ fn backend(text: &str) -> Result<Backend, String> {
     })
 }
 
+/// Where it is heard and spoken, the file of its API key, and which of its models are asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct AudioBackend {
+    url: String,
+    key_file: Option<PathBuf>,
+    models: Vec<String>,
+}
+
+fn audio(text: &str) -> Result<AudioBackend, String> {
+    let mut parts = text.split(',');
+    let url = parts.next().filter(|url| url.contains("://")).map(str::to_owned);
+    let parse = |url| {
+        let mut backend = AudioBackend { url, key_file: None, models: Vec::new() };
+        for part in parts {
+            let (name, value) = part.split_once('=').filter(|(_, value)| !value.is_empty())?;
+            match name {
+                "key-file" if backend.key_file.is_none() => backend.key_file = Some(value.into()),
+                "model" => backend.models.push(value.to_owned()),
+                _ => return None,
+            }
+        }
+        Some(backend)
+    };
+    url.and_then(parse).ok_or_else(|| {
+        "expected URL, such as http://127.0.0.1:8000, and after it what is needed of \
+         ,key-file=FILE and ,model=NAME (the latter several times)"
+            .into()
+    })
+}
+
 fn served_name(text: &str) -> Result<(String, String), String> {
     let expected = || "expected NAME=MODEL, such as good=qwen2.5:7b".to_owned();
     let (name, model) = text.split_once('=').ok_or_else(expected)?;
@@ -85,14 +121,19 @@ impl Backends {
         self.discover || !self.backend.is_empty()
     }
 
+    pub(super) fn are_audio(&self) -> bool {
+        !self.audio.is_empty()
+    }
+
     /// Names that could mean nothing, or two things.
     pub(super) fn check(&self) -> Result<(), Failure> {
         let are_named = !self.served_model_name.is_empty() || !self.backend_model.is_empty();
-        if are_named && !self.are_any() {
+        if are_named && !self.are_any() && !self.are_audio() {
             let message = "--served-model-name and --backend-model name models of a backend, and \
                            there is none";
-            return Err(Failure::usage(message)
-                .with_remedy("add --backend openai=URL, or --discover for what runs here"));
+            return Err(Failure::usage(message).with_remedy(
+                "add --backend openai=URL, --audio URL, or --discover for what runs here",
+            ));
         }
         let mut names: Vec<_> = self.served_model_name.iter().map(|(name, _)| name).collect();
         names.sort_unstable();
@@ -127,6 +168,12 @@ impl Backends {
             let options =
                 OpenAiOptions { key, names: names.clone(), ..OpenAiOptions::new(url, self.slots) };
             executors.push(ExecutorOptions::OpenAi(options));
+        }
+        for AudioBackend { url, key_file, models } in self.audio {
+            let key = key_file.map(|file| read_secret(&file, Secret::BackendKey)).transpose()?;
+            let (slots, names) = (self.slots, names.clone());
+            let options = AudioOptions { url, slots, key, models, names };
+            executors.push(ExecutorOptions::Audio(options));
         }
         Ok(executors)
     }
@@ -196,6 +243,27 @@ fn title(server: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_audio_backend_is_its_address_its_key_and_its_models() {
+        let url = "http://127.0.0.1:8000/v1".to_owned();
+        let bare = AudioBackend { url, key_file: None, models: vec![] };
+        assert_eq!(audio("http://127.0.0.1:8000/v1"), Ok(bare.clone()));
+        let models = vec!["tts-1".to_owned(), "whisper-1".to_owned()];
+        let whole = AudioBackend { key_file: Some("k".into()), models, ..bare };
+        let text = "http://127.0.0.1:8000/v1,model=tts-1,key-file=k,model=whisper-1";
+        assert_eq!(audio(text), Ok(whole));
+        for wrong in [
+            "",
+            "x",
+            "http://x,",
+            "http://x,model=",
+            "http://x,key=k",
+            "http://x,key-file=a,key-file=b",
+        ] {
+            assert!(audio(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn a_name_is_one_and_not_the_default() {

@@ -34,6 +34,8 @@ pub(super) fn check_offered(arguments: &Arguments) -> Result<(), Failure> {
         ("fft", !arguments.no_fft),
         ("chat", arguments.backends.are_any() || arguments.engine.offers_chat()),
         ("embed", arguments.backends.are_any()),
+        ("transcribe", arguments.backends.are_audio()),
+        ("speak", arguments.backends.are_audio()),
     ];
     let served: Vec<_> = served.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
     match arguments.price.iter().find(|(intent, _)| !served.contains(&intent.as_str())) {
@@ -41,7 +43,7 @@ pub(super) fn check_offered(arguments: &Arguments) -> Result<(), Failure> {
         Some((intent, _)) => {
             let message = format!("--price {intent}=…: this worker does not serve {intent}");
             let served = served.join(", ");
-            let remedy = format!("it serves {served}; --backend and --exec add to that");
+            let remedy = format!("it serves {served}; --backend, --audio and --exec add to that");
             Err(Failure::usage(message).with_remedy(remedy))
         }
     }

@@ -134,7 +134,7 @@ impl Book {
     }
 }
 
-fn grown(first_ms: u64, failures: u32, most_ms: u64) -> Duration {
+pub(in crate::executors) fn grown(first_ms: u64, failures: u32, most_ms: u64) -> Duration {
     let factor = 1_u64.checked_shl(failures).unwrap_or(u64::MAX);
     Duration::from_millis(first_ms.saturating_mul(factor).min(most_ms))
 }

@@ -8,7 +8,7 @@ use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// An object's fields in order, doubles included, values as written.
-pub(super) struct Fields<'a>(Vec<(String, Cow<'a, str>)>);
+pub(in crate::executors) struct Fields<'a>(Vec<(String, Cow<'a, str>)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -33,17 +33,17 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
+    pub(in crate::executors) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().rev().find(|(other, _)| other == name).map(|(_, raw)| &**raw)
     }
 
     /// Every field of that name: which of doubles a backend reads is its own choice.
-    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+    pub(in crate::executors) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.0.iter().filter(move |(other, _)| other == name).map(|(_, raw)| &**raw)
     }
 
     /// Sets every field of that name, or adds one.
-    pub(super) fn set(&mut self, name: &str, raw: &str) {
+    pub(in crate::executors) fn set(&mut self, name: &str, raw: &str) {
         let mut found = false;
         for (_, old) in self.0.iter_mut().filter(|(other, _)| other == name) {
             *old = Cow::Owned(raw.to_owned());
@@ -54,11 +54,11 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(super) fn remove(&mut self, name: &str) {
+    pub(in crate::executors) fn remove(&mut self, name: &str) {
         self.0.retain(|(other, _)| other != name);
     }
 
-    pub(super) fn text(&self) -> Result<String, serde_json::Error> {
+    pub(in crate::executors) fn text(&self) -> Result<String, serde_json::Error> {
         let bytes: usize = self.0.iter().map(|(name, raw)| name.len() + raw.len() + 8).sum();
         let mut text = String::with_capacity(bytes + 2);
         text.push('{');

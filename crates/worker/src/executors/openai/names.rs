@@ -37,7 +37,7 @@ impl ModelNames {
 
     /// What this model is offered as. Its own name only if it has no other, and if that name is
     /// not another model's.
-    pub(super) fn of<'a>(&'a self, model: &'a str) -> Vec<&'a str> {
+    pub(in crate::executors) fn of<'a>(&'a self, model: &'a str) -> Vec<&'a str> {
         let served = self.0.served.iter().filter(|(_, named)| named == model);
         let names: Vec<_> = served.map(|(name, _)| &**name).collect();
         if names.is_empty() && self.model(model).is_none() { vec![model] } else { names }
@@ -50,7 +50,7 @@ impl ModelNames {
     }
 
     /// The backend's model behind a name, if it has another there.
-    pub(super) fn model(&self, name: &str) -> Option<&str> {
+    pub(in crate::executors) fn model(&self, name: &str) -> Option<&str> {
         self.0.served.iter().find(|(served, _)| served == name).map(|(_, model)| &**model)
     }
 
@@ -60,12 +60,12 @@ impl ModelNames {
     }
 
     /// A backend is there to be looked at. By its executor's place in the options.
-    pub(super) fn expect(&self, executor: usize) {
+    pub(in crate::executors) fn expect(&self, executor: usize) {
         self.seen(|seen| drop(seen.backends.insert(executor, None)));
     }
 
     /// Notes what a backend has. Gives the named models that are new in being nowhere.
-    pub(super) fn note(
+    pub(in crate::executors) fn note(
         &self,
         executor: usize,
         models: impl IntoIterator<Item = String>,

@@ -1,0 +1,271 @@
+//! What a backend has, asked now and then; what of it has answered is offered.
+//!
+//! One task a backend, one question at a time. What a model is for its server may say (`task`), its
+//! name may tell, and where neither does it is asked for both.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use mtor_types::worker::Offer;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::{Audio, Intent, Manner};
+use crate::executors::openai::grown;
+use crate::executors::{Announcer, Tidy};
+use crate::http_client::read_body;
+use crate::limits;
+use crate::options::{BackendNews, Status};
+
+/// Of the name of a model that is left out.
+const SHOWN_BYTES: usize = 64;
+
+#[derive(Deserialize)]
+struct List {
+    data: Vec<Value>,
+}
+
+/// One that a backend has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Model {
+    id: String,
+    intents: Vec<Intent>,
+}
+
+impl Model {
+    fn of(id: &str, task: Option<&str>) -> Self {
+        let name = id.to_ascii_lowercase();
+        let is = |marks: &[&str]| marks.iter().any(|mark| name.contains(mark));
+        let intents = match task {
+            Some("automatic-speech-recognition") => vec![Intent::Transcribe],
+            Some("text-to-speech") => vec![Intent::Speak],
+            _ if is(&["whisper", "moonshine", "transcri", "parakeet", "canary", "stt", "asr"]) => {
+                vec![Intent::Transcribe]
+            }
+            _ if is(&["tts", "kokoro", "piper", "orpheus", "chatterbox", "speak"]) => {
+                vec![Intent::Speak]
+            }
+            _ => vec![Intent::Transcribe, Intent::Speak],
+        };
+        Self { id: id.to_owned(), intents }
+    }
+}
+
+/// What is known of a model for one intent.
+struct State {
+    right: Option<Manner>,
+    due: Instant,
+    failures: u32,
+}
+
+struct Keeper {
+    audio: Arc<Audio>,
+    announcer: Announcer,
+    states: BTreeMap<(Intent, String), State>,
+    /// In the backend's order.
+    listed: Vec<(Intent, String)>,
+    /// What was announced last.
+    known: Option<Result<Vec<Offer>, String>>,
+    left_out: BTreeSet<String>,
+}
+
+/// The agent has gone.
+struct Over;
+
+/// Keeps the offers of a backend true until the agent is gone.
+pub(crate) async fn keep(audio: Arc<Audio>, announcer: Announcer) {
+    audio.options.names.expect(announcer.executor());
+    let (states, listed, known, left_out) = Default::default();
+    let mut keeper = Keeper { audio, announcer, states, listed, known, left_out };
+    while keeper.look().await.is_ok() {}
+}
+
+impl Keeper {
+    /// One look, the questions that are due after it, and the pause before the next.
+    async fn look(&mut self) -> Result<(), Over> {
+        let pause = match self.audio.list().await {
+            Ok(models) => {
+                self.note(&models).await?;
+                self.ask_all().await?;
+                let next = self.states.values().filter(|state| state.right.is_none());
+                let next = next.map(|state| state.due).min();
+                let usual = Instant::now() + Duration::from_millis(limits::DISCOVERY_MS);
+                next.map_or(usual, |next| next.min(usual))
+            }
+            Err(reason) => {
+                self.forget();
+                self.announce(Err(reason)).await?;
+                Instant::now() + Duration::from_millis(limits::DISCOVERY_SOON_MS)
+            }
+        };
+        let audio = Arc::clone(&self.audio);
+        if timeout_at(pause, audio.suspect.notified()).await.is_ok() && self.is_named() {
+            // No list says whether it is still there.
+            self.forget();
+        }
+        Ok(())
+    }
+
+    /// Its models are those that the operator named.
+    fn is_named(&self) -> bool {
+        !self.audio.options.models.is_empty()
+    }
+
+    fn forget(&mut self) {
+        self.states.clear();
+        self.tell_manners();
+    }
+
+    async fn note(&mut self, models: &[Model]) -> Result<(), Over> {
+        let ids = models.iter().map(|model| model.id.clone());
+        let missing = self.audio.options.names.note(self.announcer.executor(), ids);
+        for model in missing {
+            let reason = "no backend has it now; it is looked for again".to_owned();
+            self.tell_left_out(&model, reason, None).await?;
+        }
+        let each = |model: &Model| {
+            let of = |intent: &Intent| (*intent, model.id.clone());
+            model.intents.iter().map(of).collect::<Vec<_>>()
+        };
+        self.listed = models.iter().flat_map(each).take(limits::AUDIO_MODELS_MAX).collect();
+        let now = Instant::now();
+        self.states.retain(|key, _| self.listed.contains(key));
+        for key in &self.listed {
+            let new = || State { right: None, due: now, failures: 0 };
+            self.states.entry(key.clone()).or_insert_with(new);
+        }
+        self.tell_manners();
+        Ok(())
+    }
+
+    async fn ask_all(&mut self) -> Result<(), Over> {
+        for key in self.listed.clone() {
+            let Some(state) = self.states.get(&key) else { continue };
+            if state.right.is_some() || state.due > Instant::now() {
+                continue;
+            }
+            let failures = state.failures;
+            let patience = grown(limits::PROBE_MS, failures, limits::PROBE_MS_MAX);
+            let outcome = self.audio.probe(key.0, &key.1, patience).await;
+            let pause = grown(limits::PROBE_PAUSE_MS_MIN, failures, limits::PROBE_PAUSE_MS_MAX);
+            let (right, reason) = match outcome {
+                Ok(manner) => (Some(manner), None),
+                Err(reason) => (None, Some(format!("{}: {reason}", key.0.name()))),
+            };
+            let due = Instant::now() + pause;
+            let state = State { right, due, failures: failures.saturating_add(1) };
+            self.states.insert(key.clone(), state);
+            self.tell_manners();
+            match reason {
+                None => self.offer().await?,
+                Some(reason) => self.tell_left_out(&key.1, reason, Some(pause)).await?,
+            }
+        }
+        self.offer().await
+    }
+
+    /// For the jobs.
+    fn tell_manners(&self) {
+        let right = self.states.iter().filter_map(|(key, state)| Some((key.clone(), state.right?)));
+        *self.audio.manners.lock().unwrap_or_else(PoisonError::into_inner) = right.collect();
+    }
+
+    async fn offer(&mut self) -> Result<(), Over> {
+        let mut tidy = Tidy::default();
+        let mut left_out = Vec::new();
+        let is_right = |key: &&(Intent, String)| {
+            self.states.get(*key).is_some_and(|state| state.right.is_some())
+        };
+        for (intent, id) in self.listed.iter().filter(is_right) {
+            for name in self.audio.options.names.of(id) {
+                let (intent, model) = (intent.name().to_owned(), Some(name.to_owned()));
+                let slots = self.audio.options.slots;
+                let added = tidy.add(Offer { intent, model, slots, price: None, context: None });
+                if let Err(reason) = added
+                    && !self.left_out.contains(id)
+                {
+                    left_out.push((id.clone(), reason));
+                }
+            }
+        }
+        for (id, reason) in left_out {
+            self.tell_left_out(&id, reason, None).await?;
+            self.left_out.insert(id);
+        }
+        self.announce(Ok(tidy.offers)).await
+    }
+
+    async fn announce(&mut self, offers: Result<Vec<Offer>, String>) -> Result<(), Over> {
+        if self.known.as_ref() == Some(&offers) {
+            return Ok(());
+        }
+        let is_told = match &offers {
+            Ok(offers) => self.announcer.offers(offers.clone()).await,
+            Err(reason) => self.announcer.down(reason.clone()).await,
+        };
+        self.known = Some(offers);
+        if is_told { Ok(()) } else { Err(Over) }
+    }
+
+    async fn tell_left_out(
+        &self,
+        model: &str,
+        reason: String,
+        retry_after: Option<Duration>,
+    ) -> Result<(), Over> {
+        let model = model.get(..model.floor_char_boundary(SHOWN_BYTES)).unwrap_or_default();
+        let (backend, model) = (self.audio.base.clone(), model.to_owned());
+        tracing::info!(%backend, %model, %reason, "a model is not offered");
+        let news = BackendNews::LeftOut { backend, model, reason, retry_after };
+        if self.announcer.tell(Status::Backend(news)).await { Ok(()) } else { Err(Over) }
+    }
+}
+
+impl Audio {
+    async fn list(&self) -> Result<Vec<Model>, String> {
+        let named = &self.options.models;
+        if !named.is_empty() {
+            return Ok(named.iter().map(|id| Model::of(id, None)).collect());
+        }
+        let ask = timeout(Duration::from_millis(limits::CONNECT_MS), self.models());
+        ask.await.map_err(|_| "does not answer".to_owned())?
+    }
+
+    async fn models(&self) -> Result<Vec<Model>, String> {
+        let request = self.request(None).map_err(|_| "its address or key is wrong".to_owned())?;
+        let answer = self.client.send(request).await.map_err(|_| "cannot be reached".to_owned())?;
+        let status = answer.status();
+        let body = read_body(answer.into_body(), limits::MODELS_BYTES_MAX).await;
+        let body = body.ok().filter(|_| status.is_success());
+        let list = body.and_then(|body| serde_json::from_slice(&body).ok());
+        let none = || {
+            let status = status.as_u16();
+            format!(
+                "GET /v1/models gives no list (status {status}): name its models, with ,model=NAME"
+            )
+        };
+        let List { data } = list.ok_or_else(none)?;
+        let model = |value: &Value| {
+            let id = value.get("id")?.as_str()?;
+            Some(Model::of(id, value.get("task").and_then(Value::as_str)))
+        };
+        Ok(data.iter().filter_map(model).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_model_is_for_is_said_or_told_by_its_name() {
+        let intents = |id, task| Model::of(id, task).intents;
+        assert_eq!(intents("Systran/faster-whisper-small", None), [Intent::Transcribe]);
+        assert_eq!(intents("speaches-ai/Kokoro-82M", None), [Intent::Speak]);
+        assert_eq!(intents("ear", Some("automatic-speech-recognition")), [Intent::Transcribe]);
+        assert_eq!(intents("whisper-that-speaks", Some("text-to-speech")), [Intent::Speak]);
+        assert_eq!(intents("m", Some("chat")), [Intent::Transcribe, Intent::Speak]);
+    }
+}
