@@ -13,6 +13,8 @@ let held: number;
 let hands: HandsFree;
 let load: () => Promise<void>;
 let deaf = false;
+/** What the ear says at last. */
+let slowly: Promise<string> | undefined;
 
 beforeEach(() => {
   vi.useFakeTimers();
@@ -21,6 +23,7 @@ beforeEach(() => {
   did = [];
   heard = [];
   held = 0;
+  slowly = undefined;
   load = async () => watcher({ kind: "ready", factor: 20 });
   hands = fresh();
 });
@@ -36,7 +39,7 @@ function fresh(): HandsFree {
     watch: (given: typeof watcher) => (watcher = given),
     acquire: () => ((held += 1), load()),
     release: () => (held -= 1),
-    hear: async () => heard.shift() ?? "",
+    hear: async () => (await slowly) ?? heard.shift() ?? "",
   };
   const acts: Acts = {
     intents: () => ["echo"],
@@ -151,6 +154,20 @@ it("gives microphone and ear back however it ends", async () => {
   await hands.start();
   watcher({ kind: "failed", problem: "slow", message: "slow" });
   expect([hands.phase, mic.closed, held]).toEqual(["failed", true, 0]);
+  // Stopped while it writes something down: that is dropped, and it hears again at once.
+  await hands.start();
+  let told = (_words: string) => undefined as void;
+  slowly = new Promise((done) => (told = done));
+  mic.onframe(Float32Array.of(1));
+  mic.onframe(Float32Array.of(2));
+  hands.stop();
+  slowly = undefined;
+  await hands.start();
+  await say("Computer, stop.");
+  told("Computer, cancel.");
+  await vi.advanceTimersByTimeAsync(0);
+  expect(did.splice(0)).toEqual(["called", "stop"]);
+  hands.stop();
   // Stopped while it loads.
   let loaded = () => undefined as void;
   load = () => new Promise((done) => (loaded = done));

@@ -164,6 +164,7 @@ export class HandsFree {
     this.endsAt = 0;
     this.on = false;
     this.speaking = false;
+    this.writing = 0;
   }
 
   setWord(written: string): void {
@@ -212,7 +213,8 @@ export class HandsFree {
       this.writing = this.#waiting.length + 1;
       // One that takes too long is as good as unheard; the ear itself says when it gives up.
       const text = await this.#needs.ear.hear(next.samples).catch(() => "");
-      if (serial !== this.#serial) break;
+      // Turned off meanwhile, and maybe on again: what it heard is nobody's.
+      if (serial !== this.#serial) return;
       if (text !== "") await this.#heard(text, next.began);
     }
     this.writing = 0;
