@@ -52,4 +52,10 @@ await refused(() => say({ input: "early" }), 400, "MT0029", null);
 await refused(() => say({ response_format: "midi" }), 400, "MT0002", "response_format");
 // What fails in the middle is never taken for the whole.
 await assert.rejects(async () => (await say({ input: "late" })).arrayBuffer());
+await assert.rejects(
+  async () => {
+    for await (const _ of await hear({ language: "late", stream: true }));
+  },
+  (error) => error instanceof OpenAI.APIError && error.code === "MT0025",
+);
 console.log("ok");

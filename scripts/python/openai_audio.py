@@ -68,6 +68,13 @@ for call, status, code, param in [
 
 # What fails in the middle is never taken for the whole.
 try:
+    with open(path, "rb") as sound:
+        list(client.audio.transcriptions.create(model="auto", file=sound, language="late", stream=True))
+except openai.APIError as error:
+    assert error.code == "MT0025", error
+else:
+    raise AssertionError("a part was taken for the whole")
+try:
     client.audio.speech.create(**say(input="late"))
 except Exception:
     pass

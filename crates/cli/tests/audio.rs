@@ -6,13 +6,13 @@ mod common;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use common::http::{Guest, Reply, open};
 use common::socket::Hand;
-use common::{Place, Realm, eventually};
+use common::{Place, Realm, eventually, models_dir};
 use serde_json::{Value, json};
 
 /// Two sentences, ten seconds.
@@ -420,52 +420,48 @@ fn speech_streams_as_events_and_ends_with_its_client() {
     eventually(|| stage.guest.grant().1 == 0);
 }
 
-/// A second of silence as it is streamed: its length is not known when it begins.
-fn silence() -> Vec<u8> {
+/// A second of a tone as it is streamed: its length is not known when it begins.
+fn tone() -> Vec<u8> {
     let format = [1_u16.to_le_bytes(), 1_u16.to_le_bytes()].concat();
     let rates = [24_000_u32.to_le_bytes(), 48_000_u32.to_le_bytes()].concat();
     let unknown = u32::MAX.to_le_bytes();
     let head = [b"RIFF".as_slice(), &unknown, b"WAVEfmt ", &16_u32.to_le_bytes(), &format, &rates];
-    let tail = [&[2_u8, 0, 16, 0], b"data".as_slice(), &unknown, &[0; 48_000]];
+    let tail = [&[2_u8, 0, 16, 0], b"data".as_slice(), &unknown, &[0, 16, 0, 240].repeat(12_000)];
     [head.concat(), tail.concat()].concat()
 }
 
-/// Answers whatever comes, until the realm goes.
-fn serve(hand: &mut Hand) {
-    while let Some(event) = hand.socket.next() {
-        let assign = &event["data"];
-        if event["type"] != "mtor.worker.assign.v1" {
-            continue;
+/// Answers whatever comes.
+fn serve(hand: &mut Hand, assign: &Value) {
+    let data = &assign["data"];
+    let silent = "the model fell silent";
+    if assign["name"] == "transcribe" {
+        if data["language"] == "fr" {
+            return hand.fail(assign, "unsupported", "field `language`: en alone");
         }
-        let data = &assign["data"];
-        if assign["name"] == "transcribe" {
-            if data["language"] == "fr" {
-                hand.fail(assign, "unsupported", "field `language`: en alone");
-                continue;
+        if assign["stream"] == true {
+            hand.chunk(assign, 0, 500, &heard()["segments"][0]);
+            if data["language"] == "late" {
+                return hand.fail(assign, "backend", silent);
             }
-            if assign["stream"] == true {
-                hand.chunk(assign, 0, 500, &heard()["segments"][0]);
-                hand.chunk(assign, 1, 1_000, &heard()["segments"][1]);
-            }
-            hand.complete_with(assign, 1_000, &heard());
-        } else if data["input"] == "early" {
-            hand.fail(assign, "unsupported", "field `voice`: not among the voices here");
-        } else {
-            hand.chunk(assign, 0, 500, &sentence(&silence()));
-            if data["input"] == "late" {
-                hand.fail(assign, "backend", "the model fell silent");
-                continue;
-            }
-            hand.chunk(assign, 1, 1_000, &sentence(&[0; 4_800]));
-            hand.complete_with(assign, 1_000, &json!({"duration_ms": 1_000, "segments": []}));
+            hand.chunk(assign, 1, 1_000, &heard()["segments"][1]);
         }
+        return hand.complete_with(assign, 1_000, &heard());
     }
+    if data["input"] == "early" {
+        return hand.fail(assign, "unsupported", "field `voice`: not among the voices here");
+    }
+    hand.chunk(assign, 0, 500, &sentence(&tone()));
+    if data["input"] == "late" {
+        return hand.fail(assign, "backend", silent);
+    }
+    hand.chunk(assign, 1, 1_000, &sentence(&[0; 4_800]));
+    hand.complete_with(assign, 1_000, &json!({"duration_ms": 1_000, "segments": []}));
 }
 
 #[test]
 fn the_official_clients_need_no_change() {
-    let Stage { guest, mut hand, _realm, place } = Stage::new();
-    std::thread::spawn(move || serve(&mut hand));
+    let Stage { guest, hand, _realm, place } = Stage::new();
+    std::thread::spawn(move || hand.serve(serve));
     std::fs::write(place.path().join("spoken.ogg"), SPOKEN).unwrap();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     assert!(root.join(".venv").exists(), "no client for Python: run `make python`");
@@ -477,21 +473,53 @@ fn the_official_clients_need_no_change() {
     ] {
         let mut command = Command::new(program);
         command.arg(root.join(script)).args([&guest.url, &guest.key]).arg("spoken.ogg");
-        let output = command.current_dir(place.path()).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout);
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && said.trim() == "ok", "{script}: {said}{errors}");
+        is_ok(command.current_dir(place.path()));
     }
+}
+
+#[track_caller]
+fn is_ok(command: &mut Command) {
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.trim() == "ok", "{command:?}: {said}{errors}");
+}
+
+/// The real models of a worker, and the official client: what is spoken is understood.
+#[test]
+fn what_a_realm_says_it_understands() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let guest = Guest::new(&realm.url);
+    let program = Path::new(env!("CARGO_BIN_EXE_mtor")).with_file_name("mtor-models");
+    let models = models_dir();
+    let token = guest.ask("POST", "/v1/workers/tokens", "").json()["token"].clone();
+    place.write("token", token.as_str().unwrap(), 0o600);
+    let to = ["worker", "--realm", &realm.url, "--token-file", "token", "--data", "w"];
+    let with = ["--no-fft", "--no-echo", "--exec", program.to_str().unwrap(), "--models"];
+    let what = [models.to_str().unwrap(), "--serve", "transcribe", "--serve", "speak"];
+    let mut command = place.command(&[to.as_slice(), &with, &what].concat());
+    let _worker = Running(command.stdout(Stdio::null()).spawn().unwrap());
+    // One sentence has to be spoken and understood before either is offered.
+    let began = std::time::Instant::now();
+    while !guest.ask("GET", "/v1/models", "").body.contains("kokoro-82m") {
+        assert!(began.elapsed().as_secs() < 120, "nobody speaks");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    let mut command = Command::new(root.join(".venv/bin/python"));
+    command.arg(root.join("scripts/python/openai_voice.py")).args([&guest.url, &guest.key]);
+    is_ok(&mut command);
 }
 
 #[test]
 fn the_commands_of_the_page_do_what_it_says() {
-    let Stage { guest, mut hand, _realm, place } = Stage::new();
+    let Stage { guest, hand, _realm, place } = Stage::new();
     let commands: Vec<&str> = PAGE.split("```sh\n").skip(1).collect();
     let commands = commands.iter().flat_map(|block| block.split("\n```").next().unwrap().lines());
     let lines: Vec<&str> = commands.filter(|line| line.starts_with("curl ")).collect();
     assert_eq!(lines.len(), 5, "{lines:#?}");
-    std::thread::spawn(move || serve(&mut hand));
+    std::thread::spawn(move || hand.serve(serve));
     let run = |line: &str| {
         let mut command = Command::new("bash");
         command.args(["--norc", "-o", "pipefail", "-ec", line]).current_dir(place.path());
@@ -504,7 +532,63 @@ fn the_commands_of_the_page_do_what_it_says() {
     assert!(said[1].starts_with(r#"{"text":"The worst is over."#), "{said:?}");
     assert!(said[3].contains("transcript.text.done"), "{said:?}");
     let file = |name: &str| std::fs::read(place.path().join(name)).unwrap();
-    let whole = [silence(), vec![0; 4_800]].concat();
+    let whole = [tone(), vec![0; 4_800]].concat();
     assert_eq!((file("harbor.wav"), file("ships.wav")), (whole.clone(), whole));
     assert!(String::from_utf8(file("harbor.srt")).unwrap().starts_with("1\n00:00:00,180 --> "));
+}
+
+/// Ended with its test, by its own pid.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Already ended is fine.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The routes of one realm serve another, whose worker knows no better than that they are OpenAI's.
+#[test]
+fn any_server_of_these_routes_serves_a_realm() {
+    let Stage { guest: there, hand, _realm, place: _there } = Stage::new();
+    std::thread::spawn(move || hand.serve(serve));
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let owner = Guest::new(&realm.url);
+    let token = owner.ask("POST", "/v1/workers/tokens", "").json()["token"].clone();
+    place.write("token", token.as_str().unwrap(), 0o600);
+    place.write("key", &there.key, 0o600);
+    let backend = format!("{}/v1,key-file=key", there.url);
+    let to = ["worker", "--realm", &realm.url, "--token-file", "token", "--data", "w"];
+    let with =
+        ["--no-fft", "--no-echo", "--audio", &backend, "--served-model-name", "throat=mouth"];
+    let mut command = place.command(&[to.as_slice(), &with].concat());
+    let _worker = Running(command.stdout(Stdio::null()).spawn().unwrap());
+    let guest = Guest::new(&realm.url);
+    let models = || guest.ask("GET", "/v1/models", "").body;
+    eventually(|| models().contains("ear") && models().contains("throat"));
+
+    let path = "/v1/audio/transcriptions";
+    let ask = |fields| Flow::ask(&guest, path, FORM, &form(SPOKEN, fields)).headed().reply();
+    let verbose = ask(&[("model", "ear"), ("response_format", "verbose_json")]).json();
+    assert_eq!(verbose["text"], "The worst is over. It is quiet.");
+    assert_eq!(
+        (&verbose["segments"][1]["start"], &verbose["duration"]),
+        (&json!(4.0), &json!(10.0))
+    );
+    // What it cannot it says itself.
+    let refused = ask(&[("language", "fr")]);
+    assert_eq!(refused.refusal(), (400, "MT0002".to_owned()));
+    assert_eq!(refused.json()["error"]["message"], "field `language`: en alone");
+    let data = br#"{"model":"throat","input":"Hello. World."}"#;
+    let mut flow = Flow::ask(&guest, SPEECH, "application/json", data).headed();
+    assert_eq!((flow.status, flow.rest()), (200, [tone(), vec![0; 4_800]].concat()));
+    let mut flow = Flow::ask(&guest, SPEECH, "application/json", br#"{"input":"late"}"#).headed();
+    assert_eq!(flow.status, 200);
+    let broken = std::iter::repeat_with(|| flow.next()).find(|next| !matches!(next, Ok(Some(_))));
+    assert!(broken.unwrap().is_err(), "it looks whole");
+    // Ten seconds heard, and 1.1 spoken; the refused and the broken are free.
+    eventually(|| guest.grant().1 == 0);
+    assert!((1_000_000 - 300..1_000_000 - 200).contains(&guest.grant().0), "{:?}", guest.grant());
 }

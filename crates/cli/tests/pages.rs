@@ -84,21 +84,19 @@ fn every_command_of_the_page_does_what_it_says() {
     place.write("bin/aplay", "#!/bin/sh\nexec cat > played\n", 0o755);
     std::fs::write(place.path().join("spoken.ogg"), SPOKEN).unwrap();
     let owner = Guest::new(&realm.url);
-    let mut hand = Hand::join(&owner, 1, &offers);
+    let hand = Hand::join(&owner, 1, &offers);
     let pools = || owner.ask("GET", "/v1/pools", "").body;
     eventually(|| pools().contains("by-hand"));
     // Answers whatever comes, until the realm goes.
     std::thread::spawn(move || {
-        while let Some(event) = hand.socket.next() {
-            if event["type"] == "mtor.worker.assign.v1" {
-                let result = match event["data"]["name"].as_str() {
-                    Some("chat") => json!({"choices": [{"message": {"content": "Once."}}]}),
-                    Some("speak") => json!({"audio": "AAAA"}),
-                    _ => "done".into(),
-                };
-                hand.complete_with(&event["data"], 1, &result);
-            }
-        }
+        hand.serve(|hand, assign| {
+            let result = match assign["name"].as_str() {
+                Some("chat") => json!({"choices": [{"message": {"content": "Once."}}]}),
+                Some("speak") => json!({"audio": "AAAA"}),
+                _ => "done".into(),
+            };
+            hand.complete_with(assign, 1, &result);
+        });
     });
     let manifest = OWN_INTENT.split("\n```toml\n").nth(1).unwrap().split("\n```").next().unwrap();
     place.write("word-count.toml", manifest, 0o644);

@@ -1,6 +1,6 @@
 //! A WebSocket to the realm, and a worker driven by hand over one.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -216,6 +216,31 @@ impl Hand {
             "intent": intent, "attempt": attempt, "code": code, "message": message, "retry": false,
         });
         self.socket.say("mtor.worker.fail.v1", &fail);
+    }
+
+    /// Does its work until the realm goes, and says all the while that it is alive: a session that
+    /// is silent for three seconds is over.
+    pub fn serve(mut self, mut work: impl FnMut(&mut Self, &Value)) {
+        let often = Some(Duration::from_millis(500));
+        self.socket.socket.get_ref().set_read_timeout(often).unwrap();
+        loop {
+            match self.socket.socket.read() {
+                Ok(Message::Text(text)) => {
+                    let event: Value = serde_json::from_str(&text).unwrap();
+                    if event["type"] == "mtor.worker.assign.v1" {
+                        work(&mut self, &event["data"]);
+                    }
+                }
+                Ok(Message::Close(_)) => return,
+                Ok(_) => {}
+                Err(tungstenite::Error::Io(error))
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                {
+                    self.socket.say("mtor.worker.ping.v1", &json!({}));
+                }
+                Err(_) => return,
+            }
+        }
     }
 
     /// Waits until the realm says that nothing more of that attempt counts.
