@@ -159,6 +159,7 @@ run_test realm intents.test.mjs
 run_test realm hands-free.test.mjs --shots "$shots"
 run_test alone account.test.mjs
 run_test alone voice.test.mjs
+run_test realm voice.test.mjs
 run_test realm account.test.mjs
 
 for file in web/browser/*.test.mjs; do

@@ -3,68 +3,28 @@
 //   node browser/hands-free.test.mjs [--url URL] [--shots FOLDER]
 // Without a realm's address the stand-in gives them out of MTOR_MODELS.
 
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { standIn } from "../tests/stand-in.mjs";
 import { launch, need, run } from "./chromium.mjs";
+import { microphone } from "./clips.mjs";
 
 const { values } = parseArgs({ options: { url: { type: "string" }, shots: { type: "string" } } });
 const own = values.url ? undefined : await standIn({ pieceMs: 5, weights: process.env["MTOR_MODELS"] ?? "../.models" });
 const url = values.url ?? own?.url ?? "";
 if (values.shots) mkdirSync(values.shots, { recursive: true });
 
-const RATE = 48_000;
 /** Loading on a busy machine, then hearing. */
 const WAIT_MS = 60_000;
 const SERVED_MS = 180_000;
 /** Silence before a file begins anew. */
 const PAUSE_S = 5;
-const DATA = fileURLToPath(new URL("data/", import.meta.url));
 const place = mkdtempSync(join(tmpdir(), "mtor-hands-"));
 
 /** @typedef {import("playwright-core").Browser} Browser */
 /** @typedef {import("playwright-core").Page} Page */
-
-/** The samples of a clip. @param {Browser} browser @param {string} name */
-async function decoded(browser, name) {
-  const page = await browser.newPage();
-  const packed = readFileSync(join(DATA, `${name}.ogg`)).toString("base64");
-  const samples = await page.evaluate(
-    async ({ packed, rate }) => {
-      const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
-      const sound = await new OfflineAudioContext(1, 1, rate).decodeAudioData(bytes.buffer);
-      return Array.from(sound.getChannelData(0), (sample) => Math.round(Math.max(-1, Math.min(1, sample)) * 32_767));
-    },
-    { packed, rate: RATE },
-  );
-  await page.close();
-  return samples;
-}
-
-/** A file for the microphone: clips, and seconds of silence between them. @param {Browser} browser @param {(string | number)[]} parts */
-async function microphone(browser, parts) {
-  /** @type {number[]} */
-  const samples = [];
-  for (const part of parts) {
-    const more = typeof part === "number" ? new Array(Math.round(part * RATE)).fill(0) : await decoded(browser, part);
-    for (const sample of more) samples.push(sample);
-  }
-  const wav = Buffer.alloc(44 + samples.length * 2);
-  wav.write("RIFF", 0);
-  wav.writeUInt32LE(36 + samples.length * 2, 4);
-  wav.write("WAVEfmt ", 8);
-  for (const [at, value] of [[16, 16], [24, RATE], [28, RATE * 2]]) wav.writeUInt32LE(value ?? 0, at);
-  for (const [at, value] of [[20, 1], [22, 1], [32, 2], [34, 16]]) wav.writeUInt16LE(value ?? 0, at);
-  wav.write("data", 36);
-  wav.writeUInt32LE(samples.length * 2, 40);
-  for (const [at, sample] of samples.entries()) wav.writeInt16LE(sample, 44 + at * 2);
-  const path = join(place, `${parts.join("-")}.wav`);
-  writeFileSync(path, wav);
-  return path;
-}
 
 /**
  * A browser whose microphone hears these, again and again.
@@ -72,7 +32,7 @@ async function microphone(browser, parts) {
  * @param {(page: Page) => Promise<unknown>} test
  */
 async function hearing(browser, parts, test) {
-  const file = await microphone(browser, [...parts, PAUSE_S]);
+  const file = await microphone(browser, [...parts, PAUSE_S], join(place, `${parts.join("-")}.wav`));
   const fakes = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", `--use-file-for-fake-audio-capture=${file}`];
   const ears = await launch([...fakes, "--autoplay-policy=no-user-gesture-required"]);
   try {

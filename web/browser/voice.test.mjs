@@ -1,6 +1,7 @@
 // Speaking and being read to, in a browser whose microphone is a file.
 //   node browser/voice.test.mjs [--url URL]
-// Against the stand-in, which hears what a test says it hears, and says everything as a tone.
+// Against the stand-in, which hears what a test says it hears, and says everything as a tone. With a
+// realm's address: a spoken question and its spoken answer, by real models; key words decide.
 
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -8,9 +9,12 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { standIn } from "../tests/stand-in.mjs";
 import { launch, need, run } from "./chromium.mjs";
+import { microphone, wav } from "./clips.mjs";
 import { ask, form, runIt } from "./views.mjs";
 
-parseArgs({ options: { url: { type: "string" } } });
+const { values } = parseArgs({ options: { url: { type: "string" } } });
+/** Real models on a machine that does much else. */
+const REAL = { timeout: 180_000 };
 const WAIT = { timeout: 30_000 };
 const WORDS = "What is a Merkle tree, please?";
 const folder = mkdtempSync(join(tmpdir(), "mtor-voice-"));
@@ -23,30 +27,23 @@ const FAKE = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-str
 function sentence() {
   const bytes = readFileSync(new URL("../tests/fixtures/france.ulaw.wav", import.meta.url));
   const law = bytes.subarray(bytes.indexOf("data") + 8);
-  const samples = Buffer.alloc(law.length * 2);
-  for (const [at, byte] of law.entries()) {
+  return Array.from(law, (byte) => {
     const bits = ~byte & 0xff;
     const size = ((((bits & 0x0f) << 3) + 0x84) << ((bits >> 4) & 7)) - 0x84;
-    samples.writeInt16LE(bits & 0x80 ? -size : size, at * 2);
-  }
-  return samples;
+    return bits & 0x80 ? -size : size;
+  });
 }
 
-/** A file for the browser's microphone: so long a silence, then what is said, then silence. @param {string} name @param {number} beforeMs @param {Buffer} said */
+/** A file for the browser's microphone: so long a silence, then what is said, then silence. @param {string} name @param {number} beforeMs @param {number[]} said */
 function fileOf(name, beforeMs, said) {
-  const silence = (/** @type {number} */ ms) => Buffer.alloc(ms * 16);
-  const sound = Buffer.concat([silence(beforeMs), said, silence(4_000)]);
-  const head = Buffer.alloc(44);
-  head.write("RIFF", 0), head.writeUInt32LE(36 + sound.length, 4), head.write("WAVEfmt ", 8), head.writeUInt32LE(16, 16);
-  head.writeUInt16LE(1, 20), head.writeUInt16LE(1, 22), head.writeUInt32LE(8_000, 24), head.writeUInt32LE(16_000, 28);
-  head.writeUInt16LE(2, 32), head.writeUInt16LE(16, 34), head.write("data", 36), head.writeUInt32LE(sound.length, 40);
+  const silence = (/** @type {number} */ ms) => new Array(ms * 8).fill(0);
   const path = join(folder, `${name}.wav`);
-  writeFileSync(path, Buffer.concat([head, sound]));
+  writeFileSync(path, wav([...silence(beforeMs), ...said, ...silence(4_000)], 8_000));
   return `--use-file-for-fake-audio-capture=${path}%noloop`;
 }
 const SPOKEN = fileOf("spoken", 700, sentence());
 const LATE = fileOf("late", 2_500, sentence());
-const NOTHING = fileOf("nothing", 0, Buffer.alloc(0));
+const NOTHING = fileOf("nothing", 0, []);
 
 /** What the page opens of the microphone, and what it plays: looked at from outside. */
 function watch() {
@@ -410,9 +407,73 @@ const cases = {
     need((await page.locator(".voices").count()) === 0, "there are options");
   }),
 };
+/** What the page has played, one sentence after another, as 16 bit samples. */
+function record() {
+  const played = { samples: /** @type {number[]} */ ([]), rate: 0 };
+  Object.assign(window, { played });
+  const start = AudioBufferSourceNode.prototype.start;
+  AudioBufferSourceNode.prototype.start = /** @type {any} */ (function (/** @type {number[]} */ ...when) {
+    const { buffer } = /** @type {AudioBufferSourceNode} */ (/** @type {unknown} */ (this));
+    for (const sample of buffer?.getChannelData(0) ?? []) played.samples.push(Math.round(sample * 32_767));
+    played.rate = buffer?.sampleRate ?? 0;
+    return Reflect.apply(start, this, when);
+  });
+}
+
+/** The words of a sound, by the realm itself. @param {string} url @param {Buffer} sound */
+async function understood(url, sound) {
+  const guest = await fetch(`${url}/v1/accounts/guest`, { method: "POST", headers: { "content-type": "application/json" }, body: "{}" });
+  const { api_key: key } = await guest.json();
+  const body = new FormData();
+  body.set("file", new Blob([Uint8Array.from(sound)]), "heard.wav");
+  body.set("model", "auto");
+  const answer = await fetch(`${url}/v1/audio/transcriptions`, { method: "POST", headers: { authorization: `Bearer ${key}` }, body });
+  return String((await answer.json()).text);
+}
+
+const wordsOf = (/** @type {string} */ text) => new Set(text.toLowerCase().match(/[a-z]{4,}/g) ?? []);
+
+/** @type {Parameters<typeof run>[1]} */
+const REALM = {
+  "a spoken question is answered aloud": async (browser, url) => {
+    const file = await microphone(browser, [1, "capital", 6], join(folder, "capital.wav"));
+    const own = await launch([...FAKE, `--use-file-for-fake-audio-capture=${file}%noloop`]);
+    try {
+      const page = await own.newPage();
+      await page.addInitScript(record);
+      await page.addInitScript(() => localStorage.setItem("mtor.voice", JSON.stringify({ sendAtOnce: true, readAlways: true })));
+      await page.goto(url);
+      await mic(page).waitFor(REAL);
+      await page.getByRole("button", { name: "Options" }).click();
+      await page.getByLabel("Temperature").fill("0");
+      await page.getByLabel("Longest answer").selectOption("short");
+      await mic(page).click();
+      const question = page.locator(".entry .question").first();
+      await question.waitFor(REAL);
+      const asked = (await question.textContent()) ?? "";
+      need(/capital/i.test(asked) && /france/i.test(asked), `what was asked: ${asked}`);
+      await page.locator(".bill [data-cost]").first().waitFor(REAL);
+      const answer = (await page.locator("[data-answer]").first().textContent()) ?? "";
+      await page.locator("[data-aloud='silent']").first().waitFor(REAL);
+      await page.locator("[data-aloud-cost]").first().waitFor(REAL);
+      const { samples, rate } = await page.evaluate(() => Reflect.get(window, "played"));
+      need(samples.length > rate, `${samples.length} samples were played`);
+      const heard = await understood(url, wav(samples, rate));
+      const [said, back] = [wordsOf(answer), wordsOf(heard)];
+      const right = [...said].filter((word) => back.has(word)).length;
+      need(/paris/i.test(answer) && /paris/i.test(heard), `answered "${answer}", heard "${heard}"`);
+      need(right >= said.size / 2, `of "${answer}" was heard "${heard}"`);
+      return `${asked} ${heard}`;
+    } finally {
+      await own.close();
+    }
+  },
+};
+
 const only = process.env["ONLY"];
+const wanted = Object.entries(values.url ? REALM : cases).filter(([name]) => !only || new RegExp(only).test(name));
 try {
-  await run(undefined, Object.fromEntries(Object.entries(cases).filter(([name]) => !only || new RegExp(only).test(name))));
+  await run(values.url, Object.fromEntries(wanted));
 } finally {
   rmSync(folder, { recursive: true });
 }
