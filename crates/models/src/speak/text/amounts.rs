@@ -176,6 +176,10 @@ fn money(word: &str, around: Around<'_>) -> Said {
     if let Some(scale) = scale(suffix) {
         return Some((format!("{sign}{words} {scale} {many}"), 0));
     }
+    if let Some(last) = suffix.strip_prefix(['-', '–']) {
+        let last = number(last.trim_start_matches(kind.0), english)?;
+        return Some((format!("{sign}{words} to {last} {many}"), 0));
+    }
     if !suffix.is_empty() {
         return None;
     }
@@ -333,6 +337,12 @@ fn unit(symbol: &str, is_one: bool) -> Option<String> {
 fn measure(word: &str, around: Around<'_>) -> Said {
     let (digits, suffix) = leading(word)?;
     let words = number(digits, around.english)?;
+    if let Some((_, rest)) = suffix.split_once(['-', '–']).filter(|(none, _)| none.is_empty()) {
+        let (last, suffix) = leading(rest)?;
+        let range = format!("{words} to {}", number(last, around.english)?);
+        let (symbol, more) = if suffix.is_empty() { (around.next, 1) } else { (suffix, 0) };
+        return unit(symbol, false).map(|unit| (format!("{range} {unit}"), more));
+    }
     // "1.5B" are billions, "5 B" are bytes.
     if !suffix.is_empty() {
         return unit(suffix, is_one(digits))
@@ -378,6 +388,8 @@ fn scaled(word: &str, english: English) -> Option<String> {
     let (digits, suffix) = leading(word)?;
     let words = number(digits, english)?;
     match (scale(suffix), suffix) {
+        // "4K" is a kind of screen.
+        (Some(_), "K") if digits.len() == 1 => None,
         (Some(scale), _) => Some(format!("{words} {scale}")),
         (None, "x" | "X" | "×") => Some(format!("{words} times")),
         (None, _) => None,
@@ -401,7 +413,9 @@ fn range(word: &str, english: English) -> Option<String> {
     let around = Around { english, before: "years", ..Around::default() };
     let said = |text: &str| match text.len() {
         4 => plain(text, around),
-        _ => number(text, english).or_else(|| percent(text, english)),
+        _ => number(text, english)
+            .or_else(|| percent(text, english))
+            .or_else(|| clock(text, around).map(|said| said.0)),
     };
     Some(format!("{} to {}", said(left)?, said(right)?))
 }

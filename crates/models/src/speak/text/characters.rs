@@ -85,7 +85,8 @@ impl Out {
                 self.text.extend(char::from_u32(narrow));
             }
             c if c.is_whitespace() || c.is_control() => self.text.push(' '),
-            c if c.is_ascii() || is_latin(c) || is_sign(c) => self.text.push(c),
+            c if is_latin(c) => self.text.extend(known(c)),
+            c if c.is_ascii() || is_sign(c) => self.text.push(c),
             // An emoji, an arrow of another kind, a dingbat.
             _ => self.text.push(' '),
         }
@@ -102,6 +103,36 @@ impl Out {
 
 fn is_latin(c: char) -> bool {
     matches!(c, 'À'..='ɏ' | 'Ḁ'..='ỿ') && c.is_alphabetic()
+}
+
+/// The letter, or the one it is made of: espeak spells what it does not know by its number. Each row of
+/// the Unicode tables for Latin has all that are made of one letter side by side.
+fn known(c: char) -> Option<char> {
+    let plain = match c {
+        'À'..='ÿ' | 'Œ' | 'œ' => return Some(c),
+        'ẞ' => return Some('ß'),
+        'Ā'..='ą' | 'Ạ'..='ặ' => 'a',
+        'Ć'..='č' => 'c',
+        'Ď'..='đ' => 'd',
+        'Ē'..='ě' | 'Ẹ'..='ệ' => 'e',
+        'Ĝ'..='ģ' => 'g',
+        'Ĥ'..='ħ' => 'h',
+        'Ĩ'..='ĳ' | 'Ỉ'..='ị' => 'i',
+        'Ĵ'..='ĵ' => 'j',
+        'Ķ'..='ĸ' => 'k',
+        'Ĺ'..='ł' => 'l',
+        'Ń'..='ŋ' => 'n',
+        'Ō'..='ő' | 'Ơ'..='ơ' | 'Ọ'..='ợ' => 'o',
+        'Ŕ'..='ř' => 'r',
+        'Ś'..='š' | 'ſ' | 'Ș'..='ș' => 's',
+        'Ţ'..='ŧ' | 'Ț'..='ț' => 't',
+        'Ũ'..='ų' | 'Ư'..='ư' | 'Ụ'..='ự' => 'u',
+        'Ŵ'..='ŵ' => 'w',
+        'Ŷ'..='Ÿ' | 'Ỳ'..='ỹ' => 'y',
+        'Ź'..='ž' => 'z',
+        _ => return None,
+    };
+    Some(if c.is_uppercase() { plain.to_ascii_uppercase() } else { plain })
 }
 
 /// A sign that words stand for.
@@ -156,6 +187,8 @@ mod tests {
             ("it’s “so”", "it's \"so\""),
             ("caf\u{e9} cafe\u{301}", "café cafe"),
             ("a\u{200b}b\u{202e}c\0d\u{7}", "abc d"),
+            ("Nguyễn, Łódź, Dvořák, Ōsaka, GROẞ", "Nguyen, Lódz, Dvorák, Osaka, GROß"),
+            ("naïve Zoë œuvre ǆ", "naïve Zoë œuvre"),
             ("α and Ω", "alpha and omega"),
             ("5 μs", "5 µs"),
             ("say 你好，世界 now", "say Chinese text , now"),

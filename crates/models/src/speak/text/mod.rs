@@ -40,7 +40,12 @@ pub(crate) struct Part {
 pub(crate) fn parts(text: &str, english: English) -> Vec<Part> {
     let parts = split::parts(&markup::paragraphs(text)).into_iter();
     let parts = parts.map(|(text, pause)| {
-        let spoken = spoken(&text, english);
+        let mut spoken = spoken(&text, english);
+        // A heading or an item ends without a mark, and the voice should fall all the same.
+        if pause != Pause::Short && spoken.ends_with(|c: char| c.is_alphabetic() || c == ',') {
+            spoken.truncate(spoken.trim_end_matches(',').len());
+            spoken.push('.');
+        }
         Part { text, spoken, pause }
     });
     parts.filter(|part| part.spoken.contains(char::is_alphabetic)).collect()
@@ -80,6 +85,12 @@ pub(crate) fn spoken(part: &str, english: English) -> String {
     let mut written = Written::default();
     let (mut at, mut before) = (0, String::new());
     while let Some(chunk) = chunks.get(at) {
+        if chunk.core.is_empty()
+            && chunk.lead == "*"
+            && before.ends_with(|c: char| c.is_ascii_digit())
+        {
+            written.words("times");
+        }
         written.marks(chunk.lead);
         let next = chunks.get(at + 1);
         let (words, more, stop) = said(chunk, next, &before, english);
@@ -87,6 +98,9 @@ pub(crate) fn spoken(part: &str, english: English) -> String {
         let last = chunks.get(at + more).unwrap_or(chunk);
         let is_end = at + more + 1 >= chunks.len();
         // The stop of an abbreviation ends nothing, unless the part ends with it.
+        let goes_on =
+            chunks.get(at + more + 1).is_some_and(|next| next.core.starts_with(char::is_lowercase));
+        let stop = stop || last.has_stop() && goes_on;
         written.marks(if stop && !is_end { &last.trail[1..] } else { last.trail });
         before = last.core.to_lowercase();
         at += more + 1;
@@ -105,10 +119,12 @@ fn said(
     if core.is_empty() {
         return (String::new(), 0, false);
     }
-    if core.chars().all(|c| matches!(c, '-' | '–' | '—')) {
-        return (",".to_owned(), 0, false);
-    }
     let next_core = next.map_or("", |next| next.core);
+    if core.chars().all(|c| matches!(c, '-' | '–' | '—')) {
+        let is_digit = |c: char| c.is_ascii_digit();
+        let is_minus = core == "-" && before.ends_with(is_digit) && next_core.starts_with(is_digit);
+        return (if is_minus { "minus" } else { "," }.to_owned(), 0, false);
+    }
     let has_stop = chunk.has_stop();
     // A month's stop does not part it from its day.
     let is_joined = next.is_some_and(|next| next.lead.is_empty())
@@ -123,9 +139,30 @@ fn said(
     if let Some(words) = words::abbreviation(core, has_stop, next_core) {
         return (words, 0, has_stop);
     }
+    if let Some(words) =
+        words::roman(core, before, english).or_else(|| joined_by_hyphens(core, english))
+    {
+        return (words, 0, false);
+    }
     let is_initial = has_stop && core.len() == 1 && core.starts_with(char::is_uppercase);
     let is_initials = has_stop && core.contains('.') && core.split('.').all(|part| part.len() <= 2);
     (words::said(core, english), 0, is_initial || is_initials)
+}
+
+/// "2nd-hand", "mid-1990s": each by itself.
+fn joined_by_hyphens(word: &str, english: English) -> Option<String> {
+    let is_word =
+        |part: &&str| !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || c == '.');
+    let parts: Vec<_> = word.split('-').collect();
+    if parts.len() < 2 || !parts.iter().all(is_word) {
+        return None;
+    }
+    let around = amounts::Around { english, ..amounts::Around::default() };
+    let said = |part: &&str| match amounts::said(part, around) {
+        Some((words, 0)) => words,
+        Some(_) | None => words::said(part, english),
+    };
+    Some(parts.iter().map(said).collect::<Vec<_>>().join(" "))
 }
 
 /// What is said so far.

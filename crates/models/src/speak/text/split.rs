@@ -18,9 +18,10 @@ pub(crate) enum Pause {
 }
 
 /// Written with a full stop, and never a sentence's last word.
-const TITLES: [&str; 27] = [
+const TITLES: [&str; 31] = [
     "dr", "mr", "mrs", "ms", "prof", "st", "mt", "gen", "col", "lt", "sgt", "capt", "sen", "rep",
-    "gov", "rev", "hon", "vs", "e.g", "i.e", "cf", "approx", "fig", "al", "ca", "pp", "viz",
+    "gov", "rev", "hon", "vs", "e.g", "i.e", "cf", "approx", "fig", "al", "ca", "pp", "viz", "u.s",
+    "u.k", "e.u", "u.n",
 ];
 /// The same before a number.
 const BEFORE_NUMBERS: [&str; 20] = [
@@ -148,6 +149,8 @@ mod tests {
             ("Cats, dogs, etc. They run.", &["Cats, dogs, etc.", "They run."]),
             ("J. R. Smith wrote it.", &["J. R. Smith wrote it."]),
             ("So do I. He too.", &["So do I.", "He too."]),
+            ("The U.S. army left.", &["The U.S. army left."]),
+            ("The U.S. Navy left at 5 p.m. Now.", &["The U.S. Navy left at 5 p.m.", "Now."]),
             ("See No. 5. No. Never.", &["See No. 5.", "No.", "Never."]),
             ("On Jan. 5 it began.", &["On Jan. 5 it began."]),
             ("Open main.rs. Then example.com.", &["Open main.rs.", "Then example.com."]),

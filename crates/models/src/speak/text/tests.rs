@@ -42,10 +42,14 @@ fn numbers_ordinals_and_years() {
         ("1/2, 3/4, 2/3 and 7/12", "one half, three quarters, two thirds and seven over twelve"),
         ("2½ cups", "two and one half cups"),
         ("10k users, 1.5B parameters", "ten thousand users, one point five billion parameters"),
-        ("10x faster", "ten times faster"),
+        ("10x faster, 4K, 3D, 5G", "ten times faster, four kay, three dee, five jee"),
         ("1920x1080", "one thousand nine hundred twenty by one thousand eighty"),
         ("about ~5, <3, ≥7", "about about five, less than three, at least seven"),
         ("#5 and No. 7", "number five and number seven"),
+        (
+            "2nd-hand, mid-1990s, a 20-year-old",
+            "second hand, mid nineteen nineties, a twenty year old",
+        ),
         ("1e9", "one times ten to the nine"),
         ("version 1.2.3 and v2.0", "version one point two point three and version two point zero"),
         (
@@ -72,6 +76,7 @@ fn money_and_percent() {
         ("45% of 3.5%", "forty five percent of three point five percent"),
         ("5-10%", "five to ten percent"),
         ("$HOME", "home"),
+        ("$5-10 or $5–$10", "five to ten dollars or five to ten dollars"),
     ]);
 }
 
@@ -84,6 +89,7 @@ fn times_and_dates() {
         ("9 a.m. sharp", "nine eh em sharp"),
         ("14:05", "fourteen oh five"),
         ("00:00", "midnight"),
+        ("10:30-11:00", "ten thirty to eleven o'clock"),
         ("12:30:15", "twelve thirty and fifteen seconds"),
         ("2026-11-27", "November twenty seventh, twenty twenty six"),
         (
@@ -117,6 +123,7 @@ fn units() {
         ("60 fps", "sixty frames per second"),
         ("90°", "ninety degrees"),
         ("5 in a row", "five in a row"),
+        ("20-25°C, 3–5 km", "twenty to twenty five degrees Celsius, three to five kilometers"),
         ("room 5, MB is a unit", "room five, em bee is a unit"),
     ]);
 }
@@ -138,6 +145,7 @@ fn abbreviations() {
         ("J. R. Smith", "jay ar Smith"),
         ("max. 5, min. 2", "maximum five, minimum two"),
         ("Max. ran.", "maximum ran."),
+        ("180 lbs. and op. cit. below.", "one hundred eighty pounds and op cit below."),
     ]);
 }
 
@@ -157,6 +165,9 @@ fn acronyms_and_names() {
         ("OK", "okay"),
         ("plan B", "plan bee"),
         ("Hmm, shh.", "Hmm, shh."),
+        ("NASA's ISBN in USD", "nasa's eye ess bee en in yew ess dee"),
+        ("World War II, Act IV, Henry VIII", "World War two, Act four, Henry the eighth"),
+        ("X and I, plan V", "ex and I, plan vee"),
     ]);
 }
 
@@ -181,7 +192,12 @@ fn code_is_read_as_words() {
         ("call run() now", "call run now"),
         ("std::vec::Vec", "ess tee dee vec Vec"),
         ("x == y && z != 3", "ex equals wye and zee is not three"),
-        ("a->b => c", "a to bee to see"),
+        ("a->b => c", "eh to bee to see"),
+        (
+            "2*3 = 6, 2 * 3, 5 - 3 = 2",
+            "two times three equals six, two times three, five minus three equals two",
+        ),
+        ("x^2 and A/B", "ex to the two and eh bee"),
         ("--verbose", "dash dash verbose"),
         ("/usr/local/bin", "slash usr slash local slash bin"),
         ("and/or", "and or"),
@@ -223,6 +239,7 @@ fn a_text_with_markdown_becomes_parts() {
             "1, 2"
         ]
     );
+    assert_eq!(parts[0].spoken, "Setup.");
     assert_eq!(parts[1].spoken, "Run en pee em ci first.");
     assert_eq!(parts[0].pause, Pause::Paragraph);
     assert_eq!(parts[1].pause, Pause::Sentence);

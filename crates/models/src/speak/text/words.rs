@@ -111,12 +111,12 @@ const NAMED: [(&str, &str); 34] = [
     ("OK", "okay"),
 ];
 /// Capitals with a vowel that are said letter by letter all the same.
-const SPELLED: [&str; 62] = [
+const SPELLED: [&str; 63] = [
     "API", "URL", "URI", "USA", "UK", "EU", "UN", "UI", "UX", "AI", "IO", "IP", "ID", "OS", "IT",
     "GPU", "CPU", "TPU", "NPU", "SDK", "CLI", "AWS", "USB", "DIY", "ATM", "CEO", "CTO", "COO",
-    "CFO", "FBI", "CIA", "AM", "FAQ", "IDE", "ISO", "UTC", "UTF", "UDP", "DNA", "RNA", "ECG",
-    "EEG", "MRI", "IBM", "AMD", "ARM", "AES", "RSA", "SSH", "UUID", "ETA", "HIV", "IRS", "LED",
-    "OLED", "SUV", "UFO", "VIP", "PIN", "OCR", "AWOL", "IOU",
+    "CFO", "FBI", "CIA", "FAQ", "IDE", "ISO", "UTC", "UTF", "UDP", "DNA", "RNA", "ECG", "EEG",
+    "MRI", "IBM", "AMD", "ARM", "AES", "RSA", "SSH", "UUID", "ETA", "HIV", "IRS", "LED", "OLED",
+    "SUV", "UFO", "VIP", "OCR", "IOU", "ISBN", "USD", "AUD", "CAD",
 ];
 /// Written so that espeak says the letter's name.
 const LETTERS: [&str; 26] = [
@@ -254,9 +254,10 @@ fn letters(word: &str, english: English) -> String {
         let is_spelled = SPELLED.contains(&base) || vowels == 0 && length <= 6;
         let said = NAMED.iter().find(|(name, _)| *name == base).map(|(_, said)| *said);
         return match (said, is_spelled) {
-            (Some(said), _) => format!("{said}{end}"),
+            (Some(said), _) => format!("{said}{}", end.replace('s', "'s")),
             (None, true) if end.is_empty() => spell(base, english),
             (None, true) => spell(base, english) + "'s",
+            (None, false) if word.contains('\'') => base.to_lowercase() + "'s",
             (None, false) => base.to_lowercase() + end,
         };
     }
@@ -332,6 +333,44 @@ fn address(word: &str, english: English) -> Option<String> {
     }
     let steps = path.split('/').skip(1).map(|step| format!(" slash {}", anything(step, english)));
     Some(host + &steps.collect::<String>())
+}
+
+/// What is numbered with Roman numerals, and who is.
+const NUMBERED: [&str; 18] = [
+    "war", "act", "scene", "part", "chapter", "book", "volume", "section", "type", "phase",
+    "level", "title", "article", "class", "mark", "stage", "episode", "season",
+];
+const KINGS: [&str; 15] = [
+    "henry",
+    "louis",
+    "george",
+    "charles",
+    "edward",
+    "elizabeth",
+    "philip",
+    "richard",
+    "james",
+    "william",
+    "pope",
+    "paul",
+    "benedict",
+    "napoleon",
+    "frederick",
+];
+const ROMANS: [&str; 20] = [
+    "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII", "XIII", "XIV", "XV",
+    "XVI", "XVII", "XVIII", "XIX", "XX",
+];
+
+/// "Act II" is two, "Henry VIII" the eighth.
+pub(super) fn roman(word: &str, before: &str, english: English) -> Option<String> {
+    let number = ROMANS.iter().position(|roman| *roman == word)? as u64 + 1;
+    if KINGS.contains(&before) && word != "I" {
+        return Some(format!("the {}", numbers::ordinal(number, english)));
+    }
+    // Others may be letters, or nobody's number.
+    let is_plain = word.len() >= 3 || word == "II";
+    (is_plain || NUMBERED.contains(&before)).then(|| numbers::cardinal(number, english))
 }
 
 /// Whatever it is, as words.
@@ -412,15 +451,26 @@ fn anything(word: &str, english: English) -> String {
     for (at, (kind, run)) in runs.iter().enumerate() {
         let is_inside = at > 0 && at + 1 < runs.len();
         match kind {
+            // A letter of a name, and not the article.
+            Kind::Letters if run.len() == 1 && runs.len() > 1 => words.push(spell(run, english)),
             Kind::Letters => {
                 words.extend(humps(run).into_iter().map(|part| letters(part, english)));
             }
             Kind::Digits => words.push(digits(run, runs.len() > 1, english)),
+            Kind::Signs if is_inside && is_between_digits(&runs, at) && *run == "*" => {
+                words.push("times".to_owned());
+            }
             Kind::Signs => words.push(signs(run, is_inside, is_path)),
         }
     }
     words.retain(|word| !word.is_empty());
     words.join(" ")
+}
+
+fn is_between_digits(runs: &[(Kind, &str)], at: usize) -> bool {
+    [at.wrapping_sub(1), at + 1]
+        .iter()
+        .all(|at| runs.get(*at).is_some_and(|run| run.0 == Kind::Digits))
 }
 
 /// Digits by themselves, or of a name ("H100", "RTX4090").
@@ -456,6 +506,7 @@ fn signs(run: &str, is_inside: bool, is_path: bool) -> String {
             '.' if is_inside => words.push("dot"),
             '/' if is_path => words.push("slash"),
             '\\' if is_inside => words.push("backslash"),
+            '^' if is_inside => words.push("to the"),
             '~' if is_path => words.push("home"),
             _ => {}
         }
