@@ -53,6 +53,18 @@ impl Model {
     }
 }
 
+/// What is asked of them: first what the operator has named, then what its name tells, so that a
+/// long list of other models does not keep them waiting.
+fn questions(models: &[Model], is_named: impl Fn(&str) -> bool) -> Vec<(Intent, String)> {
+    let mut models: Vec<_> = models.iter().collect();
+    models.sort_by_key(|model| (!is_named(&model.id), model.intents.len()));
+    let each = |model: &Model| {
+        let of = |intent: &Intent| (*intent, model.id.clone());
+        model.intents.iter().map(of).collect::<Vec<_>>()
+    };
+    models.into_iter().flat_map(each).take(limits::AUDIO_MODELS_MAX).collect()
+}
+
 /// What is known of a model for one intent.
 struct State {
     right: Option<Manner>,
@@ -125,11 +137,7 @@ impl Keeper {
             let reason = "no backend has it now; it is looked for again".to_owned();
             self.tell_left_out(&model, reason, None).await?;
         }
-        let each = |model: &Model| {
-            let of = |intent: &Intent| (*intent, model.id.clone());
-            model.intents.iter().map(of).collect::<Vec<_>>()
-        };
-        self.listed = models.iter().flat_map(each).take(limits::AUDIO_MODELS_MAX).collect();
+        self.listed = questions(models, |id| self.audio.options.names.is_named(id));
         let now = Instant::now();
         self.states.retain(|key, _| self.listed.contains(key));
         for key in &self.listed {
@@ -267,5 +275,15 @@ mod tests {
         assert_eq!(intents("ear", Some("automatic-speech-recognition")), [Intent::Transcribe]);
         assert_eq!(intents("whisper-that-speaks", Some("text-to-speech")), [Intent::Speak]);
         assert_eq!(intents("m", Some("chat")), [Intent::Transcribe, Intent::Speak]);
+    }
+
+    #[test]
+    fn what_is_named_and_what_is_known_is_asked_before_a_long_list_of_others() {
+        let others = (0..40).map(|number| format!("llm-{number}"));
+        let ids = others.chain(["whisper-1".to_owned(), "ear".to_owned()]);
+        let models: Vec<_> = ids.map(|id| Model::of(&id, None)).collect();
+        let asked = questions(&models, |id| id == "ear");
+        let ids: Vec<_> = asked.iter().map(|(_, id)| &**id).collect();
+        assert_eq!((ids.len(), &ids[..4]), (16, ["ear", "ear", "whisper-1", "llm-0"].as_slice()));
     }
 }

@@ -55,7 +55,7 @@ impl ModelNames {
     }
 
     /// The operator has named this model.
-    pub(super) fn is_named(&self, model: &str) -> bool {
+    pub(in crate::executors) fn is_named(&self, model: &str) -> bool {
         self.0.also.contains(model) || self.0.served.iter().any(|(_, named)| named == model)
     }
 
