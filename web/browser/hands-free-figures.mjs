@@ -197,7 +197,9 @@ const power = (/** @type {Float32Array} */ samples) => Math.sqrt(samples.reduce(
 
 const planned = { others: others(), calls: calls() };
 if (values.plan) {
-  for (const one of [...planned.calls, ...planned.others]) console.log(JSON.stringify(one));
+  const lines = [...planned.calls, ...planned.others].map((one) => `${JSON.stringify(one)}\n`).join("");
+  // A pipe takes it in parts.
+  await new Promise((done) => process.stdout.write(lines, done));
   process.exit(0);
 }
 need(values.models !== undefined, "name the folder of the models with --models");
