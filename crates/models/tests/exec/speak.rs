@@ -141,6 +141,20 @@ fn pieces_one_after_the_other_are_one_file() {
 }
 
 #[test]
+fn a_fast_voice_and_a_slow_one_say_the_same_in_their_time() {
+    let mut program = Program::serving(&["speak"]);
+    let mut ms = |speed: f64| {
+        let body = json!({"input": "The ships are asleep.", "speed": speed});
+        say(&mut program, &speed.to_string(), &body).usage("units") as f64 * speed
+    };
+    let ordinary = ms(1.0);
+    for speed in [0.25, 0.5, 2.0, 4.0] {
+        let found = ms(speed) / ordinary;
+        assert!((0.6..1.9).contains(&found), "speed {speed}: {found}");
+    }
+}
+
+#[test]
 fn what_cannot_be_done_is_refused_by_name() {
     let mut program = Program::serving(&["speak"]);
     for (name, body, code, told) in [

@@ -36,19 +36,37 @@ pub(crate) struct Part {
     pub(crate) pause: Pause,
 }
 
+/// Letters and marks of one part as it is said, half a minute: digits and signs become many times
+/// what was written, and at a quarter of the speed the sound of a part must still fit a frame.
+const SPOKEN_MAX: usize = 500;
+/// What is so short is not parted again.
+const PARTED_MIN: usize = 20;
+
 /// All that can be said of a text; nothing if there is nothing.
 pub(crate) fn parts(text: &str, english: English) -> Vec<Part> {
-    let parts = split::parts(&markup::paragraphs(text)).into_iter();
-    let parts = parts.map(|(text, pause)| {
-        let mut spoken = spoken(&text, english);
-        // A heading or an item ends without a mark, and the voice should fall all the same.
-        if pause != Pause::Short && spoken.ends_with(|c: char| c.is_alphabetic() || c == ',') {
-            spoken.truncate(spoken.trim_end_matches(',').len());
-            spoken.push('.');
-        }
-        Part { text, spoken, pause }
-    });
-    parts.filter(|part| part.spoken.contains(char::is_alphabetic)).collect()
+    let mut parts = Vec::new();
+    for (text, pause) in split::parts(&markup::paragraphs(text)) {
+        fit(text, pause, english, &mut parts);
+    }
+    parts
+}
+
+fn fit(text: String, pause: Pause, english: English, parts: &mut Vec<Part>) {
+    let mut spoken = spoken(&text, english);
+    let characters = text.chars().count();
+    if spoken.len() > SPOKEN_MAX && characters >= 2 * PARTED_MIN {
+        let (left, right) = split::halves(&text);
+        fit(left.to_owned(), Pause::Short, english, parts);
+        return fit(right.to_owned(), pause, english, parts);
+    }
+    // A heading or an item ends without a mark, and the voice should fall all the same.
+    if pause != Pause::Short && spoken.ends_with(|c: char| c.is_alphabetic() || c == ',') {
+        spoken.truncate(spoken.trim_end_matches(',').len());
+        spoken.push('.');
+    }
+    if spoken.contains(char::is_alphabetic) {
+        parts.push(Part { text, spoken, pause });
+    }
 }
 
 /// A word between blanks, without the marks around it.

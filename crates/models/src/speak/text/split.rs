@@ -115,6 +115,14 @@ fn cut(sentence: &str, parts: &mut Vec<(String, Pause)>) {
     }
 }
 
+/// Two parts of one that becomes too long: at a blank of its second quarter, else in the middle.
+pub(super) fn halves(part: &str) -> (&str, &str) {
+    let middle = nth(part, part.chars().count() / 2);
+    let blank = part[..middle].rfind(char::is_whitespace).filter(|at| *at > middle / 2);
+    let (left, right) = part.split_at(blank.unwrap_or(middle));
+    (left, right.trim_start())
+}
+
 /// Where so many characters end.
 fn nth(text: &str, characters: usize) -> usize {
     text.char_indices().nth(characters).map_or(text.len(), |(at, _)| at)

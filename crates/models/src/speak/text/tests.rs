@@ -257,6 +257,8 @@ proptest::proptest! {
         for english in [English::American, English::British] {
             for part in parts(&text, english) {
                 proptest::prop_assert!(part.spoken.chars().all(is_sayable), "{:?}", part.spoken);
+                let characters = part.text.chars().count();
+                proptest::prop_assert!(part.spoken.len() <= SPOKEN_MAX + 1 || characters < 2 * PARTED_MIN);
                 // No character becomes more than a sentence.
                 proptest::prop_assert!(part.spoken.len() <= 40 * (part.text.chars().count() + 1));
             }
@@ -269,6 +271,17 @@ proptest::proptest! {
             proptest::prop_assert!(part.spoken.chars().all(is_sayable), "{:?}", part.spoken);
         }
     }
+}
+
+#[test]
+fn what_becomes_long_is_said_in_more_parts_and_nothing_is_lost() {
+    let digits = "9".repeat(1_000);
+    let parts = parts(&digits, English::American);
+    assert!(parts.iter().all(|part| part.spoken.len() <= SPOKEN_MAX + 1), "{parts:?}");
+    assert_eq!(parts.iter().map(|part| part.text.as_str()).collect::<String>(), digits);
+    let nines: usize = parts.iter().map(|part| part.spoken.matches("nine").count()).sum();
+    assert_eq!(nines, 1_000);
+    assert_eq!(parts.last().unwrap().pause, Pause::Paragraph);
 }
 
 #[test]
