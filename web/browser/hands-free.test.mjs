@@ -169,6 +169,23 @@ async function fresh(browser) {
   });
 }
 
+/** What the microphone's button hears becomes words here as well, where that is wished. @param {Browser} browser */
+async function button(browser) {
+  return hearing(browser, [1, "plain"], async (page) => {
+    const sent = watch(page);
+    await page.goto(url);
+    await page.locator(".price span").first().waitFor({ timeout: WAIT_MS });
+    await page.getByRole("button", { name: "Options" }).click();
+    await page.getByLabel("Listen on my device").check();
+    await page.getByRole("button", { name: "Speak", exact: true }).click();
+    await page.waitForFunction(() => /story about the sea/i.test(document.querySelector("textarea")?.value ?? ""), undefined, { timeout: WAIT_MS });
+    need(sent.files === 3, `${sent.files} files were fetched instead of 3`);
+    need(![...sent.paths].some((path) => path.includes("/v1/intents")), `the page asked for ${[...sent.paths].join(", ")}`);
+    // An account and a price at most; two seconds of sound are 64,000 bytes.
+    need(sent.bytes < 5_000, `${sent.bytes} bytes left the page`);
+  });
+}
+
 /** @param {Browser} browser */
 async function slow(browser) {
   return hearing(browser, [1], async (page) => {
@@ -215,6 +232,7 @@ try {
     "the word and a question: it is asked": question,
     "the word alone: the next sentence is the question": word,
     "a command is undone": fresh,
+    "the microphone's button hears on this device": button,
     "a device that is too slow says so": slow,
     "without a microphone nothing is fetched": refused,
   });
