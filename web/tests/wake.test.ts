@@ -24,7 +24,12 @@ it("takes what follows the wake word, and nothing without it", () => {
     ["Commuter, go on.", "go on."],
     ["Computers, go on.", "go on."],
     ["Kompjuter, go on.", "go on."],
-    ["Compuder what time is it", "what time is it"],
+    ["Compuder, what time is it", "what time is it"],
+    ["Hey compuder. What time is it?", "What time is it?"],
+    ["Com-puter what time is it", "what time is it"],
+    ["Computers.", ""],
+    ["Computer, compute our taxes.", "compute our taxes."],
+    ["Computer, computer", ""],
   ] as const) {
     expect([said, addressed(said, COMPUTER)]).toEqual([said, rest]);
   }
@@ -45,6 +50,36 @@ it("takes what follows the wake word, and nothing without it", () => {
   ]) {
     expect([said, addressed(said, COMPUTER)]).toEqual([said, undefined]);
   }
+});
+
+it("takes no sentence for a call that begins with what sounds like it", () => {
+  for (const said of [
+    "Compute a sum of these.",
+    "Compute our taxes",
+    "Compute or die",
+    "Okay compute a sum",
+    "Complete or fail",
+    "Compete a lot",
+    "Commute or drive",
+    "Compute I said",
+    "Camp outer space",
+    "Compute air resistance.",
+    "Compute R squared.",
+    "Come, Peter, go on.",
+    "Computers are slow",
+    "Hey, computers are slow.",
+    "Computer's fan is loud",
+    "Computer\u2019s fan is loud",
+    "Commuter trains are late",
+    "Compuder what time is it",
+  ]) {
+    expect([said, addressed(said, COMPUTER)]).toEqual([said, undefined]);
+  }
+  expect(addressed("Read a letter, please.", wake("red alert"))).toBeUndefined();
+  expect(addressed("Red alerts are rare.", wake("red alert"))).toBeUndefined();
+  // Of two parts that only sound so, where a pause follows.
+  expect(addressed("Jar viz, hello.", wake("jarvis"))).toBe("hello.");
+  expect(addressed("Jar viz hello.", wake("jarvis"))).toBeUndefined();
 });
 
 it("may be any words of the stated form", () => {

@@ -2,11 +2,16 @@
 //
 // The rule. An utterance counts if it begins with the wake word, or with a near one; one word of
 // greeting may stand before it. Its first words are run together (one, two … as many as the wake word
-// has, and one more, because "com puter" is heard as two) and compared by their sound: a key of their
-// letters, in which every run of vowels is one sound and letters that sound alike are one (`soundOf`).
-// Between two keys there is a distance: a sound more or less costs one, a sound instead of one like it
-// (`ALIKE`) one, instead of any other two. A near word is one
-// within a seventh of the wake word's sounds, rounded down: one for "computer", none for short words.
+// has) and compared by their sound: a key of their letters, in which every run of vowels is one sound and
+// letters that sound alike are one (`soundOf`). Between two keys there is a distance: a sound more or less
+// costs one, a sound instead of one like it (`ALIKE`) one, instead of any other two.
+//   - At a distance of none it is the word.
+//   - A near word is one within a seventh of the wake word's sounds, rounded down: one for "computer", none
+//     for short words. It counts only where the speaker paused: a comma, a full stop or the end follows it.
+//     "Computers, go on" calls; "Computers are slow" is a sentence.
+//   - "com puter" is heard as two: one word more than the wake word has is the word letter for letter, and
+//     near where it only sounds so and none of its parts is a word that sentences are made of. "Compute our
+//     taxes" and "Camp outer space" call nobody.
 
 /** As heard, what the wake word may be made of. */
 const WORDS_MAX = 3;
@@ -45,35 +50,61 @@ export function wakeOf(written: string): Wake | undefined {
 export function addressed(utterance: string, wake: Wake): string | undefined {
   const words = wordsOf(utterance);
   const from = GREETINGS.has(words[0]?.text ?? "") ? 1 : 0;
-  const end = behind(words, from, wake, wake.near) ?? (from > 0 ? behind(words, 0, wake, wake.near) : undefined);
+  const end = behind(words, from, wake) ?? (from > 0 ? behind(words, 0, wake) : undefined);
   if (end === undefined) return undefined;
   // Called twice, it is called once.
-  const again = behind(words, end, wake, 0) ?? end;
+  const again = said(words.slice(end, end + wake.count), wake) === 0 ? end + wake.count : end;
   const rest = words[again];
   return rest ? utterance.slice(rest.at).trim() : "";
 }
 
 /** The number of words up to the end of the wake word that begins with word `from`. */
-function behind(words: readonly Word[], from: number, wake: Wake, near: number): number | undefined {
+function behind(words: readonly Word[], from: number, wake: Wake): number | undefined {
   let best: { distance: number; end: number } | undefined;
   for (let count = 1; count <= wake.count + 1 && from + count <= words.length; count += 1) {
-    const spoken = words.slice(from, from + count).map(({ text }) => text).join("");
-    const distance = distanceOf(soundOf(spoken), wake.key, near);
-    if (distance <= near && (!best || distance < best.distance)) best = { distance, end: from + count };
+    const distance = said(words.slice(from, from + count), wake);
+    if (distance !== undefined && (!best || distance < best.distance)) best = { distance, end: from + count };
   }
   return best?.end;
 }
+
+/** How far these are from the wake word; nothing where they are not taken for it. */
+function said(words: readonly Word[], wake: Wake): number | undefined {
+  const spoken = words.map(({ text }) => text).join("");
+  const isJoined = words.length > wake.count;
+  const near = isJoined ? 0 : wake.near;
+  const distance = distanceOf(soundOf(spoken), wake.key, near);
+  if (distance > near) return undefined;
+  if (isJoined && words.some(({ text }) => isOwn(text, wake))) return undefined;
+  const isIt = isJoined ? spoken === wake.words.replaceAll(" ", "") : distance === 0;
+  return isIt || words.at(-1)?.pause === true ? distance : undefined;
+}
+
+/** A word of its own, and no part of one that was heard in two. */
+function isOwn(text: string, wake: Wake): boolean {
+  return (text.length < 2 || COMMON.has(text)) && !wake.words.split(" ").includes(text);
+}
+
+const COMMON = new Set(
+  ("an and are as at be but by can do for from had has have he her him his if in is it its me my no not of off on or our out outer " +
+    "over she so that the their them they this to too up us was we were what who you your").split(" "),
+);
 
 interface Word {
   /** Letters alone, in lower case. */
   text: string;
   /** Where it begins in the utterance. */
   at: number;
+  /** The speaker paused behind it, as far as signs tell, or ended. */
+  pause: boolean;
 }
 
 function wordsOf(utterance: string): Word[] {
-  const found = utterance.matchAll(/[\p{L}\p{N}][\p{L}\p{N}'’]*/gu);
-  return [...found].map((match) => ({ text: plain(match[0]), at: match.index }));
+  const found = [...utterance.matchAll(/[\p{L}\p{N}][\p{L}\p{N}'’]*/gu)];
+  return found.map((match, at) => {
+    const behind = utterance.slice(match.index + match[0].length, found[at + 1]?.index);
+    return { text: plain(match[0]), at: match.index, pause: at === found.length - 1 || /[,.;:!?…–—]/.test(behind) };
+  });
 }
 
 function plain(text: string): string {
