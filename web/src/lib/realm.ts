@@ -116,6 +116,12 @@ export class Realm {
     private readonly key: () => string | undefined,
   ) {}
 
+  /** The same realm with the key of now, whichever is chosen later. */
+  fixed(): Realm {
+    const key = this.key();
+    return new Realm(this.base, () => key);
+  }
+
   async guest(): Promise<Keys> {
     // Without a key: it is asked for where the realm refuses the one there is.
     const body = record(await this.#json("POST", "v1/accounts/guest", {}, null));
@@ -264,6 +270,8 @@ export class Realm {
     if (key) headers["authorization"] = `Bearer ${key}`;
     const init: RequestInit = { method, headers, cache: "no-store", credentials: "omit" };
     if (signal) init.signal = signal;
+    // A page that goes away still gives up what it has asked.
+    if (method === "DELETE") init.keepalive = true;
     if (body !== undefined) {
       headers["content-type"] = "application/json";
       init.body = JSON.stringify(body);

@@ -26,33 +26,51 @@ export function askWork(realm: Realm, asked: Asked): Promise<unknown> {
 }
 
 class Asking {
+  readonly #realm: Realm;
   #intent = "";
+  /** A request that names it is under way: what it brings is needed to cancel it. */
+  #flying = false;
+  #over = false;
   #attempt = -1;
   #seq = -1;
   #abort = new AbortController();
 
   constructor(
-    private readonly realm: Realm,
+    realm: Realm,
     private readonly asked: Asked,
     private readonly done: (result: unknown) => void,
     private readonly fail: (why: unknown) => void,
   ) {
+    // Whoever pays at its beginning also follows and cancels it, whatever account is chosen meanwhile.
+    this.#realm = realm.fixed();
     const { signal } = asked;
+    if (signal?.aborted) {
+      fail(signal.reason);
+      return;
+    }
     const given = () => this.#giveUp();
+    const away = () => this.#cancel();
     signal?.addEventListener("abort", given, { once: true });
-    if (signal?.aborted) given();
-    else void this.#follow().finally(() => signal?.removeEventListener("abort", given));
+    globalThis.addEventListener?.("pagehide", away);
+    void this.#follow().finally(() => {
+      signal?.removeEventListener("abort", given);
+      globalThis.removeEventListener?.("pagehide", away);
+    });
   }
 
   async #follow(): Promise<void> {
-    const { realm, asked } = this;
+    const realm = this.#realm;
     const once = randomId();
     try {
       await follow({
-        submit: (ended) => realm.submitWork({ intent: asked.intent, data: asked.data, ceiling: asked.ceiling.amount }, once, ended),
-        resume: (intent, lastId, ended) => realm.resume(intent, lastId, ended),
+        submit: (ended) => this.#submit(once, ended),
+        resume: (intent, lastId, ended) => {
+          // Given up while there was no connection, or the cancel did not get through.
+          if (this.#isGivenUp()) this.#cancel();
+          return realm.resume(intent, lastId, ended);
+        },
         onEvent: (event) => this.#on(event),
-        onResuming: () => undefined,
+        onResuming: () => this.#dropped(),
         signal: this.#abort.signal,
       });
       this.fail(new Refusal(LOST));
@@ -61,11 +79,36 @@ class Asking {
     }
   }
 
-  /** Before the realm has named it, it cannot be cancelled there: then its first event does that. */
+  async #submit(once: string, ended: AbortSignal): Promise<Response> {
+    const { intent, data, ceiling } = this.asked;
+    this.#flying = true;
+    try {
+      return await this.#realm.submitWork({ intent, data, ceiling: ceiling.amount }, once, ended);
+    } catch (cause) {
+      this.#dropped();
+      throw cause;
+    }
+  }
+
+  /** No connection now. What was given up before the realm had named it is not sent once more. */
+  #dropped(): void {
+    this.#flying = false;
+    if (this.#isGivenUp() && !this.#intent) this.#abort.abort();
+  }
+
+  #isGivenUp(): boolean {
+    return this.asked.signal?.aborted === true;
+  }
+
+  /** While it is under way and has no name yet, its first event cancels it. */
   #giveUp(): void {
     this.fail(this.asked.signal?.reason);
-    if (!this.#intent) return;
-    void this.realm.cancel(this.#intent).catch(() => undefined);
+    if (!this.#intent && !this.#flying) this.#abort.abort();
+    this.#cancel();
+  }
+
+  #cancel(): void {
+    if (this.#intent && !this.#over) void this.#realm.cancel(this.#intent).catch(() => undefined);
   }
 
   #on({ type, data }: RealmEvent): void {
@@ -75,7 +118,8 @@ class Asking {
     const [asset, amount] = [text(cost["asset"]), text(cost["amount"])];
     const name = /^mtor\.intent\.([a-z]+)\.v1$/.exec(type)?.[1] ?? "";
     if (asset && amount && name !== "settled") this.asked.onCost?.({ asset, amount });
-    if (this.asked.signal?.aborted) return named ? undefined : this.#giveUp();
+    if (name === "completed" || name in ENDS) this.#over = true;
+    if (this.#isGivenUp()) return named ? undefined : this.#cancel();
     if (name === "chunk") this.#piece(data);
     else if (name === "restarted") this.asked.onAnew?.();
     else if (name === "completed") this.done(data["result"] ?? null);
