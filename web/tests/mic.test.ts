@@ -1,7 +1,7 @@
 // Why there is no microphone: what browsers throw, as one of a closed list, each with what to do.
 
-import { expect, test } from "vitest";
-import { MicError, missing, problemOfMic, REMEDIES } from "../src/lib/voice/mic";
+import { expect, test, vi } from "vitest";
+import { MicError, missing, openMic, problemOfMic, REMEDIES } from "../src/lib/voice/mic";
 
 test.each([
   ["NotAllowedError", "denied"], ["SecurityError", "denied"], ["NotFoundError", "none"], ["OverconstrainedError", "none"],
@@ -22,4 +22,30 @@ test("a page that came unencrypted is told so before anything is asked for", () 
 
 test("each says what is wrong and what to do, in sentences", () => {
   for (const { what, then } of Object.values(REMEDIES)) for (const words of [what, then]) expect(words).toMatch(/^[A-Z].{10,}\.$/);
+});
+
+test("what takes up the sound is not there: that is no fault of the browser, and the device is free again", async () => {
+  const tracks = [{ stop: vi.fn(), addEventListener() {} }];
+  let fetched: () => void = () => undefined;
+  vi.stubGlobal("isSecureContext", true);
+  vi.stubGlobal("AudioWorkletNode", class {});
+  vi.stubGlobal("navigator", { mediaDevices: { getUserMedia: async () => ({ getTracks: () => tracks }) } });
+  vi.stubGlobal("AudioContext", class {
+    audioWorklet = { addModule: () => new Promise((_, fail) => (fetched = () => fail(new DOMException("", "AbortError")))) };
+    close = async () => undefined;
+  });
+  const opening = expect(openMic()).rejects.toMatchObject({ problem: "fetch" });
+  await new Promise(setImmediate);
+  fetched();
+  await opening;
+  expect(tracks[0]?.stop).toHaveBeenCalledOnce();
+  // Given up, it is free at once, whatever is still waited for.
+  const abort = new AbortController();
+  const given = expect(openMic(abort.signal)).rejects.toMatchObject({ name: "AbortError" });
+  await new Promise(setImmediate);
+  abort.abort();
+  expect(tracks[0]?.stop).toHaveBeenCalledTimes(2);
+  fetched();
+  await given;
+  vi.unstubAllGlobals();
 });

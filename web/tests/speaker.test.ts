@@ -1,10 +1,13 @@
 // Reading aloud: how a growing answer is cut, what is asked of the realm and when, and that stopping is at
 // once and cancels what was asked.
 
-import { describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { newTurn, type Turn } from "../src/lib/conversation";
 import { Refusal, type Realm } from "../src/lib/realm";
 import { base64Of } from "../src/lib/result";
 import { pcm16 } from "../src/lib/voice/frames";
+import { Loudspeaker, MUTE_MS } from "../src/lib/voice/player";
+import { Reader } from "../src/lib/voice/reader.svelte";
 import { INPUT_CHARS_MAX, Sentences } from "../src/lib/voice/sentences";
 import { AHEAD_MAX, Speaker, spokenMs, type SpeakerNeeds } from "../src/lib/voice/speaker";
 import { chance, tone } from "./sounds";
@@ -109,10 +112,12 @@ function stage() {
     onCost: ({ amount }) => void log.push(`cost ${amount}`),
     onEnd: (problem) => void log.push(`end ${problem?.code ?? ""}`.trim()),
   };
-  return { speaker: new Speaker(needs), asked, cancelled, played, log };
+  return { speaker: new Speaker(needs), needs, asked, cancelled, played, log };
 }
 
-const settle = () => new Promise((done) => setTimeout(done, 5));
+beforeEach(() => void vi.useFakeTimers());
+afterEach(() => void (vi.useRealTimers(), vi.unstubAllGlobals()));
+const settle = () => vi.advanceTimersByTimeAsync(0);
 const audio = (ms: number) => base64Of(pcm16(tone(300, ms, 0.5, 24_000)));
 const piece = (seq: number, ms = 10): [string, object] => ["chunk", { attempt: 1, seq, piece: { audio: audio(ms), text: "" } }];
 const done: [string, object] = ["completed", { result: { rate: 24_000 }, cost: { asset: "grant", amount: "3" } }];
@@ -199,9 +204,94 @@ describe("the speaker", () => {
     expect(log).toEqual(["silence", "end MT0025"]);
   });
 
+  test.each([1, 1e9])("sound of %s samples a second is refused, and ends it", async (rate) => {
+    const { speaker, asked, log } = stage();
+    speaker.say(["One."]);
+    await settle();
+    asked[0]?.say(["completed", { result: { rate, audio: audio(10) } }]);
+    await settle();
+    expect(log).toEqual(["silence", "end"]);
+  });
+
+  test("a player that cannot play ends it, and says why", async () => {
+    for (const play of [() => Promise.reject(new Refusal({ code: "MUTE", message: "", status: 0 })), () => { throw new Error("no context"); }]) {
+      const { needs, asked, log } = stage();
+      const speaker = new Speaker({ ...needs, player: { ...needs.player, play } });
+      speaker.say(["One.", "Two."]);
+      await settle();
+      asked[0]?.say(piece(0), done);
+      await settle();
+      expect([speaker.ended, log.at(-1)?.startsWith("end")]).toEqual([true, true]);
+    }
+  });
+
   test("nothing to say is the end", async () => {
     const { speaker, log } = stage();
     speaker.close();
     expect(log).toEqual(["silence", "end"]);
+  });
+});
+
+/** A browser's output that runs, or not. */
+function output(state: "running" | "suspended") {
+  const ended: (() => void)[] = [];
+  class Context {
+    state = state;
+    currentTime = 0;
+    destination = {};
+    resume = async () => undefined;
+    createBuffer = (_: number, length: number, rate: number) => ({ duration: length / rate, getChannelData: () => new Float32Array(length) });
+    createBufferSource = () => {
+      const source = { buffer: undefined, onended: () => undefined as void, connect() {}, disconnect() {}, start: () => void ended.push(() => source.onended()), stop() {} };
+      return source;
+    };
+  }
+  vi.stubGlobal("AudioContext", Context);
+  return { ended };
+}
+
+describe("the loudspeaker", () => {
+  test("a browser that plays nothing before a press is told so, and not waited for", async () => {
+    output("suspended");
+    const said = new Loudspeaker().play(new Float32Array(10), 24_000).catch((why: Refusal) => why.problem.message);
+    await vi.advanceTimersByTimeAsync(MUTE_MS);
+    expect(await said).toMatch(/press Read aloud/);
+  });
+
+  test("what lasts longer than that is heard to its end", async () => {
+    const { ended } = output("running");
+    const log: string[] = [];
+    void new Loudspeaker().play(new Float32Array(240_000), 24_000).then(() => log.push("heard"));
+    await vi.advanceTimersByTimeAsync(3 * MUTE_MS);
+    expect(log).toEqual([]);
+    ended[0]?.();
+    await settle();
+    expect(log).toEqual(["heard"]);
+  });
+});
+
+describe("the reader", () => {
+  const turn = (change: Partial<Turn>): Turn => ({ ...newTurn({ key: "k", question: "q", model: "m", sentAt: 0, ceiling: { asset: "grant", amount: "1" } }), phase: "running", ...change });
+  const reader = () => {
+    const { needs, asked, log } = stage();
+    return { reader: new Reader({ ...needs, onBegin: () => undefined, onPaid: () => undefined }), asked, log };
+  };
+
+  test("by itself it reads what comes or has just come, once; no answer that was over long ago", () => {
+    const { reader: one } = reader();
+    expect([one.isNew(turn({ key: "a" }), 5), one.isNew(turn({ key: "a" }), 6)]).toEqual([true, false]);
+    const over = (endedAt: number) => turn({ key: `e${endedAt}`, phase: "completed", endedAt });
+    expect([one.isNew(over(1_000_000), 1_003_000), one.isNew(over(1), 3_600_000)]).toEqual([true, false]);
+  });
+
+  test("an answer that another worker begins anew is read anew, from its beginning", async () => {
+    const { reader: one, asked } = reader();
+    one.read(turn({ text: "The first attempt was this one. And then" }));
+    await settle();
+    one.grown(turn({ text: "" }));
+    expect(one.reading).toBe("k");
+    one.grown(turn({ text: "Another worker says something else. And" }));
+    await settle();
+    expect(asked.map(({ input }) => input)).toEqual(["The first attempt was this one.", "Another worker says something else."]);
   });
 });

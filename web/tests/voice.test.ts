@@ -120,6 +120,36 @@ describe("tapped", () => {
   });
 });
 
+describe("while it is written down", () => {
+  test("a press throws nothing away: only Cancel does", async () => {
+    let say: (words: string) => void = () => undefined;
+    const { voice, play, listening, log } = stage(() => new Promise((heard) => (say = heard)));
+    voice.tap();
+    await listening();
+    play(SPEECH);
+    expect(voice.state).toBe("hearing");
+    voice.press(9_000);
+    voice.release(9_050);
+    voice.tap();
+    expect(voice.state).toBe("hearing");
+    say("some words");
+    await settle();
+    expect(log.at(-1)).toBe("some words");
+  });
+
+  test("what it has cost stands until the next one", async () => {
+    const { voice, play, listening } = stage();
+    voice.tap();
+    await listening();
+    play(SPEECH);
+    voice.cost = { asset: "grant", amount: "40" };
+    await settle();
+    expect(voice.cost).toEqual({ asset: "grant", amount: "40" });
+    voice.tap();
+    expect(voice.cost).toBeUndefined();
+  });
+});
+
 describe("held", () => {
   test("it listens as long as it is held, pauses included", async () => {
     const { voice, heard, play, listening } = stage();
@@ -240,6 +270,46 @@ describe("troubles", () => {
     expect(voice.trouble).toEqual({ kind: "ear", problem: "slow" });
     voice.cancel();
     expect(voice.mayRetry).toBe(false);
+  });
+
+  test("what was told and closed is forgotten, the sound too", async () => {
+    const { voice, play, listening } = stage(async () => {
+      throw new Refusal({ code: "MT0018", message: "too many", status: 429 });
+    });
+    voice.tap();
+    await listening();
+    play(SPEECH);
+    await settle();
+    expect(voice.mayRetry).toBe(true);
+    voice.dismiss();
+    expect([voice.mayRetry, voice.trouble]).toEqual([false, undefined]);
+  });
+
+  test("what one's own device could not hear goes to the realm only where that is said", async () => {
+    const { voice, play, listening, heard, log } = stage(async () => {
+      throw new EarError("slow", "");
+    });
+    voice.tap();
+    await listening();
+    play(SPEECH);
+    await settle();
+    const realm = { hear: async (samples: Float32Array) => `realm ${samples.length}` };
+    voice.retry();
+    await settle();
+    expect([heard.length, log.at(-1)]).toEqual([2, "speech"]);
+    voice.retry(realm);
+    await settle();
+    expect([heard.length, log.at(-1)]).toEqual([2, `realm ${heard[0]?.length}`]);
+  });
+
+  test("that nobody interrupts an answer is no trouble", async () => {
+    const { voice, mics, play, listening, reading } = stage();
+    reading.now = true;
+    voice.listen();
+    await listening();
+    reading.now = false;
+    play(silence(IDLE_MS + 100));
+    expect([voice.state, voice.trouble, mics[0]?.closed]).toEqual(["off", undefined, true]);
   });
 
   test("no words are told as such", async () => {

@@ -53,6 +53,9 @@ export class Session {
     return charsBeyond(text, talk.system, roomOf(this.chosen?.context, talk.maxTokens));
   });
 
+  /** Keys of what this tab has asked. */
+  readonly asked = new Set<string>();
+
   #realm: Realm;
   #store: Promise<Store>;
   #runner: Runner;
@@ -258,6 +261,7 @@ export class Session {
     // One of each: two tabs that send the same have the same turn.
     const { data, ceiling, once: key } = sent;
     const account = this.wallet.keys?.account;
+    this.asked.add(key);
     const start = { key, question, model: data.model, ceiling, sentAt: Date.now() };
     talk.add(newTurn({ ...start, ...(attached.length > 0 && { attached }), ...(account && { account }) }));
     const store = await this.talks.keepHead(talk);

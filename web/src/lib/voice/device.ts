@@ -2,8 +2,6 @@
 
 import { list, number, record, text } from "../conversation";
 import { DeviceEar, EAR_MODEL } from "./ear-device";
-import type { EarProblem } from "./ear-words";
-import { hearHere } from "./here.svelte";
 import type { WeightFile } from "./weights";
 
 const ANSWER_MS_MAX = 15_000;
@@ -28,16 +26,8 @@ export function filesOf(models: unknown, model: string): WeightFile[] {
 /** No file of this model is larger, whatever a realm says: a page has to have room for it. */
 const BYTES_MAX = 64_000_000;
 
-/** Trying again does not help: what is spoken goes to the realm again. */
-const FOR_GOOD: readonly EarProblem[] = ["slow", "unsupported", "insecure", "not served"];
-
 let ear: DeviceEar | undefined;
 
 export function deviceEar(base: string): DeviceEar {
-  if (ear) return ear;
-  ear = new DeviceEar(base, () => servedFiles(base));
-  ear.watch((state) => {
-    if (state.kind === "failed" && FOR_GOOD.includes(state.problem)) hearHere(false);
-  });
-  return ear;
+  return (ear ??= new DeviceEar(base, () => servedFiles(base)));
 }

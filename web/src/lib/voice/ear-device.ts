@@ -33,7 +33,7 @@ export const EAR_REMEDIES: Record<EarProblem, { what: string; then: string }> = 
   broken: { what: "What came is not what the realm promised, and is not used.", then: "Try again later, or tell the realm's owner." },
   unsupported: { what: "This browser cannot run what hears speech.", then: "Use a newer one, or let the realm listen." },
   slow: {
-    what: "This device hears slower than people speak, so it is turned off here.",
+    what: "This device hears slower than people speak.",
     then: "Close what else runs and try again, or let the realm listen.",
   },
   failed: { what: "What hears speech stopped.", then: "Turn it on again." },

@@ -4,7 +4,7 @@
 import { RATE } from "./frames";
 import worklet from "./capture.worklet.ts?worker&url";
 
-export type MicProblem = "insecure" | "denied" | "none" | "busy" | "unsupported" | "lost";
+export type MicProblem = "insecure" | "denied" | "none" | "busy" | "unsupported" | "fetch" | "lost";
 
 export interface Mic {
   readonly rate: typeof RATE;
@@ -46,6 +46,10 @@ export const REMEDIES: Record<MicProblem, { what: string; then: string }> = {
   unsupported: {
     what: "This browser cannot hand sound to a page.",
     then: "Use a newer Firefox, Chrome, Edge or Safari; typing works here as ever.",
+  },
+  fetch: {
+    what: "What takes up the sound could not be fetched from the realm.",
+    then: "Load the page again; what stands in the box stays.",
   },
   lost: {
     what: "The microphone went away while it was listening.",
@@ -97,10 +101,14 @@ export async function openMic(signal?: AbortSignal): Promise<Mic> {
 async function listen(stream: MediaStream, signal?: AbortSignal): Promise<Mic> {
   const release = () => stream.getTracks().forEach((track) => track.stop());
   let context: AudioContext | undefined;
+  // At once, whatever is still waited for.
+  signal?.addEventListener("abort", release, { once: true });
   try {
     signal?.throwIfAborted();
     context = new AudioContext({ latencyHint: "interactive" });
-    await context.audioWorklet.addModule(worklet);
+    await context.audioWorklet.addModule(worklet).catch((cause: unknown) => {
+      throw new MicError("fetch", { cause });
+    });
     await context.resume();
     signal?.throwIfAborted();
     return wire(stream, context);
@@ -108,7 +116,9 @@ async function listen(stream: MediaStream, signal?: AbortSignal): Promise<Mic> {
     release();
     void context?.close().catch(() => undefined);
     signal?.throwIfAborted();
-    throw new MicError("unsupported", { cause });
+    throw cause instanceof MicError ? cause : new MicError("unsupported", { cause });
+  } finally {
+    signal?.removeEventListener("abort", release);
   }
 }
 

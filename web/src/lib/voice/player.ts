@@ -1,8 +1,10 @@
 // Sound that comes in pieces, played without a gap. Each piece is a buffer that begins where the one
 // before it ends, by the clock of the audio hardware.
 
+import { Refusal } from "../realm";
+
 export interface Player {
-  /** Behind what is playing. Resolves when it has been heard, or was silenced. */
+  /** Behind what is playing. Resolves when it has been heard, or was silenced; rejects with `Refusal` where nothing is heard. */
   play(samples: Float32Array, rate: number): Promise<void>;
   /** At once: within one block of 128 samples. */
   silence(): void;
@@ -10,6 +12,8 @@ export interface Player {
 
 /** Before the first piece, and after a gap: what the hardware needs to be told in time. */
 const LEAD_S = 0.04;
+/** A browser that still plays nothing then waits for a press. */
+export const MUTE_MS = 2_000;
 
 export class Loudspeaker implements Player {
   #context: AudioContext | undefined;
@@ -20,7 +24,7 @@ export class Loudspeaker implements Player {
   /** In a visitor's gesture: browsers play nothing before one. */
   ready(): void {
     this.#context ??= new AudioContext({ latencyHint: "interactive" });
-    if (this.#context.state === "suspended") void this.#context.resume();
+    if (this.#context.state !== "running") void this.#context.resume().catch(() => undefined);
   }
 
   play(samples: Float32Array, rate: number): Promise<void> {
@@ -36,8 +40,10 @@ export class Loudspeaker implements Player {
     source.start(this.#next);
     this.#next += buffer.duration;
     this.#sources.add(source);
-    return new Promise((heard) => {
+    return new Promise((heard, fail) => {
+      const mute = setTimeout(() => context.state !== "running" && fail(new Refusal(MUTE)), MUTE_MS);
       source.onended = () => {
+        clearTimeout(mute);
         this.#sources.delete(source);
         heard();
       };
@@ -49,6 +55,10 @@ export class Loudspeaker implements Player {
       source.stop();
       source.disconnect();
     }
+    // Where nothing runs nothing is told to have ended.
+    this.#sources.clear();
     this.#next = 0;
   }
 }
+
+const MUTE = { code: "", message: "the browser plays nothing before a press: press Read aloud", status: 0 };

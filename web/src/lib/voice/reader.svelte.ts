@@ -12,6 +12,9 @@ export interface ReaderNeeds extends Omit<SpeakerNeeds, "onCost" | "onEnd"> {
   onPaid(): void;
 }
 
+/** What has just ended still comes for who waits for it. */
+const JUST_MS = 10_000;
+
 export class Reader {
   /** The turn that is read, or empty. */
   reading = $state("");
@@ -23,17 +26,19 @@ export class Reader {
   readonly #needs: ReaderNeeds;
   #speaker: Speaker | undefined;
   #sentences = new Sentences();
+  /** Characters that it had when it was last looked at. */
+  #length = 0;
   #seen = new Set<string>();
 
   constructor(needs: ReaderNeeds) {
     this.#needs = needs;
   }
 
-  /** True once for each turn. */
-  isNew(turn: Turn): boolean {
+  /** True once for each turn, and only while somebody may wait for it. */
+  isNew(turn: Turn, now = Date.now()): boolean {
     const fresh = !this.#seen.has(turn.key);
     this.#seen.add(turn.key);
-    return fresh;
+    return fresh && (!isOver(turn) || now - (turn.endedAt ?? 0) < JUST_MS);
   }
 
   /** From its beginning; what is still to come follows by `grown`. */
@@ -41,6 +46,7 @@ export class Reader {
     this.stop();
     this.problem = undefined;
     this.reading = turn.key;
+    this.#length = 0;
     this.#sentences = new Sentences();
     const speaker = new Speaker({
       ...this.#needs,
@@ -59,6 +65,9 @@ export class Reader {
 
   grown(turn: Turn): void {
     if (this.reading !== turn.key) return;
+    // Another worker writes it anew, in other words: what was said of it counts no more.
+    if (turn.text.length < this.#length) return this.read(turn);
+    this.#length = turn.text.length;
     const over = isOver(turn);
     this.#speaker?.say(this.#sentences.next(turn.text, over));
     if (over) this.#speaker?.close();

@@ -3,6 +3,7 @@
 import type { Price } from "../amount";
 import { Realm, Refusal, type Offer } from "../realm";
 import type { Session } from "../session.svelte";
+import type { Talk } from "../talk.svelte";
 import { formatBytes } from "../told";
 import { deviceEar } from "./device";
 import { RealmEar, type Ear } from "./ear";
@@ -11,6 +12,7 @@ import { hearsHere } from "./here.svelte";
 import { openMic } from "./mic";
 import { Loudspeaker } from "./player";
 import { Reader } from "./reader.svelte";
+import { onAnother, until } from "./watch.svelte";
 import { Settings } from "./settings.svelte";
 import { Voice } from "./voice.svelte";
 
@@ -19,6 +21,8 @@ export interface Rooms {
   voice: Voice;
   reader: Reader;
   player: Loudspeaker;
+  /** The realm, also where this device listens otherwise. */
+  ear: Ear;
 }
 
 const rooms = new WeakMap<Session, Rooms>();
@@ -50,10 +54,21 @@ function join(session: Session): Rooms {
       if (settings.interrupts && line.serves("transcribe")) voice.listen();
     },
   });
-  const ear = new RealmEar({ realm, pay, price: price("transcribe"), onWords: (words) => (voice.words = words), onCost: onPaid });
+  const ear = new RealmEar({
+    realm, pay,
+    price: price("transcribe"),
+    onWords: (words) => (voice.words = words),
+    onCost: (cost) => {
+      voice.cost = cost;
+      onPaid();
+    },
+  });
+  /** In which it was spoken. */
+  let talk = session.talk;
   const voice: Voice = new Voice({
     openMic: (signal) => {
       session.hears = true;
+      talk = session.talk;
       return openMic(signal);
     },
     ear: () => (hearsHere() ? here(voice) : ear),
@@ -63,9 +78,18 @@ function join(session: Session): Rooms {
       reader.stop();
     },
     isReading: () => reader.reading !== "",
-    onWords: (words) => void take(session, settings, words),
+    onWords: (words) => void take(session, talk, settings, words),
   });
-  return { settings, reader, player, voice };
+  // What was spoken in one conversation is no word of another, and nobody pays for what another asked.
+  onAnother(() => session.talk.id, () => {
+    voice.cancel();
+    voice.cost = undefined;
+  });
+  onAnother(() => wallet.keys?.account, () => {
+    voice.cancel();
+    reader.stop();
+  });
+  return { settings, reader, player, voice, ear };
 }
 
 /** This device's ear, which may have to be fetched first. */
@@ -91,7 +115,10 @@ function noteOf(state: EarState): string {
 }
 
 /** Into the box, behind what stands there. */
-async function take(session: Session, settings: Settings, words: string): Promise<void> {
+async function take(session: Session, talk: Talk, settings: Settings, words: string): Promise<void> {
+  // A question that is being priced is sent as it stands, or not at all.
+  if (session.pricing) await until(() => !session.pricing);
+  if (session.talk !== talk) return;
   const before = session.draft.trimEnd();
   session.draft = before === "" ? words : `${before} ${words}`;
   session.draftChanged();

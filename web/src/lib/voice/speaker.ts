@@ -4,7 +4,7 @@
 
 import type { Money, Price } from "../amount";
 import { number, record, text, type Problem } from "../conversation";
-import { problemOf, type Realm } from "../realm";
+import { problemOf, Refusal, type Realm } from "../realm";
 import { bytesOf } from "../result";
 import { askWork, ceilingOf } from "./ask";
 import { floats } from "./frames";
@@ -12,6 +12,8 @@ import type { Player } from "./player";
 
 /** Of `response_format` pcm, unless the result says another. */
 const RATE = 24_000;
+/** What any sound of speech has; browsers refuse what is far beyond. */
+const [RATE_MIN, RATE_MAX] = [8_000, 192_000];
 /** Beside the one that is heard. */
 export const AHEAD_MAX = 2;
 /** What the edge takes a character to last at most, at speed 1. */
@@ -104,12 +106,16 @@ export class Speaker {
       for await (const { samples, rate } of sound.pieces()) {
         if (this.#ended) return;
         heard = this.#needs.player.play(samples, rate);
+        heard.catch(() => undefined);
       }
     })();
-    void this.#handed.then(() => heard).then(() => {
-      this.#asked -= 1;
-      this.#go();
-    });
+    this.#handed.then(() => heard).then(
+      () => {
+        this.#asked -= 1;
+        this.#go();
+      },
+      (cause: unknown) => this.#end(cause instanceof Refusal ? cause.problem : UNPLAYED),
+    );
   }
 
   async #ask(input: string, sound: Sound): Promise<void> {
@@ -126,11 +132,14 @@ export class Speaker {
       onCost,
     });
     const rate = number(record(result)["rate"]);
+    if (rate !== undefined && !(rate >= RATE_MIN && rate <= RATE_MAX)) throw new Refusal({ ...UNPLAYED, message: `sound of ${rate} samples a second is not played here` });
     if (rate) sound.rate = rate;
     // A backend that gives no pieces.
     if (!sound.began) sound.add(text(record(result)["audio"]));
   }
 }
+
+const UNPLAYED: Problem = { code: "", message: "this browser cannot play the sound", status: 0 };
 
 /** Of one sentence, as it comes. */
 class Sound {

@@ -2,6 +2,7 @@
 // listens until the detector says that the utterance is over; held, as long as it is held. What was heard
 // is handed on as words. Sound is in memory only, and only until it has become words.
 
+import type { Money } from "../amount";
 import type { Problem } from "../conversation";
 import { problemOf } from "../realm";
 import { Detector, joined, UTTERANCE_MS_MAX } from "./detector";
@@ -54,6 +55,8 @@ export class Voice {
   /** What is waited for before it can be written down. */
   note = $state("");
   trouble = $state.raw<Trouble | undefined>(undefined);
+  /** What writing down the last utterance has cost. */
+  cost = $state.raw<Money | undefined>(undefined);
   on = $derived(this.state !== "off");
 
   readonly #needs: VoiceNeeds;
@@ -63,6 +66,8 @@ export class Voice {
   /** All of it, where it is held. */
   #frames: Float32Array[] = [];
   #spoken = false;
+  /** Nobody has pressed anything: nobody has to speak. */
+  #beside = false;
   #loudest = 0;
   #idle = 0;
   #watch: ReturnType<typeof setTimeout> | undefined;
@@ -102,12 +107,10 @@ export class Voice {
   press(at: number): void {
     this.#pressedAt = at;
     this.#pressSeenAt = at;
-    if (this.state === "listening") this.finish();
-    else if (this.state !== "off") this.cancel();
-    else {
+    if (this.state === "off") {
       this.held = true;
       void this.#begin();
-    }
+    } else this.#pressedAgain();
   }
 
   release(at: number): void {
@@ -123,10 +126,15 @@ export class Voice {
 
   /** Listens until the utterance is over; while it listens, ends it now. */
   tap(): void {
-    if (this.state === "listening") return this.finish();
-    if (this.state !== "off") return this.cancel();
+    if (this.state !== "off") return this.#pressedAgain();
     this.held = false;
     void this.#begin();
+  }
+
+  /** What is being written down is given up by Cancel and Escape alone. */
+  #pressedAgain(): void {
+    if (this.state === "listening") this.finish();
+    else if (this.state === "asking") this.cancel();
   }
 
   // --- listening ---
@@ -140,6 +148,7 @@ export class Voice {
 
   async #begin(beside = false): Promise<void> {
     this.#reset();
+    this.#beside = beside;
     if (!beside) this.#needs.onSpeech();
     const { signal } = this.#abort;
     this.state = "asking";
@@ -188,8 +197,8 @@ export class Voice {
     if (this.#idle >= IDLE_MS) this.#end(this.#silence());
   }
 
-  #silence(): Trouble {
-    return { kind: "silence", muted: this.#loudest === 0 };
+  #silence(): Trouble | undefined {
+    return this.#beside ? undefined : { kind: "silence", muted: this.#loudest === 0 };
   }
 
   #lost(): void {
@@ -213,12 +222,12 @@ export class Voice {
 
   // --- from sound to words ---
 
-  async #hear(samples: Float32Array, trouble?: Trouble): Promise<void> {
+  async #hear(samples: Float32Array, trouble?: Trouble, ear?: Ear): Promise<void> {
     const { signal } = this.#abort;
     this.#close();
     this.state = "hearing";
     try {
-      const words = await this.#needs.ear().hear(samples, signal);
+      const words = await (ear ?? this.#needs.ear()).hear(samples, signal);
       if (signal.aborted) return;
       this.#end(trouble ?? (words === "" ? this.#silence() : undefined));
       if (words !== "") this.#needs.onWords(words);
@@ -229,12 +238,17 @@ export class Voice {
     }
   }
 
-  /** The same sound once more, where the realm had no ear for it. */
-  retry(): void {
+  /** The same sound once more, by the ear that had none for it unless another one is named. */
+  retry(ear?: Ear): void {
     const samples = this.#again;
     if (!samples || this.on) return;
     this.#reset();
-    void this.#hear(samples);
+    void this.#hear(samples, undefined, ear);
+  }
+
+  /** What was told has been read: nothing of it is kept. */
+  dismiss(): void {
+    if (!this.on) this.#end();
   }
 
   /** Nothing of it is kept. */
@@ -244,13 +258,13 @@ export class Voice {
 
   #reset(): void {
     this.#abort = new AbortController();
-    this.#detector = new Detector();
     this.#spoken = false;
     this.#loudest = 0;
     this.#idle = 0;
     this.#again = undefined;
     this.words = "";
     this.trouble = undefined;
+    this.cost = undefined;
   }
 
   #end(trouble?: Trouble): void {
@@ -269,6 +283,8 @@ export class Voice {
     this.#mic?.close();
     this.#mic = undefined;
     this.#frames = [];
+    // The one before holds what was heard.
+    this.#detector = new Detector();
     this.level = 0;
     this.speaking = false;
   }
