@@ -5,7 +5,7 @@ import type { AddressInfo } from "node:net";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { deviceEar, filesOf } from "../src/lib/voice/device";
 import { EarCore, knownSound, TooSlow, type Hearing } from "../src/lib/voice/ear-core";
-import { DeviceEar, EarError, type EarState } from "../src/lib/voice/ear-device";
+import { DeviceEar, type EarState } from "../src/lib/voice/ear-device";
 import type { FromEar, ToEar } from "../src/lib/voice/ear-words";
 import { Tokens, TooLong, tokensMax } from "../src/lib/voice/moonshine";
 import { hearHere, hearsHere } from "../src/lib/voice/here.svelte";
@@ -200,7 +200,7 @@ it("loads once for all who ask, and ends with the last of them", async () => {
   workers[0]?.say({ kind: "heard", id: 2, text: "two" });
   workers[0]?.say({ kind: "unheard", id: 1, message: "late" });
   expect(await two).toBe("two");
-  await expect(one).rejects.toBeInstanceOf(EarError);
+  await expect(one).rejects.toMatchObject({ problem: "late" });
   expect(await made.hear(new Float32Array(0))).toBe("");
   made.release();
   expect(workers[0]?.ended).toBe(false);
@@ -226,6 +226,77 @@ it("says why it does not hear, and can be tried again", async () => {
   slowOne.workers[1]?.say({ kind: "ready", factor: 2 });
   await again;
   expect(slowOne.ear.state.kind).toBe("ready");
+});
+
+it("is closed while it loads, and begins anew: nothing of the first comes back", async () => {
+  const { ear: made, workers, states } = ear();
+  const first = expect(made.acquire()).rejects.toMatchObject({ name: "AbortError" });
+  await vi.waitFor(() => expect(workers.length).toBe(1));
+  made.release();
+  await first;
+  expect([workers[0]?.ended, states]).toEqual([true, ["loading", "off"]]);
+  const second = made.acquire();
+  await vi.waitFor(() => expect(workers.length).toBe(2));
+  workers[0]?.say({ kind: "ready", factor: 1 });
+  expect(states.at(-1)).toBe("loading");
+  workers[1]?.say({ kind: "ready", factor: 20 });
+  await second;
+  expect(states).toEqual(["loading", "off", "loading", "ready"]);
+});
+
+it("closed while the realm is still asked, makes no worker for nobody", async () => {
+  const answers: ((files: readonly WeightFile[]) => void)[] = [];
+  const workers: Fake[] = [];
+  const made = new DeviceEar("http://realm/", () => new Promise((done) => answers.push(done)), () => {
+    workers.push(new Fake());
+    return workers.at(-1) as unknown as Worker;
+  });
+  const first = expect(made.acquire()).rejects.toMatchObject({ name: "AbortError" });
+  made.release();
+  const second = made.acquire();
+  for (const answer of answers) answer(OFFERED);
+  await first;
+  await vi.waitFor(() => expect(workers.length).toBe(1));
+  workers[0]?.say({ kind: "ready", factor: 20 });
+  await second;
+  expect([workers.length, made.state.kind]).toEqual([1, "ready"]);
+});
+
+it("goes on for who hears now and then, and ends a minute later", async () => {
+  vi.useFakeTimers();
+  const { ear: made, workers } = ear();
+  const heard = made.hear(new Float32Array(8));
+  await vi.advanceTimersByTimeAsync(0);
+  workers[0]?.say({ kind: "ready", factor: 20 });
+  await vi.advanceTimersByTimeAsync(0);
+  // Hands-free, turned on and off meanwhile.
+  await made.acquire();
+  made.release();
+  expect(workers[0]?.ended).toBe(false);
+  workers[0]?.say({ kind: "heard", id: 1, text: "one" });
+  expect(await heard).toBe("one");
+  await vi.advanceTimersByTimeAsync(59_000);
+  expect(workers[0]?.ended).toBe(false);
+  // Given up before it was loaded, it is not loaded for ever.
+  await vi.advanceTimersByTimeAsync(2_000);
+  expect([workers[0]?.ended, made.state.kind]).toEqual([true, "off"]);
+  const abort = new AbortController();
+  const given = expect(made.hear(new Float32Array(8), abort.signal)).rejects.toMatchObject({ name: "AbortError" });
+  await vi.advanceTimersByTimeAsync(0);
+  abort.abort();
+  await given;
+  await vi.advanceTimersByTimeAsync(61_000);
+  expect([workers[1]?.ended, made.state.kind]).toEqual([true, "off"]);
+});
+
+it("tells a script that did not come from one that cannot run", async () => {
+  for (const [message, problem] of [["", "fetch"], ["SyntaxError", "unsupported"]] as const) {
+    const { ear: made, workers } = ear();
+    const loading = expect(made.acquire()).rejects.toMatchObject({ problem });
+    await vi.waitFor(() => expect(workers.length).toBe(1));
+    workers[0]?.onerror({ message });
+    await loading;
+  }
 });
 
 it("gives up an utterance on a signal, and everything on a worker that hangs", async () => {

@@ -3,7 +3,7 @@
 import type { WeightFile } from "./weights";
 
 /** Why the device's own ear does not hear; each is said with what to do (`EAR_REMEDIES`). */
-export type EarProblem = "insecure" | "not served" | "fetch" | "broken" | "unsupported" | "slow" | "failed";
+export type EarProblem = "insecure" | "not served" | "fetch" | "broken" | "unsupported" | "slow" | "late" | "failed";
 
 export type ToEar =
   | { kind: "load"; base: string; model: string; files: WeightFile[] }
