@@ -2,7 +2,7 @@ import { expect, it } from "vitest";
 import { commandOf, dataOf, PHRASES, textIntents } from "../src/lib/voice/commands";
 import type { Manifest, Offer } from "../src/lib/realm";
 
-const INTENTS = ["chat", "echo", "embed", "analyze-signal"];
+const INTENTS = ["chat", "echo", "embed", "speak", "analyze-signal"];
 
 it("knows a command by all of its words", () => {
   for (const [kind, phrases] of Object.entries(PHRASES)) {
@@ -26,10 +26,12 @@ it("asks an intent by its name, or nearly", () => {
     ["Ask imbed a text.", "embed", "a text."],
     ["Ask analyze signal forty two", "analyze-signal", "forty two"],
     ["Ask chat what is a ring?", "chat", "what is a ring?"],
+    ["Please, ask echo hello.", "echo", "hello."],
+    ["Ask analyse signals forty two", "analyze-signal", "forty two"],
   ] as const) {
     expect([said, commandOf(said, INTENTS)]).toEqual([said, { kind: "ask", intent, text }]);
   }
-  for (const said of ["Ask echo", "Ask", "Ask nobody anything", "I ask echo hello", "Asking echo hello", "Ask my mother who she is"]) {
+  for (const said of ["Ask echo", "Ask", "Ask nobody anything", "I ask echo hello", "Asking echo hello", "Ask Spock about logic", "Ask peak season prices", "Ask ambit about it", "Ask my mother who she is"]) {
     expect([said, commandOf(said, INTENTS)]).toEqual([said, undefined]);
   }
   expect(commandOf("Ask echo hello", [])).toBeUndefined();

@@ -2,7 +2,8 @@ import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import type { Doable } from "../src/lib/voice/commands";
 import type { Detector, Heard } from "../src/lib/voice/detector";
 import { EarError, type DeviceEar, type EarState } from "../src/lib/voice/ear-device";
-import { canUndo, HandsFree, OPEN_MS, type Acts, type Done } from "../src/lib/voice/hands-free.svelte";
+import { alone, canUndo, HandsFree, OPEN_MS, STUCK_S, type Acts, type Done } from "../src/lib/voice/hands-free.svelte";
+import { isHandsFree } from "../src/lib/voice/here.svelte";
 import type { Mic } from "../src/lib/voice/mic";
 
 let did: string[];
@@ -15,6 +16,13 @@ let load: () => Promise<void>;
 let deaf = false;
 /** What the ear says at last. */
 let slowly: Promise<string> | undefined;
+/** A question waits for its price. */
+let priced: Promise<void> | undefined;
+/** The microphone gives nothing. */
+let mute: boolean;
+let opening: Promise<void> | undefined;
+let elsewhere: boolean;
+let locked: number;
 
 beforeEach(() => {
   vi.useFakeTimers();
@@ -24,6 +32,9 @@ beforeEach(() => {
   heard = [];
   held = 0;
   slowly = undefined;
+  priced = undefined;
+  opening = undefined;
+  [mute, elsewhere, deaf, locked] = [false, false, false, 0];
   load = async () => watcher({ kind: "ready", factor: 20 });
   hands = fresh();
 });
@@ -43,7 +54,7 @@ function fresh(): HandsFree {
   };
   const acts: Acts = {
     intents: () => ["echo"],
-    question: async (text) => (did.push(`question ${text}`), { said: "Asked.", undo: () => (did.push("undone"), "Gone.") }),
+    question: async (text) => (await priced, did.push(`question ${text}`), { said: "Asked.", undo: () => (did.push("undone"), "Gone.") }),
     command: async (command: Doable): Promise<Done> => (did.push(command.kind === "ask" ? `ask ${command.intent} ${command.text}` : command.kind), { said: "Done." }),
     called: () => void did.push("called"),
   };
@@ -51,7 +62,14 @@ function fresh(): HandsFree {
   const detector = { push: (frame: Float32Array): Heard | undefined => (frame[0] === 1 ? { kind: "start" } : frame[0] === 2 ? { kind: "end", samples: frame, cut: false } : undefined) };
   return new HandsFree({
     ear: ear as unknown as DeviceEar,
-    openMic: async () => (mic = { rate: 16_000, onframe: () => undefined, onlost: () => undefined, closed: false, close: () => void (mic.closed = true) }),
+    openMic: async () => {
+      await opening;
+      const own = { rate: 16_000 as const, onframe: (_frame: Float32Array) => undefined as void, onlost: () => undefined, closed: false, close: () => undefined as void };
+      const beat = setInterval(() => !mute && own.onframe(Float32Array.of(0)), 500);
+      own.close = () => ((own.closed = true), clearInterval(beat));
+      return (mic = own);
+    },
+    alone: async () => (elsewhere ? undefined : ((locked += 1), () => void (locked -= 1))),
     detector: () => detector as unknown as Detector,
     acts,
     problemOf: () => "denied",
@@ -90,11 +108,12 @@ it("does not listen to what is said to another microphone of the page", async ()
   await hands.start();
   deaf = true;
   mic.onframe(Float32Array.of(1));
-  expect(hands.phase).toBe("waiting");
+  expect(hands.phase).toBe("aside");
   mic.onframe(Float32Array.of(2));
   await vi.advanceTimersByTimeAsync(0);
   deaf = false;
-  expect([did, hands.passed]).toEqual([[], 0]);
+  mic.onframe(Float32Array.of(0));
+  expect([did, hands.passed, hands.phase]).toEqual([[], 0, "waiting"]);
   await say("Computer, stop.");
   expect(did).toEqual(["called", "stop"]);
 });
@@ -189,4 +208,115 @@ it("takes another word of the form, and keeps to the last good one", async () =>
   expect([hands.wake, fresh().word]).toEqual([undefined, "red alert"]);
   await hands.start();
   expect(hands.on).toBe(false);
+  hands = fresh();
+  await hands.start();
+  // While another one is being typed.
+  hands.setWord("j");
+  await say("Red alert, stop.");
+  expect(did).toEqual(["called", "stop"]);
+  hands.setWord("jarvis");
+  await say("Jarvis, repeat.");
+  expect(did.slice(2)).toEqual(["called", "repeat"]);
+});
+
+it("hears a stop while a question waits for its price, and does nothing that was stopped", async () => {
+  await hands.start();
+  let price = () => undefined as void;
+  priced = new Promise((done) => (price = done));
+  await say("Computer, what is a ring?");
+  await say("Computer, ask echo hello.");
+  expect(hands.phase).toBe("waiting");
+  await say("Computer, stop.");
+  expect(did.splice(0)).toEqual(["called", "called", "called", "stop"]);
+  price();
+  await vi.advanceTimersByTimeAsync(0);
+  expect(did).toEqual(["question what is a ring?"]);
+  expect(hands.entries.map(({ kind, said }) => [kind, said])).toEqual([["ask", "Not done: it was stopped before."], ["question", "Asked."], ["stop", "Done."]]);
+  // What fails is said, and it hears on.
+  priced = Promise.reject(new Error("no room"));
+  await say("Computer, who are you?");
+  expect(hands.entries[0]?.said).toBe("It could not be done: no room");
+  priced = undefined;
+  await say("Computer, who are you?");
+  expect(hands.entries[0]?.said).toBe("Asked.");
+});
+
+it("does nothing that had not begun when it was turned off", async () => {
+  await hands.start();
+  let price = () => undefined as void;
+  priced = new Promise((done) => (price = done));
+  await say("Computer, what is a ring?");
+  await say("Computer, ask echo hello.");
+  did.splice(0);
+  hands.stop();
+  await hands.start();
+  price();
+  await vi.advanceTimersByTimeAsync(0);
+  expect(did).toEqual(["question what is a ring?"]);
+  expect(hands.entries[0]?.said).toBe("Not done: hands-free was turned off before.");
+});
+
+it("notices a microphone that gives nothing, and a night in which the clock of its timer stood still", async () => {
+  await hands.start();
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(hands.phase).toBe("waiting");
+  mute = true;
+  await vi.advanceTimersByTimeAsync(STUCK_S * 1_000 + 1_000);
+  expect([hands.phase, hands.problem, mic.closed, held, locked]).toEqual(["failed", "busy", true, 0, 0]);
+  mute = false;
+  await hands.start();
+  vi.setSystemTime(Date.now() + 8 * 3_600_000);
+  mic.onframe(Float32Array.of(1));
+  expect([hands.phase, mic.closed]).toEqual(["off", true]);
+  expect(hands.ended).toContain("10 minutes");
+});
+
+it("says what it waits for, also where it is tried again", async () => {
+  load = () => Promise.reject(new EarError("fetch", "no"));
+  watcher({ kind: "failed", problem: "fetch", message: "no" });
+  expect(hands.phase).toBe("failed");
+  let allow = () => undefined as void;
+  opening = new Promise((done) => (allow = done));
+  load = () => new Promise(() => watcher({ kind: "loading", received: 0, bytes: 0 }));
+  void hands.start();
+  await vi.advanceTimersByTimeAsync(0);
+  expect([hands.phase, isHandsFree()]).toEqual(["asking", true]);
+  allow();
+  await vi.advanceTimersByTimeAsync(0);
+  expect(hands.phase).toBe("loading");
+  // Ready from the microphone's button, it still asks for the microphone.
+  hands.stop();
+  expect([hands.phase, isHandsFree()]).toEqual(["off", false]);
+  watcher({ kind: "ready", factor: 20 });
+  opening = new Promise(() => undefined);
+  void hands.start();
+  await vi.advanceTimersByTimeAsync(0);
+  expect(hands.phase).toBe("asking");
+});
+
+it("listens in one tab of a browser", async () => {
+  elsewhere = true;
+  await hands.start();
+  expect([hands.on, hands.phase, held]).toEqual([false, "off", 0]);
+  expect(hands.ended).toContain("Another tab");
+  elsewhere = false;
+  await hands.start();
+  expect([hands.phase, hands.ended, locked]).toEqual(["waiting", "", 1]);
+  hands.stop();
+  expect(locked).toBe(0);
+  // The browser's own lock, as far as it has one.
+  let free = true;
+  const request = async (_name: string, _options: unknown, hold: (lock: object | null) => Promise<void> | void) => {
+    if (!free) return hold(null);
+    free = false;
+    await hold({});
+    free = true;
+  };
+  const locks = { request } as unknown as LockManager;
+  const [one, two] = [await alone(locks), await alone(locks)];
+  expect(two).toBeUndefined();
+  one?.();
+  await vi.advanceTimersByTimeAsync(0);
+  expect(await alone(locks)).toBeDefined();
+  expect(await alone({ request: () => Promise.reject(new Error("no")) } as unknown as LockManager)).toBeDefined();
 });

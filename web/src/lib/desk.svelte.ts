@@ -1,6 +1,7 @@
 // The state of the place "Intents": what this realm can do, the form that is open, and the runs of
 // this visit. Whose account it is, and how a guest gets one, is the wallet's affair.
 
+import { untrack } from "svelte";
 import { isLess, parseShown, type Money } from "./amount";
 import type { Problem } from "./conversation";
 import { emptyDraft, fill, type Draft } from "./draft";
@@ -45,6 +46,11 @@ export class Desk {
 
   /** Reads what there is, again and again until the returned function is called. */
   open(): () => void {
+    // Whoever opens it in an effect is not to open it anew at every piece of a run.
+    return untrack(() => this.#open());
+  }
+
+  #open(): () => void {
     let closed = false;
     let timer: ReturnType<typeof setTimeout> | undefined;
     const turn = async () => {

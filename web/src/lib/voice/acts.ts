@@ -9,6 +9,7 @@ import { problemOf } from "../realm";
 import type { Run } from "../run";
 import { isDone } from "../run";
 import { QUEUED_MAX, type Session } from "../session.svelte";
+import type { Talk } from "../talk.svelte";
 import { dataOf, textIntents, type Doable } from "./commands";
 import type { Acts, Done } from "./hands-free.svelte";
 
@@ -33,11 +34,23 @@ export interface ActsNeeds {
 
 const nothing = (said: string): Done => ({ said });
 
+/** As long as a price may take to come. */
+const PRICED_MS_MAX = 20_000;
+const PRICED_EVERY_MS = 50;
+
+/** Something stands in the box. */
+function isFilled({ draft, attached, editing }: Talk): boolean {
+  return draft.trim() !== "" || attached.length > 0 || editing !== undefined;
+}
+
 export function actsOf(needs: ActsNeeds): Acts {
   return new SessionActs(needs);
 }
 
 class SessionActs implements Acts {
+  /** Where a spoken question is being priced. */
+  #asking: Talk | undefined;
+
   constructor(private readonly needs: ActsNeeds) {}
 
   intents(): readonly string[] {
@@ -51,14 +64,27 @@ class SessionActs implements Acts {
 
   async question(text: string): Promise<Done> {
     const { session } = this.needs;
-    const before = session.draft;
-    session.draft = before.trim() === "" ? text : `${before.trimEnd()} ${text}`;
-    session.draftChanged();
-    const back = () => this.#write(before);
-    const written = { undo: () => (back(), "Taken out of the box again."), undoable: () => session.draft.trim().endsWith(text) };
+    await this.#priced();
+    const { talk } = session;
+    const before = talk.draft;
+    const stood = isFilled(talk);
+    this.#write(before.trim() === "" ? text : `${before.trimEnd()} ${text}`);
+    const isThere = () => session.talk === talk && talk.draft.trim().endsWith(text);
+    const written = { undo: () => (this.#write(before), "Taken out of the box again."), undoable: isThere };
+    // Whoever calls, from across the room, does not send what the visitor has not sent.
+    if (stood) return { said: "In the box: something stood there already. Say “send” to ask it all.", ...written };
     if (!this.needs.atOnce()) return { said: "In the box. Say “send” to ask it.", ...written };
-    const sent = await this.#send();
-    return sent ?? { said: "In the box: it could not be sent yet.", ...written };
+    this.#asking = talk;
+    const sent = await this.#send().finally(() => (this.#asking = undefined));
+    if (sent) return sent;
+    return isThere() ? { said: "In the box: it could not be sent yet.", ...written } : nothing("Not asked.");
+  }
+
+  /** A question is lost if the box changes while it is being priced. */
+  async #priced(): Promise<void> {
+    const { session } = this.needs;
+    const until = Date.now() + PRICED_MS_MAX;
+    while (session.pricing && Date.now() < until) await new Promise((done) => setTimeout(done, PRICED_EVERY_MS));
   }
 
   command(command: Doable): Promise<Done> {
@@ -81,6 +107,8 @@ class SessionActs implements Acts {
   /** An answer that comes; reading aloud has stopped already, with the call. */
   #stop(): Done {
     const { session } = this.needs;
+    const { talk } = session;
+    if (session.pricing && this.#asking === talk) return this.#empty("Not asked.");
     if (!session.talk.running) return nothing("Silence.");
     session.stop();
     return nothing("The answer is stopped.");
@@ -90,7 +118,7 @@ class SessionActs implements Acts {
     const { session, voice } = this.needs;
     const last = session.turns.findLast((turn) => turn.text.trim() !== "");
     if (!last) return nothing("There is no answer yet.");
-    if (!voice) return nothing("This realm reads nothing aloud now.");
+    if (!voice || !session.line.serves("speak")) return nothing("This realm reads nothing aloud now.");
     voice.read(last);
     return { said: "Once more.", undo: () => (voice.stop(), "Silence."), undoable: () => voice.speaking };
   }
@@ -98,17 +126,13 @@ class SessionActs implements Acts {
   /** What stands in the box, else the last question that waits, else the answer that comes. */
   async #cancel(): Promise<Done> {
     const { session } = this.needs;
-    const { talk, draft } = session;
-    if (draft.trim() !== "") {
-      this.#write("");
-      return { said: "The box is empty.", undo: () => (this.#write(draft), "It stands in the box again."), undoable: () => session.draft === "" };
-    }
+    const { talk } = session;
+    if (isFilled(talk)) return this.#empty("The box is empty.");
     const waits = talk.queued.at(-1);
     if (waits) {
       await session.takeBack(waits.id);
-      this.#write("");
-      const undo = () => (this.#write(waits.question), "It stands in the box again.");
-      return { said: "The last question that waited is taken back.", undo, undoable: () => session.draft === "" };
+      if (session.talk === talk) return this.#empty("The last question that waited is taken back.");
+      return nothing("The last question that waited is taken back: it stands in its box.");
     }
     if (!talk.running) return nothing("There is nothing to cancel.");
     session.stop();
@@ -120,15 +144,19 @@ class SessionActs implements Acts {
     const { session } = this.needs;
     const { talk, draft } = session;
     if (draft.trim() === "" || talk.queued.length >= QUEUED_MAX) return undefined;
-    const known = new Set(talk.queued.map(({ id }) => id));
+    const known = new Set([...talk.queued.map(({ id }) => id), ...talk.all().map(({ key }) => key)]);
     await session.ask();
-    if (session.talk !== talk || session.draft.trim() !== "") return undefined;
+    const asked = talk.all().find(({ key }) => !known.has(key));
+    if (asked) {
+      const open = () => session.talk === talk && talk.running && talk.current?.key === asked.key;
+      return { said: "Asked.", undo: () => (session.stop(), "The answer is stopped."), undoable: open };
+    }
     const waiting = talk.queued.find(({ id }) => !known.has(id));
-    if (!waiting) return nothing("Asked.");
+    if (!waiting) return undefined;
     return {
       said: "It waits for the answer before.",
       undo: async () => (await session.takeBack(waiting.id), "It stands in the box again."),
-      undoable: () => talk.queued.some(({ id }) => id === waiting.id),
+      undoable: () => session.talk === talk && talk.queued.some(({ id }) => id === waiting.id),
     };
   }
 
@@ -154,6 +182,20 @@ class SessionActs implements Acts {
     } catch (cause) {
       return nothing(`${intent} could not be asked: ${reasonOf(problemOf(cause))}`);
     }
+  }
+
+  /** Takes everything out of the box: words, files, and what was to be said in other words. */
+  #empty(said: string): Done {
+    const { session } = this.needs;
+    const { talk } = session;
+    const { draft, attached, editing } = talk;
+    session.endEdit();
+    const undo = () => {
+      [talk.attached, talk.editing] = [attached, editing];
+      this.#write(draft);
+      return "It stands in the box again.";
+    };
+    return { said, undo, undoable: () => session.talk === talk && !isFilled(talk) };
   }
 
   #write(text: string): void {

@@ -43,7 +43,7 @@ function spoken(text: string): string {
 
 /** "ask echo hello there", also heard as "asks": the name by its sound, as many words as it has. */
 function asked(said: string, intents: readonly string[]): Command | undefined {
-  const [, rest] = /^\W*ask(?:s|ed)?\b[\s,:]*(.*)$/is.exec(said) ?? [];
+  const [, rest] = /^\W*(?:(?:now\s+)?please[\s,]+)?ask(?:s|ed)?\b[\s,:]*(.*)$/is.exec(said) ?? [];
   if (rest === undefined) return undefined;
   const words = [...rest.matchAll(/[\p{L}\p{N}][\p{L}\p{N}'’]*/gu)];
   let best: { distance: number; command: Command } | undefined;
@@ -53,18 +53,25 @@ function asked(said: string, intents: readonly string[]): Command | undefined {
     const behind = words[count];
     const text = behind ? rest.slice(behind.index).trim() : "";
     if (words.length < count || text === "") continue;
-    const key = soundOf(name.replaceAll(" ", ""));
-    const heard = words.slice(0, count).map(([word]) => word);
-    const distance = distanceOf(soundOf(spoken(heard.join("")).replaceAll(" ", "")), key, NAME_DISTANCE);
-    const most = key.length >= NAME_SOUNDS ? NAME_DISTANCE : 0;
-    if (distance <= most && (!best || distance < best.distance)) best = { distance, command: { kind: "ask", intent, text } };
+    const letters = name.replaceAll(" ", "");
+    const heard = spoken(words.slice(0, count).map(([word]) => word).join("")).replaceAll(" ", "");
+    const distance = nameDistance(heard, letters);
+    if (distance !== undefined && (!best || distance < best.distance)) best = { distance, command: { kind: "ask", intent, text } };
   }
   return best?.command;
 }
 
-/** An intent's name is nearly heard as well, if it has so many sounds. */
+/** An intent's name is nearly heard as well, if it has so many sounds; one letter of a shorter one may be another that sounds so. */
 const NAME_DISTANCE = 1;
-const NAME_SOUNDS = 4;
+const NAME_SOUNDS = 7;
+
+function nameDistance(heard: string, name: string): number | undefined {
+  const key = soundOf(name);
+  const distance = distanceOf(soundOf(heard), key, NAME_DISTANCE);
+  if (key.length >= NAME_SOUNDS) return distance <= NAME_DISTANCE ? distance : undefined;
+  const others = [...heard].filter((letter, at) => letter !== name[at]).length;
+  return distance === 0 && heard.length === name.length && others <= 1 ? others : undefined;
+}
 
 /** How a sentence becomes the data of an intent; nothing for one that takes no text. */
 export function dataOf(manifest: Manifest, text: string): Record<string, unknown> | undefined {

@@ -7,6 +7,7 @@
 import { commandOf, type Command, type Doable } from "./commands";
 import { EarError, type DeviceEar, type EarState } from "./ear-device";
 import type { Detector } from "./detector";
+import { nowHandsFree } from "./here.svelte";
 import type { Mic, MicProblem } from "./mic";
 import { addressed, DEFAULT_WAKE, wakeOf, type Wake } from "./wake";
 
@@ -36,10 +37,12 @@ export interface Needs {
   problemOf(cause: unknown): MicProblem;
   /** What is said now is meant for another microphone of the page. */
   isDeaf?(): boolean;
+  /** One page of this browser at a time: how to make room for others, or nothing where another one listens. */
+  alone?(): Promise<(() => void) | undefined>;
   now?: () => number;
 }
 
-export type Phase = "off" | "loading" | "waiting" | "hearing" | "listening" | "writing" | "failed";
+export type Phase = "off" | "asking" | "loading" | "aside" | "waiting" | "hearing" | "listening" | "writing" | "failed";
 
 /** One thing that was understood, newest first. */
 export interface Entry extends Done {
@@ -55,8 +58,12 @@ export const OPEN_MS = 8_000;
 export const MINUTES = [1, 5, 10, 30, 60] as const;
 export const MINUTES_DEFAULT = 10;
 const ENTRIES_MAX = 20;
+/** A microphone that is open and gives nothing: so many seconds. */
+export const STUCK_S = 5;
+const ELSEWHERE = "Another tab of this browser listens already. Turn it off there first.";
 /** Utterances that wait to be written down; of more the oldest is dropped. */
 const WAITING_MAX = 3;
+const LOCK = "mtor.hands-free";
 const WORD_KEY = "mtor.voice.wake";
 const MINUTES_KEY = "mtor.voice.minutes";
 
@@ -81,11 +88,19 @@ export class HandsFree {
   /** Why it went off by itself. */
   ended = $state("");
 
+  /** Of what is written as the wake word; nothing where that has not the form. */
   wake = $derived<Wake | undefined>(wakeOf(this.word));
+  /** What calls: the last wake word that had the form. */
+  calling = $state.raw<Wake | undefined>(wakeOf(this.word) ?? wakeOf(DEFAULT_WAKE));
+  /** The microphone is open. */
+  live = $state(false);
+  /** What is said now is for another microphone of the page. */
+  aside = $state(false);
   phase = $derived.by<Phase>(() => {
-    if (this.ear.kind === "failed" || this.problem) return "failed";
-    if (!this.on) return "off";
+    if (!this.on) return this.ear.kind === "failed" || this.problem ? "failed" : "off";
+    if (!this.live) return "asking";
     if (this.ear.kind !== "ready") return "loading";
+    if (this.aside) return "aside";
     if (this.speaking) return "hearing";
     if (this.writing > 0) return "writing";
     return this.open ? "listening" : "waiting";
@@ -95,12 +110,19 @@ export class HandsFree {
   #now: () => number;
   #mic: Mic | undefined;
   #detector: Detector | undefined;
-  #timer: ReturnType<typeof setTimeout> | undefined;
+  #timer: ReturnType<typeof setInterval> | undefined;
   #opened: ReturnType<typeof setTimeout> | undefined;
   #openUntil = 0;
   #began = 0;
   #waiting: { samples: Float32Array; began: number }[] = [];
   #serial = 0;
+  #quiet = 0;
+  #unlock: (() => void) | undefined;
+  #abort = new AbortController();
+  /** What was heard is done one after another. */
+  #acting: Promise<unknown> = Promise.resolve();
+  /** What was heard before the last "stop" and has not begun is not begun. */
+  #stopped = 0;
   /** It uses the ear. */
   #holds = false;
   #last = 0;
@@ -122,11 +144,22 @@ export class HandsFree {
     this.ended = "";
     this.passed = 0;
     const serial = (this.#serial += 1);
+    this.#abort = new AbortController();
     try {
+      const unlock = this.#needs.alone ? await this.#needs.alone() : () => undefined;
+      if (serial !== this.#serial) return unlock?.();
+      if (!unlock) {
+        this.#off();
+        this.ended = ELSEWHERE;
+        return;
+      }
+      this.#unlock = unlock;
+      nowHandsFree(true);
       // The microphone first: without leave there is no use in 44 MB.
       const mic = await this.#needs.openMic();
       if (serial !== this.#serial) return mic.close();
       this.#mic = mic;
+      this.live = true;
       mic.onlost = () => {
         this.problem = "lost";
         this.#off();
@@ -142,6 +175,8 @@ export class HandsFree {
     if (serial !== this.#serial) return;
     this.#detector = this.#needs.detector();
     this.#mic.onframe = (frame) => this.#frame(frame);
+    this.#quiet = 0;
+    this.#timer = setInterval(() => this.#tick(), 1_000);
     this.#wait();
   }
 
@@ -153,23 +188,31 @@ export class HandsFree {
 
   #off(): void {
     this.#serial += 1;
+    this.#abort.abort(new DOMException("turned off", "AbortError"));
+    this.#unlock?.();
+    this.#unlock = undefined;
+    nowHandsFree(false);
     this.#mic?.close();
     this.#mic = undefined;
     this.#detector = undefined;
     this.#waiting = [];
     this.#close();
-    clearTimeout(this.#timer);
+    clearInterval(this.#timer);
     if (this.#holds) this.#needs.ear.release();
     this.#holds = false;
     this.endsAt = 0;
     this.on = false;
+    this.live = false;
+    this.aside = false;
     this.speaking = false;
     this.writing = 0;
   }
 
   setWord(written: string): void {
     this.word = written;
-    if (this.wake) keep(WORD_KEY, this.wake.words);
+    if (!this.wake) return;
+    this.calling = this.wake;
+    keep(WORD_KEY, this.wake.words);
   }
 
   setMinutes(minutes: number): void {
@@ -180,22 +223,36 @@ export class HandsFree {
 
   /** The timer begins anew. */
   #wait(): void {
-    clearTimeout(this.#timer);
-    const ms = this.minutes * 60_000;
-    this.endsAt = this.#now() + ms;
-    this.#timer = setTimeout(() => {
-      const { minutes } = this;
-      this.stop();
-      this.ended = `Nobody called for ${minutes === 1 ? "a minute" : `${minutes} minutes`}: the microphone is off.`;
-    }, ms);
+    this.endsAt = this.#now() + this.minutes * 60_000;
+  }
+
+  /** By the clock of the day: one that counts stands still where a machine sleeps. */
+  #isOver(): boolean {
+    if (this.endsAt === 0 || this.#now() < this.endsAt) return false;
+    const { minutes } = this;
+    this.stop();
+    this.ended = `Nobody called for ${minutes === 1 ? "a minute" : `${minutes} minutes`}: the microphone is off.`;
+    return true;
+  }
+
+  #tick(): void {
+    if (this.#isOver()) return;
+    this.#quiet += 1;
+    if (this.#quiet < STUCK_S) return;
+    this.problem = "busy";
+    this.#off();
   }
 
   #frame(frame: Float32Array): void {
-    if (this.#needs.isDeaf?.()) {
+    this.#quiet = 0;
+    if (this.#isOver()) return;
+    const isDeaf = this.#needs.isDeaf?.() ?? false;
+    if (isDeaf !== this.aside) {
+      this.aside = isDeaf;
       this.#detector = this.#needs.detector();
       this.speaking = false;
-      return;
     }
+    if (isDeaf) return;
     const heard = this.#detector?.push(frame);
     if (heard?.kind === "start") {
       this.#began = this.#now();
@@ -209,19 +266,23 @@ export class HandsFree {
 
   async #write(): Promise<void> {
     const serial = this.#serial;
-    for (let next = this.#waiting.shift(); next; next = this.#waiting.shift()) {
-      this.writing = this.#waiting.length + 1;
-      // One that takes too long is as good as unheard; the ear itself says when it gives up.
-      const text = await this.#needs.ear.hear(next.samples).catch(() => "");
-      // Turned off meanwhile, and maybe on again: what it heard is nobody's.
-      if (serial !== this.#serial) return;
-      if (text !== "") await this.#heard(text, next.began);
+    const { signal } = this.#abort;
+    try {
+      for (let next = this.#waiting.shift(); next; next = this.#waiting.shift()) {
+        this.writing = this.#waiting.length + 1;
+        // One that takes too long is as good as unheard; the ear itself says when it gives up.
+        const text = await this.#needs.ear.hear(next.samples, signal).catch(() => "");
+        // Turned off meanwhile, and maybe on again: what it heard is nobody's.
+        if (serial !== this.#serial) return;
+        if (text !== "") this.#heard(text, next.began);
+      }
+    } finally {
+      if (serial === this.#serial) this.writing = 0;
     }
-    this.writing = 0;
   }
 
-  async #heard(text: string, began: number): Promise<void> {
-    const { wake } = this;
+  #heard(text: string, began: number): void {
+    const wake = this.calling;
     if (!wake) return;
     const called = addressed(text, wake);
     const rest = called ?? (began <= this.#openUntil ? text.trim() : undefined);
@@ -233,7 +294,8 @@ export class HandsFree {
     this.#needs.acts.called();
     this.#close();
     if (rest === "") return this.#listen();
-    await this.understand(rest);
+    // Beside the listening: a price that comes late keeps no "stop" waiting.
+    void this.understand(rest);
   }
 
   /** The word alone. */
@@ -249,7 +311,7 @@ export class HandsFree {
     this.#openUntil = 0;
   }
 
-  /** Behind the wake word. */
+  /** Behind the wake word. Never rejects. */
   async understand(rest: string): Promise<void> {
     const { acts } = this.#needs;
     const command = commandOf(rest, acts.intents());
@@ -260,8 +322,25 @@ export class HandsFree {
       if (last) return this.undo(last.id);
       return this.#enter({ said: "There is nothing that can be undone." }, rest, "undo");
     }
-    const done = await (command ? acts.command(command) : acts.question(rest));
+    const done = await this.#do(command, rest).catch((cause: unknown) => ({ said: `It could not be done: ${wordsOf(cause)}` }));
     this.#enter(done, rest, command?.kind ?? "question");
+  }
+
+  #do(command: Doable | undefined, rest: string): Promise<Done> {
+    const { acts } = this.#needs;
+    if (command?.kind === "stop" || command?.kind === "cancel") {
+      this.#stopped += 1;
+      return acts.command(command);
+    }
+    const [serial, stopped] = [this.#serial, this.#stopped];
+    const act = async (): Promise<Done> => {
+      if (serial !== this.#serial) return { said: "Not done: hands-free was turned off before." };
+      if (stopped !== this.#stopped) return { said: "Not done: it was stopped before." };
+      return command ? acts.command(command) : acts.question(rest);
+    };
+    const done = this.#acting.then(act);
+    this.#acting = done.catch(() => undefined);
+    return done;
   }
 
   #enter(done: Done, heard: string, kind: Entry["kind"]): void {
@@ -274,7 +353,7 @@ export class HandsFree {
     if (!entry || !canUndo(entry)) return;
     // At once, so that it is not undone twice.
     this.#replace({ ...entry, undone: true });
-    const said = (await entry.undo?.()) ?? "";
+    const said = await Promise.resolve(entry.undo?.()).catch((cause: unknown) => `It could not be undone: ${wordsOf(cause)}`) ?? "";
     this.#replace({ ...entry, undone: true, said });
   }
 
@@ -285,6 +364,20 @@ export class HandsFree {
 
 export function canUndo(entry: Entry): boolean {
   return entry.undo !== undefined && !entry.undone && (entry.undoable?.() ?? true);
+}
+
+function wordsOf(cause: unknown): string {
+  return cause instanceof Error ? cause.message : String(cause);
+}
+
+/** One tab of a browser listens: two would ask each question twice. */
+export async function alone(locks: LockManager | undefined = navigator.locks): Promise<(() => void) | undefined> {
+  // Pages that came unencrypted have none, and no microphone.
+  if (!locks) return () => undefined;
+  return new Promise((done) => {
+    const held = (lock: Lock | null) => (lock ? new Promise<void>((release) => done(() => release())) : done(undefined));
+    locks.request(LOCK, { ifAvailable: true }, held).catch(() => done(() => undefined));
+  });
 }
 
 function minutesOf(text: string | undefined): number {

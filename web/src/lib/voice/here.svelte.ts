@@ -1,4 +1,5 @@
-// Where sound becomes words: on the realm, or on this device. Kept in this browser.
+// Where sound becomes words: on the realm, or on this device (kept in this browser); and whether hands-free
+// listens now.
 
 const ITEM = "mtor.voice.here";
 
@@ -7,6 +8,17 @@ let here = $state(kept() === "1");
 /** Whoever transcribes asks each time. */
 export function hearsHere(): boolean {
   return here;
+}
+
+let handsFree = $state(false);
+
+/** Hands-free listens: nothing of the room goes to the realm without its word. */
+export function isHandsFree(): boolean {
+  return handsFree;
+}
+
+export function nowHandsFree(on: boolean): void {
+  handsFree = on;
 }
 
 export function hearHere(on: boolean): void {

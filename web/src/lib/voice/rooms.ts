@@ -8,7 +8,7 @@ import { formatBytes } from "../told";
 import { deviceEar } from "./device";
 import { RealmEar, type Ear } from "./ear";
 import type { EarState } from "./ear-device";
-import { hearsHere } from "./here.svelte";
+import { hearsHere, isHandsFree } from "./here.svelte";
 import { openMic } from "./mic";
 import { Loudspeaker } from "./player";
 import { Reader } from "./reader.svelte";
@@ -51,7 +51,7 @@ function join(session: Session): Rooms {
     price: price("speak"),
     voice: () => settings,
     onBegin: () => {
-      if (settings.interrupts && line.serves("transcribe")) voice.listen();
+      if (settings.interrupts && !isHandsFree() && line.serves("transcribe")) voice.listen();
     },
   });
   const ear = new RealmEar({
