@@ -26,6 +26,7 @@ export interface Needs {
 export class Runner {
   #needs: Needs;
   #aborts = new Map<string, AbortController>();
+  #expected = new Set<string>();
   #kept = new Map<string, number>();
   #streams = 0;
   #waiting: (() => void)[] = [];
@@ -35,12 +36,18 @@ export class Runner {
   }
 
   runs(key: string): boolean {
-    return this.#aborts.has(key);
+    return this.#aborts.has(key) || this.#expected.has(key);
+  }
+
+  /** It is about to run: nobody else takes it up, or takes it for one that is gone, meanwhile. */
+  expect(key: string): void {
+    this.#expected.add(key);
   }
 
   /** Follows a question to its end. Where another tab follows it already, it comes after that one. */
   async run(talk: Talk, key: string, sent?: Sent): Promise<void> {
-    if (this.runs(key)) return;
+    this.#expected.delete(key);
+    if (this.#aborts.has(key)) return;
     const abort = new AbortController();
     this.#aborts.set(key, abort);
     try {

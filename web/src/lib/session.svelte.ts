@@ -262,6 +262,7 @@ export class Session {
     const { data, ceiling, once: key } = sent;
     const account = this.wallet.keys?.account;
     this.asked.add(key);
+    this.#runner.expect(key);
     const start = { key, question, model: data.model, ceiling, sentAt: Date.now() };
     talk.add(newTurn({ ...start, ...(attached.length > 0 && { attached }), ...(account && { account }) }));
     const store = await this.talks.keepHead(talk);

@@ -158,8 +158,9 @@ export class Talks {
       if (!head) this.#erased(id);
       else {
         talk.take(head);
-        const own = new Map(talk.all().map((turn) => [turn.key, turn]));
         const kept = await store.turns(id);
+        // Looked at after the wait: what was asked meanwhile stays.
+        const own = new Map(talk.all().map((turn) => [turn.key, turn]));
         const turns = kept.map(({ turn }) => (this.#needs.runner.runs(turn.key) ? (own.get(turn.key) ?? turn) : turn));
         // What this tab has just asked may not be kept yet.
         const missing = [...own.values()].filter(({ key }) => this.#needs.runner.runs(key) && !turns.some((one) => one.key === key));
