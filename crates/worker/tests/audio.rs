@@ -53,6 +53,8 @@ enum Answer {
     Endless(&'static str, Vec<u8>),
     /// That, and then it breaks off.
     Cut(&'static str, Vec<u8>),
+    /// That, and then nothing more.
+    Stalled(&'static str, Vec<u8>),
 }
 
 impl Answer {
@@ -75,6 +77,10 @@ impl Answer {
                 let frames = stream::iter([Ok(Frame::data(Bytes::from(body)))]);
                 let frames = frames.chain(stream::iter([Err(broken)]));
                 (200, kind, BodyExt::boxed(StreamBody::new(frames)))
+            }
+            Self::Stalled(kind, body) => {
+                let frames = stream::iter([Ok(Frame::data(Bytes::from(body)))]);
+                (200, kind, BodyExt::boxed(StreamBody::new(frames.chain(stream::pending()))))
             }
         };
         Response::builder().status(status).header("content-type", kind).body(body).unwrap()
@@ -370,6 +376,39 @@ async fn a_text_is_spoken_in_pieces_that_are_one_file() {
     let data = json!({"input": "Hello.", "response_format": "opus"});
     let done = stage.ask("speak", true, 60_000, data).await;
     assert_eq!((done.sound(), &done.end["usage"]["units"]), (spoken.to_vec(), &json!(10_000)));
+}
+
+/// Whoever leaves before the end pays what was counted until then.
+#[tokio::test]
+async fn packed_sound_is_counted_while_it_comes() {
+    let mp3 = include_bytes!("../../sound/tests/data/tone.mp3").repeat(20);
+    let opus = include_bytes!("../../models/tests/exec/data/spoken.ogg").to_vec();
+    // The milliseconds of all of it.
+    for (format, sound, all) in [("mp3", mp3, 24_000), ("opus", opus, 10_000)] {
+        let mut stage = Stage::new(Way::default()).await;
+        let bytes = sound.len();
+        stage.backend.answers(Answer::Stalled("audio/any", sound));
+        let data = json!({"input": "Hello.", "response_format": format});
+        let mut assign = assignment(1, "speak", data);
+        assign["stream"] = json!(true);
+        assign["limit"] = json!(60_000);
+        assign["model"] = json!("tts-1");
+        stage.session.say(worker::ASSIGN, assign).await;
+        let (mut sent, mut counts) = (0, vec![0]);
+        while sent + 6 * 1024 <= bytes {
+            let (kind, data) = soon(stage.session.any()).await.unwrap();
+            if kind == worker::CHUNK {
+                sent += STANDARD.decode(data["piece"]["audio"].as_str().unwrap()).unwrap().len();
+                counts.push(data["count"].as_u64().unwrap());
+                assert_eq!(data["count"], data["piece"]["end_ms"], "{format}");
+            }
+        }
+        assert!(counts.is_sorted() && counts[1] > 0, "{format}: {counts:?}");
+        // An eighth may be missing, and the packets that are not whole yet.
+        let due = all * sent / bytes * 3 / 4;
+        let last = usize::try_from(counts[counts.len() - 1]).unwrap();
+        assert!((due..=all + all / 20).contains(&last), "{format}: {last} of {due}, {counts:?}");
+    }
 }
 
 #[tokio::test]

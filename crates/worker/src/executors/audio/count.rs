@@ -1,7 +1,8 @@
 //! How long a sound is that a backend sends, while it comes.
 //!
 //! Counted from its bytes: of PCM and WAV at once, whatever lengths a header claims; of packed kinds
-//! at the end, from their packets.
+//! from their packets, again each time that it grew by a part, and at the end. What is counted before
+//! the end is never more than what is there: whoever leaves then pays that.
 
 use mtor_sound::Kind;
 
@@ -92,6 +93,30 @@ pub(super) struct Count {
     wav: Option<Wav>,
     /// Of samples.
     bytes: u64,
+    packed: Packed,
+}
+
+/// A packed sound's length so far.
+#[derive(Default)]
+struct Packed {
+    ms: u64,
+    /// Bytes that it was counted at.
+    at: usize,
+}
+
+impl Packed {
+    /// Counts anew from the beginning, since a kept reader cannot be given more bytes. An eighth more
+    /// each time: that much is not counted at most, and all of it is walked nine times at most.
+    fn count(&mut self, bytes: &[u8], kind: Kind) {
+        let step = limits::SOUND_PIECE_BYTES_MIN.max(self.at / 8);
+        if bytes.len() < self.at.saturating_add(step) {
+            return;
+        }
+        self.at = bytes.len();
+        // What cannot be read may be what has not come.
+        let ms = mtor_sound::length_ms(bytes.into(), kind).unwrap_or(0);
+        self.ms = self.ms.max(ms);
+    }
 }
 
 /// It is no sound of that format; why, for the client.
@@ -103,7 +128,7 @@ const OTHER: &str = "the backend sent another kind of sound than was asked for";
 impl Count {
     pub(super) fn new(format: Format) -> Self {
         let wav = (format == Format::Pcm).then_some(PCM);
-        Self { format, kept: Vec::new(), wav, bytes: 0 }
+        Self { format, kept: Vec::new(), wav, bytes: 0, packed: Packed::default() }
     }
 
     pub(super) fn take(&mut self, more: &[u8]) -> Result<(), NoSound> {
@@ -131,7 +156,11 @@ impl Count {
                 }
                 // As many bytes as any kind needs to be known.
                 let is_known = self.kept.len() >= 12;
-                if is_known && Kind::of(&self.kept) != Ok(kind) { Err(wrong()) } else { Ok(()) }
+                if is_known && Kind::of(&self.kept) != Ok(kind) {
+                    return Err(wrong());
+                }
+                self.packed.count(&self.kept, kind);
+                Ok(())
             }
         }
     }
@@ -141,9 +170,9 @@ impl Count {
         self.wav.is_some() || self.kept.len() >= 12 && self.format != Format::Wav
     }
 
-    /// Milliseconds so far; of packed kinds nothing before the end.
+    /// Milliseconds so far; of packed kinds what was last counted.
     pub(super) fn ms(&self) -> u64 {
-        self.wav.map_or(0, |wav| wav.ms(self.bytes))
+        self.wav.map_or(self.packed.ms, |wav| wav.ms(self.bytes))
     }
 
     pub(super) fn rate(&self) -> Option<u64> {
@@ -198,6 +227,32 @@ mod tests {
             let all = [head, sound].concat();
             let parts: Vec<&[u8]> = all.chunks(1).collect();
             assert_eq!(ms(Format::Wav, &parts), Ok(length));
+        }
+    }
+
+    #[test]
+    fn a_packed_sound_is_never_counted_longer_than_it_is() {
+        let mp3 = include_bytes!("../../../../sound/tests/data/tone.mp3").repeat(30);
+        let flac = include_bytes!("../../../../sound/tests/data/tone.flac").to_vec();
+        let opus = include_bytes!("../../../../models/tests/exec/data/spoken.ogg").to_vec();
+        // What is sure once all has come; the FLAC is 4 kB of sound behind 8 kB of tables.
+        for (kind, sound, sure) in
+            [(Kind::Mp3, mp3, 32_000), (Kind::Flac, flac, 0), (Kind::Ogg, opus, 5_000)]
+        {
+            for size in [1, 100, 1_460, 5_000, 65_536] {
+                let mut count = Count::new(Format::Packed(kind));
+                let mut counted = vec![0];
+                for part in sound.chunks(size) {
+                    count.take(part).unwrap();
+                    counted.push(count.ms());
+                }
+                let whole = count.end().unwrap();
+                assert!(counted.is_sorted(), "{kind:?} {size}: {counted:?}");
+                let last = counted[counted.len() - 1];
+                assert!((sure..=whole).contains(&last), "{kind:?} {size}: {last} of {whole}");
+                counted.dedup();
+                assert!(counted.len() < 40, "{kind:?} {size}: walked {} times", counted.len());
+            }
         }
     }
 
