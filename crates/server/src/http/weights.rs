@@ -3,6 +3,8 @@
 //! Kept for ever where the address names its hash, which changes with its content; asked for again
 //! where it does not. Ranges are not served: a part of a model is of no use.
 
+use std::net::IpAddr;
+
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -34,6 +36,7 @@ pub async fn send(
     (model, name): (&str, &str),
     query: &Query,
     headers: &HeaderMap,
+    client: IpAddr,
 ) -> Result<Response, ApiError> {
     let Some(weight) = edge.weights.find(model, name) else {
         let message = "no file of that name is served to pages here: GET /v1/models lists those \
@@ -50,7 +53,7 @@ pub async fn send(
     let mut response = if known(headers, &tag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        whole(edge, &weight).await?
+        whole(edge, &weight, client).await?
     };
     let about = response.headers_mut();
     let kept = if is_named { FOR_EVER } else { ASK_AGAIN };
@@ -59,10 +62,15 @@ pub async fn send(
     Ok(response)
 }
 
-async fn whole(edge: &Edge, weight: &Weight) -> Result<Response, ApiError> {
-    let pieces = edge.weights.open(weight).await.map_err(|why| match why {
+async fn whole(edge: &Edge, weight: &Weight, client: IpAddr) -> Result<Response, ApiError> {
+    let sent = edge.weights.open(weight, edge.network_of(client)).await.map_err(|why| match why {
         NotSent::Busy => {
             ApiError::new(Code::Overloaded, "so many files are being sent; try again shortly")
+        }
+        NotSent::NetworkBusy => {
+            let message = "so many files are being sent to your network; try again when one of \
+                           them is whole";
+            ApiError::new(Code::Overloaded, message)
         }
         NotSent::Gone => {
             let message = "that file has gone from the realm's disk; its owner can fetch it again \
@@ -76,7 +84,7 @@ async fn whole(edge: &Edge, weight: &Weight) -> Result<Response, ApiError> {
         (header::ACCEPT_RANGES, HeaderValue::from_static("none")),
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     ];
-    Ok((headers, Body::from_stream(pieces)).into_response())
+    Ok((headers, Body::from_stream(sent)).into_response())
 }
 
 #[cfg(test)]
