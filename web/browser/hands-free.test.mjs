@@ -186,6 +186,27 @@ async function button(browser) {
   });
 }
 
+/** Two would ask each question twice. @param {Browser} browser */
+async function twice(browser) {
+  return hearing(browser, [1], async (page) => {
+    await open(page);
+    await turnOn(page);
+    need((await page.evaluate(() => document.activeElement?.textContent)) === "Turn off", "the focus went from the button that was pressed");
+    await phase(page, "waiting");
+    const other = await page.context().newPage();
+    await open(other);
+    await turnOn(other);
+    await other.getByText("Another tab of this browser listens already").first().waitFor({ timeout: WAIT_MS });
+    await phase(other, "off");
+    await page.bringToFront();
+    await page.getByRole("button", { name: "Close hands-free" }).click();
+    need((await page.evaluate(() => document.activeElement?.tagName)) === "TEXTAREA", "the focus is lost");
+    await other.bringToFront();
+    await turnOn(other);
+    await phase(other, "waiting");
+  });
+}
+
 /** @param {Browser} browser */
 async function slow(browser) {
   return hearing(browser, [1], async (page) => {
@@ -233,6 +254,7 @@ try {
     "the word alone: the next sentence is the question": word,
     "a command is undone": fresh,
     "the microphone's button hears on this device": button,
+    "one tab of a browser listens, and the focus stays": twice,
     "a device that is too slow says so": slow,
     "without a microphone nothing is fetched": refused,
   });
