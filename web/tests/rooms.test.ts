@@ -15,7 +15,7 @@ afterEach(() => {
 
 /** Whether the microphone is opened beside an answer that is read. */
 async function opensBeside(handsFree: boolean): Promise<boolean> {
-  const session = { hears: false, draft: "", wallet: {}, line: { offers: new Map(), serves: () => true } };
+  const session = { hears: false, draft: "", talk: { id: "t" }, wallet: {}, line: { offers: new Map(), serves: () => true } };
   const { reader, settings, voice } = roomsOf(session as unknown as Session);
   settings.interrupts = true;
   nowHandsFree(handsFree);

@@ -4,25 +4,26 @@ import { untrack } from "svelte";
 
 /** Calls back whenever it is another one than before; the first is none. */
 export function onAnother(look: () => string | undefined, then: () => void): void {
-  let before: string | undefined;
-  $effect.root(() => {
+  let before = untrack(look);
+  const watch = () => {
     $effect(() => {
       const now = look();
       const other = before !== undefined && before !== now;
       before = now;
       if (other) untrack(then);
     });
-  });
+  };
+  // In no view's arms: whichever asks first for the rooms would take the watch with it when it goes.
+  queueMicrotask(() => void $effect.root(watch));
 }
 
-/** Resolves as soon as it holds. */
+/** Resolves when it holds, behind all that waited for the same in this turn of the loop. */
 export function until(holds: () => boolean): Promise<void> {
   return new Promise((done) => {
     const end = $effect.root(() => {
       $effect(() => {
         if (!holds()) return;
-        done();
-        queueMicrotask(() => end());
+        setTimeout(() => (end(), done()));
       });
     });
   });
