@@ -98,6 +98,8 @@ look() {
     have git || need git git
     { have taskset && have setpriv; } || need util-linux util-linux
     have ip || need iproute2 iproute2
+    # Speaks where the built-in voice is slower than speech.
+    have flite || need flite flite
     have_browser || need chromium chromium fonts-dejavu-core
     # bench/models reads its questions with Python's own TOML.
     python3 -c 'import tomllib' 2>/dev/null ||

@@ -127,8 +127,8 @@ describe("the speaker", () => {
     const { speaker, asked } = stage();
     speaker.say(["Twelve chars"]);
     await settle();
-    expect(asked[0]?.body).toEqual({ input: "Twelve chars", voice: "bf_emma", speed: 2, response_format: "pcm", stream: true, ceiling: "72" });
-    expect(spokenMs("Twelve chars", 2)).toBe(3_600);
+    expect(asked[0]?.body).toEqual({ input: "Twelve chars", voice: "bf_emma", speed: 2, response_format: "pcm", stream: true, ceiling: "240" });
+    expect(spokenMs("Twelve chars", 2)).toBe(12_000);
   });
 
   test("asks at most two ahead of what is heard, plays in order, and says what it cost", async () => {

@@ -499,6 +499,7 @@ fn what_a_realm_says_it_understands() {
     let to = ["worker", "--realm", &realm.url, "--token-file", "token", "--data", "w"];
     let with = ["--no-fft", "--no-echo", "--exec", program.to_str().unwrap(), "--models"];
     let what = [models.to_str().unwrap(), "--serve", "transcribe", "--serve", "speak"];
+    let what = [what.as_slice(), &["--speaker", "kokoro-82m"]].concat();
     let mut command = place.command(&[to.as_slice(), &with, &what].concat());
     let _worker = Running(command.stdout(Stdio::null()).spawn().unwrap());
     // One sentence has to be spoken and understood before either is offered.

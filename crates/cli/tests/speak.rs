@@ -14,9 +14,9 @@ use common::http::Guest;
 use common::{Place, Realm, eventually, models_dir};
 use serde_json::{Value, json};
 
-/// Characters, at 600 ms each and 20 base units a second.
+/// Characters, at 2 s each and 20 base units a second.
 const INPUT: &str = "The harbor is quiet. The ships are asleep.";
-const HELD: u64 = INPUT.len() as u64 * 600 * 20 / 1000;
+const HELD: u64 = INPUT.len() as u64 * 2_000 * 20 / 1000;
 
 /// Ended with its test, by its own pid.
 struct Worker(Child);
@@ -29,7 +29,7 @@ impl Worker {
         let (program, models) = (program.to_str().unwrap(), models_dir());
         let to = ["worker", "--realm", &owner.url, "--token-file", "token", "--data", "w"];
         let with = ["--no-fft", "--no-echo", "--exec", program, "--models"];
-        let what = [models.to_str().unwrap(), "--serve", "speak"];
+        let what = [models.to_str().unwrap(), "--serve", "speak", "--speaker", "kokoro-82m"];
         let mut command = place.command(&[to.as_slice(), &with, &what].concat());
         Self(command.stdout(Stdio::null()).spawn().unwrap())
     }

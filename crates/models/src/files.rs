@@ -96,8 +96,15 @@ pub fn speak(dir: &Path) -> Option<SpeakFiles> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// Where this machine has the models.
+    #[expect(clippy::disallowed_methods, reason = "tests have no cli that could pass it down")]
+    pub(crate) fn models_dir() -> PathBuf {
+        let here = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.models");
+        std::env::var_os("MTOR_MODELS").map_or_else(here, PathBuf::from)
+    }
 
     #[test]
     fn the_catalogue_names_every_file_this_program_opens() {

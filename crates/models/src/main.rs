@@ -8,6 +8,7 @@ use std::sync::Arc;
 use clap::Parser;
 use mtor_models::protocol::{self, Line, Outbox};
 use mtor_models::service::{Served, Service, complain};
+use mtor_models::speak::Wish;
 
 /// Serves embed, transcribe and speak from small local models over the exec protocol.
 #[derive(Parser)]
@@ -19,6 +20,9 @@ struct Arguments {
     /// What to serve of what the folder holds; may stand several times, embed if it does not.
     #[arg(long, value_name = "INTENT", default_value = "embed")]
     serve: Vec<Served>,
+    /// Who speaks, if speak is served.
+    #[arg(long, value_name = "WHO", default_value = "auto")]
+    speaker: Wish,
     /// Threads; half of the machine's cores by default, at most 4.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
@@ -51,7 +55,9 @@ fn default_threads() -> usize {
 fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let threads = arguments.threads.map_or_else(default_threads, usize::from);
     let outbox = Arc::new(Outbox::new(Box::new(stdout())));
-    let Some(service) = Service::load(&arguments.models, &arguments.serve, threads, outbox)? else {
+    let Some(service) =
+        Service::load(&arguments.models, &arguments.serve, arguments.speaker, threads, outbox)?
+    else {
         anyhow::bail!("no model in {}; run `make models`", arguments.models.display());
     };
     service.offer();

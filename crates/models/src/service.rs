@@ -15,7 +15,7 @@ use crate::files;
 use crate::inbox::{Inbox, PushError};
 use crate::protocol::{Assign, Incoming, Key, Outbox, Refusal, Usage};
 use crate::runtime;
-use crate::speak::{self, Speak};
+use crate::speak::{self, Speak, Wish};
 use crate::transcribe::{self, Transcribe};
 
 /// How long the end of stdin waits for a running step; then the process ends under it.
@@ -43,6 +43,7 @@ impl Service {
     pub fn load(
         dir: &Path,
         served: &[Served],
+        wish: Wish,
         threads: usize,
         outbox: Arc<Outbox>,
     ) -> anyhow::Result<Option<Self>> {
@@ -71,7 +72,9 @@ impl Service {
             let load = |files| speak::Ready::load(environment, &files, threads, &outbox);
             speak.map(load).transpose()
         };
-        let voice = hears().and_then(|hears| Ok((hears, speaks()?))).and_then(understood);
+        let voice = hears()
+            .and_then(|hears| Ok((hears, speaks()?)))
+            .and_then(|voice| understood(voice, wish));
         match voice {
             Ok((hears, speaks)) => service.start(hears, speaks)?,
             // What is at work goes on without.
@@ -132,7 +135,7 @@ impl Service {
             ("transcribe", _, Some(transcribe), _) if is_of(transcribe::MODEL) => {
                 transcribe.assign(assign)
             }
-            ("speak", _, _, Some(speak)) if is_of(speak::MODEL) => speak.assign(assign),
+            ("speak", _, _, Some(speak)) if is_of(speak.model()) => speak.assign(assign),
             _ => Err(Refusal::unsupported(
                 "name and model are not among this program's offers; assign what it offered",
             )),
@@ -164,11 +167,14 @@ const KEY_WORDS_MIN: usize = 3;
 type Voice = (Option<transcribe::Ready>, Option<speak::Ready>);
 
 /// Gives on what works.
-fn understood((mut hears, mut speaks): Voice) -> anyhow::Result<Voice> {
+fn understood((mut hears, mut speaks): Voice, wish: Wish) -> anyhow::Result<Voice> {
     if let Some(speaks) = &mut speaks {
-        let said = speaks.say_one(SENTENCE).context("the model that speaks does not answer")?;
+        let said =
+            speaks.say_one(SENTENCE, wish).context("the model that speaks does not answer")?;
         if let Some(hears) = &mut hears {
-            let heard = hears.hear_one(said)?.to_lowercase();
+            // "To-day" is the same word.
+            let letters = |text: String| text.chars().filter(|c| c.is_alphabetic()).collect();
+            let heard: String = letters(hears.hear_one(said)?.to_lowercase());
             let words = KEY_WORDS.iter().filter(|word| heard.contains(**word)).count();
             anyhow::ensure!(
                 words >= KEY_WORDS_MIN,

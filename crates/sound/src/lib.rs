@@ -20,7 +20,7 @@ mod samples;
 pub use fault::Fault;
 pub use kind::Kind;
 pub use packets::length_ms;
-pub use samples::Samples;
+pub use samples::{Samples, resampled};
 
 /// Samples a second that [`Samples`] gives, of one channel.
 pub const RATE: u32 = 16_000;

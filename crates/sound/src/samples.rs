@@ -61,7 +61,7 @@ impl Samples {
                 (Decoder::Kept(decoder, Vec::new()), packets.codec.rate)
             }
         };
-        let resample = (rate != RATE).then(|| Resample::from(rate)).transpose()?;
+        let resample = (rate != RATE).then(|| Resample::between(rate, RATE)).transpose()?;
         Ok(Self { kind, packets, decoder, resample, mono: Vec::new() })
     }
 
@@ -131,6 +131,23 @@ impl Samples {
 }
 
 /// From the rate of a recording to ours, a chunk at a time.
+/// The same sound at another rate, both in samples a second.
+///
+/// # Errors
+/// A rate that is none, or one more than eight times the other.
+pub fn resampled(samples: &[f32], from: u32, to: u32) -> Result<Vec<f32>, Fault> {
+    if from == 0 || to == 0 || from.max(to) / from.min(to) > 8 {
+        return Err(broken());
+    }
+    if from == to {
+        return Ok(samples.to_vec());
+    }
+    let mut resample = Resample::between(from, to)?;
+    let mut out = resample.more(samples)?;
+    out.extend(resample.rest()?);
+    Ok(out)
+}
+
 struct Resample {
     inner: Async<f32>,
     waiting: Vec<f32>,
@@ -146,8 +163,8 @@ fn broken() -> Fault {
 }
 
 impl Resample {
-    fn from(rate: u32) -> Result<Self, Fault> {
-        let ratio = f64::from(RATE) / f64::from(rate);
+    fn between(from: u32, to: u32) -> Result<Self, Fault> {
+        let ratio = f64::from(to) / f64::from(from);
         let parameters = SincInterpolationParameters {
             sinc_len: SINC,
             f_cutoff: None,

@@ -217,3 +217,28 @@ proptest! {
         check(&changed, kind, name);
     }
 }
+
+#[test]
+fn a_tone_at_another_rate_is_the_same_tone_as_long() {
+    let tone = |rate: u32, length: usize| -> Vec<f32> {
+        let at = |at: usize| (std::f32::consts::TAU * 440.0 * at as f32 / rate as f32).sin() * 0.5;
+        (0..length).map(at).collect()
+    };
+    for (from, to) in [(16_000, 24_000), (24_000, 16_000), (16_000, 16_000), (8_000, 24_000)] {
+        let length = from as usize / 2 + 7;
+        let found = mtor_sound::resampled(&tone(from, length), from, to).unwrap();
+        let expected = tone(to, (length as f64 * f64::from(to) / f64::from(from)).round() as usize);
+        assert!(found.len().abs_diff(expected.len()) <= 1, "{from} {to}: {}", found.len());
+        // To a sample: the filter's delay is not a whole number of them.
+        let off = |shift: usize| {
+            let inner = 500..found.len() - 500;
+            inner.map(|at| (found[at] - expected[at + shift - 1]).abs()).fold(0.0, f32::max)
+        };
+        let least = (0..3).map(off).fold(1.0, f32::min);
+        assert!(least < 0.05, "{from} {to}: {least}");
+    }
+    assert!(mtor_sound::resampled(&[], 16_000, 24_000).unwrap().is_empty());
+    for (from, to) in [(0, 24_000), (24_000, 0), (1, 24_000)] {
+        assert!(mtor_sound::resampled(&[0.0], from, to).is_err());
+    }
+}

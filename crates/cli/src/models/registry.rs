@@ -180,7 +180,7 @@ impl Client {
 
     fn npm(&self, wanted: &str, packages: &Path, arriving: &Path) -> Command {
         let mut npm = Command::new("npm");
-        npm.args(["pack", "--silent", "--ignore-scripts", "--no-update-notifier"])
+        npm.args(["pack", "--loglevel=error", "--ignore-scripts", "--no-update-notifier"])
             .arg("--pack-destination")
             .arg(packages)
             // npm collects a download there first.

@@ -4,10 +4,12 @@
 //! other way; nothing of it leaves. What makes it sound:
 //! - The library keeps one voice and its buffers for the whole process, so everything that calls it
 //!   holds one lock, and it is loaded once and never unloaded.
-//! - The declarations are those of `speak_lib.h` of espeak-ng 1.52; the catalogue pins that very file
-//!   by its hash.
-//! - What goes in is a C string of letters, apostrophes and blanks, of bounded length; what comes out
-//!   is copied before the lock is given up.
+//! - The declarations are those of `speak_lib.h` of espeak-ng 1.52. The catalogue names that very
+//!   file by its hash, and who fetches it (`mtor models pull`) checks it; what stands in the models
+//!   folder afterwards is its owner's, as this program is, and is not checked again.
+//! - What goes in is a C string of letters, apostrophes and blanks, whose length and whose words' are
+//!   bounded here, below the library's own buffers; what comes out is copied before the lock is
+//!   given up.
 #![allow(unsafe_code, reason = "a C library can be called in no other way")]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -22,6 +24,9 @@ use super::text::English;
 
 /// Bytes given to it at once; more is cut between words. Its own buffers take 800.
 const CLAUSE_BYTES_MAX: usize = 400;
+/// Letters of a word given to it: a longer one is no word, and goes in as more than one. At three bytes a
+/// letter it is less than its own buffer for a word, 160 bytes.
+const WORD_MAX: usize = 40;
 /// Rounds of one call: it gives a clause each time, and there is one in what it gets.
 const CLAUSES_MAX: usize = 8;
 /// `AUDIO_OUTPUT_SYNCHRONOUS`: it plays nothing.
@@ -136,15 +141,16 @@ impl Loaded {
 fn clauses(words: &str) -> Vec<CString> {
     let mut clauses = vec![String::new()];
     for word in words.split_whitespace() {
-        let word: String = word.chars().filter(|c| c.is_alphabetic() || *c == '\'').collect();
-        // A longer word than that is none; the writer of these has cut it long before.
-        let word = &word[..word.floor_char_boundary(CLAUSE_BYTES_MAX)];
-        let Some(last) = clauses.last_mut() else { break };
-        if last.len() + 1 + word.len() > CLAUSE_BYTES_MAX {
-            clauses.push(word.to_owned());
-        } else {
-            last.push(' ');
-            last.push_str(word);
+        let letters: Vec<char> = word.chars().filter(|c| c.is_alphabetic() || *c == '\'').collect();
+        for word in letters.chunks(WORD_MAX) {
+            let word: String = word.iter().collect();
+            let Some(last) = clauses.last_mut() else { break };
+            if last.len() + 1 + word.len() > CLAUSE_BYTES_MAX {
+                clauses.push(word);
+            } else {
+                last.push(' ');
+                last.push_str(&word);
+            }
         }
     }
     let clauses = clauses.into_iter().filter(|clause| !clause.trim().is_empty());
@@ -163,7 +169,9 @@ mod tests {
             (" \0\u{7} ", 0),
             ("it's\0 so\n", 1),
             (&long, 13),
-            ("x".repeat(10_000).as_str(), 1),
+            ("x".repeat(10_000).as_str(), 28),
+            ("A".repeat(300).as_str(), 1),
+            ("漢".repeat(300).as_str(), 3),
             ("[[h@l'oU]] <mark> {x}", 1),
         ] {
             let clauses = clauses(words);
@@ -171,6 +179,7 @@ mod tests {
             for clause in clauses {
                 let text = clause.to_str().unwrap();
                 assert!(text.len() <= CLAUSE_BYTES_MAX);
+                assert!(text.split(' ').all(|word| word.chars().count() <= WORD_MAX), "{text}");
                 assert!(text.chars().all(|c| c.is_alphabetic() || " '".contains(c)), "{text}");
             }
         }

@@ -81,7 +81,7 @@ impl Kokoro {
 }
 
 /// Without the silence at both ends, and without what is no number.
-fn trimmed(samples: &[f32]) -> Vec<f32> {
+pub(super) fn trimmed(samples: &[f32]) -> Vec<f32> {
     let is_loud = |sample: &f32| sample.abs() > QUIET;
     let Some(first) = samples.iter().position(is_loud) else { return Vec::new() };
     let last = samples.iter().rposition(is_loud).unwrap_or(first);
@@ -92,7 +92,31 @@ fn trimmed(samples: &[f32]) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
+    use crate::files::{self, tests::models_dir};
+    use crate::speak::voices;
+
+    #[test]
+    fn what_is_over_is_given_up_in_the_middle_of_a_run() {
+        let dir = models_dir();
+        let files = files::speak(&dir).expect("models missing: run `make models`");
+        let environment = crate::runtime::start(&files::runtime(&dir).unwrap()).unwrap();
+        let mut kokoro = Kokoro::load(&environment, &files, 1).unwrap();
+        let file = std::fs::read(files.voices.join(files::voice(voices::DEFAULT))).unwrap();
+        let tokens = super::super::phonemes::tokens(&"ðə ʃˈɪps ɑɹ əslˈip ".repeat(7));
+        let style = voices::style(&file, tokens.len()).unwrap();
+        let mut said = |is_over: bool| {
+            let begin = Instant::now();
+            let said = kokoro.say(&tokens, style.clone(), 1.0, || is_over).unwrap();
+            (said.is_some(), begin.elapsed())
+        };
+        let (is_whole, whole) = said(false);
+        let (is_left, left) = said(true);
+        assert!(is_whole && !is_left);
+        assert!(left < whole / 2, "{left:?} of {whole:?}");
+    }
 
     #[test]
     fn silence_around_it_is_cut_and_what_is_no_number_is_none() {

@@ -1,10 +1,12 @@
-//! `speak` on onnxruntime: Kokoro-82M says what espeak-ng has made phonemes of.
+//! `speak` on onnxruntime: Kokoro-82M says what espeak-ng has made phonemes of; or Debian's `flite` on
+//! a machine that is too slow for it.
 //!
 //! Invariants: a text is said part by part, and a part is sent as soon as it is said; the bytes of
 //! all parts are one file; units are the milliseconds of the sound so far. What cannot be said, such
 //! as an emoji, is left out; if nothing is left the sound is empty.
 
 mod espeak;
+mod flite;
 mod kokoro;
 mod phonemes;
 pub mod request;
@@ -15,11 +17,12 @@ pub mod voices;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use clap::ValueEnum;
 use ort::environment::Environment;
 use serde_json::{Value, json};
 
@@ -32,8 +35,8 @@ use kokoro::Kokoro;
 use request::SpeakRequest;
 use sound::{Encoder, RATE};
 use text::{English, Part, Pause};
+use voices::Speaker as Who;
 
-pub const MODEL: &str = "kokoro-82m";
 /// Requests that wait for a slot; beyond it they are refused with `retry`.
 pub const WAITING_MAX: usize = 8;
 /// Requests served at once, each on a session and a thread of its own.
@@ -41,6 +44,12 @@ pub const SLOTS: usize = 1;
 /// Bytes of a sound that is sent as a whole: in base64, with its texts, it fits a frame of the worker
 /// protocol (16 MiB).
 const WHOLE_BYTES_MAX: u64 = 12_400_000;
+/// Bytes of the sound of one piece: what is said in one go at a quarter of the speed may be more, and
+/// then goes out as more than one.
+const PIECE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of a sound that is sent in pieces: in base64, with its texts, the realm keeps it whole for who
+/// reads it again (64 MiB).
+const STREAM_BYTES_MAX: u64 = 48_000_000;
 /// A token is about so long at the ordinary speed; with a fifth less a text is refused before it is
 /// said only if there is no doubt.
 const TOKEN_MS_MIN: f64 = 50.0;
@@ -52,6 +61,7 @@ struct Job {
 }
 
 pub struct Speak {
+    who: Who,
     inbox: Arc<Inbox<Job>>,
 }
 
@@ -64,7 +74,7 @@ struct Worker {
 
 /// What is loaded and not yet at work.
 pub struct Ready {
-    speak: Speak,
+    inbox: Arc<Inbox<Job>>,
     workers: Vec<Worker>,
 }
 
@@ -82,21 +92,35 @@ impl Ready {
         let mut workers = Vec::new();
         for _ in 0..SLOTS {
             let kokoro = Kokoro::load(environment, files, threads / SLOTS)?;
-            let voice = Voice { kokoro, espeak, folder: files.voices.clone() };
+            let voice = Voice::Kokoro { kokoro, espeak, folder: files.voices.clone() };
             let (inbox, outbox) = (Arc::clone(&inbox), Arc::clone(outbox));
             workers.push(Worker { voice, inbox, outbox });
         }
-        Ok(Self { speak: Speak { inbox }, workers })
+        Ok(Self { inbox, workers })
     }
 
-    /// A sentence as a WAV, to see whether somebody understands it.
+    /// A sentence as a WAV, to see whether somebody understands it. Says, too, who speaks from now on:
+    /// where Kokoro takes longer than its sound it is flite, if that is there.
     ///
     /// # Errors
     /// A voice that says nothing, or does not stop.
-    pub fn say_one(&mut self, sentence: &str) -> anyhow::Result<Vec<u8>> {
-        let worker = self.workers.first_mut().context("there is no slot")?;
-        let samples = worker.voice.say(sentence, voices::DEFAULT, 1.0, &|| false)?;
-        let samples = samples.context("it was stopped")?;
+    pub fn say_one(&mut self, sentence: &str, wish: Wish) -> anyhow::Result<Vec<u8>> {
+        let voice = &mut self.workers.first_mut().context("there is no slot")?.voice;
+        let mut kokoro = || {
+            let begin = Instant::now();
+            let said = voice.say(sentence, voices::DEFAULT, 1.0, &|| false)?;
+            Ok((said.context("it was stopped")?, begin.elapsed()))
+        };
+        let flite = || {
+            let said = flite::say(sentence, Who::Flite.default_voice(), 1.0, &|| false)?;
+            said.context("it was stopped")
+        };
+        let Choice { who, samples, told } = choose(wish, &mut kokoro, flite)?;
+        told.iter().for_each(|told| service::complain(told));
+        if who == Who::Flite {
+            // Kokoro's memory goes with it.
+            self.workers.iter_mut().for_each(|worker| worker.voice = Voice::Flite);
+        }
         // A character takes some 70 ms to say.
         let per_character =
             samples.len() as u64 * 1000 / u64::from(RATE) / sentence.len().max(1) as u64;
@@ -115,18 +139,74 @@ impl Ready {
     /// # Errors
     /// A thread that the system does not give.
     pub fn start(self) -> anyhow::Result<(Speak, Vec<JoinHandle<()>>)> {
+        let who = self.workers.first().context("there is no slot")?.voice.who();
         let mut handles = Vec::new();
         for mut worker in self.workers {
             let thread = std::thread::Builder::new().name("speak".into());
             handles.push(thread.spawn(move || worker.run())?);
         }
-        Ok((self.speak, handles))
+        Ok((Speak { who, inbox: self.inbox }, handles))
     }
 }
 
+/// Who is to speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Wish {
+    /// kokoro-82m, or flite where kokoro-82m is slower than speech.
+    Auto,
+    #[value(name = "kokoro-82m")]
+    Kokoro,
+    Flite,
+}
+
+struct Choice {
+    who: Who,
+    samples: Vec<f32>,
+    /// For the operator.
+    told: Option<String>,
+}
+
+/// Who speaks, by a sentence that Kokoro says at most twice: the better time counts, for the first of a
+/// program is slower.
+fn choose(
+    wish: Wish,
+    kokoro: &mut dyn FnMut() -> anyhow::Result<(Vec<f32>, Duration)>,
+    flite: impl FnOnce() -> anyhow::Result<Vec<f32>>,
+) -> anyhow::Result<Choice> {
+    if wish == Wish::Flite {
+        return Ok(Choice { who: Who::Flite, samples: flite()?, told: None });
+    }
+    let (samples, mut took) = kokoro()?;
+    let sound = Duration::from_secs_f64(samples.len() as f64 / f64::from(RATE));
+    if wish == Wish::Kokoro || took <= sound {
+        return Ok(Choice { who: Who::Kokoro, samples, told: None });
+    }
+    took = took.min(kokoro()?.1);
+    if took <= sound {
+        return Ok(Choice { who: Who::Kokoro, samples, told: None });
+    }
+    let slow =
+        format!("kokoro-82m is slower than speech here: {took:.1?} for {sound:.1?} of sound");
+    Ok(match flite() {
+        Ok(samples) => {
+            Choice { who: Who::Flite, samples, told: Some(format!("{slow}; flite speaks")) }
+        }
+        Err(error) => {
+            let told = format!(
+                "{slow}; it speaks all the same, and flite would if it were installed ({error:#})"
+            );
+            Choice { who: Who::Kokoro, samples, told: Some(told) }
+        }
+    })
+}
+
 impl Speak {
+    pub fn model(&self) -> &'static str {
+        self.who.model()
+    }
+
     pub fn offer(&self) -> Offer {
-        Offer { intent: "speak", model: MODEL, slots: SLOTS, context: None }
+        Offer { intent: "speak", model: self.model(), slots: SLOTS, context: None }
     }
 
     pub fn revoke(&self, key: &Key) {
@@ -138,7 +218,7 @@ impl Speak {
     }
 
     pub fn assign(&self, assign: &Assign) -> Result<(), Refusal> {
-        let request = request::parse(&assign.body()?)?;
+        let request = request::parse(&assign.body()?, self.who)?;
         let deadline = service::deadline(assign);
         let job = Job { request, stream: assign.stream, deadline };
         service::queue(&self.inbox, assign.key(), job, SLOTS)
@@ -146,28 +226,34 @@ impl Speak {
 }
 
 /// From words to samples.
-struct Voice {
-    kokoro: Kokoro,
-    espeak: Espeak,
-    folder: PathBuf,
+enum Voice {
+    Kokoro { kokoro: Kokoro, espeak: Espeak, folder: PathBuf },
+    Flite,
+}
+
+fn phonemes_of(espeak: Espeak, spoken: &str, english: English) -> anyhow::Result<String> {
+    let mut said = String::new();
+    let mut rest = spoken;
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| ".,!?;:…".contains(c)).unwrap_or(rest.len());
+        let (words, left) = rest.split_at(end);
+        said += &phonemes::translate(&espeak.phonemes(words, english)?, english);
+        let mark = left.chars().next();
+        said.extend(mark);
+        rest = &left[mark.map_or(0, char::len_utf8)..];
+        if rest.starts_with(' ') {
+            said.push(' ');
+        }
+    }
+    Ok(said)
 }
 
 impl Voice {
-    fn phonemes(&self, spoken: &str, english: English) -> anyhow::Result<String> {
-        let mut said = String::new();
-        let mut rest = spoken;
-        while !rest.is_empty() {
-            let end = rest.find(|c: char| ".,!?;:…".contains(c)).unwrap_or(rest.len());
-            let (words, left) = rest.split_at(end);
-            said += &phonemes::translate(&self.espeak.phonemes(words, english)?, english);
-            let mark = left.chars().next();
-            said.extend(mark);
-            rest = &left[mark.map_or(0, char::len_utf8)..];
-            if rest.starts_with(' ') {
-                said.push(' ');
-            }
+    fn who(&self) -> Who {
+        match self {
+            Self::Kokoro { .. } => Who::Kokoro,
+            Self::Flite => Who::Flite,
         }
-        Ok(said)
     }
 
     /// `None` if it was told to stop.
@@ -178,9 +264,13 @@ impl Voice {
         speed: f32,
         is_over: &(impl Fn() -> bool + Sync),
     ) -> anyhow::Result<Option<Vec<f32>>> {
-        let file = std::fs::read(self.folder.join(files::voice(voice)));
+        let (kokoro, espeak, folder) = match self {
+            Self::Kokoro { kokoro, espeak, folder } => (kokoro, *espeak, folder),
+            Self::Flite => return flite::say(spoken, voice, speed, is_over),
+        };
+        let file = std::fs::read(folder.join(files::voice(voice)));
         let file = file.with_context(|| format!("the voice {voice} cannot be read"))?;
-        let said = self.phonemes(spoken, voices::english(voice))?;
+        let said = phonemes_of(espeak, spoken, voices::english(voice))?;
         let mut samples = Vec::new();
         for run in phonemes::runs(&said) {
             let tokens = phonemes::tokens(run);
@@ -188,7 +278,7 @@ impl Voice {
                 continue;
             }
             let style = voices::style(&file, tokens.len()).context("the voice is another file")?;
-            let Some(more) = self.kokoro.say(&tokens, style, speed, is_over)? else {
+            let Some(more) = kokoro.say(&tokens, style, speed, is_over)? else {
                 return Ok(None);
             };
             samples.extend(more);
@@ -206,9 +296,7 @@ impl Worker {
     fn serve(&mut self, key: &Key, job: &Job) -> Result<(Usage, Value), Stopped> {
         let request = &job.request;
         let parts = text::parts(&request.input, voices::english(request.voice));
-        if !job.stream {
-            self.check_length(&parts, request)?;
-        }
+        self.check_length(&parts, job)?;
         let mut speaker = Speaker::new(self, key, job)?;
         for (at, part) in parts.iter().enumerate() {
             let is_last = at + 1 == parts.len();
@@ -218,26 +306,31 @@ impl Worker {
     }
 
     /// What would not fit is refused before it is said, if that is sure.
-    fn check_length(&self, parts: &[Part], request: &SpeakRequest) -> Result<(), Stopped> {
-        let mut tokens = 0;
+    fn check_length(&self, parts: &[Part], job: &Job) -> Result<(), Stopped> {
+        let Voice::Kokoro { espeak, .. } = self.voice else { return Ok(()) };
+        let (mut tokens, request) = (0, &job.request);
         for part in parts {
-            let said = self.voice.phonemes(&part.spoken, voices::english(request.voice))?;
+            let said = phonemes_of(espeak, &part.spoken, voices::english(request.voice))?;
             tokens += phonemes::tokens(&said).len();
         }
         let ms = tokens as f64 * TOKEN_MS_MIN / f64::from(request.speed);
-        if request.format.bytes(ms as u64) > WHOLE_BYTES_MAX {
-            Err(too_long().into())
-        } else {
-            Ok(())
-        }
+        check_bytes(request.format.bytes(ms as u64), job.stream)
     }
 }
 
-fn too_long() -> Refusal {
-    Refusal::bad_request(format!(
-        "input: its sound is longer than the {WHOLE_BYTES_MAX} bytes that are sent as a whole; send \
-         stream true, or response_format opus"
-    ))
+fn check_bytes(bytes: u64, stream: bool) -> Result<(), Stopped> {
+    let told = match stream {
+        true if bytes > STREAM_BYTES_MAX => format!(
+            "input: its sound is longer than the {STREAM_BYTES_MAX} bytes that are sent in pieces; \
+             send response_format opus, a higher speed or a shorter text"
+        ),
+        false if bytes > WHOLE_BYTES_MAX => format!(
+            "input: its sound is longer than the {WHOLE_BYTES_MAX} bytes that are sent as a whole; \
+             send stream true, or response_format opus"
+        ),
+        true | false => return Ok(()),
+    };
+    Err(Refusal::bad_request(told).into())
 }
 
 /// Says part by part.
@@ -250,6 +343,9 @@ struct Speaker<'a> {
     encoder: Encoder,
     /// What is not sent in pieces.
     whole: Vec<u8>,
+    /// Of the sound until now, and of pieces.
+    bytes: u64,
+    pieces: u64,
     samples: u64,
     segments: Vec<Value>,
     /// The last piece: it is sent with the file's end.
@@ -266,6 +362,8 @@ impl<'a> Speaker<'a> {
             job,
             encoder: Encoder::new(job.request.format)?,
             whole: Vec::new(),
+            bytes: 0,
+            pieces: 0,
             samples: 0,
             segments: Vec::new(),
             held: None,
@@ -316,15 +414,14 @@ impl<'a> Speaker<'a> {
             self.samples += silence as u64;
         }
         let bytes = self.encoder.more(&samples)?;
+        self.bytes += bytes.len() as u64;
+        check_bytes(self.bytes, self.job.stream)?;
         let segment = json!({"start_ms": start, "end_ms": end, "text": part.text});
         self.segments.push(segment.clone());
         if self.job.stream {
             self.send(bytes, segment, is_last);
         } else {
             self.whole.extend(bytes);
-            if self.whole.len() as u64 > WHOLE_BYTES_MAX {
-                return Err(too_long().into());
-            }
         }
         Ok(())
     }
@@ -338,10 +435,11 @@ impl<'a> Speaker<'a> {
         }
     }
 
-    fn piece(&self, bytes: &[u8], mut segment: Value) {
-        segment["audio"] = STANDARD.encode(bytes).into();
-        let seq = self.segments.len() as u64 - 1;
-        self.outbox.chunk(self.key, seq, self.ms(), &segment);
+    fn piece(&mut self, bytes: &[u8], segment: Value) {
+        for piece in cut(bytes, segment) {
+            self.outbox.chunk(self.key, self.pieces, self.ms(), &piece);
+            self.pieces += 1;
+        }
     }
 
     fn end(mut self) -> Result<(Usage, Value), Stopped> {
@@ -370,6 +468,17 @@ impl<'a> Speaker<'a> {
     }
 }
 
+/// A segment with its sound, as pieces that fit a frame: the words stand in the first.
+fn cut(bytes: &[u8], mut segment: Value) -> impl Iterator<Item = Value> {
+    bytes.chunks(PIECE_BYTES_MAX).map(move |bytes| {
+        let mut piece = segment.clone();
+        piece["audio"] = STANDARD.encode(bytes).into();
+        segment["start_ms"] = segment["end_ms"].clone();
+        segment["text"] = "".into();
+        piece
+    })
+}
+
 /// Samples of silence behind a part.
 fn pause(pause: Pause, speed: f32) -> usize {
     let ms = match pause {
@@ -379,4 +488,123 @@ fn pause(pause: Pause, speed: f32) -> usize {
     };
     // A fraction of a second, at a quarter of the speed.
     (ms / speed * RATE as f32 / 1000.0) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::tests::models_dir;
+
+    #[test]
+    fn no_character_becomes_more_phonemes_than_it_is_held_for() {
+        let files = files::speak(&models_dir()).expect("models missing: run `make models`");
+        let espeak = Espeak::load(&files.espeak, &files.espeak_data).unwrap();
+        for unit in [
+            "7",
+            "777777777777777 ",
+            "7\u{b0}C ",
+            "W",
+            "WW ",
+            "w w ",
+            "\u{b1}",
+            "\u{221a}",
+            "\u{be}",
+            "\u{f7}",
+            ">",
+            "<= ",
+            "\u{db} ",
+            "\u{42f}\u{6f22}",
+            "\u{6f22}a",
+            "\u{1200}",
+            "\u{1200}a",
+            "\u{1200}\u{3002}",
+            "\u{3c5}",
+            "7m\u{b2} ",
+            "5GB ",
+            "w.w.",
+            "wxwxwx",
+            "a@w ",
+            "TL;DR ",
+            "PhD ",
+            "7:77 ",
+            "1/7/77 ",
+            "#7 ",
+            "x7 ",
+        ] {
+            for repeat in [1, 2, 30] {
+                let text = unit.repeat(repeat);
+                let characters = text.chars().count();
+                for english in [English::American, English::British] {
+                    let parts = text::parts(&text, english);
+                    let tokens: usize = parts
+                        .iter()
+                        .map(|part| phonemes_of(espeak, &part.spoken, english).unwrap())
+                        .map(|said| phonemes::tokens(&said).len())
+                        .sum();
+                    // At the 100 ms that one takes at most on the average it is within the realm's
+                    // two seconds a character.
+                    assert!(tokens <= 18 * characters, "{unit:?} x {repeat}: {tokens} tokens");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_piece_of_a_part_at_the_lowest_speed_is_far_below_a_frame() {
+        let bytes: Vec<u8> = (0..3 * PIECE_BYTES_MAX + 5).map(|at| (at % 251) as u8).collect();
+        let segment = json!({"start_ms": 7, "end_ms": 9, "text": "777"});
+        let pieces: Vec<Value> = cut(&bytes, segment).collect();
+        assert_eq!(pieces.len(), 4);
+        assert!(pieces.iter().all(|piece| piece.to_string().len() < 8 * 1024 * 1024));
+        let sound = |piece: &Value| STANDARD.decode(piece["audio"].as_str().unwrap()).unwrap();
+        assert_eq!(pieces.iter().flat_map(sound).collect::<Vec<u8>>(), bytes);
+        let place = |piece: &Value| (piece["start_ms"].clone(), piece["text"].clone());
+        assert_eq!(place(&pieces[0]), (json!(7), json!("777")));
+        assert_eq!(place(&pieces[3]), (json!(9), json!("")));
+        assert_eq!(cut(&[], json!({})).count(), 0);
+    }
+
+    #[test]
+    fn what_cannot_be_read_again_is_refused_and_the_remedy_named() {
+        let told = |bytes, stream| match check_bytes(bytes, stream) {
+            Ok(()) => String::new(),
+            Err(Stopped::Refused(refusal)) => refusal.message,
+            Err(Stopped::Revoked) => "revoked".to_owned(),
+        };
+        assert_eq!(told(WHOLE_BYTES_MAX, false), "");
+        assert!(told(WHOLE_BYTES_MAX + 1, false).contains("send stream true"));
+        assert_eq!(told(STREAM_BYTES_MAX, true), "");
+        assert!(told(STREAM_BYTES_MAX + 1, true).contains("opus, a higher speed"));
+    }
+
+    /// Kokoro at these times for a second of sound, and flite, if it is there.
+    fn chosen(wish: Wish, times: &[u64], is_there: bool) -> (Who, usize, Option<String>) {
+        let mut times = times.iter();
+        let mut kokoro = || {
+            let ms = *times.next().context("it was not to speak")?;
+            Ok((vec![0.5; RATE as usize], Duration::from_millis(ms)))
+        };
+        let flite = || if is_there { Ok(vec![0.5; 7]) } else { anyhow::bail!("no such program") };
+        let choice = choose(wish, &mut kokoro, flite).unwrap();
+        (choice.who, choice.samples.len(), choice.told)
+    }
+
+    #[test]
+    fn flite_speaks_where_kokoro_is_slower_than_speech_at_its_best() {
+        let second = RATE as usize;
+        for (wish, times, is_there, expected) in [
+            (Wish::Auto, &[900][..], true, (Who::Kokoro, second, "")),
+            (Wish::Auto, &[1_000], false, (Who::Kokoro, second, "")),
+            (Wish::Auto, &[3_000, 800], true, (Who::Kokoro, second, "")),
+            (Wish::Auto, &[3_000, 1_200], true, (Who::Flite, 7, "1.2s for 1.0s of sound; flite")),
+            (Wish::Auto, &[1_500, 2_000], false, (Who::Kokoro, second, "(no such program)")),
+            (Wish::Kokoro, &[9_000], true, (Who::Kokoro, second, "")),
+            (Wish::Flite, &[], true, (Who::Flite, 7, "")),
+        ] {
+            let (who, samples, told) = chosen(wish, times, is_there);
+            assert_eq!((who, samples), (expected.0, expected.1), "{wish:?} {times:?}");
+            assert_eq!(told.is_none(), expected.2.is_empty(), "{told:?}");
+            assert!(told.unwrap_or_default().contains(expected.2));
+        }
+    }
 }

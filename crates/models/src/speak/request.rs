@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::sound::Format;
-use super::voices::{self, VOICES};
+use super::voices::Speaker;
 use crate::protocol::Refusal;
 
 /// Characters of a text, as OpenAI has it and the realm's manifest.
@@ -38,7 +38,7 @@ fn unsupported<T>(message: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal::unsupported(message))
 }
 
-pub(super) fn parse(body: &Value) -> Result<SpeakRequest, Refusal> {
+pub(super) fn parse(body: &Value, speaker: Speaker) -> Result<SpeakRequest, Refusal> {
     let Some(fields) = body.as_object() else {
         return bad("data is not an object; send one with input");
     };
@@ -60,7 +60,7 @@ pub(super) fn parse(body: &Value) -> Result<SpeakRequest, Refusal> {
             "input has {characters} characters, at most {INPUT_MAX} are said at once; split it"
         ));
     }
-    let voice = voice(field("voice"))?;
+    let voice = voice(field("voice"), speaker)?;
     language(field("language"), voice)?;
     let speed = match field("speed").map(Value::as_f64) {
         None => 1.0,
@@ -84,11 +84,15 @@ pub(super) fn parse(body: &Value) -> Result<SpeakRequest, Refusal> {
     Ok(SpeakRequest { input: input.to_owned(), voice, speed, format })
 }
 
-fn voice(named: Option<&Value>) -> Result<&'static str, Refusal> {
-    match named.map(|name| name.as_str().and_then(voices::named)) {
-        None => Ok(voices::DEFAULT),
+fn voice(named: Option<&Value>, speaker: Speaker) -> Result<&'static str, Refusal> {
+    match named.map(|name| name.as_str().and_then(|name| speaker.named(name))) {
+        None => Ok(speaker.default_voice()),
         Some(Some(voice)) => Ok(voice),
-        Some(None) => unsupported(format!("voice must be one of {}", VOICES.join(", "))),
+        Some(None) => unsupported(format!(
+            "voice must be one of {}, which {} has",
+            speaker.voices().join(", "),
+            speaker.model()
+        )),
     }
 }
 
@@ -108,6 +112,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    fn parse(body: &Value) -> Result<SpeakRequest, Refusal> {
+        super::parse(body, Speaker::Kokoro)
+    }
+
+    #[test]
+    fn voices_are_those_of_the_model_that_speaks() {
+        let flite =
+            |voice: Value| super::parse(&json!({"input": "Hello", "voice": voice}), Speaker::Flite);
+        assert_eq!(flite(Value::Null).unwrap().voice, "slt");
+        assert_eq!(flite(json!("kal16")).unwrap().voice, "kal16");
+        let told = flite(json!("af_heart")).unwrap_err().message;
+        assert_eq!(told, "voice must be one of slt, rms, awb, kal16, which flite has");
+    }
 
     #[test]
     fn what_is_absent_has_its_default() {

@@ -40,12 +40,45 @@ pub const VOICES: [&str; 28] = [
 ];
 pub const DEFAULT: &str = "af_heart";
 
-/// A voice by its name, or by that without what stands before it: `heart`, `alloy`.
-pub(super) fn named(name: &str) -> Option<&'static str> {
-    let is_it = |voice: &&&str| {
-        **voice == name || voice.split_once('_').is_some_and(|(_, own)| own == name)
-    };
-    VOICES.iter().find(is_it).copied()
+/// Of Debian's flite, the first if none is named.
+const FLITE: [&str; 4] = ["slt", "rms", "awb", "kal16"];
+
+/// Which model speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Speaker {
+    Kokoro,
+    Flite,
+}
+
+impl Speaker {
+    pub(super) fn model(self) -> &'static str {
+        match self {
+            Self::Kokoro => "kokoro-82m",
+            Self::Flite => "flite",
+        }
+    }
+
+    pub(super) fn voices(self) -> &'static [&'static str] {
+        match self {
+            Self::Kokoro => &VOICES,
+            Self::Flite => &FLITE,
+        }
+    }
+
+    pub(super) fn default_voice(self) -> &'static str {
+        match self {
+            Self::Kokoro => DEFAULT,
+            Self::Flite => FLITE[0],
+        }
+    }
+
+    /// A voice by its name, or by that without what stands before it: `heart`, `alloy`.
+    pub(super) fn named(self, name: &str) -> Option<&'static str> {
+        let is_it = |voice: &&&str| {
+            **voice == name || voice.split_once('_').is_some_and(|(_, own)| own == name)
+        };
+        self.voices().iter().find(is_it).copied()
+    }
 }
 
 pub(super) fn english(voice: &str) -> English {
@@ -69,10 +102,14 @@ mod tests {
     #[test]
     fn names_are_one_voice_each_with_and_without_what_stands_before() {
         for voice in VOICES {
-            assert_eq!(named(voice), Some(voice));
-            assert_eq!(named(&voice[3..]), Some(voice));
+            assert_eq!(Speaker::Kokoro.named(voice), Some(voice));
+            assert_eq!(Speaker::Kokoro.named(&voice[3..]), Some(voice));
         }
-        assert_eq!((named("shimmer"), named(""), named("af_")), (None, None, None));
+        for name in ["shimmer", "", "af_", "slt"] {
+            assert_eq!(Speaker::Kokoro.named(name), None);
+        }
+        assert_eq!(Speaker::Flite.named("rms"), Some("rms"));
+        assert_eq!(Speaker::Flite.named("af_heart"), None);
         assert!(VOICES.contains(&DEFAULT));
     }
 

@@ -53,10 +53,16 @@ impl Program {
         Self::serving(&["embed", "transcribe"])
     }
 
+    /// Kokoro speaks, however slow the machine is.
     pub(crate) fn serving(intents: &[&str]) -> Self {
+        Self::spoken_by("kokoro-82m", intents)
+    }
+
+    pub(crate) fn spoken_by(speaker: &str, intents: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_mtor-models"))
             .arg("--models")
             .arg(models_dir())
+            .args(["--speaker", speaker])
             .args(intents.iter().flat_map(|intent| ["--serve", intent]))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

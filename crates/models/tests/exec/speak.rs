@@ -77,6 +77,34 @@ fn what_is_said_is_understood_whoever_says_it() {
 }
 
 #[test]
+fn flite_is_offered_under_its_name_and_is_understood() {
+    // Each offer was given because one understood the other.
+    let mut program = Program::spoken_by("flite", &["transcribe", "speak"]);
+    let offers = program.offers.as_array().unwrap().clone();
+    let speak = offers.iter().find(|offer| offer["intent"] == "speak").unwrap();
+    assert_eq!((&speak["model"], &speak["slots"]), (&json!("flite"), &json!(1)));
+    let body = json!({"input": "**Please** wait 20 min. in the kitchen.", "voice": "rms"});
+    let said = say(&mut program, "flite", &body);
+    let result = &said.end["result"];
+    assert_eq!((&result["voice"], &result["rate"]), (&json!("rms"), &json!(24_000)));
+    assert_eq!(decoded_ms(bytes(result), Kind::Wav), result["duration_ms"].as_u64().unwrap());
+    let audio = json!({"audio": result["audio"]});
+    let heard = program.ask("heard", "transcribe", &audio, &json!({"stream": false}));
+    let heard = heard.end["result"]["text"].as_str().unwrap().to_lowercase();
+    assert!(heard.contains("minutes") && heard.contains("kitchen"), "{heard}");
+    let body = json!({"input": "x", "voice": "af_heart"});
+    let strange = say(&mut program, "strange", &body);
+    assert_eq!(strange.code(), "unsupported");
+    assert!(strange.message().contains("slt, rms, awb, kal16"), "{}", strange.message());
+    // What is revoked is given up, and the slot is free.
+    let long = json!({"input": "A sentence without an end. ".repeat(150), "speed": 0.25});
+    program.assign("long", "speak", &long, &Value::Null);
+    program.next_of("long");
+    program.send("revoke", &json!({"intent": "long", "attempt": 1}));
+    assert!(!say(&mut program, "next", &json!({"input": "Next."})).failed);
+}
+
+#[test]
 fn a_whole_sound_is_a_file_of_its_length() {
     let mut program = Program::serving(&["speak"]);
     let input = "One sentence. And a second one, which is longer!";
@@ -194,6 +222,12 @@ fn what_cannot_be_done_is_refused_by_name() {
         assert!(answer.message().contains(told), "{name}: {}", answer.message());
         assert!(begin.elapsed() < Duration::from_secs(20), "{name}: {:?}", begin.elapsed());
     }
+    // 4,096 digits are hours: nobody could read them again.
+    let endless = json!({"input": "7".repeat(4_096), "speed": 0.25});
+    let answer = program.ask("endless", "speak", &endless, &json!({"stream": true}));
+    assert_eq!(answer.code(), "bad_request");
+    let told = "send response_format opus, a higher speed or a shorter text";
+    assert!(answer.message().contains(told), "{}", answer.message());
 }
 
 #[test]
@@ -228,15 +262,31 @@ fn hostile_texts_end_in_sound_or_none_or_a_refusal() {
 }
 
 #[test]
-fn a_long_text_is_given_up_at_a_word_in_the_middle_of_a_sentence() {
+fn no_sound_is_longer_than_what_is_held_for_its_text() {
+    let mut program = Program::serving(&["speak"]);
+    for (voice, speed, inputs) in [
+        ("af_heart", 0.25, &["±", "7"][..]),
+        ("bm_daniel", 1.0, &["±", "WW", "77"]),
+        ("bm_daniel", 4.0, &["±", "WW", "77", "ሀя", "Û", "⅔W"]),
+    ] {
+        for input in inputs {
+            let body = json!({"input": input, "voice": voice, "speed": speed});
+            let ms = say(&mut program, input, &body).usage("units") as f64;
+            // As the realm has it: `CHARACTER_MS` in its `admission/speech.rs`.
+            let held = input.chars().count() as f64 * 2_000.0 / speed;
+            assert!(ms > 0.0 && ms <= held, "{input} by {voice} at {speed}: {ms} of {held}");
+        }
+    }
+}
+
+#[test]
+fn a_long_text_is_given_up_at_a_word() {
     let mut program = Program::serving(&["speak"]);
     let sentence = "This sentence goes on and on without an end in sight and nobody is listening ";
     let body = json!({"input": format!("Short. {}", sentence.repeat(20))});
     program.assign("long", "speak", &body, &Value::Null);
     let first = program.next_of("long");
     assert_eq!(first["data"]["piece"]["text"], "Short.", "{first}");
-    // It is in the middle of twenty seconds now.
-    std::thread::sleep(Duration::from_millis(500));
     let begin = Instant::now();
     program.send("revoke", &json!({"intent": "long", "attempt": 1}));
     let next = say(&mut program, "next", &json!({"input": "Next."}));

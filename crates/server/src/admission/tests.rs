@@ -84,14 +84,14 @@ fn a_sound_is_bounded_by_its_own_packets() {
 fn speech_is_bounded_by_its_characters_and_its_speed() {
     let read = |data: &str| Ask::read(&entry("speak"), Bytes::copy_from_slice(data.as_bytes()));
     let ask = read(r#"{"input":"Hello","voice":"af_heart","x":[1]}"#).unwrap();
-    assert_eq!((ask.units_max, ask.input_units, ask.may_be_cut), (3_000, 3_000, false));
+    assert_eq!((ask.units_max, ask.input_units, ask.may_be_cut), (10_000, 10_000, false));
     // Characters, however they are written.
-    assert_eq!(read(r#"{"input":"h\u00e9\ud83d\ude00"}"#).unwrap().units_max, 1_800);
-    assert_eq!(read(r#"{"input":"Hello","speed":null}"#).unwrap().units_max, 3_000);
-    assert_eq!(read(r#"{"input":"Hello","speed":0.25}"#).unwrap().units_max, 12_000);
-    assert_eq!(read(r#"{"input":"Hi","speed":1.7}"#).unwrap().units_max, 706, "rounded up");
+    assert_eq!(read(r#"{"input":"h\u00e9\ud83d\ude00"}"#).unwrap().units_max, 6_000);
+    assert_eq!(read(r#"{"input":"Hello","speed":null}"#).unwrap().units_max, 10_000);
+    assert_eq!(read(r#"{"input":"Hello","speed":0.25}"#).unwrap().units_max, 40_000);
+    assert_eq!(read(r#"{"input":"Hi","speed":1.7}"#).unwrap().units_max, 2_353, "rounded up");
     let longest = format!(r#"{{"input":"{}"}}"#, "é".repeat(4_096));
-    assert_eq!(read(&longest).unwrap().units_max, 4_096 * 600);
+    assert_eq!(read(&longest).unwrap().units_max, 4_096 * 2_000);
     let longer = format!(r#"{{"input":"{}"}}"#, "é".repeat(4_097));
     for (data, told) in [
         (r#"{"voice":"af_heart"}"#, "input"),

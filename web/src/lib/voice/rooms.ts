@@ -13,7 +13,7 @@ import { openMic } from "./mic";
 import { Loudspeaker } from "./player";
 import { Reader } from "./reader.svelte";
 import { onAnother, until } from "./watch.svelte";
-import { Settings } from "./settings.svelte";
+import { Settings, USUAL_VOICE } from "./settings.svelte";
 import { Voice } from "./voice.svelte";
 
 export interface Rooms {
@@ -49,7 +49,8 @@ function join(session: Session): Rooms {
   const reader: Reader = new Reader({
     realm, player, pay, onPaid,
     price: price("speak"),
-    voice: () => settings,
+    // The usual one is named by nobody: another model has its own.
+    voice: () => ({ speed: settings.speed, ...(settings.voice === USUAL_VOICE ? {} : { voice: settings.voice }) }),
     onBegin: () => {
       if (settings.interrupts && !isHandsFree() && line.serves("transcribe")) voice.listen();
     },

@@ -17,14 +17,15 @@ const [RATE_MIN, RATE_MAX] = [8_000, 192_000];
 /** Beside the one that is heard. */
 export const AHEAD_MAX = 2;
 /** What the edge takes a character to last at most, at speed 1. */
-const CHAR_MS = 600;
+const CHAR_MS = 2_000;
 
 export interface SpeakerNeeds {
   realm: Realm;
   player: Player;
   pay(): Promise<{ asset: string }>;
   price(): Price;
-  voice(): { voice: string; speed: number };
+  /** Without a voice it is the one that the model has if none is named. */
+  voice(): { voice?: string; speed: number };
   onCost(cost: Money): void;
   /** All was heard, it was stopped, or it failed. */
   onEnd(problem?: Problem): void;
@@ -124,7 +125,7 @@ export class Speaker {
     const { asset } = await pay();
     const result = await askWork(realm, {
       intent: "speak",
-      data: { input, voice, speed, response_format: "pcm", stream: true },
+      data: { input, ...(voice === undefined ? {} : { voice }), speed, response_format: "pcm", stream: true },
       ceiling: ceilingOf(price(), spokenMs(input, speed), asset),
       signal: this.#abort.signal,
       onPiece: (piece) => sound.add(text(record(piece)["audio"])),

@@ -66,4 +66,6 @@ fn an_npm_package_or_member_that_is_not_there_is_told() {
     fs::remove_dir_all(&packages.0).unwrap();
     let error = check(&models, &sources, &dir.0).unwrap_err().to_string();
     assert!(error.contains("npm pack"), "{error}");
+    // The reason in npm's own words.
+    assert!(error.contains("npm error"), "{error}");
 }

@@ -11,12 +11,12 @@ const GREEK: [&str; 24] = [
 ];
 
 pub(super) fn clean(text: &str) -> String {
-    let mut out = Out { text: String::with_capacity(text.len()), script: None };
+    let mut out = Out { text: String::with_capacity(text.len()), scripts: Vec::new() };
     let mut rest = text.chars().peekable();
     while let Some(c) = rest.next() {
         if let Some(name) = greek(c) {
             let is_word = rest.peek().is_some_and(|next| greek(*next).is_some());
-            if is_word || out.script == Some("Greek text") {
+            if is_word || out.scripts.contains(&"Greek text") {
                 out.foreign("Greek text");
             } else {
                 out.word(name);
@@ -32,8 +32,8 @@ pub(super) fn clean(text: &str) -> String {
 
 struct Out {
     text: String,
-    /// What the last words of another script were, until a letter of ours comes.
-    script: Option<&'static str>,
+    /// The other scripts that were told since the last letter of ours: each is told once.
+    scripts: Vec<&'static str>,
 }
 
 impl Out {
@@ -45,17 +45,16 @@ impl Out {
 
     fn foreign(&mut self, script: &'static str) {
         // Japanese is written in Chinese signs, too.
-        let is_same = self.script == Some(script)
-            || (self.script, script) == (Some("Japanese text"), "Chinese text");
-        if !is_same {
+        let is_japanese = script == "Chinese text" && self.scripts.contains(&"Japanese text");
+        if !is_japanese && !self.scripts.contains(&script) {
             self.word(script);
+            self.scripts.push(script);
         }
-        self.script = Some(script);
     }
 
     fn own(&mut self, c: char) {
         if c.is_ascii_alphanumeric() || is_latin(c) {
-            self.script = None;
+            self.scripts.clear();
         }
         match c {
             '\u{2018}' | '\u{2019}' | '\u{2bc}' | '\u{2032}' | '`' => self.text.push('\''),
@@ -173,7 +172,7 @@ fn script(c: char) -> Option<&'static str> {
         // Letter-like signs, numbers in circles: they are no script.
         '\u{2000}'..='\u{2bff}' | '\u{aa}'..='\u{be}' | 'μ' => None,
         '\u{1f000}'..='\u{1faff}' | '\u{ff00}'..='\u{ff5e}' | '\u{2b0}'..='\u{36f}' => None,
-        _ => Some("text in another script"),
+        _ => Some("foreign text"),
     }
 }
 
@@ -200,7 +199,9 @@ mod tests {
             ("①②", ""),
             ("２０２６！", "2026!"),
             ("2½ cups", "2 and 1/2 cups"),
-            ("ትግርኛ", "text in another script"),
+            ("ትግርኛ", "foreign text"),
+            ("я漢я漢 я", "Cyrillic text Chinese text"),
+            ("я a я", "Cyrillic text a Cyrillic text"),
         ] {
             let words: Vec<_> = clean(text).split_whitespace().map(str::to_owned).collect();
             assert_eq!(words.join(" "), expected, "{text}");

@@ -108,6 +108,17 @@ impl Format {
 struct Spoken<'a> {
     #[serde(borrow, default)]
     audio: Option<std::borrow::Cow<'a, str>>,
+    /// Of a result alone.
+    #[serde(default)]
+    duration_ms: Option<u64>,
+}
+
+/// Of a text of which nothing can be said, such as an emoji, a file without a header is empty.
+fn is_silence(result: &[u8]) -> bool {
+    let spoken: Result<Spoken<'_>, _> = serde_json::from_slice(result);
+    spoken.is_ok_and(|spoken| {
+        spoken.duration_ms == Some(0) && spoken.audio.is_none_or(|audio| audio.is_empty())
+    })
 }
 
 /// The bytes of one file.
@@ -134,6 +145,15 @@ impl Sound {
         }
         Ok(bytes.into())
     }
+
+    /// What a worker without pieces gives at the end.
+    fn whole(&mut self, result: &[u8]) -> Result<Bytes, ApiError> {
+        if self.format == Format::Pcm && is_silence(result) {
+            return Ok(Bytes::new());
+        }
+        let bytes = self.bytes(result)?;
+        if bytes.is_empty() { Err(failed("the worker sent no sound")) } else { Ok(bytes) }
+    }
 }
 
 fn failed(message: &str) -> ApiError {
@@ -149,10 +169,8 @@ impl Writer for Sound {
         if self.begun {
             return Ok(Bytes::new());
         }
-        // Of a worker that has no pieces.
-        let none = || failed("the worker sent no sound");
-        let bytes = self.bytes(ended.result.as_ref().ok_or_else(none)?)?;
-        if bytes.is_empty() { Err(none()) } else { Ok(bytes) }
+        let result = ended.result.as_ref().ok_or_else(|| failed("the worker sent no sound"))?;
+        self.whole(result)
     }
 
     fn broken(&self, _: &ApiError) -> Option<Bytes> {
@@ -242,5 +260,17 @@ mod tests {
         for wrong in ["{}", "7", r#"{"audio":"*"}"#, r#"{"audio":7}"#, ""] {
             assert!(sound.piece(wrong.as_bytes()).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn nothing_to_say_is_an_empty_file_and_no_failure() {
+        let whole = |format, result: &str| Sound::new(format).whole(result.as_bytes());
+        let silent = r#"{"response_format":"pcm","duration_ms":0,"segments":[]}"#;
+        assert_eq!(whole(Format::Pcm, silent), Ok(Bytes::new()));
+        assert_eq!(whole(Format::Pcm, r#"{"duration_ms":0,"audio":""}"#), Ok(Bytes::new()));
+        // Others have a head at least.
+        assert!(whole(Format::Wav, silent).is_err());
+        assert!(whole(Format::Pcm, r#"{"duration_ms":9,"audio":""}"#).is_err());
+        assert!(whole(Format::Pcm, r#"{"duration_ms":9}"#).is_err());
     }
 }

@@ -34,6 +34,9 @@ const REFUSALS_MAX: usize = 32;
 const SAY_EVERY: Duration = Duration::from_secs(10);
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
+/// What a program may offer in place of its model: where Kokoro is slower than speech, flite speaks.
+const OTHER_NAMES: [(&str, &str); 1] = [("speak", "flite")];
+
 /// Something to print.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Said {
@@ -208,8 +211,11 @@ impl Shelf {
     /// What is offered serves, and only that.
     fn notice_offers(&mut self, now: Instant) {
         for entry in &mut self.entries {
-            let key = (entry.model.intent.clone(), entry.model.name.clone());
-            let is_offered = self.offered.contains(&key);
+            let intent = entry.model.intent.as_str();
+            let other = OTHER_NAMES.iter().find(|(of, _)| *of == intent).map(|(_, name)| *name);
+            let mut names = other.into_iter().chain([entry.model.name.as_str()]);
+            let is_offered =
+                names.any(|name| self.offered.contains(&(intent.to_owned(), name.to_owned())));
             match entry.state {
                 State::Starting { .. } if is_offered => {
                     entry.state = State::Serving;
@@ -458,6 +464,17 @@ impl Shelf {
         std::mem::take(&mut self.said)
     }
 
+    /// What it is offered as.
+    fn name_of<'a>(&self, entry: &'a Entry) -> &'a str {
+        let intent = entry.model.intent.as_str();
+        let is_offered = |name: &str| self.offered.contains(&(intent.to_owned(), name.to_owned()));
+        let other = OTHER_NAMES.iter().find(|(of, name)| *of == intent && is_offered(name));
+        match other {
+            Some((_, name)) if !is_offered(&entry.model.name) => name,
+            Some(_) | None => &entry.model.name,
+        }
+    }
+
     pub(super) fn told(&self) -> ModelsTold {
         let first = self.entries.iter().map(|entry| &entry.model);
         let mut about: Vec<(String, ModelAbout)> = Vec::new();
@@ -475,7 +492,7 @@ impl Shelf {
         for entry in self.entries.iter().filter(|entry| entry.by != By::Meanwhile) {
             let intent = &entry.model.intent;
             let found = self.found_for(intent).filter(|_| entry.by == By::Default);
-            let name = found.map_or(entry.model.name.as_str(), |(name, _)| name);
+            let name = found.map_or(self.name_of(entry), |(name, _)| name);
             defaults.entry(intent.clone()).or_insert_with(|| name.to_owned());
         }
         ModelsTold { about, arriving, defaults }

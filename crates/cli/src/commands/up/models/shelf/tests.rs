@@ -503,3 +503,23 @@ fn the_voice_waits_for_nothing_that_fails_and_half_of_it_serves_alone() {
     scene.arrive(Arrival::Done);
     assert_eq!(scene.wanted(), [EMBED, "ear", "mouth"]);
 }
+
+#[test]
+fn the_voice_serves_under_the_name_of_what_speaks_in_its_place() {
+    let mut scene = with_voice(&[EMBED, GOOD, "ear", "mouth"]);
+    while scene.order().is_some() {
+        scene.arrive(Arrival::Done);
+        scene.offers(&[("chat", GOOD), ("embed", EMBED)]);
+    }
+    assert_eq!(scene.told("mouth"), Some(ArrivingState::Starting));
+    let all = [("chat", GOOD), ("embed", EMBED), ("transcribe", "ear")];
+    scene.offers(&[all.as_slice(), &[("speak", "flite")]].concat());
+    assert_eq!(scene.told("mouth"), None, "it serves");
+    assert_eq!(scene.shelf.told().defaults["speak"], "flite");
+    // Another's name is none of it.
+    scene.offers(&[all.as_slice(), &[("speak", "tts-1")]].concat());
+    assert_eq!(scene.told("mouth"), Some(ArrivingState::Starting));
+    scene.offers(&[all.as_slice(), &[("speak", "mouth")]].concat());
+    assert_eq!(scene.told("mouth"), None);
+    assert_eq!(scene.shelf.told().defaults["speak"], "mouth");
+}
