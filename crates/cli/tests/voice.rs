@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use common::http::{Guest, send};
 use common::terminal::Terminal;
 use common::{Done, Place, Realm, eventually, models_dir, signal};
+use serde_json::Value;
 
 const SPOKEN: &[u8] = include_bytes!("../../models/tests/exec/data/spoken.ogg");
 
@@ -20,6 +21,7 @@ import base64, json, sys
 def say(kind, data):
     print(json.dumps({"specversion": "1.0", "id": "1", "source": "test", "type": kind, "data": data}), flush=True)
 offers = [{"intent": "chat", "model": "talker", "slots": 1}, {"intent": "speak", "model": "mouth", "slots": 1}]
+offers = [offer for offer in offers if offer["intent"].upper() in sys.argv] or offers
 say("mtor.worker.offer.v1", {"offers": offers})
 for line in sys.stdin:
     event = json.loads(line)
@@ -35,6 +37,7 @@ for line in sys.stdin:
         say("mtor.worker.complete.v1", {**key, "usage": {"units": 3, "input": 1, "output": 2}, "result": result})
         continue
     body = job["data"]
+    open("asked", "a").write(body["input"] + "\n")
     if body.get("voice") == "nobody":
         say("mtor.worker.fail.v1", {**key, "code": "unsupported", "message": "voice must be somebody", "retry": False})
         continue
@@ -59,11 +62,15 @@ impl Drop for Worker {
 }
 
 fn worker(place: &Place, realm: &Realm, model: &str, program: &[&str]) -> Worker {
-    let owner = Guest::new(&realm.url);
-    let token = owner.ask("POST", "/v1/workers/tokens", "").json()["token"].clone();
+    let token = Guest::new(&realm.url).ask("POST", "/v1/workers/tokens", "").json();
+    joined(place, realm, model, &token, program)
+}
+
+fn joined(place: &Place, realm: &Realm, model: &str, token: &Value, program: &[&str]) -> Worker {
+    let token = token["token"].clone();
     let file = format!("token-{model}");
     place.write(&file, token.as_str().unwrap(), 0o600);
-    let to = ["worker", "--realm", &owner.url, "--token-file", &file, "--data", model];
+    let to = ["worker", "--realm", &realm.url, "--token-file", &file, "--data", model];
     let with = ["--no-fft", "--no-echo", "--exec"];
     let mut command = place.command(&[to.as_slice(), &with, program].concat());
     let worker = Worker(command.stdout(Stdio::null()).spawn().unwrap());
@@ -191,6 +198,53 @@ fn an_answer_is_written_to_a_file_and_a_voice_that_is_not_there_is_told() {
     assert!(no_player.stderr.contains("aplay") && no_player.stderr.contains("--speak=FILE"));
     let usage = done(ask(&place, &realm, &["--voice", "x", "Say"]));
     assert_eq!(usage.code, Some(2), "{usage:#?}");
+}
+
+/// Who asks the realm's own workers alone does not hand the answer to others.
+#[test]
+fn an_answer_is_read_on_the_terms_of_its_question() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    place.write("talker.py", PROGRAM, 0o644);
+    let bearer = format!("Bearer {}", realm.ready["sysop_secret"].as_str().unwrap());
+    let bearer = [("authorization", bearer.as_str())];
+    let token = send(&realm.url, "POST", "/v1/sysop/workers/tokens", &bearer, b"").json();
+    let own = ["python3", "talker.py", "CHAT"];
+    let _own = joined(&place, &realm, "talker", &token, &own);
+    let _foreign = worker(&place, &realm, "mouth", &["python3", "talker.py", "SPEAK"]);
+    let asked = || std::fs::read_to_string(place.path().join("asked")).unwrap_or_default();
+
+    let kept = ["--trust", "own", "--deadline-ms", "3000", "--speak=said.wav", "Say"];
+    let kept = done(ask(&place, &realm, &kept));
+    assert_eq!(kept.stdout, "One sentence. And another.\n", "{kept:#?}");
+    assert_ne!(kept.code, Some(0), "nobody may read it: {kept:#?}");
+    assert_eq!(asked(), "", "{kept:#?}");
+
+    // What the answer leaves of a ceiling does not buy a part.
+    let dear = done(ask(&place, &realm, &["--ceiling", "100", "--speak=said.wav", "Say"]));
+    assert_eq!(dear.stdout, "One sentence. And another.\n", "{dear:#?}");
+    assert!(dear.stderr.contains("ceiling"), "{dear:#?}");
+    assert_eq!(asked(), "", "{dear:#?}");
+
+    let most = ["--trust", "any", "--ceiling", "5000", "--batch", "--durable"];
+    let read = done(ask(&place, &realm, &[&most[..], &["--speak=said.wav", "Say"]].concat()));
+    assert_eq!(read.code, Some(0), "{read:#?}");
+    assert_eq!(asked(), "One sentence.\n And another.\n", "it buys both parts");
+}
+
+#[test]
+fn a_player_that_has_ended_is_paid_no_more() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let _worker = talker(&place, &realm, &[]);
+    let folder = with_player(&place, "exit 1");
+    let mut command = ask(&place, &realm, &["--speak", "Say"]);
+    command.env("PATH", format!("{folder}:/usr/bin:/bin"));
+    let read = done(command);
+    assert_eq!(read.code, Some(1), "{read:#?}");
+    assert!(read.stderr.contains("the player ended with exit status: 1"), "{read:#?}");
+    let asked = std::fs::read_to_string(place.path().join("asked")).unwrap_or_default();
+    assert!(asked.lines().count() <= 1, "of two parts: {asked:?}");
 }
 
 #[test]

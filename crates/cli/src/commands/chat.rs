@@ -6,12 +6,12 @@
 use std::io::{BufRead, IsTerminal};
 
 use clap::Args;
-use mtor_client::{Client, EventKind, Intent, Money};
+use mtor_client::{Client, EventKind, Intent};
 use mtor_types::Amount;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::follow::{Ended, Shown, failure_of, follow};
+use super::follow::{Ended, Shown, cost_of, failure_of, follow};
 use super::realm::{RealmArgument, explain};
 use super::speech::{Reading, SpeakArguments, Speaker};
 use super::work::{Terms, choose_model};
@@ -202,7 +202,7 @@ impl Chat<'_> {
             }
         };
         let Some(end) = ended.end else { return Ok(Amount::ZERO) };
-        let cost = cost(&end);
+        let cost = cost_of(&end).unwrap_or(Amount::ZERO);
         if ended.interrupted {
             out.note("stopped; the question is no part of the conversation");
         } else if let Some(failure) = failure_of(end) {
@@ -216,8 +216,8 @@ impl Chat<'_> {
         let mut intent = Intent::new("chat", self.data(&question)?);
         self.arguments.terms.apply(&mut intent);
         let stream = self.client.submit_streaming(&intent)?;
-        self.reading =
-            self.speaker.as_ref().map(|speaker| speaker.read(&self.client)).transpose()?;
+        let read = |speaker: &Speaker| speaker.read(&self.client, &self.arguments.terms);
+        self.reading = self.speaker.as_ref().map(read).transpose()?;
         let listener = self.reading.as_mut().and_then(Reading::listener);
         let mut shown = Shown::new(self.context.out, true, false).told_to(listener);
         let ended = follow(&self.client, stream, &mut shown, &mut self.signals).await?;
@@ -324,21 +324,6 @@ async fn context_of(model: &str, client: &Client) -> Result<Option<u32>, Failure
     let of_model =
         pools.filter(|pool| pool.intent == "chat" && pool.model.as_deref() == Some(model));
     Ok(of_model.filter_map(|pool| pool.context).min())
-}
-
-fn cost(end: &EventKind) -> Amount {
-    let money: Option<&Money> = match end {
-        EventKind::Completed(done) => done.cost.as_ref(),
-        EventKind::Cancelled(bill) | EventKind::Expired(bill) => bill.cost.as_ref(),
-        EventKind::Accepted(_)
-        | EventKind::Queued(_)
-        | EventKind::Started(_)
-        | EventKind::Chunk(_)
-        | EventKind::Restarted(_)
-        | EventKind::Failed(_)
-        | EventKind::Settled => None,
-    };
-    money.map_or(Amount::ZERO, |money| money.amount)
 }
 
 /// Beside the output: who redirects the answers does not want it in them.

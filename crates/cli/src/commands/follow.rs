@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mtor_client::{Bill, Client, ClientError, Done, Event, EventKind, IntentStream};
 use mtor_types::intent::Reason;
-use mtor_types::{Code, IntentId};
+use mtor_types::{Amount, Code, IntentId};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::realm::at_realm;
+use super::speech::Told;
 use super::transcribe::Transcript;
 use super::waiting::Waiting;
 use super::{Signals, TOGETHER};
@@ -177,6 +178,22 @@ pub(crate) fn failure_of(end: EventKind) -> Option<Failure> {
     })
 }
 
+/// What it cost, where this is its end.
+pub(crate) fn cost_of(event: &EventKind) -> Option<Amount> {
+    let money = match event {
+        EventKind::Completed(done) => done.cost.as_ref(),
+        EventKind::Cancelled(bill) | EventKind::Expired(bill) => bill.cost.as_ref(),
+        EventKind::Failed(_) => None,
+        EventKind::Accepted(_)
+        | EventKind::Queued(_)
+        | EventKind::Started(_)
+        | EventKind::Chunk(_)
+        | EventKind::Restarted(_)
+        | EventKind::Settled => return None,
+    };
+    Some(money.map_or(Amount::ZERO, |money| money.amount))
+}
+
 fn paid(bill: &Bill) -> String {
     bill.cost.as_ref().map(|cost| format!("; it cost {}", money(cost))).unwrap_or_default()
 }
@@ -235,7 +252,9 @@ pub(crate) struct Shown {
     /// What the last event added to it.
     fresh: Option<String>,
     /// Who is told of that text as it grows.
-    listener: Option<watch::Sender<String>>,
+    listener: Option<watch::Sender<Told>>,
+    /// How often it began anew.
+    generation: u32,
     waiting: Waiting,
 }
 
@@ -251,6 +270,7 @@ impl Shown {
             answer: String::new(),
             fresh: None,
             listener: None,
+            generation: 0,
             waiting: Waiting::new(out),
         }
     }
@@ -261,7 +281,7 @@ impl Shown {
     }
 
     /// Somebody follows the text of the chat.
-    pub(crate) fn told_to(self, listener: Option<watch::Sender<String>>) -> Self {
+    pub(crate) fn told_to(self, listener: Option<watch::Sender<Told>>) -> Self {
         Self { listener, ..self }
     }
 
@@ -269,7 +289,10 @@ impl Shown {
     pub(crate) fn show(&mut self, event: &Event, was_broken: bool) {
         match &event.kind {
             EventKind::Chunk(chunk) => self.collect(&chunk.piece),
-            EventKind::Restarted(_) => self.answer.clear(),
+            EventKind::Restarted(_) => {
+                self.answer.clear();
+                self.generation = self.generation.saturating_add(1);
+            }
             EventKind::Completed(done) => self.collect_whole(done),
             EventKind::Accepted(_)
             | EventKind::Queued(_)
@@ -280,13 +303,8 @@ impl Shown {
             | EventKind::Settled => {}
         }
         if let Some(listener) = &self.listener {
-            listener.send_if_modified(|known| {
-                let differs = *known != self.answer;
-                if differs {
-                    known.clone_from(&self.answer);
-                }
-                differs
-            });
+            let cost = cost_of(&event.kind);
+            listener.send_if_modified(|told| told.follow(self.generation, &self.answer, cost));
         }
         if self.out.is_json() {
             let data = serde_json::from_str(event.data.get()).unwrap_or(Value::Null);

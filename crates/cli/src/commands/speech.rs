@@ -17,9 +17,10 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::follow::failure_of;
+use super::work::Terms;
 use super::{Context, input};
 use crate::environment::Environment;
 use crate::failure::Failure;
@@ -73,8 +74,8 @@ impl Speaker {
     }
 
     /// Begins to read one answer.
-    pub(crate) fn read(&self, client: &Client) -> Result<Reading, Failure> {
-        let (text, said) = watch::channel(String::new());
+    pub(crate) fn read(&self, client: &Client, terms: &Terms) -> Result<Reading, Failure> {
+        let (text, said) = watch::channel(Told::default());
         let (pieces, mut sink) = match &self.to {
             To::Player(program, arguments) => play(program, arguments)?,
             To::File(file) => write(Arc::clone(file)),
@@ -85,6 +86,7 @@ impl Speaker {
             voice: self.voice.clone(),
             pieces,
             asked: Arc::clone(&asked),
+            terms: terms.clone(),
             cost: Amount::ZERO,
         };
         let said = tokio::spawn(async move {
@@ -105,9 +107,53 @@ fn player(environment: &Environment) -> Result<To, Failure> {
     })
 }
 
+/// An answer as far as it has come.
+#[derive(Default)]
+pub(crate) struct Told {
+    /// How often it began anew.
+    generation: u32,
+    text: String,
+    /// What it cost, once it is over.
+    cost: Option<Amount>,
+}
+
+impl Told {
+    /// Takes over what is new; true if something is.
+    pub(crate) fn follow(&mut self, generation: u32, text: &str, cost: Option<Amount>) -> bool {
+        let is_anew = self.generation != generation;
+        if is_anew {
+            *self = Self { generation, ..Self::default() };
+        }
+        let more = text.get(self.text.len()..).unwrap_or_default();
+        self.text.push_str(more);
+        let ends = self.cost.is_none() && cost.is_some();
+        self.cost = self.cost.or(cost);
+        is_anew || ends || !more.is_empty()
+    }
+}
+
+/// How far an answer was read.
+#[derive(Default)]
+struct Read {
+    generation: u32,
+    at: usize,
+}
+
+impl Read {
+    /// What is to be said next. An answer that begins anew is read anew.
+    fn next<'a>(&mut self, told: &'a Told, over: bool) -> Option<&'a str> {
+        if self.generation != told.generation {
+            *self = Self { generation: told.generation, at: 0 };
+        }
+        let part = told.text.get(self.at..).and_then(|rest| next_part(rest, over))?;
+        self.at += part.len();
+        Some(part)
+    }
+}
+
 /// One answer that is being read.
 pub(crate) struct Reading {
-    text: Option<watch::Sender<String>>,
+    text: Option<watch::Sender<Told>>,
     /// With its player, which ends with it.
     said: JoinHandle<Result<Amount, Failure>>,
     /// What the realm is speaking now.
@@ -117,7 +163,7 @@ pub(crate) struct Reading {
 
 impl Reading {
     /// Where its text is told as it grows.
-    pub(crate) fn listener(&mut self) -> Option<watch::Sender<String>> {
+    pub(crate) fn listener(&mut self) -> Option<watch::Sender<Told>> {
         self.text.take()
     }
 
@@ -143,6 +189,8 @@ struct Reader {
     voice: Option<String>,
     pieces: mpsc::Sender<Vec<u8>>,
     asked: Arc<Mutex<Option<IntentId>>>,
+    /// Those of the answer.
+    terms: Terms,
     cost: Amount,
 }
 
@@ -152,41 +200,67 @@ struct Piece {
 }
 
 impl Reader {
-    async fn read(mut self, mut text: watch::Receiver<String>) -> Result<Amount, Failure> {
-        let mut at = 0;
-        loop {
+    /// Ends early where nobody plays any more, which says why when it is asked.
+    async fn read(mut self, mut text: watch::Receiver<Told>) -> Result<Amount, Failure> {
+        let mut read = Read::default();
+        while !self.pieces.is_closed() {
             // Looked at before the text: what was said last is seen after it.
             let over = text.has_changed().is_err();
-            let part = {
-                let text = text.borrow_and_update();
-                // An answer that begins anew is read anew.
-                at = if at > text.len() { 0 } else { at };
-                text.get(at..).and_then(|rest| next_part(rest, over)).map(str::to_owned)
+            let (part, left) = {
+                let told = text.borrow_and_update();
+                let left = self.left(told.cost);
+                // While the answer comes it may yet use up all of the ceiling.
+                let is_known = self.terms.ceiling.is_none() || left.is_some();
+                let part = if is_known { read.next(&told, over) } else { None };
+                (part.map(str::to_owned), left)
             };
             match part {
-                Some(part) => {
-                    at += part.len();
-                    if part.chars().any(char::is_alphanumeric) {
-                        self.say(&part).await?;
-                    }
+                Some(part) if part.chars().any(char::is_alphanumeric) => {
+                    self.say(&part, left).await?;
                 }
-                None if over => return Ok(self.cost),
-                // An error is the end: the rest is taken in the next round.
-                None => drop(text.changed().await),
+                Some(_nothing) => {}
+                None if over => break,
+                None => tokio::select! {
+                    // An error is the end: the rest is taken in the next round.
+                    _ = text.changed() => {}
+                    () = self.pieces.closed() => {}
+                },
             }
         }
+        Ok(self.cost)
     }
 
-    async fn say(&mut self, part: &str) -> Result<(), Failure> {
+    /// Of the ceiling, once it is known what the answer cost.
+    fn left(&self, answer: Option<Amount>) -> Option<Amount> {
+        let spent = answer?.checked_add(self.cost)?;
+        Some(self.terms.ceiling?.checked_sub(spent).unwrap_or(Amount::ZERO))
+    }
+
+    async fn say(&mut self, part: &str, left: Option<Amount>) -> Result<(), Failure> {
         let mut data = json!({"input": part, "response_format": "pcm", "stream": true});
         if let Some(voice) = &self.voice {
             data["voice"] = voice.as_str().into();
         }
         let data =
             serde_json::value::to_raw_value(&data).map_err(|error| Failure::caused(&error))?;
-        let mut stream = self.client.submit_streaming(&Intent::new("speak", data))?;
+        let mut intent = Intent::new("speak", data);
+        self.terms.apply_to_reading(&mut intent, left);
+        let mut stream = self.client.submit_streaming(&intent)?;
         let mut come = false;
-        while let Some(event) = stream.next().await? {
+        loop {
+            let known = stream.intent();
+            let next = tokio::select! {
+                next = stream.next() => next?,
+                // A player that has ended, a full disk: what nobody hears is not paid.
+                () = self.pieces.closed(), if known.is_some() => {
+                    if let Some(intent) = known {
+                        // Over already is fine.
+                        let _ = self.client.cancel(intent).await;
+                    }
+                    break;
+                }
+            };
+            let Some(event) = next else { break };
             *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = stream.intent();
             match event.kind {
                 EventKind::Chunk(chunk) => {
@@ -267,64 +341,67 @@ fn sentence_end(line: &str) -> Option<usize> {
     ends.map(|((at, mark), _)| at + mark.len_utf8()).last()
 }
 
-/// Where the sound goes.
-enum Sink {
-    Player(Box<Child>, JoinHandle<()>),
-    File(JoinHandle<Result<(), Failure>>),
-}
+/// Who takes the sound; ends, with its player, where it is dropped.
+struct Sink(JoinSet<Result<(), Failure>>);
 
 impl Sink {
     async fn finish(&mut self) -> Result<(), Failure> {
-        match self {
-            Self::Player(child, feeding) => {
-                // One that was aborted is a player that was stopped.
-                let _ = feeding.await;
-                let status = child.wait().await.map_err(|error| Failure::caused(&error))?;
-                if status.success() {
-                    return Ok(());
-                }
-                Err(Failure::failed(format!("the player ended with {status}"))
-                    .with_remedy("give --speak=FILE.wav to write the sound to a file"))
-            }
-            Self::File(writing) => writing.await.map_err(|error| Failure::caused(&error))?,
+        match self.0.join_next().await {
+            Some(ended) => ended.map_err(|error| Failure::caused(&error))?,
+            None => Ok(()),
         }
     }
 }
 
 type Pieces = mpsc::Sender<Vec<u8>>;
 
-/// A player ends with its `Sink`.
 fn play(program: &str, arguments: &[&str]) -> Result<(Pieces, Sink), Failure> {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true);
     // Ctrl-C is for this program: it ends the player itself.
     command.process_group(0);
     let cannot = |error| Failure::failed(format!("--speak: {program} cannot start: {error}"));
-    let mut child = command.spawn().map_err(cannot)?;
+    let child = command.spawn().map_err(cannot)?;
+    let (pieces, come) = mpsc::channel(PIECES_MAX);
+    let mut sink = JoinSet::new();
+    sink.spawn(feed(child, come));
+    Ok((pieces, Sink(sink)))
+}
+
+/// Until all is played, or the player ends by itself.
+async fn feed(mut child: Child, mut come: mpsc::Receiver<Vec<u8>>) -> Result<(), Failure> {
     let stdin = child.stdin.take();
-    let (pieces, mut come) = mpsc::channel::<Vec<u8>>(PIECES_MAX);
-    let feeding = tokio::spawn(async move {
-        let Some(mut stdin) = stdin else { return };
+    let feeding = async move {
+        let mut stdin = stdin?;
         while let Some(piece) = come.recv().await {
-            if stdin.write_all(&piece).await.is_err() {
-                return;
-            }
+            stdin.write_all(&piece).await.ok()?;
         }
         // Its end is the player's.
-        let _ = stdin.shutdown().await;
-    });
-    Ok((pieces, Sink::Player(Box::new(child), feeding)))
+        stdin.shutdown().await.ok()
+    };
+    let (status, is_whole) = tokio::select! {
+        status = child.wait() => (status, false),
+        all = feeding => (child.wait().await, all.is_some()),
+    };
+    let status = status.map_err(|error| Failure::caused(&error))?;
+    if status.success() && is_whole {
+        return Ok(());
+    }
+    let early = if is_whole { "" } else { " before all was read" };
+    Err(Failure::failed(format!("the player ended with {status}{early}"))
+        .with_remedy("give --speak=FILE.wav to write the sound to a file"))
 }
 
 fn write(file: Arc<Mutex<Wav>>) -> (Pieces, Sink) {
     let (pieces, mut come) = mpsc::channel::<Vec<u8>>(PIECES_MAX);
-    let writing = tokio::spawn(async move {
+    let mut sink = JoinSet::new();
+    sink.spawn(async move {
         while let Some(piece) = come.recv().await {
             file.lock().unwrap_or_else(PoisonError::into_inner).add(&piece)?;
         }
         Ok(())
     });
-    (pieces, Sink::File(writing))
+    (pieces, Sink(sink))
 }
 
 /// A WAV file that is whole after each piece.
@@ -421,6 +498,19 @@ mod tests {
         assert!(all.iter().all(|part| part.chars().count() <= PART_CHARS_MAX), "{}", all.len());
         let text = "x".repeat(5_000);
         assert_eq!(parts(&text, true).concat(), text);
+    }
+
+    #[test]
+    fn an_answer_that_begins_anew_is_read_from_its_beginning() {
+        let (mut told, mut read) = (Told::default(), Read::default());
+        assert!(told.follow(0, "One. Two. Thr", None) && !told.follow(0, "One. Two. Thr", None));
+        assert_eq!(read.next(&told, false), Some("One. Two."));
+        // Longer than the first one was, and no boundary of a character where that one stood.
+        assert!(told.follow(1, "Another ü is here. And", None));
+        assert!(told.follow(1, "Another ü is here. And more.", None));
+        assert_eq!(read.next(&told, false), Some("Another ü is here."));
+        assert!(told.follow(1, "Another ü is here. And more.", Some(Amount::ZERO)));
+        assert_eq!((read.next(&told, true), read.next(&told, true)), (Some(" And more."), None));
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub(crate) struct Work {
 }
 
 /// On which terms it is to be done.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub(crate) struct Terms {
     /// The model for a text; the realm's own choice if it is not given
     #[arg(long, value_name = "NAME", value_parser = input::said)]
@@ -66,6 +66,13 @@ impl Terms {
             Whose::Certified => Trust::Certified,
             Whose::Any => Trust::Any,
         }));
+    }
+
+    /// For a part of an answer that is read aloud: as the answer itself, but for the model, which is
+    /// another's, and durability, since nobody listens after a restart. `left` is of the ceiling.
+    pub(crate) fn apply_to_reading(&self, intent: &mut Intent, left: Option<Amount>) {
+        let terms = Self { model: None, ceiling: left, durable: false, ..self.clone() };
+        terms.apply(intent);
     }
 }
 
