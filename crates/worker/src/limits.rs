@@ -129,7 +129,7 @@ pub(crate) const SHOWN_MODELS_MAX: usize = 64;
 /// `openai`: models of each kind that a server which was found and has nothing loaded is made to
 /// load, one after the other, until one answers.
 pub(crate) const WOKEN_MAX: usize = 8;
-/// `audio`: models of a backend that are asked, for each intent.
+/// `audio`: questions to the models of a backend; who may do both intents is asked two.
 pub(crate) const AUDIO_MODELS_MAX: usize = 16;
 /// `audio`: the answer to a sound. Half an hour of speech is 30 kB.
 pub(crate) const TRANSCRIPT_BYTES_MAX: usize = 4 * 1024 * 1024;
