@@ -73,6 +73,22 @@ it("asks with the price that was shown, and opens an account for it", async () =
   expect(session.draft).toBe("");
 });
 
+it("asks a question whose price is wanted once more while it is being asked for", async () => {
+  const { fetch } = globalThis;
+  vi.stubGlobal("fetch", async (url: URL, init: RequestInit) => {
+    const response = await fetch(url, init);
+    if (url.pathname === "/v1/quote") await new Promise((done) => setTimeout(done, 600));
+    return response;
+  });
+  session.draft = "hello";
+  const asking = session.ask();
+  // As a new account does, which another part of the page has opened.
+  session.price.soon(() => session.asBody("hello"));
+  await asking;
+  expect(session.turns.map(({ question }) => question)).toEqual(["hello"]);
+  expect(server.calls.filter((call) => call === "POST /v1/quote")).toHaveLength(1);
+});
+
 it("shows the quote's price, and what is asked at least only where there is no quote", async () => {
   expect(session.fromPrice(session.chosen!)).toBe("from 0.0001 grant per 1M tokens");
   session.draft = "hello";

@@ -12,10 +12,13 @@ export class Quoting<Q> {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #serial = 0;
   #quoted = "";
+  /** What is being asked: who asks the same meanwhile gets the same answer, and outdates nobody. */
+  #asking: { subject: string; quote: Promise<Q | undefined> } | undefined;
 
   drop(): void {
     clearTimeout(this.#timer);
     this.#serial += 1;
+    this.#asking = undefined;
     this.#quoted = "";
     this.quote = undefined;
     this.problem = undefined;
@@ -46,8 +49,14 @@ export class Quoting<Q> {
     clearTimeout(this.#timer);
     this.quoting = true;
     const ready = first === undefined || (await first());
+    if (ready && this.#asking?.subject === subject) return this.#asking.quote;
     this.#serial += 1;
-    const serial = this.#serial;
+    const quote = this.#ask(subject, this.#serial, ready, ask);
+    if (ready) this.#asking = { subject, quote };
+    return quote;
+  }
+
+  async #ask(subject: string, serial: number, ready: boolean, ask: () => Promise<Q>): Promise<Q | undefined> {
     try {
       if (!ready) return undefined;
       const quote = await ask();
@@ -62,7 +71,10 @@ export class Quoting<Q> {
       this.problem = problemOf(cause);
       return undefined;
     } finally {
-      if (serial === this.#serial) this.quoting = false;
+      if (serial === this.#serial) {
+        this.quoting = false;
+        this.#asking = undefined;
+      }
     }
   }
 }
