@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -56,6 +56,26 @@ pub(crate) async fn read_body(body: Incoming, max: usize) -> Result<Bytes, BodyE
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge),
         Err(_) => Err(BodyError::Lost),
+    }
+}
+
+/// What a server answers to a small request of our own, or why it does not, for its owner.
+pub(crate) async fn answer_to(
+    client: &HttpClient,
+    request: Request<Full<Bytes>>,
+    bytes_max: usize,
+) -> Result<(StatusCode, Bytes), String> {
+    let answer = client.send(request).await.map_err(|_| "it broke off".to_owned())?;
+    let status = answer.status();
+    let body = read_body(answer.into_body(), bytes_max).await;
+    Ok((status, body.map_err(|_| "its answer broke off, or is too large".to_owned())?))
+}
+
+pub(crate) fn status_of(status: StatusCode) -> Result<(), String> {
+    if status.is_success() {
+        Ok(())
+    } else {
+        Err(format!("it answers a small request with status {}", status.as_u16()))
     }
 }
 

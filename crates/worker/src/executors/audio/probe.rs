@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::hear::{Heard, Question, is_refused};
 use super::{Ask, Audio, Intent, Manner};
-use crate::http_client::read_body;
+use crate::http_client::{answer_to, status_of};
 use crate::limits;
 
 /// "It was the worst of times", by a synthetic voice: of models/tests/exec/data/spoken.ogg.
@@ -85,18 +85,7 @@ impl Audio {
     async fn post(&self, ask: Ask) -> Result<(StatusCode, Bytes), String> {
         let request = self.request(Some(ask));
         let request = request.map_err(|_| "its address or key is wrong".to_owned())?;
-        let answer = self.client.send(request).await.map_err(|_| "it broke off".to_owned())?;
-        let status = answer.status();
-        let body = read_body(answer.into_body(), limits::PROBE_SOUND_BYTES_MAX).await;
-        Ok((status, body.map_err(|_| "its answer broke off, or is too large".to_owned())?))
-    }
-}
-
-fn status_of(status: StatusCode) -> Result<(), String> {
-    if status.is_success() {
-        Ok(())
-    } else {
-        Err(format!("it answers a small request with status {}", status.as_u16()))
+        answer_to(&self.client, request, limits::PROBE_SOUND_BYTES_MAX).await
     }
 }
 

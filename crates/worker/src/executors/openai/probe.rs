@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::OpenAi;
 use super::server::{Intent, Listed};
-use crate::http_client::read_body;
+use crate::http_client::{answer_to, status_of};
 use crate::limits;
 
 /// Enough for an answer to begin, also where tokens of order and thought stand before it.
@@ -99,18 +99,7 @@ impl OpenAi {
     ) -> Result<(StatusCode, Bytes), String> {
         let request = self.request(Method::POST, path, body.to_string().into());
         let request = request.map_err(|_| "its address or key is wrong".to_owned())?;
-        let answer = self.client.send(request).await.map_err(|_| "it broke off".to_owned())?;
-        let status = answer.status();
-        let body = read_body(answer.into_body(), limits::PROBE_BYTES_MAX).await;
-        Ok((status, body.map_err(|_| "its answer broke off, or is too large".to_owned())?))
-    }
-}
-
-fn status_of(status: StatusCode) -> Result<(), String> {
-    if status.is_success() {
-        Ok(())
-    } else {
-        Err(format!("it answers a small request with status {}", status.as_u16()))
+        answer_to(&self.client, request, limits::PROBE_BYTES_MAX).await
     }
 }
 
