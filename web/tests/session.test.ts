@@ -302,6 +302,75 @@ it("asks in one tab what two would ask in other words", async () => {
   expect(kept.map(({ turn }) => turn.phase)).toEqual(["completed", "completed"]);
 }, 10_000);
 
+/** Holds the next call of this method: before it does anything, or when it has all it wanted. */
+function held(store: Store, method: "head" | "heads" | "takeQueued" | "addQueued", when: "before" | "after") {
+  let go: () => void = () => undefined;
+  const gate = new Promise<void>((open) => (go = open));
+  const own = store[method].bind(store) as (...args: unknown[]) => Promise<unknown>;
+  const spy = vi.spyOn(store, method as "head").mockImplementationOnce(async (...args) => {
+    if (when === "before") await gate;
+    const done = await own(...args);
+    if (when === "after") await gate;
+    return done as never;
+  });
+  return { spy, go };
+}
+const pause = () => new Promise((done) => setTimeout(done, 60));
+
+it.each([["full", "before"], ["full", "after"], ["usable", "before"], ["usable", "after"]] as const)(
+  "shows no question as waiting that it is asking, whatever it reads meanwhile: storage %s, read %s it is taken", async (storage, order) => {
+    const [one] = await twoWaiting();
+    if (storage === "usable") vi.restoreAllMocks();
+    const [store, id] = [opened.at(-2)!, one.talk.id];
+    const shown: string[][] = [];
+    const take = one.talk.take.bind(one.talk);
+    let begun = false;
+    one.talk.take = (head) => (take(head), begun && void shown.push(one.talk.queued.map(({ question }) => question)));
+    // Another tab has changed something, and this one reads while it is taking the question out.
+    const slow = order === "before" ? [held(store, "takeQueued", "before")] : [held(store, "heads", "after"), held(store, "head", "after")];
+    if (order === "after") store.onChange(id);
+    const sending = one.sendQueued();
+    if (order === "before") await vi.waitFor(() => expect(slow[0]?.spy).toHaveBeenCalled());
+    else await vi.waitFor(() => expect(one.turns).toHaveLength(2));
+    begun = true;
+    if (order === "before") store.onChange(id);
+    await pause();
+    for (const { go } of slow) go();
+    await sending;
+    await vi.waitFor(() => expect(one.turns.map(({ question, phase }) => [question, phase])).toEqual([["hello", "completed"], ["restart", "completed"]]), 5_000);
+    await pause();
+    expect(one.talk.queued).toEqual([]);
+    expect(shown.flat()).toEqual([]);
+    expect(server.intents()).toBe(2);
+  }, 10_000);
+
+it("loses no question from view that it is putting behind the others while it reads", async () => {
+  await ask("slow");
+  await vi.waitFor(() => expect(session.current?.phase).toBe("running"), 5_000);
+  const [store, id] = [opened[0]!, session.talk.id];
+  await vi.waitFor(async () => expect(await store.head(id)).toBeDefined());
+  const slow = [held(store, "heads", "after"), held(store, "head", "after")];
+  store.onChange(id);
+  await pause();
+  await ask("next");
+  for (const { go } of slow) go();
+  await pause();
+  expect(session.talk.queued.map(({ question }) => question)).toEqual(["next"]);
+  session.stop();
+  await over();
+}, 10_000);
+
+it("keeps a conversation in view whose storage cannot be read when another tab has changed it", async () => {
+  await ask("hello");
+  await over();
+  vi.spyOn(IDBDatabase.prototype, "transaction").mockImplementation(() => {
+    throw new DOMException("closed", "InvalidStateError");
+  });
+  opened[0]!.onChange(session.talk.id);
+  await pause();
+  expect(session.turns.map(({ question }) => question)).toEqual(["hello"]);
+});
+
 it("sends what waits as soon as the answer before it is complete", async () => {
   await ask("one");
   await ask("two");

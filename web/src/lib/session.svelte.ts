@@ -201,7 +201,7 @@ export class Session {
     talk.queued = [...talk.queued, one];
     talk.held = false;
     this.#clearDraft(talk);
-    await (await this.#store).addQueued(talk.id, one);
+    await talk.changing(async () => (await this.#store).addQueued(talk.id, one));
   }
 
   /** Takes a waiting question back into the box, behind what stands there. */
@@ -221,7 +221,8 @@ export class Session {
    */
   async #take(talk: Talk, id: string): Promise<boolean> {
     talk.queued = talk.queued.filter((other) => other.id !== id);
-    return (await (await this.#store).takeQueued(talk.id, id)) !== "gone";
+    const taking = await talk.changing(async () => (await this.#store).takeQueued(talk.id, id));
+    return taking !== "gone";
   }
 
   /** Sends what waits, one question after another. */

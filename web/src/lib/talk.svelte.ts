@@ -33,6 +33,8 @@ export class Talk {
 
   #truth: Turn[] = [];
   #due = false;
+  #changes = 0;
+  #changing: Promise<unknown> = Promise.resolve();
 
   constructor(readonly id: string) {}
 
@@ -53,6 +55,27 @@ export class Talk {
     this.model = head.model;
     this.maxTokens = head.maxTokens;
     this.queued = head.queued;
+  }
+
+  /**
+   * A change that begins here, and ends when it is kept, or cannot be. What is read of this conversation
+   * meanwhile may be older than what stands here.
+   */
+  async changing<T>(change: () => Promise<T>): Promise<T> {
+    this.#changes += 1;
+    const done = change();
+    this.#changing = Promise.allSettled([this.#changing, done]);
+    return done;
+  }
+
+  /** Reads it at rest: again and again, until no change of its own began meanwhile. What is done with it is done at once. */
+  async atRest<T>(read: () => Promise<T>, then: (found: T) => void): Promise<void> {
+    for (;;) {
+      const before = this.#changes;
+      await this.#changing;
+      const found = await read();
+      if (this.#changes === before) return then(found);
+    }
   }
 
   head(): Head {

@@ -6,7 +6,7 @@ import { isOver } from "./conversation";
 import { dropDraft, keepDraft, loadDraft } from "./drafts";
 import { randomId } from "./ids";
 import type { Runner } from "./runner";
-import { stored, type Head, type Whole } from "./stored";
+import { stored, type Head, type StoredTurn, type Whole } from "./stored";
 import type { Changes, Store, Trouble } from "./store";
 import { Talk } from "./talk.svelte";
 
@@ -154,26 +154,34 @@ export class Talks {
     const store = await this.#needs.store;
     for (const [id, talk] of this.#talks) {
       if (conversation !== "" && conversation !== id) continue;
-      const head = this.heads.find((one) => one.id === id);
-      if (!head) this.#erased(id);
-      else {
-        talk.take(head);
-        const kept = await store.turns(id);
-        // Looked at after the wait: what was asked meanwhile stays.
-        const own = new Map(talk.all().map((turn) => [turn.key, turn]));
-        const turns = kept.map(({ turn }) => (this.#needs.runner.runs(turn.key) ? (own.get(turn.key) ?? turn) : turn));
-        // What this tab has just asked may not be kept yet.
-        const missing = [...own.values()].filter(({ key }) => this.#needs.runner.runs(key) && !turns.some((one) => one.key === key));
-        talk.set([...turns, ...missing]);
-        this.#takeUp(talk);
-      }
+      await talk.atRest(
+        async () => [await store.head(id), await store.turns(id)] as const,
+        ([head, kept]) => {
+          if (head) this.#join(talk, head, kept);
+          // A storage that cannot be read has erased nothing.
+          else if (store.trouble !== "forbidden") this.#erased(id);
+        },
+      );
     }
+  }
+
+  #join(talk: Talk, head: Head, kept: readonly StoredTurn[]): void {
+    const { runner } = this.#needs;
+    talk.take(head);
+    // Looked at after the wait: what was asked meanwhile stays.
+    const own = new Map(talk.all().map((turn) => [turn.key, turn]));
+    const turns = kept.map(({ turn }) => (runner.runs(turn.key) ? (own.get(turn.key) ?? turn) : turn));
+    // What this tab has just asked may not be kept yet.
+    const missing = [...own.values()].filter(({ key }) => runner.runs(key) && !turns.some((one) => one.key === key));
+    talk.set([...turns, ...missing]);
+    this.#takeUp(talk);
   }
 
   async change(id: string, changes: Changes): Promise<void> {
     const talk = this.#talks.get(id) ?? (this.talk.id === id ? this.talk : undefined);
+    const keep = async () => (await this.#needs.store).patch(id, changes);
     if (talk) talk.take({ ...talk.head(), ...changes });
-    await (await this.#needs.store).patch(id, changes);
+    await (talk ? talk.changing(keep) : keep());
     await this.refreshHeads();
     if (talk === this.talk) this.onView();
   }
@@ -230,7 +238,11 @@ export class Talks {
   }
 
   /** Its head is kept from its first question on. */
-  async keepHead(talk: Talk): Promise<Store> {
+  keepHead(talk: Talk): Promise<Store> {
+    return talk.changing(() => this.#keepHead(talk));
+  }
+
+  async #keepHead(talk: Talk): Promise<Store> {
     const store = await this.#needs.store;
     if (talk.kept) await store.patch(talk.id, { changedAt: Date.now(), title: talk.title, draft: talk.draft });
     else {
