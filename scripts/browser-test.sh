@@ -125,7 +125,7 @@ passed=0 failed=0 ran=
 # run_test NEEDS FILE ARGUMENTS…: shows what the test says and adds its last line to the sum. A test
 # that needs `realm` gets the realm's address, one that needs nothing (`alone`) brings a stand-in.
 run_test() {
-  local needs=$1 file=$2 log=$scratch/test.log status last
+  local needs=$1 file=$2 log=$scratch/test.log began=$SECONDS status last
   local -a arguments=("${@:3}")
   ran+=" $file "
   [[ $needs != realm ]] || arguments+=(--url "$url")
@@ -135,6 +135,7 @@ run_test() {
   status=${PIPESTATUS[0]}
   set -e
   last=$(tail -n 1 "$log")
+  say "$file took $((SECONDS - began)) s"
   if [[ ! $last =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
     say "$file ended with status $status and without a sum"
     failed=$((failed + 1))

@@ -152,4 +152,5 @@ const CASES = {
     }),
 };
 
-await run(undefined, CASES);
+// Each has a realm of its own, and waits for what that says next.
+await run(undefined, CASES, { atOnce: 3 });

@@ -19,25 +19,35 @@ export async function launch(args = []) {
 /**
  * Runs each case by itself, says what failed and why, and closes with the line that
  * `scripts/browser-test.sh` adds up. Without a realm's address the stand-in answers.
+ * Cases that mostly wait, for a sound that is played or for a model, may run `atOnce`: each then has a
+ * visitor of its own, and nothing that another one changes.
  * @param {string | undefined} url
  * @param {Record<string, (browser: import("playwright-core").Browser, url: string) => Promise<unknown>>} cases
+ * @param {{atOnce?: number}} [how]
  */
-export async function run(url, cases) {
+export async function run(url, cases, { atOnce = 1 } = {}) {
   let passed = 0;
   let failed = 0;
   const own = url ? undefined : await standIn();
   const browser = await launch();
-  try {
-    for (const [name, test] of Object.entries(cases)) {
+  const waiting = Object.entries(cases);
+  const lane = async () => {
+    for (let next = waiting.shift(); next; next = waiting.shift()) {
+      const [name, test] = next;
+      const began = performance.now();
       try {
         const said = await test(browser, url ?? own?.url ?? "");
-        console.log(`ok ${name}${said ? `: ${said}` : ""}`);
+        const seconds = ((performance.now() - began) / 1_000).toFixed(1);
+        console.log(`ok ${name}${said ? `: ${said}` : ""} (${seconds} s)`);
         passed += 1;
       } catch (error) {
         console.error(`FAILED ${name}: ${error instanceof Error ? error.message : error}`);
         failed += 1;
       }
     }
+  };
+  try {
+    await Promise.all(Array.from({ length: atOnce }, lane));
   } finally {
     await browser.close();
     await own?.close();

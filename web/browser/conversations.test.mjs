@@ -244,4 +244,5 @@ const CASES = {
     }, { viewport: { width: 360, height: 740 }, colorScheme: "dark" }),
 };
 
-await run(undefined, CASES);
+// Each is a visitor of its own and waits for words that come one by one.
+await run(undefined, CASES, { atOnce: 3 });

@@ -246,7 +246,8 @@ async function served() {
 
 try {
   await served();
-  await run(url, {
+  // Each has a browser of its own and waits for what its microphone plays.
+  const cases = {
     // The stand-in has no intent of that name.
     ...(values.url && { "a command asks an intent": ask }),
     "a sentence without the word: nothing leaves the page, and a timer ends it": other,
@@ -257,7 +258,8 @@ try {
     "one tab of a browser listens, and the focus stays": twice,
     "a device that is too slow says so": slow,
     "without a microphone nothing is fetched": refused,
-  });
+  };
+  await run(url, cases, { atOnce: 2 });
 } finally {
   await own?.close();
   rmSync(place, { recursive: true, force: true });

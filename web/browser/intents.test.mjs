@@ -325,4 +325,4 @@ const REALM = {
 };
 
 const cases = Object.entries(values.url ? REALM : ALONE);
-await run(values.url, Object.fromEntries(cases.map(([name, test]) => [name, (browser, url) => visit(browser, url, test)])));
+await run(values.url, Object.fromEntries(cases.map(([name, test]) => [name, (browser, url) => visit(browser, url, test)])), { atOnce: 2 });

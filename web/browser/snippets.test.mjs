@@ -37,12 +37,14 @@ const own = values.url ? undefined : await standIn({ pieceMs: 0 });
 const base = values.url ?? own?.url ?? "";
 const api = (/** @type {string} */ path) => new URL(path, base).href;
 const { api_key } = await (await fetch(api("v1/accounts/guest"), { method: "POST", body: "{}", headers: { "content-type": "application/json" } })).json();
-const folder = await mkdtemp(join(tmpdir(), "snippets-"));
+const place = await mkdtemp(join(tmpdir(), "snippets-"));
+const AT_ONCE = 2;
 let passed = 0;
 let failed = 0;
 
 /** @param {import("../src/lib/snippets").Snippet} snippet @returns {Promise<string>} */
 async function run(snippet) {
+  const folder = await mkdtemp(join(place, "one-"));
   await writeFile(join(folder, snippet.file), snippet.code);
   if (snippet.beside) await writeFile(join(folder, snippet.beside.name), snippet.beside.text);
   const [program, ...args] = { curl: ["bash"], mtor: ["bash"], Python: ["python3", snippet.file], JavaScript: ["node", snippet.file] }[snippet.language];
@@ -74,15 +76,21 @@ function resultOf(language, out) {
   return line && JSON.parse(line.slice("completed ".length)).result;
 }
 
-/** @param {string} name @param {() => Promise<void>} test */
-async function check(name, test) {
-  try {
-    await test();
-    passed += 1;
-  } catch (error) {
-    console.error(`${name}: ${String(error instanceof Error ? error.message : error).slice(0, 2_000)}`);
-    failed += 1;
-    process.exitCode = 1;
+/** @type {[string, () => Promise<void>][]} */
+const checks = [];
+
+/** Programs that start, each in a folder of its own: as many at once as there are cores to start them. */
+async function lane() {
+  for (let next = checks.shift(); next; next = checks.shift()) {
+    const [name, test] = next;
+    try {
+      await test();
+      passed += 1;
+    } catch (error) {
+      console.error(`${name}: ${String(error instanceof Error ? error.message : error).slice(0, 2_000)}`);
+      failed += 1;
+      process.exitCode = 1;
+    }
   }
 }
 
@@ -92,10 +100,11 @@ try {
   for (const [name, data] of DATA) {
     for (const snippet of snippetsOf({ kind: "intent", intent, data }, base).filter(languages)) {
       assert.ok(!snippet.code.includes(api_key));
-      await check(`${snippet.language}, ${name}`, async () => {
+      const test = async () => {
         const result = resultOf(snippet.language, await run(snippet));
         assert.deepEqual(own ? result?.received : result, data);
-      });
+      };
+      checks.push([`${snippet.language}, ${name}`, test]);
     }
   }
   // The stand-in lists models without saying which is the default; a realm's first may be no chat model.
@@ -107,16 +116,18 @@ try {
       const body = { model, messages: [{ role: "user", content }], max_tokens: 8, stream };
       for (const snippet of snippetsOf({ kind: "chat", body }, base).filter(languages)) {
         if (snippet.language === "mtor" && own) continue;
-        await check(`${snippet.language}, chat${stream ? ", streamed" : ""}`, async () => {
+        const test = async () => {
           const out = await run(snippet);
           if (own && snippet.language !== "curl") assert.equal(out.replace(/\n$/, ""), content);
           else assert.ok(out.trim().length > 0);
-        });
+        };
+        checks.push([`${snippet.language}, chat${stream ? ", streamed" : ""}`, test]);
       }
     }
   }
+  await Promise.all(Array.from({ length: AT_ONCE }, lane));
 } finally {
-  await rm(folder, { recursive: true, force: true });
+  await rm(place, { recursive: true, force: true });
   await own?.close();
 }
 console.log(`${passed} passed, ${failed} failed`);

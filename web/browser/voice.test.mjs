@@ -615,7 +615,8 @@ const REALM = {
 const only = process.env["ONLY"];
 const wanted = Object.entries(values.url ? REALM : cases).filter(([name]) => !only || new RegExp(only).test(name));
 try {
-  await run(values.url, Object.fromEntries(wanted));
+  // Each case has a browser of its own and waits for what is said to be said.
+  await run(values.url, Object.fromEntries(wanted), { atOnce: 3 });
 } finally {
   rmSync(folder, { recursive: true });
 }
