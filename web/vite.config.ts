@@ -1,6 +1,15 @@
+import { fileURLToPath } from "node:url";
 import { svelte } from "@sveltejs/vite-plugin-svelte";
 import { defineConfig } from "vite";
 import { packed } from "./packed.ts";
+
+/** Every `import()` of the page goes by `src/lib/chunks.ts`, instead of what vite puts around it. */
+const whole = {
+  name: "mtor:whole-chunks",
+  enforce: "pre",
+  apply: "build",
+  load: (id: string) => (id === "\0vite/preload-helper.js" ? `export { whole as __vitePreload } from ${JSON.stringify(fileURLToPath(new URL("src/lib/chunks.ts", import.meta.url)))};` : undefined),
+} as const;
 
 /**
  * What stands before a stylesheet's link is painted without it: the bar needs only what index.html
@@ -26,12 +35,13 @@ const behindTheBar = {
 export default defineConfig({
   base: "./",
   publicDir: false,
-  plugins: [svelte(), behindTheBar, packed()],
+  plugins: [svelte(), whole, behindTheBar, packed()],
   // A worker is a module like everything else, and lies beside it.
   worker: { format: "es", rolldownOptions: { output: { entryFileNames: "assets/[name]-[hash].js", assetFileNames: "assets/[name]-[hash][extname]" } } },
   build: {
     target: "es2022",
-    modulePreload: { polyfill: false },
+    // Each chunk is named among what it needs, also where it needs nothing else.
+    modulePreload: { polyfill: false, resolveDependencies: (file, needed, { hostType }) => (hostType === "html" || needed.includes(file) ? needed : [file, ...needed]) },
     assetsInlineLimit: 0,
     // The server's own compressed sizes are what counts; `npm run build` need not compress twice.
     reportCompressedSize: false,

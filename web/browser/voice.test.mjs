@@ -171,6 +171,8 @@ const cases = {
     await mic(page).click();
     await state(page, "listening");
     need(/Voice/.test(await fetched()), "what listens was not fetched when it was asked for");
+    // Once: what was fetched before its import is imported out of the browser's cache.
+    need(server.calls.filter((call) => /assets\/Voice/.test(call)).length === 1, `asked for: ${server.calls.filter((call) => /assets/.test(call)).join(", ")}`);
     need((await mic(page).getAttribute("aria-pressed")) === "true", "the button does not say that it is pressed");
     await page.getByText("Hearing you").waitFor(WAIT);
     await boxHas(page, `Please say: ${WORDS}`);
@@ -322,13 +324,45 @@ const cases = {
       };
     });
     await mic(page).click();
-    await page.getByRole("alert").filter({ hasText: "Load the page again" }).waitFor(WAIT);
+    await page.getByRole("alert").filter({ hasText: "try again when it is back" }).waitFor(WAIT);
     await isClosed(page);
   }),
   "a part of the page that does not come says so": visit({ may: /ERR_FAILED|dynamically imported/ }, async (page) => {
     await page.route("**/assets/Options*.js", (route) => route.abort());
     await page.getByRole("button", { name: "Options" }).click();
     await page.getByRole("alert").filter({ hasText: "could not be fetched" }).waitFor(WAIT);
+  }),
+  "the realm is away at the first press: the next one fetches what listens, and listens": visit({ may: /ERR_|Failed to load/ }, async (page) => {
+    // One file of those that a chunk needs is enough.
+    for (const files of ["**/assets/{Voice,rooms,mic}-*", "**/assets/mic-*.js"]) {
+      await page.reload();
+      await page.route(files, (route) => route.abort());
+      await mic(page).click();
+      await page.getByText(/The realm is away.*Press again/).waitFor(WAIT);
+      await page.unroute(files);
+      await mic(page).click();
+      await state(page, "listening");
+      need((await page.getByText("The realm is away").count()) === 0, "it still says that the realm is away");
+      await page.keyboard.press("Escape");
+    }
+  }),
+  "away at the first press, a form's recorder and hands-free come with the next": visit({ may: /ERR_|Failed to load/ }, async (page) => {
+    const files = /assets\/(Record|HandsFree|wake|hands)[\w.-]*-[\w-]{8}\.(js|css)/;
+    await page.route(files, (route) => route.abort());
+    await page.getByRole("button", { name: "Options" }).click();
+    await page.getByRole("button", { name: "Hands-free" }).click();
+    const alert = page.getByRole("alert").filter({ hasText: "The realm is away" });
+    await alert.waitFor(WAIT);
+    await page.unroute(files);
+    await alert.getByRole("button", { name: "Try again" }).click();
+    await page.locator("[data-hands='off']").waitFor(WAIT);
+    await page.route(files, (route) => route.abort());
+    await form(page, "transcribe");
+    await alert.waitFor(WAIT);
+    await page.unroute(files);
+    await alert.getByRole("button", { name: "Try again" }).click();
+    await page.getByRole("button", { name: "Record audio" }).click();
+    await page.locator(".record[data-record='recording']").waitFor(WAIT);
   }),
   "Enter in the options asks nothing": visit({}, async (page, server) => {
     await box(page).fill("A draft");

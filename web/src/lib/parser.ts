@@ -6,10 +6,15 @@ import type { Parser } from "./unfolding";
 let coming: Promise<(Parser & { PIECE_CHARS_MAX: number }) | undefined> | undefined;
 
 export function loadParser() {
-  coming ??= import("./markdown").catch(() => {
+  return (coming ??= fetched());
+}
+
+async function fetched() {
+  try {
+    return await import("./markdown");
+  } catch {
     // Asked again with the next answer.
     coming = undefined;
     return undefined;
-  });
-  return coming;
+  }
 }

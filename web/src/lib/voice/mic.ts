@@ -49,7 +49,7 @@ export const REMEDIES: Record<MicProblem, { what: string; then: string }> = {
   },
   fetch: {
     what: "What takes up the sound could not be fetched from the realm.",
-    then: "Load the page again; what stands in the box stays.",
+    then: "The realm is away: try again when it is back. What stands in the box stays.",
   },
   lost: {
     what: "The microphone went away while it was listening.",
