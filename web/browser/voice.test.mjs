@@ -500,6 +500,46 @@ const cases = {
       need(server.works.length === before, `more was asked after the ${leave} was left`);
     }
   }),
+  "the realm restarts while it reads: it says what is waited for, and then what to do": visit({ pieceMs: 400, may: /ERR_|Failed to load|status of 404/ }, async (page, server) => {
+    await ask(page, "fail");
+    await page.locator("[data-problem]").first().waitFor(WAIT);
+    need(/only what is spoken is paid/.test((await page.locator(".aloud").textContent()) ?? ""), "it is not said why the price before is so high");
+    await page.getByRole("button", { name: "Read aloud" }).click();
+    await isLoud(page);
+    server.cut(true);
+    await page.getByText("The realm is away: reading waits for it.").waitFor(WAIT);
+    await page.getByRole("button", { name: "Stop waiting" }).waitFor(WAIT);
+    server.forget();
+    server.cut(false);
+    await page.getByRole("alert").filter({ hasText: "The realm restarted while it read. Press Read aloud again." }).waitFor(WAIT);
+    await page.getByRole("button", { name: "Read aloud" }).click();
+    await isLoud(page);
+  }),
+  "a press makes sound ready where every answer is read aloud": visit({}, async (page) => {
+    await page.evaluate(() => localStorage.setItem("mtor.voice", JSON.stringify({ readAlways: true })));
+    await page.reload();
+    await page.locator(".price span").first().waitFor(WAIT);
+    await page.evaluate(() => {
+      const resumed = /** @type {boolean[]} */ ([]);
+      Object.assign(window, { resumed });
+      const own = window.AudioContext;
+      // As Safari has it: each begins suspended.
+      window.AudioContext = class extends own {
+        get state() {
+          return /** @type {AudioContextState} */ (resumed.length > 0 ? super.state : "suspended");
+        }
+        resume() {
+          resumed.push(navigator.userActivation.isActive);
+          return super.resume();
+        }
+      };
+    });
+    await box(page).fill("What is a Merkle tree?");
+    await page.getByRole("button", { name: "Ask", exact: true }).click();
+    const resumed = await page.evaluate(() => Reflect.get(window, "resumed"));
+    need(resumed.length > 0 && resumed[0] === true, `resumed: ${JSON.stringify(resumed)}`);
+    await isLoud(page);
+  }),
   "pressing the button to speak interrupts what is read": visit({}, async (page) => {
     await answered(page);
     await page.getByRole("button", { name: "Read aloud" }).click();

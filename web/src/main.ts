@@ -2,6 +2,7 @@ import { mount } from "svelte";
 import App from "./App.svelte";
 import "./app.css";
 import { afterUpdate } from "./lib/update";
+import { output } from "./lib/voice/output";
 
 const target = document.getElementById("app");
 if (!target) throw new Error("the page has no #app");
@@ -9,3 +10,4 @@ if (!target) throw new Error("the page has no #app");
 target.replaceChildren();
 mount(App, { target });
 afterUpdate(import.meta.url);
+output.readyOnPress();

@@ -294,6 +294,37 @@ it("says what it waits for, also where it is tried again", async () => {
   expect(hands.phase).toBe("asking");
 });
 
+it("keeps no microphone open while what hears is being fetched", async () => {
+  let come = () => undefined as void;
+  load = () => new Promise((done) => (come = () => (watcher({ kind: "ready", factor: 20 }), done())));
+  const starting = hands.start();
+  await vi.advanceTimersByTimeAsync(0);
+  watcher({ kind: "loading", received: 1, bytes: 44 });
+  // It was asked for leave, and closed.
+  const first = mic;
+  expect([hands.phase, hands.live, first.closed]).toEqual(["loading", false, true]);
+  come();
+  await starting;
+  expect([hands.phase, mic === first, mic.closed]).toEqual(["waiting", false, false]);
+  // Ready at once, it is opened once.
+  hands.stop();
+  load = async () => undefined;
+  await hands.start();
+  expect([hands.phase, mic.closed]).toEqual(["waiting", false]);
+});
+
+it("opens no microphone when it was turned off while what hears was fetched", async () => {
+  let come = () => undefined as void;
+  load = () => new Promise((done) => (come = done));
+  const starting = hands.start();
+  await vi.advanceTimersByTimeAsync(0);
+  const first = mic;
+  hands.stop();
+  come();
+  await starting;
+  expect([mic === first, mic.closed, held, hands.phase]).toEqual([true, true, 0, "off"]);
+});
+
 it("listens in one tab of a browser", async () => {
   elsewhere = true;
   await hands.start();

@@ -3,10 +3,12 @@
 
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { newTurn, type Turn } from "../src/lib/conversation";
-import { Refusal, type Realm } from "../src/lib/realm";
+import { Refusal, Unreachable, type Realm } from "../src/lib/realm";
 import { base64Of } from "../src/lib/result";
 import { pcm16 } from "../src/lib/voice/frames";
 import { Loudspeaker, MUTE_MS } from "../src/lib/voice/player";
+import { Output } from "../src/lib/voice/output";
+import { reasonOfVoice } from "../src/lib/voice/reason";
 import { Reader } from "../src/lib/voice/reader.svelte";
 import { INPUT_CHARS_MAX, Sentences } from "../src/lib/voice/sentences";
 import { AHEAD_MAX, Speaker, spokenMs, type SpeakerNeeds } from "../src/lib/voice/speaker";
@@ -71,7 +73,8 @@ describe("an answer is cut", () => {
 
 /** A realm whose sentences are spoken when the test says so, and a player whose sound ends when it says so. */
 function stage() {
-  const asked: { input: string; body: Record<string, unknown>; say: (...events: [string, object][]) => void; refuse: () => void }[] = [];
+  const asked: { input: string; body: Record<string, unknown>; say: (...events: [string, object][]) => void; refuse: () => void; drop: () => void }[] = [];
+  let resumes = 0;
   const cancelled: string[] = [];
   const played: { samples: Float32Array; rate: number; end: () => void }[] = [];
   const log: string[] = [];
@@ -86,15 +89,24 @@ function stage() {
               for (const [type, data] of events) control.enqueue(new TextEncoder().encode(`data: ${JSON.stringify({ type: `mtor.intent.${type}.v1`, data: { intent: id, ...data } })}\n\n`));
               if (events.some(([type]) => type === "completed" || type === "failed")) control.close();
             };
-            asked.push({ input: String(body.data["input"]), body: { ...body.data, ceiling: body.ceiling }, say, refuse: () => refused(new Refusal({ code: "MT0018", message: "too many at once", status: 429 })) });
+            const drop = () => control.error(new Error("dropped"));
+            asked.push({ drop, input: String(body.data["input"]), body: { ...body.data, ceiling: body.ceiling }, say, refuse: () => refused(new Refusal({ code: "MT0018", message: "too many at once", status: 429 })) });
             say(["accepted", {}]);
           },
         });
         given(new Response(stream));
       });
     },
-    async resume(): Promise<Response> {
-      throw new Error("not resumed");
+    async resume(intent: string): Promise<Response> {
+      if (++resumes < 2) throw new Unreachable("away");
+      return new Response(new ReadableStream<Uint8Array>({
+        start(control) {
+          const say = (...events: [string, object][]) => {
+            for (const [type, data] of events) control.enqueue(new TextEncoder().encode(`data: ${JSON.stringify({ type: `mtor.intent.${type}.v1`, data: { intent, ...data } })}\n\n`));
+          };
+          asked.push({ drop: () => control.error(new Error("dropped")), input: "", body: {}, say, refuse: () => undefined });
+        },
+      }));
     },
     async cancel(intent: string) {
       cancelled.push(intent);
@@ -253,7 +265,7 @@ function output(state: "running" | "suspended") {
 describe("the loudspeaker", () => {
   test("a browser that plays nothing before a press is told so, and not waited for", async () => {
     output("suspended");
-    const said = new Loudspeaker().play(new Float32Array(10), 24_000).catch((why: Refusal) => why.problem.message);
+    const said = new Loudspeaker(new Output()).play(new Float32Array(10), 24_000).catch((why: Refusal) => why.problem.message);
     await vi.advanceTimersByTimeAsync(MUTE_MS);
     expect(await said).toMatch(/press Read aloud/);
   });
@@ -261,12 +273,42 @@ describe("the loudspeaker", () => {
   test("what lasts longer than that is heard to its end", async () => {
     const { ended } = output("running");
     const log: string[] = [];
-    void new Loudspeaker().play(new Float32Array(240_000), 24_000).then(() => log.push("heard"));
+    void new Loudspeaker(new Output()).play(new Float32Array(240_000), 24_000).then(() => log.push("heard"));
     await vi.advanceTimersByTimeAsync(3 * MUTE_MS);
     expect(log).toEqual([]);
     ended[0]?.();
     await settle();
     expect(log).toEqual(["heard"]);
+  });
+});
+
+describe("a press makes sound ready", () => {
+  const press = (kind: string) => {
+    const page = new EventTarget();
+    const resumed: string[] = [];
+    vi.stubGlobal("AudioContext", class {
+      state = "suspended";
+      resume = async () => void resumed.push(kind);
+    });
+    return { page, resumed };
+  };
+  const keep = (readAlways: boolean) => vi.stubGlobal("localStorage", { getItem: () => JSON.stringify({ readAlways }) });
+
+  test.each(["click", "keydown", "touchend"])("in the event itself (%s), where every answer is read aloud", (kind) => {
+    const { page, resumed } = press(kind);
+    keep(true);
+    new Output().readyOnPress(page);
+    expect(resumed).toEqual([]);
+    page.dispatchEvent(new Event(kind));
+    expect(resumed).toEqual([kind]);
+  });
+
+  test("and opens none where nothing is read by itself", () => {
+    const { page, resumed } = press("click");
+    keep(false);
+    new Output().readyOnPress(page);
+    page.dispatchEvent(new Event("click"));
+    expect(resumed).toEqual([]);
   });
 });
 
@@ -293,5 +335,36 @@ describe("the reader", () => {
     one.grown(turn({ text: "Another worker says something else. And" }));
     await settle();
     expect(asked.map(({ input }) => input)).toEqual(["The first attempt was this one.", "Another worker says something else."]);
+  });
+
+  test("while the realm is away it says so, until the realm is heard again, or it is stopped", async () => {
+    for (const stop of [false, true]) {
+      const { reader: one, asked } = reader();
+      one.read(turn({ text: "The first attempt was this one. And then" }));
+      await settle();
+      expect(one.away).toBe(false);
+      asked[0]?.drop();
+      await vi.advanceTimersByTimeAsync(600);
+      expect([one.away, one.reading]).toEqual([true, "k"]);
+      if (stop) one.stop();
+      // The first one's place is taken up again.
+      else {
+        await vi.advanceTimersByTimeAsync(1_500);
+        asked.at(-1)?.say(piece(0));
+        await settle();
+      }
+      expect(one.away).toBe(false);
+    }
+  });
+
+  test("says in plain words what a restarted realm, and a lost voice, mean for who listens", () => {
+    const problem = (code: string) => ({ code, message: "words for programmers", status: 0 });
+    for (const code of ["MT0034", "MT0010"]) {
+      expect(reasonOfVoice(problem(code), "read")).toBe("The realm restarted while it read. Press Read aloud again.");
+      expect(reasonOfVoice(problem(code), "hear")).toBe("The realm restarted while it listened.");
+    }
+    expect(reasonOfVoice({ ...problem("MT0025"), message: "the worker was lost" }, "read")).toBe("The worker was lost. What speaks comes back in some seconds: try again then.");
+    expect(reasonOfVoice({ ...problem("MT0025"), message: "the worker was lost" }, "hear")).toBe("The worker was lost. What hears comes back in some seconds: try again then.");
+    expect(reasonOfVoice({ ...problem("MT0018"), message: "too many at once" }, "read")).toBe("Too many at once.");
   });
 });

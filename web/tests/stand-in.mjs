@@ -337,6 +337,8 @@ export async function standIn(options = {}) {
     tell: (serving, arriving, preferred = GOOD) => void (said = { serving, arriving, preferred }),
     /** No key that was given out so far is good any more. */
     revoke: () => keys.clear(),
+    /** It was started anew: what was asked before is known no more. */
+    forget: () => intents.clear(),
     /** The network is cut, or whole again. @param {boolean} cut */
     cut: (cut) => {
       down = cut;

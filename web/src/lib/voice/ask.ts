@@ -16,6 +16,8 @@ export interface Asked {
   onPiece?: (piece: unknown) => void;
   /** Another worker begins anew: what pieces there were are void. */
   onAnew?: () => void;
+  /** No connection to the realm now, or one again. */
+  onAway?: (away: boolean) => void;
   /** What it cost, however it ended. */
   onCost?: (cost: Money) => void;
 }
@@ -70,7 +72,10 @@ class Asking {
           return realm.resume(intent, lastId, ended);
         },
         onEvent: (event) => this.#on(event),
-        onResuming: () => this.#dropped(),
+        onResuming: () => {
+          this.#dropped();
+          this.asked.onAway?.(true);
+        },
         signal: this.#abort.signal,
       });
       this.fail(new Refusal(LOST));
@@ -112,6 +117,7 @@ class Asking {
   }
 
   #on({ type, data }: RealmEvent): void {
+    this.asked.onAway?.(false);
     const named = this.#intent !== "";
     this.#intent = text(data["intent"]) ?? this.#intent;
     const cost = record(data["cost"]);

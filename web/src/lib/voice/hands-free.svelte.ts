@@ -94,12 +94,14 @@ export class HandsFree {
   calling = $state.raw<Wake | undefined>(wakeOf(this.word) ?? wakeOf(DEFAULT_WAKE));
   /** The microphone is open. */
   live = $state(false);
+  /** What hears is being fetched; the microphone is not open. */
+  fetching = $state(false);
   /** What is said now is for another microphone of the page. */
   aside = $state(false);
   phase = $derived.by<Phase>(() => {
     if (!this.on) return this.ear.kind === "failed" || this.problem ? "failed" : "off";
+    if (this.fetching) return "loading";
     if (!this.live) return "asking";
-    if (this.ear.kind !== "ready") return "loading";
     if (this.aside) return "aside";
     if (this.speaking) return "hearing";
     if (this.writing > 0) return "writing";
@@ -155,29 +157,44 @@ export class HandsFree {
       }
       this.#unlock = unlock;
       nowHandsFree(true);
-      // The microphone first: without leave there is no use in 44 MB.
-      const mic = await this.#needs.openMic();
-      if (serial !== this.#serial) return mic.close();
+      const mic = await this.#openReady(serial);
+      if (serial !== this.#serial) return mic?.close();
+      if (!mic) return;
       this.#mic = mic;
       this.live = true;
       mic.onlost = () => {
         this.problem = "lost";
         this.#off();
       };
-      this.#holds = true;
-      await this.#needs.ear.acquire();
     } catch (cause) {
       if (serial !== this.#serial) return;
       // The ear has said itself what became of it.
       if (!(cause instanceof EarError)) this.problem = this.#needs.problemOf(cause);
       return this.#off();
     }
-    if (serial !== this.#serial) return;
     this.#detector = this.#needs.detector();
     this.#mic.onframe = (frame) => this.#frame(frame);
     this.#quiet = 0;
     this.#timer = setInterval(() => this.#tick(), 1_000);
     this.#wait();
+  }
+
+  /** Asks for leave first, without which there is no use in 44 MB; it is closed again while they come. */
+  async #openReady(serial: number): Promise<Mic | undefined> {
+    const mic = await this.#needs.openMic();
+    if (serial !== this.#serial) return mic;
+    this.#holds = true;
+    if (this.ear.kind === "ready") {
+      this.#mic = mic;
+      await this.#needs.ear.acquire();
+      return mic;
+    }
+    mic.close();
+    this.fetching = true;
+    await this.#needs.ear.acquire();
+    if (serial !== this.#serial) return undefined;
+    this.fetching = false;
+    return this.#needs.openMic();
   }
 
   stop(): void {
@@ -203,6 +220,7 @@ export class HandsFree {
     this.endsAt = 0;
     this.on = false;
     this.live = false;
+    this.fetching = false;
     this.aside = false;
     this.speaking = false;
     this.writing = 0;

@@ -2,6 +2,7 @@
 // before it ends, by the clock of the audio hardware.
 
 import { Refusal } from "../realm";
+import { output, type Output } from "./output";
 
 export interface Player {
   /** Behind what is playing. Resolves when it has been heard, or was silenced; rejects with `Refusal` where nothing is heard. */
@@ -16,21 +17,20 @@ const LEAD_S = 0.04;
 export const MUTE_MS = 2_000;
 
 export class Loudspeaker implements Player {
-  #context: AudioContext | undefined;
   #sources = new Set<AudioBufferSourceNode>();
   /** Where the next piece begins, in the context's seconds. */
   #next = 0;
 
+  constructor(private readonly out: Output = output) {}
+
   /** In a visitor's gesture: browsers play nothing before one. */
   ready(): void {
-    this.#context ??= new AudioContext({ latencyHint: "interactive" });
-    if (this.#context.state !== "running") void this.#context.resume().catch(() => undefined);
+    this.out.open();
   }
 
   play(samples: Float32Array, rate: number): Promise<void> {
-    this.ready();
-    const context = this.#context;
-    if (!context || samples.length === 0) return Promise.resolve();
+    if (samples.length === 0) return Promise.resolve();
+    const context = this.out.open();
     const buffer = context.createBuffer(1, samples.length, rate);
     buffer.getChannelData(0).set(samples);
     const source = context.createBufferSource();

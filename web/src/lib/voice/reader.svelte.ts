@@ -5,7 +5,7 @@ import { isOver, type Problem, type Turn } from "../conversation";
 import { Sentences } from "./sentences";
 import { Speaker, type SpeakerNeeds } from "./speaker";
 
-export interface ReaderNeeds extends Omit<SpeakerNeeds, "onCost" | "onEnd"> {
+export interface ReaderNeeds extends Omit<SpeakerNeeds, "onCost" | "onEnd" | "onAway"> {
   /** An answer begins to be read. */
   onBegin(): void;
   /** It cost something. */
@@ -18,6 +18,8 @@ const JUST_MS = 10_000;
 export class Reader {
   /** The turn that is read, or empty. */
   reading = $state("");
+  /** The realm does not answer: what is still to be read waits for it. */
+  away = $state(false);
   /** By turn: what reading it has cost in this visit. */
   costs = $state.raw<ReadonlyMap<string, Money>>(new Map());
   /** Why the turn was not read to its end. */
@@ -51,10 +53,14 @@ export class Reader {
     const speaker = new Speaker({
       ...this.#needs,
       onCost: (cost) => this.#paid(turn.key, cost),
+      onAway: (away) => {
+        if (this.#speaker === speaker) this.away = away;
+      },
       onEnd: (problem) => {
         if (this.#speaker !== speaker) return;
         this.#speaker = undefined;
         this.reading = "";
+        this.away = false;
         if (problem) this.problem = { key: turn.key, problem };
       },
     });

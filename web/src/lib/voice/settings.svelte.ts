@@ -1,8 +1,8 @@
 // How a visitor likes to speak and to be read to. Kept in this browser, for every conversation.
 
-import { number, record, text } from "../conversation";
+import { number, text } from "../conversation";
+import { keptVoice, VOICE_ITEM } from "./output";
 
-const ITEM = "mtor.voice";
 export const SPEED_MIN = 0.5;
 export const SPEED_MAX = 2;
 /** The voice that a realm takes where none is named. */
@@ -36,7 +36,7 @@ export class Settings {
   speed = $state(1);
 
   constructor() {
-    this.#take(load());
+    this.#take(keptVoice());
   }
 
   #take(kept: Record<string, unknown>): void {
@@ -53,17 +53,9 @@ export class Settings {
     const all = { sendAtOnce, readAlways, interrupts, voice, speed, ...change };
     this.#take(all);
     try {
-      localStorage.setItem(ITEM, JSON.stringify(all));
+      localStorage.setItem(VOICE_ITEM, JSON.stringify(all));
     } catch {
       // Without storage it holds as long as the page.
     }
-  }
-}
-
-function load(): Record<string, unknown> {
-  try {
-    return record(JSON.parse(localStorage.getItem(ITEM) ?? "{}"));
-  } catch {
-    return {};
   }
 }

@@ -27,6 +27,8 @@ export interface SpeakerNeeds {
   /** Without a voice it is the one that the model has if none is named. */
   voice(): { voice?: string; speed: number };
   onCost(cost: Money): void;
+  /** The realm does not answer now, or does again. */
+  onAway?: (away: boolean) => void;
   /** All was heard, it was stopped, or it failed. */
   onEnd(problem?: Problem): void;
 }
@@ -130,6 +132,7 @@ export class Speaker {
       signal: this.#abort.signal,
       onPiece: (piece) => sound.add(text(record(piece)["audio"])),
       onAnew: () => sound.anew(),
+      onAway: (away) => void (this.#ended || this.#needs.onAway?.(away)),
       onCost,
     });
     const rate = number(record(result)["rate"]);
