@@ -10,6 +10,7 @@ mod closure;
 mod comments;
 mod edges;
 mod error_pages;
+mod features;
 mod golden;
 mod hash_containers;
 mod leftovers;
@@ -65,7 +66,7 @@ struct Check {
     run: fn(&Tree) -> Result<Outcome, Error>,
 }
 
-const CHECKS: [Check; 13] = [
+const CHECKS: [Check; 14] = [
     Check { name: "lengths", unit: "files", run: lengths::check },
     Check { name: "leftovers", unit: "files", run: leftovers::check },
     Check { name: "whitespace", unit: "files", run: whitespace::check },
@@ -79,6 +80,7 @@ const CHECKS: [Check; 13] = [
     Check { name: "architecture", unit: "crates", run: architecture::check },
     Check { name: "edges", unit: "edges", run: edges::check },
     Check { name: "closure", unit: "packages", run: closure::check },
+    Check { name: "features", unit: "packages", run: features::check },
 ];
 
 /// What all checks saw together; its text is what the command prints.
