@@ -1,18 +1,15 @@
 //! OpenAI's audio routes, with a worker that says what the test says.
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
-
-mod common;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use crate::common::http::{Guest, Reply, open};
+use crate::common::socket::Hand;
+use crate::common::{Place, Realm, eventually, models_dir};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use common::http::{Guest, Reply, open};
-use common::socket::Hand;
-use common::{Place, Realm, eventually, models_dir};
 use serde_json::{Value, json};
 
 /// Two sentences, ten seconds.

@@ -1,17 +1,14 @@
 //! `mtor up` beside a server of models: found without a flag, offered once it has answered, left
 //! alone if that is wished. The server is a stand-in on loopback that answers as llama-server does,
 //! and once llama.cpp's own with the tiny model (`make models`).
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
-
-mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-use common::http::{Guest, send};
-use common::source::Source;
-use common::{Place, Realm, eventually, models_dir};
+use crate::common::http::{Guest, send};
+use crate::common::source::Source;
+use crate::common::{Place, Realm, eventually, models_dir};
 use serde_json::{Value, json};
 
 /// Serves until the test's process ends; its port.

@@ -1,16 +1,13 @@
 //! The commands that ask a realm, as a person or a script uses them: prices, lists, cancellation,
 //! conversations, standard input, and what Ctrl-C leaves behind.
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
-
-mod common;
 
 use std::io::{Read, Write};
 use std::process::{Child, Stdio};
 
-use common::http::Guest;
-use common::socket::Hand;
-use common::terminal::Terminal;
-use common::{Done, Place, Realm, eventually, signal};
+use crate::common::http::Guest;
+use crate::common::socket::Hand;
+use crate::common::terminal::Terminal;
+use crate::common::{Done, Place, Realm, eventually, signal};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 

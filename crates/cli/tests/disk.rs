@@ -1,7 +1,4 @@
 //! A disk that is full: nothing new is accepted, it is said, and nothing is lost.
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
-
-mod common;
 
 use std::fs::File;
 use std::io::Write;
@@ -9,8 +6,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::http::{Guest, send};
-use common::{Place, Realm};
+use crate::common::http::{Guest, send};
+use crate::common::{Place, Realm};
 
 const ECHO: &str = r#"{"intent":"echo","data":1,"durable":false}"#;
 const DURABLE: &str = r#"{"intent":"echo","data":{"delayms":3000,"say":"kept"}}"#;

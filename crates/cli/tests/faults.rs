@@ -1,14 +1,11 @@
 //! What goes wrong while work is open: races for the last unit, a killed worker, a killed realm,
 //! a client that leaves; and that no payload is left where it does not belong.
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
-
-mod common;
 
 use std::path::Path;
 
-use common::events::Events;
-use common::http::{self, Guest, Reply};
-use common::{Place, Realm, signal};
+use crate::common::events::Events;
+use crate::common::http::{self, Guest, Reply};
+use crate::common::{Place, Realm, signal};
 use rustix::process::Signal;
 use serde_json::Value;
 

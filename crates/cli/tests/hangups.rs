@@ -1,16 +1,13 @@
 //! Clients and workers that hang up without a word: what they asked for comes to its end, what was
 //! refused leaves nothing, and nobody pays for what nobody hears.
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
-
-mod common;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use common::http::{Guest, open};
-use common::socket::Hand;
-use common::{Place, Realm, eventually};
+use crate::common::http::{Guest, open};
+use crate::common::socket::Hand;
+use crate::common::{Place, Realm, eventually};
 use serde_json::json;
 
 /// Sends a request; whoever drops what comes back has hung up.
@@ -33,7 +30,7 @@ fn what_is_refused_leaves_no_payload_when_nobody_hears_it() {
     // A last one that is heard: those before it have all been sealed or refused by then, or soon.
     assert_eq!(guest.ask("POST", "/v1/intents", body).refusal(), (402, "MT0014".to_owned()));
     let sealed = place.path().join("data/blobs");
-    eventually(|| common::files_below(&sealed).is_empty());
+    eventually(|| crate::common::files_below(&sealed).is_empty());
     assert_eq!(guest.grant(), (1_000_000, 0));
 }
 
@@ -46,7 +43,8 @@ fn a_key_works_exactly_as_long_as_it_is_not_revoked() {
     let headers = [("authorization", bearer.as_str())];
     let count = || {
         let rows =
-            common::http::send(&realm.url, "GET", "/v1/sysop/accounts", &headers, b"").json();
+            crate::common::http::send(&realm.url, "GET", "/v1/sysop/accounts", &headers, b"")
+                .json();
         let rows = rows["items"].as_array().unwrap().clone();
         rows.iter().find(|row| row["kind"] == "guest").unwrap()["keys"].as_u64().unwrap()
     };
@@ -86,7 +84,8 @@ fn an_openai_request_ends_with_its_connection() {
     eventually(|| guest.grant() == (1_000_000, 0));
     let bearer = format!("Bearer {}", realm.ready["sysop_secret"].as_str().unwrap());
     let headers = [("authorization", bearer.as_str())];
-    let health = || common::http::send(&realm.url, "GET", "/v1/sysop/health", &headers, b"").json();
+    let health =
+        || crate::common::http::send(&realm.url, "GET", "/v1/sysop/health", &headers, b"").json();
     eventually(|| (&health()["open"], &health()["queued"]) == (&json!(0), &json!(0)));
 }
 

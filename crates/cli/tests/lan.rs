@@ -1,13 +1,10 @@
 //! `mtor up --lan`, in a network of its own.
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
-
-mod common;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use common::terminal::Terminal;
-use common::{Place, Realm};
+use crate::common::terminal::Terminal;
+use crate::common::{Place, Realm};
 use serde_json::Value;
 
 /// No interface besides loopback.

@@ -1,16 +1,13 @@
 //! Many pieces of work from a file: in order, several at once, and paid once however often the run
 //! is broken off and repeated.
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
-
-mod common;
 
 use std::io::Write;
 use std::process::Stdio;
 
-use common::http::{Guest, send};
-use common::socket::Hand;
-use common::terminal::Terminal;
-use common::{Done, Place, Realm, eventually, signal};
+use crate::common::http::{Guest, send};
+use crate::common::socket::Hand;
+use crate::common::terminal::Terminal;
+use crate::common::{Done, Place, Realm, eventually, signal};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 

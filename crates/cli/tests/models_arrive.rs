@@ -1,14 +1,11 @@
 //! Models that come behind a running realm: what is chosen, how it is told, who answers meanwhile.
 //! The models and their engine are real; where they come from is a place on loopback.
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
-
-mod common;
 
 use std::sync::atomic::Ordering;
 
-use common::http::{Guest, send};
-use common::source::Source;
-use common::{Done, Place, Realm, eventually, models_dir, signal};
+use crate::common::http::{Guest, send};
+use crate::common::source::Source;
+use crate::common::{Done, Place, Realm, eventually, models_dir, signal};
 use serde_json::Value;
 
 const TINY: &str = "smollm2-135m-instruct";

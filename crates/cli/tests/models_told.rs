@@ -1,17 +1,14 @@
 //! What a realm is told of its models: the list says it, `auto` follows it, and who comes too early
 //! hears how long.
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
-
-mod common;
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::process::{Child, Stdio};
 
-use common::events::Events;
-use common::http::{Guest, open, send};
-use common::socket::Socket;
-use common::{Place, eventually};
+use crate::common::events::Events;
+use crate::common::http::{Guest, open, send};
+use crate::common::socket::Socket;
+use crate::common::{Place, eventually};
 use mtor_server::{
     Arriving, ArrivingState, ModelAbout, ModelsTold, Realm, RealmOptions, Teller, Weight,
 };

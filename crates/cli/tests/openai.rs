@@ -1,13 +1,10 @@
 //! The official OpenAI client for Python against a realm with real models.
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
-
-mod common;
 
 use std::path::Path;
 use std::process::Command;
 
-use common::http::Guest;
-use common::{Place, Realm, eventually};
+use crate::common::http::Guest;
+use crate::common::{Place, Realm, eventually};
 
 #[test]
 fn the_official_client_needs_no_change() {

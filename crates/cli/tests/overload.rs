@@ -1,11 +1,8 @@
 //! More work than there is room or time for: refused at once, with a reason and when to come back.
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
 
-mod common;
-
-use common::http::{Guest, Reply};
-use common::socket::Hand;
-use common::{Place, Realm};
+use crate::common::http::{Guest, Reply};
+use crate::common::socket::Hand;
+use crate::common::{Place, Realm};
 use serde_json::json;
 
 const ECHO: &str = r#"{"intent":"echo","data":1,"durable":false}"#;

@@ -1,13 +1,10 @@
 //! `docs/own-intent.md`, run as it stands: its files are written, its commands executed.
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
-
-mod common;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use common::http::{Guest, send};
-use common::{Place, Realm, eventually};
+use crate::common::http::{Guest, send};
+use crate::common::{Place, Realm, eventually};
 
 const PAGE: &str = include_str!("../../../docs/own-intent.md");
 

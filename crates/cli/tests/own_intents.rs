@@ -1,14 +1,11 @@
 //! Intents of one's own: pieces for every type, what a handler is told, and manifests that come,
 //! change, break and go while the realm runs.
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
-
-mod common;
 
 use std::process::{Child, Stdio};
 
-use common::events::Events;
-use common::http::Guest;
-use common::{Done, Place, Realm, eventually};
+use crate::common::events::Events;
+use crate::common::http::Guest;
+use crate::common::{Done, Place, Realm, eventually};
 use serde_json::{Value, json};
 
 /// Says the words of a text one by one, or all of them; a text of `wait` is answered when the file

@@ -1,15 +1,12 @@
 //! The page as a browser gets it: small, kept, and under a policy that lets nothing else in.
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
-
-mod common;
 
 use std::collections::BTreeMap;
 use std::io::Read;
 
+use crate::common::http::{open, send};
+use crate::common::{Place, Realm};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use common::http::{open, send};
-use common::{Place, Realm};
 use sha2::{Digest, Sha256};
 
 /// An answer with its head, whose body need not be text.

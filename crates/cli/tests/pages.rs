@@ -1,13 +1,10 @@
 //! The commands of docs/cli.md, run as they stand there.
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
-
-mod common;
 
 use std::process::{Child, Command, Stdio};
 
-use common::http::Guest;
-use common::socket::Hand;
-use common::{Done, Place, Realm, eventually};
+use crate::common::http::Guest;
+use crate::common::socket::Hand;
+use crate::common::{Done, Place, Realm, eventually};
 use serde_json::json;
 
 const PAGE: &str = include_str!("../../../docs/cli.md");

@@ -1,12 +1,9 @@
 //! A whole realm from the outside: the binary, its worker, its ledger.
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
-
-mod common;
 
 use std::collections::BTreeMap;
 
-use common::http::send;
-use common::{Done, Place, Realm, signal};
+use crate::common::http::send;
+use crate::common::{Done, Place, Realm, signal};
 use rustix::process::Signal;
 use serde_json::Value;
 

@@ -1,12 +1,9 @@
 //! Bad input over HTTP: every refusal has its status, its stable code and its page, names what to
 //! do, and changes nothing.
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
 
-mod common;
-
-use common::events::Events;
-use common::http::{Guest, send};
-use common::{Place, Realm};
+use crate::common::events::Events;
+use crate::common::http::{Guest, send};
+use crate::common::{Place, Realm};
 use serde_json::json;
 
 const EVENTS: &str = "/v1/intents";
@@ -60,7 +57,7 @@ fn every_refusal_has_its_code_and_changes_nothing() {
     }
     assert_eq!(guest.grant(), (1_000_000, 0));
     // The payload of durable work is sealed before its hold is asked for; refused, it goes.
-    let sealed = common::files_below(&place.path().join("data/blobs"));
+    let sealed = crate::common::files_below(&place.path().join("data/blobs"));
     assert_eq!(sealed, Vec::<std::path::PathBuf>::new());
 }
 

@@ -1,16 +1,13 @@
 //! A worker of its own process beside a realm that dies, and processes that are told to end.
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
-
-mod common;
 
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use common::events::Events;
-use common::http::Guest;
-use common::socket::Hand;
-use common::{Place, Realm, signal};
+use crate::common::events::Events;
+use crate::common::http::Guest;
+use crate::common::socket::Hand;
+use crate::common::{Place, Realm, signal};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 

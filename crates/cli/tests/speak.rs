@@ -1,17 +1,14 @@
 //! A text said through a realm: what it is bounded by, what it costs, and what comes back, with the
 //! real models of a worker.
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
-
-mod common;
 
 use std::path::Path;
 use std::process::{Child, Stdio};
 
+use crate::common::events::Events;
+use crate::common::http::Guest;
+use crate::common::{Place, Realm, eventually, models_dir};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use common::events::Events;
-use common::http::Guest;
-use common::{Place, Realm, eventually, models_dir};
 use serde_json::{Value, json};
 
 /// Characters, at 2 s each and 20 base units a second.

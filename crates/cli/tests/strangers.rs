@@ -1,15 +1,12 @@
 //! Workers that do not keep to the protocol, or to the truth: nobody pays for it, nobody else is
 //! harmed.
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
-
-mod common;
 
 use std::time::Duration;
 
-use common::events::Events;
-use common::http::Guest;
-use common::socket::Hand;
-use common::{Place, Realm, eventually};
+use crate::common::events::Events;
+use crate::common::http::Guest;
+use crate::common::socket::Hand;
+use crate::common::{Place, Realm, eventually};
 use serde_json::{Value, json};
 use tungstenite::Message;
 
@@ -126,7 +123,7 @@ fn what_was_answered_first_is_kept_and_so_is_what_the_ceiling_cut() {
     let sealed = place.path().join("data/blobs");
     let intent = assign["intent"].as_str().unwrap();
     let name = format!("{intent}.result");
-    let kept = common::files_below(&sealed).into_iter().find(|path| path.ends_with(&name));
+    let kept = crate::common::files_below(&sealed).into_iter().find(|path| path.ends_with(&name));
     // Its pieces, and what a seal adds: an empty one is shorter than that.
     let bytes = std::fs::metadata(kept.expect("what was paid for is kept")).unwrap().len();
     assert!(bytes > 60, "{bytes}");
@@ -284,7 +281,7 @@ fn what_was_asked_under_a_key_is_joined_whatever_is_on_offer_now() {
     let joined = ask("k");
     assert_eq!((joined.status, &joined.json()["intent"]), (202, &first["intent"]), "{joined:?}");
     // What was refused at the door is counted, too.
-    let metrics = common::http::send(&realm.url, "GET", "/metrics", &[], b"").body;
+    let metrics = crate::common::http::send(&realm.url, "GET", "/metrics", &[], b"").body;
     assert!(metrics.contains("mtor_intents_refused_total 1\n"), "{metrics}");
 }
 

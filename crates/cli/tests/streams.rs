@@ -1,15 +1,12 @@
 //! What a client sees of an intent: the order of events, where it may read on, how slow it may be,
 //! and the same over a WebSocket.
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
-
-mod common;
 
 use std::time::{Duration, Instant};
 
-use common::events::{Events, Sent};
-use common::http::Guest;
-use common::socket::{Hand, Socket};
-use common::{Place, Realm};
+use crate::common::events::{Events, Sent};
+use crate::common::http::Guest;
+use crate::common::socket::{Hand, Socket};
+use crate::common::{Place, Realm};
 use serde_json::json;
 use tungstenite::Message;
 

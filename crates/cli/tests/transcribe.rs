@@ -1,18 +1,15 @@
 //! Speech through a realm: what it is bounded by, what it costs, and what comes back, with the real
 //! models of a worker.
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
-
-mod common;
 
 use std::io::Read as _;
 use std::path::Path;
 use std::process::{Child, Stdio};
 
+use crate::common::events::Events;
+use crate::common::http::{Guest, open, send};
+use crate::common::{Place, Realm, eventually, models_dir};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use common::events::Events;
-use common::http::{Guest, open, send};
-use common::{Place, Realm, eventually, models_dir};
 use serde_json::{Value, json};
 
 /// Two sentences of a synthetic voice, two seconds apart.

@@ -1,9 +1,6 @@
 //! Wrong input, without a realm: every failure names what is wrong and what to do, with its code.
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
 
-mod common;
-
-use common::{Done, Place, Realm};
+use crate::common::{Done, Place, Realm};
 
 const USAGE: i32 = 2;
 const FAILED: i32 = 1;

@@ -1,16 +1,13 @@
 //! The voice on the command line: recordings that are written down, answers that are read aloud.
 //! Who hears is real; who speaks is a program of the test's own, so that every byte is known.
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
-
-mod common;
 
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use common::http::{Guest, send};
-use common::terminal::Terminal;
-use common::{Done, Place, Realm, eventually, models_dir, signal};
+use crate::common::http::{Guest, send};
+use crate::common::terminal::Terminal;
+use crate::common::{Done, Place, Realm, eventually, models_dir, signal};
 use serde_json::Value;
 
 const SPOKEN: &[u8] = include_bytes!("../../models/tests/exec/data/spoken.ogg");

@@ -1,16 +1,13 @@
 //! `mtor worker` as a process: an output that nobody reads, and what it is told by signals.
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
-
-mod common;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::process::{Child, ChildStdout, Stdio};
 use std::time::Duration;
 
-use common::events::Events;
-use common::http::Guest;
-use common::{Place, Realm, eventually, models_dir, signal};
+use crate::common::events::Events;
+use crate::common::http::Guest;
+use crate::common::{Place, Realm, eventually, models_dir, signal};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 

@@ -1,5 +1,4 @@
 //! What the black-box tests share: a folder, the binary, and a realm that runs.
-#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod events;
 pub mod http;
