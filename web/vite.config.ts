@@ -17,6 +17,8 @@ const whole = {
  */
 const behindTheBar = {
   name: "mtor:behind-the-bar",
+  // In development there is no stylesheet to link.
+  apply: "build",
   transformIndexHtml: {
     order: "post",
     handler(html: string) {

@@ -525,9 +525,11 @@ const cases = {
       const own = window.AudioContext;
       // As Safari has it: each begins suspended.
       window.AudioContext = class extends own {
+        /** @override */
         get state() {
           return /** @type {AudioContextState} */ (resumed.length > 0 ? super.state : "suspended");
         }
+        /** @override */
         resume() {
           resumed.push(navigator.userActivation.isActive);
           return super.resume();
