@@ -44,11 +44,11 @@ const refused = async (call, status, code, param) => {
   assert.ok(error instanceof OpenAI.APIError, String(error));
   assert.deepEqual([error.status, error.code, error.param], [status, code, param]);
 };
-await refused(() => hear({ language: "fr" }), 400, "MT0029", null);
+await refused(() => hear({ language: "fr" }), 400, "MT0029", "language");
 await refused(() => hear({ prompt: "names" }), 400, "MT0002", "prompt");
 await refused(() => hear({ timestamp_granularities: ["word"] }), 400, "MT0002", "timestamp_granularities[]");
 await refused(() => hear({ model: "whisper-1" }), 404, "MT0007", "model");
-await refused(() => say({ input: "early" }), 400, "MT0029", null);
+await refused(() => say({ input: "early" }), 400, "MT0029", "voice");
 await refused(() => say({ response_format: "midi" }), 400, "MT0002", "response_format");
 // What fails in the middle is never taken for the whole.
 await assert.rejects(async () => (await say({ input: "late" })).arrayBuffer());

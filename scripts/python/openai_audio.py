@@ -51,11 +51,12 @@ with speech.create(**say(stream_format="sse")) as answer:
 assert '"type":"speech.audio.done"' in lines[-1], lines[-1][:200]
 
 for call, status, code, param in [
-    (lambda: hear(language="fr"), 400, "MT0029", None),
+    (lambda: hear(language="fr"), 400, "MT0029", "language"),
     (lambda: hear(prompt="names"), 400, "MT0002", "prompt"),
     (lambda: hear(timestamp_granularities=["word"]), 400, "MT0002", "timestamp_granularities[]"),
     (lambda: hear(model="whisper-1"), 404, "MT0007", "model"),
-    (lambda: client.audio.speech.create(**say(input="early")), 400, "MT0029", None),
+    (lambda: client.audio.speech.create(**say(input="early")), 400, "MT0029", "voice"),
+    (lambda: client.audio.speech.create(**say(input="x" * 5000)), 400, "MT0002", "input"),
     (lambda: client.audio.speech.create(**say(response_format="midi")), 400, "MT0002", "response_format"),
 ]:
     try:

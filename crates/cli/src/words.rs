@@ -3,6 +3,7 @@
 //! factor of a million.
 
 use mtor_client::Money;
+pub(crate) use mtor_server::megabytes;
 use mtor_types::Amount;
 
 /// An amount, such as `37 base units`.
@@ -52,6 +53,7 @@ mod tests {
         assert_eq!(per(amount(20), 1000, "millisecond"), "20 base units per 1 second");
         assert_eq!(per(amount(20), 60_000, "millisecond"), "20 base units per 60 seconds");
         assert_eq!(per(amount(1), 1500, "millisecond"), "1 base unit per 1500 milliseconds");
+        assert_eq!([0, 1, 98_362_432, 105_964_808].map(megabytes), [0, 1, 98, 106]);
         assert_eq!([count(1, "line"), count(2, "line")], ["1 line", "2 lines"]);
     }
 }

@@ -3,11 +3,12 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use crate::common::http::{Guest, Reply, open};
 use crate::common::socket::Hand;
-use crate::common::{Place, Realm, eventually, models_dir};
+use crate::common::worker::Worker;
+use crate::common::{Place, Realm, eventually};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -63,8 +64,12 @@ struct Flow {
 
 impl Flow {
     fn ask(guest: &Guest, path: &str, kind: &str, body: &[u8]) -> Self {
+        Self::ask_with(guest, path, &[("content-type", kind)], body)
+    }
+
+    fn ask_with(guest: &Guest, path: &str, more: &[(&str, &str)], body: &[u8]) -> Self {
         let bearer = format!("Bearer {}", guest.key);
-        let headers = [("authorization", bearer.as_str()), ("content-type", kind)];
+        let headers = [&[("authorization", bearer.as_str())], more].concat();
         let stream = BufReader::new(open(&guest.url, "POST", path, &headers, body));
         Self { stream, status: 0, head: String::new() }
     }
@@ -264,12 +269,18 @@ fn a_worker_that_refuses_or_lies_is_told_by_code() {
         });
         let reply = flow.reply();
         let (status, code) = reply.refusal();
-        (status, code, reply.json()["error"]["message"].as_str().unwrap().to_owned())
+        let error = reply.json()["error"].clone();
+        (status, code, [error["message"].clone(), error["param"].clone()])
     };
     let words = "field `language`: en alone";
-    let (status, code, message) =
+    let (status, code, told) =
         answered(|hand, assign| hand.fail(assign, "unsupported", "field `language`: en alone"));
-    assert_eq!((status, code.as_str(), message.as_str()), (400, "MT0029", words));
+    assert_eq!((status, code.as_str(), told), (400, "MT0029", [words, "language"].map(Into::into)));
+    // What a worker calls the sound is the form's file.
+    let (status, code, told) =
+        answered(|hand, assign| hand.fail(assign, "bad_request", "audio: it is broken"));
+    let words = "file: it is broken";
+    assert_eq!((status, code.as_str(), told), (400, "MT0002", [words, "file"].map(Into::into)));
     let lies: [fn(&mut Hand, &Value); 3] = [
         |hand, assign| hand.complete(assign, 10_000),
         |hand, assign| hand.complete_with(assign, 1, &json!({"text": 7, "segments": []})),
@@ -336,12 +347,18 @@ fn speech_that_fails_never_looks_whole() {
             work(hand, &assign);
         });
         assert_eq!(flow.header("content-type"), "application/json");
-        flow.reply().refusal()
+        let reply = flow.reply();
+        let (status, code) = reply.refusal();
+        (status, code, reply.json()["error"]["param"].clone())
     };
-    let failed = |status, code: &str| (status, code.to_owned());
+    let refused = |code: &str, param: &str| (400, code.to_owned(), json!(param));
     let voice =
         |hand: &mut Hand, assign: &Value| hand.fail(assign, "unsupported", "field `voice`: no");
-    assert_eq!(early(voice), failed(400, "MT0029"));
+    assert_eq!(early(voice), refused("MT0029", "voice"));
+    let format = |hand: &mut Hand, assign: &Value| {
+        hand.fail(assign, "unsupported", "response_format must be wav, pcm or opus, or absent");
+    };
+    assert_eq!(early(format), refused("MT0029", "response_format"));
     let lies: [fn(&mut Hand, &Value); 5] = [
         |hand, assign| hand.complete(assign, 1),
         |hand, assign| hand.complete_with(assign, 1, &json!({"duration_ms": 1})),
@@ -350,7 +367,7 @@ fn speech_that_fails_never_looks_whole() {
         |hand, assign| hand.chunk(assign, 0, 1, &json!("RIFF")),
     ];
     for lie in lies {
-        assert_eq!(early(lie), failed(502, "MT0025"));
+        assert_eq!(early(lie), (502, "MT0025".to_owned(), Value::Null));
     }
     // After it the connection breaks off.
     let late: [fn(&mut Hand, &Value); 2] = [
@@ -371,7 +388,8 @@ fn speech_that_fails_never_looks_whole() {
     for (data, told) in [
         (r#"{"input":"x","response_format":"midi"}"#, (400, "MT0002", json!("response_format"))),
         (r#"{"input":"x","stream_format":"x"}"#, (400, "MT0002", json!("stream_format"))),
-        (r#"{"voice":"alloy"}"#, (400, "MT0002", json!("/input"))),
+        (r#"{"voice":"alloy"}"#, (400, "MT0002", json!("input"))),
+        (&json!({"input": "x".repeat(5_012)}).to_string(), (400, "MT0002", json!("input"))),
         ("{", (400, "MT0001", Value::Null)),
         (r#"{"input":"x","model":"tts-1"}"#, (404, "MT0007", json!("model"))),
     ] {
@@ -381,6 +399,121 @@ fn speech_that_fails_never_looks_whole() {
             (reply.status, &error["code"], &error["param"]),
             (told.0, &json!(told.1), &told.2)
         );
+        let message = error["message"].as_str().unwrap();
+        if data.len() > 5_000 {
+            assert!(message.contains("a text of 1 to 4096 characters, not 5012"), "{message}");
+        }
+        assert!(!message.contains("`/"), "{message}");
+    }
+}
+
+/// What a client that writes every field sends.
+#[test]
+fn a_format_of_null_is_none() {
+    let mut stage = Stage::new();
+    let data = br#"{"input":"Hello.","response_format":null,"speed":null,"voice":null}"#;
+    let mut flow = stage.during(SPEECH, "application/json", data, |hand| {
+        let assign = hand.assigned();
+        assert_eq!(assign["data"], serde_json::from_slice::<Value>(data).unwrap());
+        hand.chunk(&assign, 0, 1_000, &sentence(HEADER));
+        hand.complete_with(&assign, 1_000, &json!({"duration_ms": 1_000}));
+    });
+    assert_eq!((flow.status, flow.header("content-type")), (200, "audio/wav"));
+    assert_eq!(flow.rest(), HEADER);
+}
+
+#[test]
+fn who_goes_away_pays_for_what_was_spoken_and_gets_the_rest_back() {
+    let mut stage = Stage::new();
+    let kind = "application/json";
+    let mut left = 1_000_000;
+    for (format, first) in [("wav", HEADER), ("mp3", &[0xff, 0xfb, 0x90, 0x64]), ("pcm", b"ab")] {
+        let data = json!({"input": "Hello. ".repeat(100), "response_format": format});
+        let mut assign = Value::Null;
+        let mut flow = stage.during(SPEECH, kind, data.to_string().as_bytes(), |hand| {
+            assign = hand.assigned();
+            hand.chunk(&assign, 0, 1_000, &sentence(first));
+        });
+        assert_eq!(flow.next().unwrap().unwrap(), first, "{format}");
+        // 700 characters of two seconds, 20 base units each.
+        assert_eq!(stage.guest.grant().1, 28_000, "{format}");
+        drop(flow);
+        stage.hand.wait_revoked(&assign);
+        // What is said to nobody is nobody's to pay.
+        stage.hand.chunk(&assign, 1, 60_000, &sentence(b"more"));
+        left -= 20;
+        eventually(|| stage.guest.grant() == (left, 0));
+    }
+}
+
+/// The events route lets an answer begin anew and tells so; who joins from a route that cannot is not
+/// given what was discarded.
+#[test]
+fn a_joined_answer_that_begins_anew_never_holds_its_discarded_beginning() {
+    let offers = json!([
+        {"intent": "speak", "model": "mouth", "slots": 4},
+        {"intent": "chat", "model": "talker", "slots": 4},
+    ]);
+    let said = |text: &str| json!({"choices": [{"index": 0, "delta": {"content": text}}]});
+    for (intent, route, data, pieces) in [
+        (
+            "speak",
+            SPEECH,
+            r#"{"input":"Hello. World."}"#,
+            [sentence(HEADER), sentence(b"RIFFanewWAVE")],
+        ),
+        (
+            "chat",
+            "/v1/chat/completions",
+            r#"{"model":"talker","messages":[{"role":"user","content":"x"}],"stream":true}"#,
+            [said("discarded"), said("anew")],
+        ),
+    ] {
+        let place = Place::new();
+        let realm = Realm::start(&place, &["--no-worker"]);
+        let guest = Guest::new(&realm.url);
+        let slots = || {
+            let pools = guest.ask("GET", "/v1/pools", "").json()["items"].clone();
+            let all = pools.as_array().unwrap().iter().filter(|pool| pool["intent"] == intent);
+            all.filter_map(|pool| pool["slots"].as_u64()).sum::<u64>()
+        };
+        let mut first = Hand::join(&Guest::new(&realm.url), 1, &offers);
+        eventually(|| slots() == 4);
+        let key = ("idempotency-key", intent);
+        let body = format!(r#"{{"intent":"{intent}","restart":true,"stream":true,"data":{data}}}"#);
+        let json = ("content-type", "application/json");
+        let stream = [json, key, ("accept", "text/event-stream")];
+        let opened = Flow::ask_with(&guest, "/v1/intents", &stream, body.as_bytes());
+        let assign = first.assigned();
+        let mut joined = Flow::ask_with(&guest, route, &[json, key], data.as_bytes());
+        first.chunk(&assign, 0, 1, &pieces[0]);
+        joined = joined.headed();
+        assert_eq!(joined.status, 200, "{intent}");
+        let begun = joined.next().unwrap().unwrap();
+        let mut second = Hand::join(&Guest::new(&realm.url), 2, &offers);
+        eventually(|| slots() == 8);
+        let fail = json!({
+            "intent": assign["intent"], "attempt": assign["attempt"], "code": "backend",
+            "message": "it broke", "retry": true,
+        });
+        first.socket.say("mtor.worker.fail.v1", &fail);
+        let assign = second.assigned();
+        if intent == "speak" {
+            assert_eq!(begun, HEADER);
+            joined.next().unwrap_err();
+        } else {
+            let rest = String::from_utf8(joined.rest()).unwrap();
+            assert!(rest.contains("MT0025") && rest.contains("anew"), "{rest}");
+            assert!(!rest.contains("[DONE]"), "{rest}");
+        }
+        // Who joins from now on gets the new one alone.
+        let joined = Flow::ask_with(&guest, route, &[json, key], data.as_bytes());
+        second.chunk(&assign, 0, 1, &pieces[1]);
+        second.complete_with(&assign, 1, &json!({"duration_ms": 1, "segments": []}));
+        let rest = String::from_utf8(joined.headed().rest()).unwrap();
+        assert!(rest.contains("anew") && !rest.contains("discarded"), "{rest}");
+        assert!(!rest.contains("MT0025") && !rest.contains('\u{fffd}'), "{rest}");
+        drop(opened);
     }
 }
 
@@ -489,16 +622,8 @@ fn what_a_realm_says_it_understands() {
     let place = Place::new();
     let realm = Realm::start(&place, &["--no-worker"]);
     let guest = Guest::new(&realm.url);
-    let program = Path::new(env!("CARGO_BIN_EXE_mtor")).with_file_name("mtor-models");
-    let models = models_dir();
-    let token = guest.ask("POST", "/v1/workers/tokens", "").json()["token"].clone();
-    place.write("token", token.as_str().unwrap(), 0o600);
-    let to = ["worker", "--realm", &realm.url, "--token-file", "token", "--data", "w"];
-    let with = ["--no-fft", "--no-echo", "--exec", program.to_str().unwrap(), "--models"];
-    let what = [models.to_str().unwrap(), "--serve", "transcribe", "--serve", "speak"];
-    let what = [what.as_slice(), &["--speaker", "kokoro-82m"]].concat();
-    let mut command = place.command(&[to.as_slice(), &with, &what].concat());
-    let _worker = Running(command.stdout(Stdio::null()).spawn().unwrap());
+    let serve = ["--serve", "transcribe", "--serve", "speak", "--speaker", "kokoro-82m"];
+    let _worker = Worker::voice(&place, &guest, &serve);
     // One sentence has to be spoken and understood before either is offered.
     let began = std::time::Instant::now();
     while !guest.ask("GET", "/v1/models", "").body.contains("kokoro-82m") {
@@ -535,17 +660,6 @@ fn the_commands_of_the_page_do_what_it_says() {
     assert!(String::from_utf8(file("harbor.srt")).unwrap().starts_with("1\n00:00:00,180 --> "));
 }
 
-/// Ended with its test, by its own pid.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Already ended is fine.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// The routes of one realm serve another, whose worker knows no better than that they are OpenAI's.
 #[test]
 fn any_server_of_these_routes_serves_a_realm() {
@@ -554,15 +668,10 @@ fn any_server_of_these_routes_serves_a_realm() {
     let place = Place::new();
     let realm = Realm::start(&place, &["--no-worker"]);
     let owner = Guest::new(&realm.url);
-    let token = owner.ask("POST", "/v1/workers/tokens", "").json()["token"].clone();
-    place.write("token", token.as_str().unwrap(), 0o600);
     place.write("key", &there.key, 0o600);
     let backend = format!("{}/v1,key-file=key", there.url);
-    let to = ["worker", "--realm", &realm.url, "--token-file", "token", "--data", "w"];
-    let with =
-        ["--no-fft", "--no-echo", "--audio", &backend, "--served-model-name", "throat=mouth"];
-    let mut command = place.command(&[to.as_slice(), &with].concat());
-    let _worker = Running(command.stdout(Stdio::null()).spawn().unwrap());
+    let with = ["--audio", &backend, "--served-model-name", "throat=mouth"];
+    let _worker = Worker::start(&place, &owner, &with);
     let guest = Guest::new(&realm.url);
     let models = || guest.ask("GET", "/v1/models", "").body;
     eventually(|| models().contains("ear") && models().contains("throat"));

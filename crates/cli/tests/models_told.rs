@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
-use std::process::{Child, Stdio};
 
 use crate::common::events::Events;
 use crate::common::http::{Guest, open, send};
 use crate::common::socket::Socket;
+use crate::common::worker::Worker;
 use crate::common::{Place, eventually};
 use mtor_server::{
     Arriving, ArrivingState, ModelAbout, ModelsTold, Realm, RealmOptions, Teller, Weight,
@@ -57,11 +57,8 @@ impl Told {
     /// A worker of the realm's own that offers these, as `intent/model`.
     fn worker(&self, place: &Place, models: &[&str]) -> Worker {
         place.write("program.py", PROGRAM, 0o644);
-        place.write("token", &self.token, 0o600);
-        let to = ["--json", "worker", "--realm", &self.url, "--token-file", "token", "--data", "w"];
-        let with = ["--no-fft", "--no-echo", "--exec", "python3", "program.py"];
-        let mut command = place.command(&[&to[..], &with[..], models].concat());
-        Worker(command.stdout(Stdio::null()).spawn().unwrap())
+        let with = ["--exec", "python3", "program.py"];
+        Worker::joined(place, &self.url, &self.token, "w", &[&with[..], models].concat())
     }
 
     fn models(&self) -> Value {
@@ -73,16 +70,6 @@ impl Drop for Told {
     fn drop(&mut self) {
         drop(self.stop.take());
         let _ = self.thread.take().map(std::thread::JoinHandle::join);
-    }
-}
-
-/// Ended with its test, by its own pid.
-struct Worker(Child);
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 
@@ -225,7 +212,7 @@ fn who_comes_before_the_model_hears_how_long_it_takes() {
             assert_eq!(refused.refusal(), (503, "MT0017".into()), "{model}: {refused:?}");
             assert_eq!(refused.json()["error"]["retry_after_ms"], 44_700);
             let message = refused.json()["error"]["message"].to_string();
-            assert!(message.contains("The Good One is being fetched: 558 of 1118 MB"), "{message}");
+            assert!(message.contains("The Good One is being fetched: 558 of 1117 MB"), "{message}");
         }
         let refused = guest.ask("POST", "/v1/chat/completions", &data);
         assert_eq!(refused.refusal(), (503, "MT0017".into()), "{model}: {refused:?}");

@@ -1,9 +1,10 @@
 //! `docs/own-intent.md`, run as it stands: its files are written, its commands executed.
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use crate::common::http::{Guest, send};
+use crate::common::worker::Worker;
 use crate::common::{Place, Realm, eventually};
 
 const PAGE: &str = include_str!("../../../docs/own-intent.md");
@@ -24,16 +25,6 @@ fn shell(place: &Place, url: &str, script: &str) -> Command {
     command.args(["-euc", script]).current_dir(place.path()).env_clear();
     command.env("PATH", path).env("HOME", place.path()).env("MTOR_REALM", url);
     command
-}
-
-/// Ended with its test, by its own pid.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[test]
@@ -58,8 +49,8 @@ fn the_page_leads_to_a_served_priced_and_streamed_intent() {
     assert!(run(manifest).contains("word-count.toml is good: word-count"));
     assert_eq!(realm.wait("manifest", "added")["name"], "word-count");
     run(token);
-    let mut serving = shell(&place, &realm.url, &format!("exec {worker}"));
-    let _serving = Running(serving.stdout(Stdio::null()).spawn().unwrap());
+    let serving = shell(&place, &realm.url, &format!("exec {worker}"));
+    let _serving = Worker::of(serving);
     let pools = || send(&realm.url, "GET", "/v1/pools", &[], b"").body;
     eventually(|| pools().contains("word-count"));
 

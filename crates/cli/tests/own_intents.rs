@@ -1,10 +1,9 @@
 //! Intents of one's own: pieces for every type, what a handler is told, and manifests that come,
 //! change, break and go while the realm runs.
 
-use std::process::{Child, Stdio};
-
 use crate::common::events::Events;
 use crate::common::http::Guest;
+use crate::common::worker::Worker;
 use crate::common::{Done, Place, Realm, eventually};
 use serde_json::{Value, json};
 
@@ -61,26 +60,9 @@ media = "text/plain"
 chunk = { type = "string" }
 "#;
 
-/// Ended with its test, by its own pid.
-struct Worker(Child);
-
-impl Worker {
-    fn start(place: &Place, owner: &Guest) -> Self {
-        let token = owner.ask("POST", "/v1/workers/tokens", "").json()["token"].clone();
-        place.write("token", token.as_str().unwrap(), 0o600);
-        place.write("program.py", PROGRAM, 0o644);
-        let to = ["--json", "worker", "--realm", &owner.url, "--token-file", "token"];
-        let with = ["--data", "w", "--no-fft", "--no-echo", "--exec", "python3", "program.py"];
-        let mut command = place.command(&[&to[..], &with[..]].concat());
-        Self(command.stdout(Stdio::null()).spawn().unwrap())
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn words_worker(place: &Place, owner: &Guest) -> Worker {
+    place.write("program.py", PROGRAM, 0o644);
+    Worker::start(place, owner, &["--exec", "python3", "program.py"])
 }
 
 fn offered(guest: &Guest) -> bool {
@@ -99,7 +81,7 @@ fn pieces_come_for_every_type_when_the_request_wishes_them() {
     place.write("data/manifests/words.toml", MANIFEST, 0o644);
     let realm = Realm::start(&place, &["--no-worker"]);
     let guest = Guest::new(&realm.url);
-    let _worker = Worker::start(&place, &Guest::new(&realm.url));
+    let _worker = words_worker(&place, &Guest::new(&realm.url));
     eventually(|| offered(&guest));
     let data = json!({"text": "one two three"});
     let whole = json!(["one", "two", "three"]);
@@ -150,7 +132,7 @@ fn a_manifest_lives_as_long_as_its_file() {
     let realm = Realm::start(&place, &["--no-worker"]);
     let guest = Guest::new(&realm.url);
     // It offers what nobody can ask for yet.
-    let _worker = Worker::start(&place, &Guest::new(&realm.url));
+    let _worker = words_worker(&place, &Guest::new(&realm.url));
     let list =
         |headers: &[(&str, &str)]| guest.ask_with("GET", "/v1/manifests", headers, b"").json();
     let write = |text: &str| place.write("data/manifests/words.toml", text, 0o644);

@@ -1,12 +1,12 @@
 //! A worker of its own process beside a realm that dies, and processes that are told to end.
 
 use std::path::Path;
-use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::common::events::Events;
 use crate::common::http::Guest;
 use crate::common::socket::Hand;
+use crate::common::worker::Worker;
 use crate::common::{Place, Realm, signal};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -35,32 +35,13 @@ for line in sys.stdin:
         threading.Thread(target=work, args=(key,), daemon=True).start()
 "#;
 
-/// `mtor worker`, ended with its test.
-struct Worker(Child);
-
-impl Worker {
-    fn start(place: &Place, realm: &Realm, owner: &Guest) -> Self {
-        let token = owner.ask("POST", "/v1/workers/tokens", "").json();
-        place.write("token", token["token"].as_str().unwrap(), 0o600);
-        place.write("slow.py", SLOW, 0o644);
-        let arguments =
-            "--token-file token --data worker --no-echo --no-fft --exec python3 slow.py starts";
-        let mut command = place.command(&["--json", "worker", "--realm", &realm.url]);
-        command.args(arguments.split(' ')).stdout(Stdio::null());
-        Self(command.spawn().unwrap())
-    }
-
-    fn starts(place: &Place) -> usize {
-        std::fs::read_to_string(place.path().join("starts")).unwrap().lines().count()
-    }
+fn slow_worker(place: &Place, owner: &Guest) -> Worker {
+    place.write("slow.py", SLOW, 0o644);
+    Worker::start(place, owner, &["--exec", "python3", "slow.py", "starts"])
 }
 
-impl Drop for Worker {
-    fn drop(&mut self) {
-        // Already ended is fine.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn starts(place: &Place) -> usize {
+    std::fs::read_to_string(place.path().join("starts")).unwrap().lines().count()
 }
 
 fn wait_offer(guest: &Guest) {
@@ -77,7 +58,7 @@ fn a_worker_goes_on_with_its_work_over_the_death_of_the_realm() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let realm = Realm::start_at(&place, &free.to_string(), &["--no-worker"]);
     let guest = Guest::new(&realm.url);
-    let _worker = Worker::start(&place, &realm, &guest);
+    let _worker = slow_worker(&place, &guest);
     wait_offer(&guest);
     let mut events = Events::submit(&guest, r#"{"intent":"echo","data":1,"durable":true}"#);
     let intent = events.next("accepted")["intent"].as_str().unwrap().to_owned();
@@ -99,7 +80,7 @@ fn a_worker_goes_on_with_its_work_over_the_death_of_the_realm() {
     assert!(chunks.iter().all(|sent| sent.data["attempt"] == attempt), "the same attempt");
     let completed = all.iter().find(|sent| sent.name == "completed").unwrap();
     assert_eq!(completed.data["result"], "done");
-    assert_eq!(Worker::starts(&place), 1, "the work was done once");
+    assert_eq!(starts(&place), 1, "the work was done once");
     // The worker is the guest's own: it has paid itself, once.
     let captured = guest.ask("GET", "/v1/account/transfers", "").json();
     let items = captured["items"].as_array().unwrap();
@@ -218,7 +199,7 @@ fn a_worker_that_is_told_to_end_finishes_what_it_has_and_takes_nothing_new() {
     let place = Place::new();
     let realm = Realm::start(&place, &["--no-worker"]);
     let guest = Guest::new(&realm.url);
-    let mut worker = Worker::start(&place, &realm, &guest);
+    let mut worker = slow_worker(&place, &guest);
     wait_offer(&guest);
     let mut events = Events::submit(&guest, r#"{"intent":"echo","data":1,"durable":false}"#);
     events.next("chunk");
@@ -228,7 +209,7 @@ fn a_worker_that_is_told_to_end_finishes_what_it_has_and_takes_nothing_new() {
     signal(worker.0.id(), Signal::TERM);
     assert_eq!(events.next("completed")["result"], "done");
     assert_eq!(worker.0.wait().unwrap().code(), Some(0));
-    assert_eq!(Worker::starts(&place), 1);
+    assert_eq!(starts(&place), 1);
     let refused = guest.ask("POST", "/v1/intents", r#"{"intent":"echo","data":1}"#).refusal();
     assert_eq!(refused, (503, "MT0017".to_owned()));
     // What waits is cancelled for nothing.

@@ -1,12 +1,10 @@
 //! A text said through a realm: what it is bounded by, what it costs, and what comes back, with the
 //! real models of a worker.
 
-use std::path::Path;
-use std::process::{Child, Stdio};
-
 use crate::common::events::Events;
 use crate::common::http::Guest;
-use crate::common::{Place, Realm, eventually, models_dir};
+use crate::common::worker::Worker;
+use crate::common::{Place, Realm, eventually};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -14,31 +12,6 @@ use serde_json::{Value, json};
 /// Characters, at 2 s each and 20 base units a second.
 const INPUT: &str = "The harbor is quiet. The ships are asleep.";
 const HELD: u64 = INPUT.len() as u64 * 2_000 * 20 / 1000;
-
-/// Ended with its test, by its own pid.
-struct Worker(Child);
-
-impl Worker {
-    fn start(place: &Place, owner: &Guest) -> Self {
-        let token = owner.ask("POST", "/v1/workers/tokens", "").json()["token"].clone();
-        place.write("token", token.as_str().unwrap(), 0o600);
-        let program = Path::new(env!("CARGO_BIN_EXE_mtor")).with_file_name("mtor-models");
-        let (program, models) = (program.to_str().unwrap(), models_dir());
-        let to = ["worker", "--realm", &owner.url, "--token-file", "token", "--data", "w"];
-        let with = ["--no-fft", "--no-echo", "--exec", program, "--models"];
-        let what = [models.to_str().unwrap(), "--serve", "speak", "--speaker", "kokoro-82m"];
-        let mut command = place.command(&[to.as_slice(), &with, &what].concat());
-        Self(command.stdout(Stdio::null()).spawn().unwrap())
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        // Already ended is fine.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 fn samples(of: &Value) -> u64 {
     STANDARD.decode(of["audio"].as_str().unwrap()).unwrap().len() as u64 / 2
@@ -53,7 +26,11 @@ fn a_text_comes_back_as_sound_in_pieces_and_is_paid_by_its_length() {
     let body = json!({"intent": "speak", "data": data}).to_string();
 
     // Who serves himself pays nothing, so it is somebody else's worker.
-    let _worker = Worker::start(&place, &Guest::new(&realm.url));
+    let _worker = Worker::voice(
+        &place,
+        &Guest::new(&realm.url),
+        &["--serve", "speak", "--speaker", "kokoro-82m"],
+    );
     let models = || guest.ask("GET", "/v1/models", "").json()["data"].clone();
     eventually(|| models().as_array().unwrap().iter().any(|one| one["id"] == "kokoro-82m"));
     // What it may cost is known before anybody says it.
@@ -87,6 +64,35 @@ fn a_text_comes_back_as_sound_in_pieces_and_is_paid_by_its_length() {
     eventually(|| guest.grant() == (before - cost, 0));
 }
 
+/// The whole way with the plain voice: a worker, a realm, a file, and what it cost.
+#[test]
+fn flite_speaks_where_a_worker_is_told_so() {
+    if std::process::Command::new("flite").arg("--version").output().is_err() {
+        eprintln!("skipped: flite is not here (apt-get install flite)");
+        return;
+    }
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let guest = Guest::new(&realm.url);
+    let serve = ["--serve", "speak", "--speaker", "flite"];
+    let _worker = Worker::voice(&place, &Guest::new(&realm.url), &serve);
+    realm.serves("flite");
+    let before = guest.grant().0;
+    let data = json!({"input": INPUT, "voice": "rms", "response_format": "pcm", "stream": false});
+    let mut events = Events::submit(&guest, &json!({"intent": "speak", "data": data}).to_string());
+    let end = events.next("completed");
+    let result = &end["result"];
+    assert_eq!((&result["voice"], &result["rate"]), (&json!("rms"), &json!(24_000)));
+    let ms = result["duration_ms"].as_u64().unwrap();
+    assert!((2_000..8_000).contains(&ms) && samples(result) / 24 == ms, "{ms}");
+    eventually(|| guest.grant() == (before - ms * 20 / 1000, 0));
+    // The other one's voices are not its own.
+    let body = json!({"input": INPUT, "voice": "af_heart"}).to_string();
+    let error = guest.ask("POST", "/v1/audio/speech", &body).json()["error"].clone();
+    assert_eq!((&error["code"], &error["param"]), (&json!("MT0029"), &json!("voice")));
+    assert!(error["message"].as_str().unwrap().contains("which flite has"), "{error}");
+}
+
 #[test]
 fn what_cannot_be_said_is_refused_before_anything_is_held() {
     let place = Place::new();
@@ -96,7 +102,7 @@ fn what_cannot_be_said_is_refused_before_anything_is_held() {
     for (data, told) in [
         (json!({}), "input"),
         (json!({"input": ""}), "input"),
-        (json!({"input": "x".repeat(5_000)}), "input"),
+        (json!({"input": "x".repeat(5_000)}), "a text of 1 to 4096 characters, not 5000"),
         (json!({"input": "x", "speed": 9}), "speed"),
         (json!({"input": "x", "response_format": "midi"}), "response_format"),
     ] {

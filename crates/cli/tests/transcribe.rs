@@ -2,11 +2,10 @@
 //! models of a worker.
 
 use std::io::Read as _;
-use std::path::Path;
-use std::process::{Child, Stdio};
 
 use crate::common::events::Events;
 use crate::common::http::{Guest, open, send};
+use crate::common::worker::Worker;
 use crate::common::{Place, Realm, eventually, models_dir};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,33 +13,9 @@ use serde_json::{Value, json};
 
 /// Two sentences of a synthetic voice, two seconds apart.
 const SPOKEN: &[u8] = include_bytes!("../../models/tests/exec/data/spoken.ogg");
+const VORBIS: &[u8] = include_bytes!("../../sound/tests/data/vorbis.ogg");
 /// Ten seconds by its packets, at 20 base units a second.
 const COST: u64 = 200;
-
-/// Ended with its test, by its own pid.
-struct Worker(Child);
-
-impl Worker {
-    fn start(place: &Place, owner: &Guest) -> Self {
-        let token = owner.ask("POST", "/v1/workers/tokens", "").json()["token"].clone();
-        place.write("token", token.as_str().unwrap(), 0o600);
-        let program = Path::new(env!("CARGO_BIN_EXE_mtor")).with_file_name("mtor-models");
-        let (program, models) = (program.to_str().unwrap(), models_dir());
-        let to = ["worker", "--realm", &owner.url, "--token-file", "token", "--data", "w"];
-        let with = ["--no-fft", "--no-echo", "--exec", program, "--models"];
-        let what = [models.to_str().unwrap(), "--serve", "transcribe"];
-        let mut command = place.command(&[to.as_slice(), &with, &what].concat());
-        Self(command.stdout(Stdio::null()).spawn().unwrap())
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        // Already ended is fine.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 #[test]
 fn speech_comes_back_as_text_in_pieces_and_is_paid_by_its_length() {
@@ -51,7 +26,7 @@ fn speech_comes_back_as_text_in_pieces_and_is_paid_by_its_length() {
     let body = json!({"intent": "transcribe", "data": data}).to_string();
 
     // Who serves himself pays nothing, so it is somebody else's worker.
-    let _worker = Worker::start(&place, &Guest::new(&realm.url));
+    let _worker = Worker::voice(&place, &Guest::new(&realm.url), &["--serve", "transcribe"]);
     let models = || guest.ask("GET", "/v1/models", "").json()["data"].clone();
     eventually(|| models().as_array().unwrap().iter().any(|one| one["id"] == "moonshine-tiny-en"));
     // The price is known before anybody hears it.
@@ -82,6 +57,7 @@ fn what_is_no_sound_is_refused_before_anything_is_held() {
         (json!({"audio": "AAAA"}), "of no kind that is taken"),
         (json!({"audio": spoken, "beam": 5}), "beam"),
         (json!({"audio": STANDARD.encode(&SPOKEN[..40])}), "the sound (ogg) is broken"),
+        (json!({"audio": STANDARD.encode(VORBIS)}), "holds Vorbis; ogg is taken with Opus alone"),
         (json!({}), "audio"),
     ] {
         let body = json!({"intent": "transcribe", "data": data}).to_string();

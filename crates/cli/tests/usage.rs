@@ -24,6 +24,10 @@ fn the_command_line_is_checked_before_anything_is_done() {
     check(&place, &["up", "--listen", "nowhere"], USAGE, &["--listen", "127.0.0.1:9000"]);
     check(&place, &["up", "--fee-basis-points", "10001"], USAGE, &["--fee-basis-points"]);
     check(&place, &["up", "--log", "loud"], USAGE, &["--log", "FORMAT/LEVEL"]);
+    for against in ["--no-models", "--no-worker"] {
+        let line = ["up", "--voice", "on", against];
+        check(&place, &line, USAGE, &["--voice on", against, "leave out"]);
+    }
     check(&place, &["worker", "--price", "chat"], USAGE, &["--price", "chat=100000/1000000"]);
     check(&place, &["worker", "--backend", "x"], USAGE, &["--backend", "openai=http"]);
     let no_key = ["worker", "--realm", "http://127.0.0.1:9", "--backend"];
@@ -49,6 +53,16 @@ fn the_command_line_is_checked_before_anything_is_done() {
     check(&place, &["sysop", "cancel", "x"], USAGE, &["INTENT", "UUID"]);
     let shown = place.run(&["--version"]).good();
     assert!(shown.stdout.starts_with("mtor "), "{shown:#?}");
+}
+
+/// No voice goes with no models.
+#[test]
+fn a_voice_that_is_off_goes_with_everything() {
+    for more in [["--voice", "off", "--no-models"], ["--voice", "off", "--no-worker"]] {
+        let place = Place::new();
+        let realm = Realm::start(&place, &more);
+        assert_eq!(realm.stop(), Some(0), "{more:?}");
+    }
 }
 
 #[test]

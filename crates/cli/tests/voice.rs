@@ -3,10 +3,11 @@
 
 use std::io::Write as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use crate::common::http::{Guest, send};
 use crate::common::terminal::Terminal;
+use crate::common::worker::Worker;
 use crate::common::{Done, Place, Realm, eventually, models_dir, signal};
 use serde_json::Value;
 
@@ -34,29 +35,26 @@ for line in sys.stdin:
         say("mtor.worker.complete.v1", {**key, "usage": {"units": 3, "input": 1, "output": 2}, "result": result})
         continue
     body = job["data"]
-    open("asked", "a").write(body["input"] + "\n")
-    if body.get("voice") == "nobody":
-        say("mtor.worker.fail.v1", {**key, "code": "unsupported", "message": "voice must be somebody", "retry": False})
+    if not body["input"].isascii():
+        # A voice alone is asked for: nothing is said, nothing is to be paid.
+        if body["voice"] == "nobody":
+            say("mtor.worker.fail.v1", {**key, "code": "unsupported", "message": "voice must be somebody", "retry": False})
+        else:
+            result = {"response_format": "pcm", "duration_ms": 0, "segments": []}
+            say("mtor.worker.complete.v1", {**key, "usage": {"units": 0, "input": 0, "output": 0}, "result": result})
         continue
+    open("asked", "a").write(body["input"] + "\n")
     sound = base64.b64encode(body["input"].encode() + b"\n").decode()
     piece = {"audio": sound, "text": body["input"], "start_ms": 0, "end_ms": 10}
     say("mtor.worker.chunk.v1", {**key, "seq": 0, "count": 1000, "piece": piece})
+    if "BREAKS" in sys.argv and "another" in body["input"]:
+        say("mtor.worker.fail.v1", {**key, "code": "backend", "message": "it fell silent", "retry": False})
+        continue
     if "ENDLESS" in sys.argv:
         continue
     result = {"response_format": "pcm", "duration_ms": 10, "segments": []}
     say("mtor.worker.complete.v1", {**key, "usage": {"units": 1000, "input": 1000, "output": 0}, "result": result})
 "#;
-
-/// Ended with its test, by its own pid.
-struct Worker(Child);
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        // Already ended is fine.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 fn worker(place: &Place, realm: &Realm, model: &str, program: &[&str]) -> Worker {
     let token = Guest::new(&realm.url).ask("POST", "/v1/workers/tokens", "").json();
@@ -64,13 +62,9 @@ fn worker(place: &Place, realm: &Realm, model: &str, program: &[&str]) -> Worker
 }
 
 fn joined(place: &Place, realm: &Realm, model: &str, token: &Value, program: &[&str]) -> Worker {
-    let token = token["token"].clone();
-    let file = format!("token-{model}");
-    place.write(&file, token.as_str().unwrap(), 0o600);
-    let to = ["worker", "--realm", &realm.url, "--token-file", &file, "--data", model];
-    let with = ["--no-fft", "--no-echo", "--exec"];
-    let mut command = place.command(&[to.as_slice(), &with, program].concat());
-    let worker = Worker(command.stdout(Stdio::null()).spawn().unwrap());
+    let token = token["token"].as_str().unwrap();
+    let with = [&["--exec"], program].concat();
+    let worker = Worker::joined(place, &realm.url, token, model, &with);
     eventually(|| {
         let models = send(&realm.url, "GET", "/v1/models", &[], b"").json();
         models["data"].as_array().unwrap().iter().any(|one| one["id"] == model)
@@ -181,10 +175,21 @@ fn an_answer_is_written_to_a_file_and_a_voice_that_is_not_there_is_told() {
     let said = std::fs::read(place.path().join("said.wav")).unwrap();
     assert!(said.starts_with(b"RIFF") && said.ends_with(b"And another.\n"), "{said:?}");
 
-    let refused = done(ask(&place, &realm, &["--speak=said.wav", "--voice", "nobody", "Say"]));
-    assert_eq!(refused.code, Some(1), "{refused:#?}");
-    assert_eq!(refused.stdout, "One sentence. And another.\n", "the text is there all the same");
-    assert!(refused.stderr.contains("voice must be somebody"), "{refused:#?}");
+    // Before anything is asked, paid or written.
+    let before = std::fs::read_to_string(place.path().join("asked")).unwrap();
+    let refused = done(ask(&place, &realm, &["--speak=other.wav", "--voice", "nobody", "Say"]));
+    assert_eq!((refused.code, refused.stdout.as_str()), (Some(1), ""), "{refused:#?}");
+    assert!(refused.stderr.contains("--voice nobody: voice must be somebody"), "{refused:#?}");
+    assert!(!refused.stderr.contains("cost"), "{refused:#?}");
+    assert!(!place.path().join("other.wav").exists());
+    assert_eq!(std::fs::read_to_string(place.path().join("asked")).unwrap(), before);
+
+    for (file, told) in [("-", "standard output has the answer's text"), ("x.mp3", ".mp3 says")] {
+        let wrong = done(ask(&place, &realm, &[&format!("--speak={file}"), "Say"]));
+        assert_eq!((wrong.code, wrong.stdout.as_str()), (Some(2), ""), "{wrong:#?}");
+        assert!(wrong.stderr.contains(told) && wrong.stderr.contains(".wav"), "{wrong:#?}");
+        assert!(!place.path().join(file).exists(), "{file}");
+    }
 
     let no_player = done({
         let mut command = ask(&place, &realm, &["--speak", "Say"]);
@@ -226,7 +231,8 @@ fn an_answer_is_read_on_the_terms_of_its_question() {
     let most = ["--trust", "any", "--ceiling", "5000", "--batch", "--durable"];
     let read = done(ask(&place, &realm, &[&most[..], &["--speak=said.wav", "Say"]].concat()));
     assert_eq!(read.code, Some(0), "{read:#?}");
-    assert_eq!(asked(), "One sentence.\n And another.\n", "it buys both parts");
+    // In one part or two: the answer may be whole before its cost is told, or at once with it.
+    assert_eq!(asked().replace('\n', ""), "One sentence. And another.", "it buys all of it");
 }
 
 #[test]
@@ -242,6 +248,38 @@ fn a_player_that_has_ended_is_paid_no_more() {
     assert!(read.stderr.contains("the player ended with exit status: 1"), "{read:#?}");
     let asked = std::fs::read_to_string(place.path().join("asked")).unwrap_or_default();
     assert!(asked.lines().count() <= 1, "of two parts: {asked:?}");
+    let costs =
+        ["read aloud for 0 base units until then", "read aloud for 20 base units until then"];
+    assert!(costs.iter().any(|cost| read.stderr.contains(cost)), "{read:#?}");
+}
+
+#[test]
+fn what_a_reading_cost_is_told_where_it_fails() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let _worker = talker(&place, &realm, &["BREAKS"]);
+    let read = done(ask(&place, &realm, &["--speak=said.wav", "Say"]));
+    assert_eq!(read.code, Some(1), "{read:#?}");
+    assert!(read.stderr.contains("it fell silent"), "{read:#?}");
+    // The part that was said; what broke is free.
+    assert!(read.stderr.contains("read aloud for 20 base units until then"), "{read:#?}");
+}
+
+/// The realm goes while it speaks: what is known is told, and what is not, too.
+#[test]
+fn what_is_not_known_of_a_readings_cost_is_said() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let _worker = talker(&place, &realm, &["ENDLESS"]);
+    let mut command = ask(&place, &realm, &["--speak=said.wav", "Say"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let said = place.path().join("said.wav");
+    eventually(|| std::fs::read(&said).is_ok_and(|said| said.ends_with(b"One sentence.\n")));
+    realm.kill();
+    let ended = Done::of(child.wait_with_output().unwrap());
+    assert_eq!(ended.code, Some(1), "{ended:#?}");
+    let told = "read aloud for 0 base units, and what intent ";
+    assert!(ended.stderr.contains(told) && ended.stderr.contains("until then"), "{ended:#?}");
 }
 
 #[test]
@@ -259,6 +297,8 @@ fn ctrl_c_silences_it_and_nobody_is_left() {
     signal(child.id(), rustix::process::Signal::INT);
     let ended = Done::of(child.wait_with_output().unwrap());
     assert_eq!(ended.code, Some(130), "{ended:#?}");
+    // A second of the first part.
+    assert!(ended.stderr.contains("read aloud for 20 base units until then"), "{ended:#?}");
     let pid = std::fs::read_to_string(place.path().join("pid")).unwrap();
     eventually(|| !Path::new(&format!("/proc/{}", pid.trim())).exists());
     // The realm was asked to say no more.

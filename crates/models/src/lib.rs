@@ -20,5 +20,6 @@ pub mod inbox;
 pub mod protocol;
 pub mod runtime;
 pub mod service;
+mod slots;
 pub mod speak;
 pub mod transcribe;

@@ -8,12 +8,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::ValueEnum;
-use serde_json::Value;
 
 use crate::embed::{self, Embed};
 use crate::files;
-use crate::inbox::{Inbox, PushError};
-use crate::protocol::{Assign, Incoming, Key, Outbox, Refusal, Usage};
+use crate::protocol::{Assign, Incoming, Outbox, Refusal};
 use crate::runtime;
 use crate::speak::{self, Speak, Wish};
 use crate::transcribe::{self, Transcribe};
@@ -63,13 +61,13 @@ impl Service {
             service.embed = Some(embed);
             service.threads.extend(handles);
         }
-        let (environment, outbox) = (&environment, Arc::clone(&service.outbox));
+        let environment = &environment;
         let hears = || {
-            let load = |files| transcribe::Ready::load(environment, &files, threads, &outbox);
+            let load = |files| transcribe::Ready::load(environment, &files, threads);
             transcribe.map(load).transpose()
         };
         let speaks = || {
-            let load = |files| speak::Ready::load(environment, &files, threads, &outbox);
+            let load = |files| speak::Ready::load(environment, &files, threads);
             speak.map(load).transpose()
         };
         let voice = hears()
@@ -92,12 +90,12 @@ impl Service {
         speaks: Option<speak::Ready>,
     ) -> anyhow::Result<()> {
         if let Some(ready) = hears {
-            let (transcribe, handles) = ready.start()?;
+            let (transcribe, handles) = ready.start(&self.outbox)?;
             self.transcribe = Some(transcribe);
             self.threads.extend(handles);
         }
         if let Some(ready) = speaks {
-            let (speak, handles) = ready.start()?;
+            let (speak, handles) = ready.start(&self.outbox)?;
             self.speak = Some(speak);
             self.threads.extend(handles);
         }
@@ -198,61 +196,6 @@ fn watch(threads: Vec<JoinHandle<()>>) -> Receiver<()> {
         }
     });
     rx
-}
-
-/// Why a job ended without a result.
-pub(crate) enum Stopped {
-    Revoked,
-    Refused(Refusal),
-}
-
-impl From<Refusal> for Stopped {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
-/// When an assignment is of no use any more.
-pub(crate) fn deadline(assign: &Assign) -> Option<Instant> {
-    let left = assign.deadline_ms.map(Duration::from_millis)?;
-    Instant::now().checked_add(left)
-}
-
-/// One slot: serves job after job, until the inbox is closed or nobody reads.
-pub(crate) fn run<J>(
-    inbox: &Inbox<J>,
-    outbox: &Outbox,
-    mut serve: impl FnMut(&Key, &J) -> Result<(Usage, Value), Stopped>,
-) {
-    while let Some((key, job)) = inbox.take() {
-        let served = serve(&key, &job);
-        // Freed before it is told: who reads the end may assign the next at once.
-        inbox.finish(&key);
-        match served {
-            Ok((usage, result)) => outbox.complete(&key, usage, &result),
-            Err(Stopped::Revoked) => {}
-            Err(Stopped::Refused(refusal)) => outbox.fail(&key, &refusal),
-        }
-        if outbox.is_broken() {
-            return;
-        }
-    }
-}
-
-/// Queues a job. A full queue is a refusal; a repeated attempt is none, for a `fail` would end the
-/// one that is running.
-pub(crate) fn queue<T>(inbox: &Inbox<T>, key: Key, job: T, slots: usize) -> Result<(), Refusal> {
-    match inbox.push(key, job) {
-        Ok(()) => Ok(()),
-        Err(PushError::Full) => Err(Refusal::backend(
-            format!("all {slots} slots and all waiting places are taken; try another worker"),
-            true,
-        )),
-        Err(PushError::Duplicate) => {
-            complain("an attempt was assigned twice; the second is ignored");
-            Ok(())
-        }
-    }
 }
 
 /// A line for the operator; never with a client's content.

@@ -5,6 +5,8 @@
 //! its body), so it may be logged; the code decides the HTTP status. Absent on purpose: logging.
 //! An error is logged once, by who handles it, never where it is built.
 
+use std::borrow::Cow;
+
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use mtor_types::{Code, Rejection};
@@ -138,14 +140,31 @@ impl ApiError {
 
     /// OpenAI's error shape, with MTOR's code in `code`.
     pub fn to_openai_json(&self) -> String {
+        let (message, param) = self.in_openais_words();
         to_text(&Document {
             error: OpenAi {
-                message: &self.message,
+                message: &message,
                 kind: openai_type(self.code),
-                param: self.field.as_deref(),
+                param,
                 code: self.code,
             },
         })
+    }
+
+    /// A field of the body itself has its bare name there, not a pointer.
+    fn in_openais_words(&self) -> (Cow<'_, str>, Option<&str>) {
+        let bare = |field: &'_ str| {
+            let name = field.strip_prefix('/')?;
+            (!name.contains(['/', '~'])).then(|| name.to_owned())
+        };
+        let Some(field) = self.field.as_deref() else { return ((&*self.message).into(), None) };
+        match bare(field) {
+            Some(name) => {
+                let message = self.message.replacen(&format!("`{field}`"), &format!("`{name}`"), 1);
+                (message.into(), field.get(1..))
+            }
+            None => ((&*self.message).into(), Some(field)),
+        }
     }
 
     /// The same refusal, to be answered in OpenAI's shape.
@@ -266,6 +285,15 @@ mod tests {
         assert_eq!(openai["error"]["code"], "MT0007");
         assert_eq!(openai["error"]["param"], "model");
         assert_eq!(openai["error"]["type"], "invalid_request_error");
+        // Pointers are for what is nested.
+        for (field, name) in [("/input", "input"), ("/messages/0", "/messages/0"), ("/", "")] {
+            let error = ApiError::missing_field(field, "a text");
+            let openai: serde_json::Value = serde_json::from_str(&error.to_openai_json()).unwrap();
+            assert_eq!(openai["error"]["param"], name);
+            let message = format!("field `{name}` is missing: expected a text");
+            assert_eq!(openai["error"]["message"], message);
+            assert!(error.to_json().contains(field));
+        }
     }
 
     #[test]

@@ -19,5 +19,5 @@ pub mod weights;
 
 pub use manifests::{ManifestNews, ManifestProblem};
 pub use realm::{OpenError, Realm, RealmOptions};
-pub use told::{Arriving, ArrivingState, ModelAbout, ModelsTold, Teller};
+pub use told::{Arriving, ArrivingState, ModelAbout, ModelsTold, Teller, megabytes};
 pub use weights::Weight;

@@ -160,8 +160,9 @@ impl Arriving {
     }
 }
 
-fn megabytes(bytes: u64) -> u64 {
-    bytes.div_ceil(1_000_000)
+/// A size as people are told it: to the nearest, and never none where there is something.
+pub fn megabytes(bytes: u64) -> u64 {
+    (bytes.saturating_add(500_000) / 1_000_000).max(u64::from(bytes > 0))
 }
 
 /// At most so many bytes, and whole characters.
@@ -236,7 +237,7 @@ mod tests {
         let soon = told.coming("chat", None).unwrap();
         assert_eq!(
             soon.sentence(true),
-            "Model soon is being fetched: 320 of 1118 MB, about 2 s left"
+            "Model soon is being fetched: 320 of 1117 MB, about 2 s left"
         );
         assert_eq!(told.coming("chat", Some("failed")).unwrap().id, "failed");
         assert_eq!(told.coming("embed", None), None);

@@ -7,7 +7,7 @@ use symphonia::core::codecs::audio::well_known::{
 use symphonia::core::packet::Packet;
 
 use crate::Fault;
-use crate::kind::Kind;
+use crate::kind::{Kind, name_of};
 use crate::limits::{CHANNELS_MAX, RATE_MAX, RATE_MIN};
 
 /// Opus counts in these, whatever was recorded.
@@ -27,9 +27,9 @@ pub(crate) struct Codec {
 
 impl Codec {
     pub(crate) fn of(kind: Kind, parameters: &AudioCodecParameters) -> Result<Self, Fault> {
-        let refused = |what| Fault::Codec { kind: kind.name(), what };
         if kind.codec().is_some_and(|codec| codec != parameters.codec) {
-            return Err(refused("another codec"));
+            let (found, taken) = (name_of(parameters.codec), kind.codec_name());
+            return Err(Fault::OtherCodec { kind: kind.name(), found, taken });
         }
         if kind.codec() == Some(CODEC_ID_OPUS) {
             return Ok(Self { kind, rate: OPUS_RATE, frame_bytes: 0 });

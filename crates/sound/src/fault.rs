@@ -23,6 +23,10 @@ pub enum Fault {
     Broken { kind: &'static str, what: &'static str },
     #[error("the sound ({kind}) holds {what}, which is not taken; send WAV, or Opus in WebM")]
     Codec { kind: &'static str, what: &'static str },
+    #[error(
+        "the sound ({kind}) holds {found}; {kind} is taken with {taken} alone: send that, or WAV"
+    )]
+    OtherCodec { kind: &'static str, found: &'static str, taken: &'static str },
     #[error("the sound has {0} samples a second; {RATE_MIN} to {RATE_MAX} are taken")]
     Rate(u32),
     #[error("the sound has {0} channels; 1 to {CHANNELS_MAX} are taken")]

@@ -2,7 +2,8 @@
 
 use symphonia::core::codecs::audio::AudioCodecId;
 use symphonia::core::codecs::audio::well_known::{
-    CODEC_ID_AAC, CODEC_ID_FLAC, CODEC_ID_MP3, CODEC_ID_OPUS,
+    CODEC_ID_AAC, CODEC_ID_AC3, CODEC_ID_AC4, CODEC_ID_ALAC, CODEC_ID_EAC3, CODEC_ID_FLAC,
+    CODEC_ID_MP1, CODEC_ID_MP2, CODEC_ID_MP3, CODEC_ID_OPUS, CODEC_ID_SPEEX, CODEC_ID_VORBIS,
 };
 
 use crate::Fault;
@@ -77,6 +78,47 @@ impl Kind {
             Self::Ogg | Self::Webm => Some(CODEC_ID_OPUS),
         }
     }
+
+    /// That codec, for people.
+    pub(crate) fn codec_name(self) -> &'static str {
+        match self {
+            Self::Pcm16 | Self::Wav => "PCM",
+            Self::Flac => "FLAC",
+            Self::Mp3 => "MP3",
+            Self::Mp4 => "AAC-LC",
+            Self::Ogg | Self::Webm => "Opus",
+        }
+    }
+}
+
+/// What else is met in these containers, for people.
+pub(crate) fn name_of(codec: AudioCodecId) -> &'static str {
+    match codec {
+        CODEC_ID_VORBIS => "Vorbis",
+        CODEC_ID_OPUS => "Opus",
+        CODEC_ID_SPEEX => "Speex",
+        CODEC_ID_FLAC => "FLAC",
+        CODEC_ID_AAC => "AAC",
+        CODEC_ID_MP1 | CODEC_ID_MP2 | CODEC_ID_MP3 => "MPEG audio",
+        CODEC_ID_ALAC => "ALAC",
+        CODEC_ID_AC3 | CODEC_ID_EAC3 | CODEC_ID_AC4 => "Dolby's AC-3 or AC-4",
+        _ => "another codec",
+    }
+}
+
+/// What the first packet of an Ogg file says it is, for people: a reader that does not know the
+/// codec passes its packets over.
+pub(crate) fn ogg_codec(bytes: &[u8]) -> Option<&'static str> {
+    // RFC 3533, section 6: a page's head has 27 bytes and the lengths of so many segments.
+    let packet = bytes.get(27 + usize::from(*bytes.get(26)?)..)?;
+    let marks = [
+        (&b"OpusHead"[..], "Opus"),
+        (b"\x01vorbis", "Vorbis"),
+        (b"Speex   ", "Speex"),
+        (b"\x7fFLAC", "FLAC"),
+        (b"\x80theora", "Theora (a video)"),
+    ];
+    marks.into_iter().find(|(mark, _)| packet.starts_with(mark)).map(|(_, name)| name)
 }
 
 /// Eleven bits of synchronisation, then a layer that is III (`01`).

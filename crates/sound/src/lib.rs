@@ -1,4 +1,5 @@
-//! Sound that strangers send.
+//! Sound that strangers send, and the two things that are written beside it: the head of a WAV file
+//! and captions.
 //!
 //! Purpose: one place that knows what kinds of sound are taken, how long a sound is (what an edge
 //! bounds a price by) and its samples (what a model hears). Containers and codecs are kept
@@ -10,12 +11,14 @@
 //!
 //! Absences: no files, no network, no threads, no model.
 
+pub mod captions;
 mod codec;
 mod fault;
 mod kind;
 pub mod limits;
 mod packets;
 mod samples;
+pub mod wav;
 
 pub use fault::Fault;
 pub use kind::Kind;

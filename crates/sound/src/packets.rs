@@ -16,7 +16,7 @@ use symphonia::default::formats::{
 
 use crate::Fault;
 use crate::codec::Codec;
-use crate::kind::Kind;
+use crate::kind::{Kind, ogg_codec};
 use crate::limits::{BYTES_MAX, LENGTH_MS_MAX, PACKETS_MAX};
 
 /// Bytes of `pcm16` that are taken as one packet: a tenth of a second.
@@ -135,6 +135,11 @@ fn ended(next: Result<Option<Packet>, Error>, heard: bool) -> Result<Option<Pack
 }
 
 fn container(bytes: Arc<[u8]>, kind: Kind) -> Result<(Source, Codec), Fault> {
+    if kind == Kind::Ogg
+        && let Some(found) = ogg_codec(&bytes).filter(|found| *found != kind.codec_name())
+    {
+        return Err(Fault::OtherCodec { kind: kind.name(), found, taken: kind.codec_name() });
+    }
     let stream = MediaSourceStream::new(Box::new(Cursor::new(bytes)), Default::default());
     let options = FormatOptions::default();
     let reader = guarded(kind, || {

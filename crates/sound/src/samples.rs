@@ -130,7 +130,6 @@ impl Samples {
     }
 }
 
-/// From the rate of a recording to ours, a chunk at a time.
 /// The same sound at another rate, both in samples a second.
 ///
 /// # Errors
@@ -148,6 +147,7 @@ pub fn resampled(samples: &[f32], from: u32, to: u32) -> Result<Vec<f32>, Fault>
     Ok(out)
 }
 
+/// From the rate of a recording to ours, a chunk at a time.
 struct Resample {
     inner: Async<f32>,
     waiting: Vec<f32>,

@@ -26,6 +26,21 @@ fn hear(bytes: &[u8], kind: Kind) -> Result<Vec<f32>, Fault> {
     Ok(heard)
 }
 
+/// Five hundredths of a second each, made for this test.
+#[test]
+fn another_codec_is_named_with_the_one_that_is_taken() {
+    for (bytes, told) in [
+        (&include_bytes!("data/vorbis.ogg")[..], "(ogg) holds Vorbis; ogg is taken with Opus"),
+        (include_bytes!("data/flac.ogg"), "(ogg) holds FLAC; ogg is taken with Opus"),
+        (include_bytes!("data/vorbis.webm"), "(webm) holds Vorbis; webm is taken with Opus"),
+        (include_bytes!("data/alac.mp4"), "(mp4) holds ALAC; mp4 is taken with AAC-LC"),
+    ] {
+        let kind = Kind::of(bytes).unwrap();
+        let fault = length_ms(Arc::from(bytes), kind).unwrap_err().to_string();
+        assert!(fault.contains(told) && fault.ends_with("send that, or WAV"), "{fault}");
+    }
+}
+
 /// Goertzel: the power of one frequency, as a share of all.
 fn share(samples: &[f32], frequency: f32) -> f32 {
     let step = 2.0 * (std::f32::consts::TAU * frequency / RATE as f32).cos();

@@ -34,6 +34,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
             "mtor-worker",
             "mtor-server",
             "mtor-sim",
+            "mtor-sound",
         ],
     ),
     ("xtask", &["mtor-types"]),

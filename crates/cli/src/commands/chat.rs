@@ -13,11 +13,10 @@ use tokio::sync::mpsc;
 
 use super::follow::{Ended, Shown, cost_of, failure_of, follow};
 use super::realm::{RealmArgument, explain};
-use super::speech::{Reading, SpeakArguments, Speaker};
+use super::speech::{Reading, SpeakArguments, Speaker, Spent};
 use super::work::{Terms, choose_model};
 use super::{Context, Signals, block_on, input};
 use crate::failure::Failure;
-use crate::words::base_units;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -72,12 +71,18 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
         [one] => Some(input::text(one, "QUESTION")?),
         words => Some(words.join(" ")),
     };
-    let speaker = Speaker::of(&arguments.speak, context)?;
+    let mut speaker = Speaker::of(&arguments.speak, context)?;
     block_on(Box::pin(async {
         let client = arguments.realm.ensured(context).await?;
         let model = choose_model(arguments.terms.model.as_deref(), "chat", &client).await?;
         let room = room(context_of(&model, &client).await?, arguments.max_tokens);
-        let signals = context.interrupts.take()?;
+        let mut signals = context.interrupts.take()?;
+        if let Some(speaker) = &mut speaker {
+            tokio::select! {
+                ready = speaker.prepare(&client, &arguments.terms) => ready?,
+                () = signals.next() => return Err(Failure::interrupted("interrupted")),
+            }
+        }
         let mut chat = Chat {
             client,
             model,
@@ -88,13 +93,14 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
             told_long: false,
             speaker,
             reading: None,
+            spoken: Spent::default(),
             signals,
             context,
         };
         match question {
             Some(question) => {
-                chat.ask(question).await?.result(context.out)?;
-                chat.read_out().await
+                let answered = chat.ask(question).await.and_then(|ended| ended.result(context.out));
+                chat.read_out(answered).await
             }
             None => chat.talk().await,
         }
@@ -116,6 +122,8 @@ struct Chat<'a> {
     speaker: Option<Speaker>,
     /// The last answer, as long as it is being read.
     reading: Option<Reading>,
+    /// On what all readings that are over cost.
+    spoken: Spent,
     signals: Signals,
     context: &'a Context,
 }
@@ -128,9 +136,7 @@ impl Chat<'_> {
         let mut spent = Amount::ZERO;
         loop {
             prompt(out.is_json());
-            let (question, spoken) = self.next_question(&mut lines).await?;
-            spent = spent.checked_add(spoken).unwrap_or(spent);
-            let Some(question) = question else { break };
+            let Some(question) = self.next_question(&mut lines).await? else { break };
             match question.trim() {
                 "" => {}
                 "/exit" | "/quit" => break,
@@ -149,17 +155,17 @@ impl Chat<'_> {
                 _ => spent = spent.checked_add(self.turn(question).await?).unwrap_or(spent),
             }
         }
-        out.note(format_args!("all in all {}", base_units(spent)));
+        self.spoken.add(spent);
+        out.note(format_args!("all in all {}", self.spoken));
         Ok(())
     }
 
-    /// What is typed next, and what reading the last answer cost: it goes on until then, or until
-    /// Ctrl-C. `None` at the end of all lines.
+    /// What is typed next; reading the last answer goes on until then, or until Ctrl-C. `None` at the
+    /// end of all lines.
     async fn next_question(
         &mut self,
         lines: &mut mpsc::Receiver<String>,
-    ) -> Result<(Option<String>, Amount), Failure> {
-        let mut spoken = Amount::ZERO;
+    ) -> Result<Option<String>, Failure> {
         let mut next = Box::pin(question(lines));
         let mut over = None;
         loop {
@@ -172,10 +178,13 @@ impl Chat<'_> {
                     }
                     over = Some(question);
                 }
-                cost = finished(&mut self.reading) => match cost {
-                    Ok(cost) => spoken = cost,
-                    Err(failure) => self.context.out.failure(&explain(failure, self.context)),
-                },
+                (spent, done) = finished(&mut self.reading) => {
+                    self.count(spent);
+                    if let Err(failure) = done {
+                        self.context.out.failure(&explain(failure, self.context));
+                        self.context.out.note(format_args!("read aloud for {spent} until then"));
+                    }
+                }
                 () = self.signals.next() => {
                     if !is_reading {
                         return Err(Failure::interrupted("interrupted"));
@@ -184,7 +193,7 @@ impl Chat<'_> {
                 }
             }
             if let Some(question) = over.take_if(|_| self.reading.is_none()) {
-                return Ok((question, spoken));
+                return Ok(question);
             }
         }
     }
@@ -230,24 +239,39 @@ impl Chat<'_> {
         Ok(ended)
     }
 
-    /// Waits until the answer was read; Ctrl-C silences it.
-    async fn read_out(&mut self) -> Result<(), Failure> {
-        let Some(reading) = &mut self.reading else { return Ok(()) };
-        let cost = tokio::select! {
-            cost = reading.finish() => cost?,
-            () = self.signals.next() => {
-                self.fall_silent().await;
-                return Err(Failure::interrupted("interrupted: the answer is read no further"));
-            }
+    /// Waits until an answer that came was read, and says what that cost; Ctrl-C silences it.
+    async fn read_out(&mut self, answered: Result<(), Failure>) -> Result<(), Failure> {
+        let is_read = self.reading.is_some() || self.spoken != Spent::default();
+        let done = match answered {
+            Err(failure) => Err(failure),
+            Ok(()) => tokio::select! {
+                (spent, done) = finished(&mut self.reading), if self.reading.is_some() => {
+                    self.count(spent);
+                    done
+                }
+                () = self.signals.next(), if self.reading.is_some() => {
+                    Err(Failure::interrupted("interrupted: the answer is read no further"))
+                }
+                else => Ok(()),
+            },
         };
-        self.reading = None;
-        self.context.out.note(format_args!("read aloud for {}", base_units(cost)));
-        Ok(())
+        self.fall_silent().await;
+        if is_read {
+            let until = if done.is_ok() { "" } else { " until then" };
+            self.context.out.note(format_args!("read aloud for {}{until}", self.spoken));
+        }
+        done
+    }
+
+    fn count(&mut self, Spent { cost, open }: Spent) {
+        self.spoken.add(cost);
+        self.spoken.open = open.or(self.spoken.open);
     }
 
     async fn fall_silent(&mut self) {
         if let Some(reading) = self.reading.take() {
-            reading.stop().await;
+            let spent = reading.stop().await;
+            self.count(spent);
         }
     }
 
@@ -283,11 +307,11 @@ impl Chat<'_> {
 }
 
 /// What it cost to read the answer, once it is read; never without one.
-async fn finished(reading: &mut Option<Reading>) -> Result<Amount, Failure> {
+async fn finished(reading: &mut Option<Reading>) -> (Spent, Result<(), Failure>) {
     let Some(now) = reading else { return std::future::pending().await };
-    let cost = now.finish().await;
+    let told = now.finish().await;
     *reading = None;
-    cost
+    told
 }
 
 /// What a message takes of the room, in bytes.

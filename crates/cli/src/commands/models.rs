@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::Context;
 use crate::failure::Failure;
 use crate::models::{self, Model, Origin, Progress, Sources, Status};
+use crate::words::megabytes;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -137,7 +138,7 @@ fn status(dir: &Path, context: &Context) -> Result<(), Failure> {
             false if model.basic => format!("missing {}", missing.join(", ")),
             false => "not here".to_owned(),
         };
-        let (name, intent, mb) = (&model.name, &model.intent, model.bytes / 1_000_000);
+        let (name, intent, mb) = (&model.name, &model.intent, megabytes(model.bytes));
         let short = model.short.as_deref().unwrap_or("");
         context
             .out

@@ -3,34 +3,38 @@
 
 use std::fs::File;
 use std::io::{Seek as _, SeekFrom, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
-use mtor_client::{Client, EventKind, Intent};
-use mtor_types::{Amount, IntentId};
+use mtor_client::{Client, Event, EventKind, Intent};
+use mtor_sound::wav;
+use mtor_types::{Amount, Code, IntentId};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep, timeout_at};
 
-use super::follow::failure_of;
+use super::follow::{cost_of, failure_of};
 use super::work::Terms;
 use super::{Context, input};
 use crate::environment::Environment;
 use crate::failure::Failure;
+use crate::words::base_units;
 
 #[derive(Args)]
 pub(crate) struct SpeakArguments {
-    /// Read the answers aloud, or, with =FILE, write them to a WAV file
+    /// Read the answers aloud, or, with =FILE.wav, write them to a WAV file
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
     speak: Option<Option<PathBuf>>,
-    /// Who reads; the model's own choice if it is not given
+    /// Who reads; the model's own choice if it is not given. Asked for before the question is
     #[arg(long, value_name = "NAME", requires = "speak", value_parser = input::said)]
     voice: Option<String>,
 }
@@ -44,11 +48,17 @@ const PLAYERS: [(&str, &[&str]); 4] = [
 ];
 /// What `speak` gives as `pcm`.
 const RATE: u32 = 24_000;
-const BYTES_PER_SAMPLE: u16 = 2;
 /// Characters of one part; the realm takes 4,096.
 const PART_CHARS_MAX: usize = 2_000;
 /// Pieces that wait to be played: a sentence each.
 const PIECES_MAX: usize = 8;
+/// Nothing of it can be said, so that a voice is asked for and nothing is spoken or paid.
+const UNSPOKEN: &str = "\u{1f50a}";
+/// For a voice to be found or refused; whoever is busy for longer is asked when there is a text.
+const VOICE_PATIENCE_MS: u64 = 5_000;
+/// For the bill of a part that was given up.
+const BILL_PATIENCE: Duration = Duration::from_secs(5);
+const BILL_EVERY: Duration = Duration::from_millis(20);
 
 /// How answers are read.
 pub(crate) struct Speaker {
@@ -58,7 +68,45 @@ pub(crate) struct Speaker {
 
 enum To {
     Player(&'static str, &'static [&'static str]),
+    /// Made when the first answer is about to be read.
+    Named(PathBuf),
     File(Arc<Mutex<Wav>>),
+}
+
+/// What reading cost so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Spent {
+    pub(crate) cost: Amount,
+    /// What it cost is not known.
+    pub(crate) open: Option<IntentId>,
+}
+
+impl std::fmt::Display for Spent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&base_units(self.cost))?;
+        match self.open {
+            Some(intent) => {
+                write!(f, ", and what intent {intent} cost: `mtor intents show {intent}` tells it")
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl Spent {
+    pub(crate) fn add(&mut self, cost: Amount) {
+        self.cost = self.cost.checked_add(cost).unwrap_or(self.cost);
+    }
+
+    /// The intent is over, at this cost.
+    fn ends(&mut self, cost: Amount) {
+        self.open = None;
+        self.add(cost);
+    }
+}
+
+fn locked(spent: &Mutex<Spent>) -> MutexGuard<'_, Spent> {
+    spent.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Speaker {
@@ -68,9 +116,21 @@ impl Speaker {
         let to = match &wish.speak {
             None => return Ok(None),
             Some(None) => player(&context.environment)?,
-            Some(Some(path)) => To::File(Arc::new(Mutex::new(Wav::create(path)?))),
+            Some(Some(path)) => To::Named(named(path)?),
         };
         Ok(Some(Self { voice, to }))
+    }
+
+    /// Before the first answer is paid: whether who speaks has that voice, and a file that can be
+    /// written.
+    pub(crate) async fn prepare(&mut self, client: &Client, terms: &Terms) -> Result<(), Failure> {
+        if let Some(voice) = &self.voice {
+            find_voice(voice, client, terms).await?;
+        }
+        if let To::Named(path) = &self.to {
+            self.to = To::File(Arc::new(Mutex::new(Wav::create(path)?)));
+        }
+        Ok(())
     }
 
     /// Begins to read one answer.
@@ -79,22 +139,21 @@ impl Speaker {
         let (pieces, mut sink) = match &self.to {
             To::Player(program, arguments) => play(program, arguments)?,
             To::File(file) => write(Arc::clone(file)),
+            To::Named(path) => write(Arc::new(Mutex::new(Wav::create(path)?))),
         };
-        let asked = Arc::new(Mutex::new(None));
+        let spent = Arc::new(Mutex::new(Spent::default()));
         let reader = Reader {
             client: client.clone(),
             voice: self.voice.clone(),
             pieces,
-            asked: Arc::clone(&asked),
+            spent: Arc::clone(&spent),
             terms: terms.clone(),
-            cost: Amount::ZERO,
         };
         let said = tokio::spawn(async move {
-            let cost = reader.read(said).await?;
-            sink.finish().await?;
-            Ok(cost)
+            reader.read(said).await?;
+            sink.finish().await
         });
-        Ok(Reading { text: Some(text), said, asked, client: client.clone() })
+        Ok(Reading { text: Some(text), said, spent, client: client.clone() })
     }
 }
 
@@ -104,6 +163,53 @@ fn player(environment: &Environment) -> Result<To, Failure> {
         let names: Vec<_> = PLAYERS.iter().map(|(program, _)| *program).collect();
         Failure::failed(format!("--speak: no player is here: none of {}", names.join(", ")))
             .with_remedy("install one (apt-get install alsa-utils), or give --speak=FILE.wav")
+    })
+}
+
+/// A file that says what it is: WAV is all that is written.
+fn named(path: &Path) -> Result<PathBuf, Failure> {
+    let refused = |why: String| {
+        let shown = path.display();
+        Failure::usage(format!("--speak={shown}: {why}"))
+            .with_remedy("name a file that ends in .wav, such as --speak=answer.wav")
+    };
+    if path.as_os_str() == input::STDIN {
+        return Err(refused("standard output has the answer's text".to_owned()));
+    }
+    match path.extension() {
+        Some(end) if !end.eq_ignore_ascii_case("wav") => {
+            let end = end.display();
+            Err(refused(format!("what is written is WAV, and .{end} says something else")))
+        }
+        Some(_) | None => Ok(path.to_owned()),
+    }
+}
+
+/// Asks who speaks here, in words that cannot be said. Only a refusal of the voice counts: anything
+/// else is told where there is a text to say.
+async fn find_voice(voice: &str, client: &Client, terms: &Terms) -> Result<(), Failure> {
+    let data = json!({"input": UNSPOKEN, "response_format": "pcm", "stream": true, "voice": voice});
+    let data = serde_json::value::to_raw_value(&data).map_err(|error| Failure::caused(&error))?;
+    let mut intent = Intent::new("speak", data);
+    intent.deadline_ms = Some(VOICE_PATIENCE_MS);
+    terms.apply_to_reading(&mut intent, terms.ceiling);
+    let mut stream = client.submit_streaming(&intent)?;
+    let refused = loop {
+        match stream.next().await {
+            Ok(Some(Event { kind, .. })) if kind.is_end() => break failure_of(kind),
+            Ok(Some(_)) => {}
+            Ok(None) => break None,
+            Err(error) => break Some(error.into()),
+        }
+    };
+    let is_of_voice = |failure: &Failure| {
+        (failure.is_code(Code::Unsupported) || failure.is_code(Code::InvalidField))
+            && failure.message().to_ascii_lowercase().contains("voice")
+    };
+    refused.filter(is_of_voice).map_or(Ok(()), |failure| {
+        Err(failure
+            .about(format_args!("--voice {voice}"))
+            .with_remedy("name one that is there; the question was not asked, and nothing is paid"))
     })
 }
 
@@ -155,9 +261,9 @@ impl Read {
 pub(crate) struct Reading {
     text: Option<watch::Sender<Told>>,
     /// With its player, which ends with it.
-    said: JoinHandle<Result<Amount, Failure>>,
-    /// What the realm is speaking now.
-    asked: Arc<Mutex<Option<IntentId>>>,
+    said: JoinHandle<Result<(), Failure>>,
+    /// With what the realm is speaking now.
+    spent: Arc<Mutex<Spent>>,
     client: Client,
 }
 
@@ -167,19 +273,30 @@ impl Reading {
         self.text.take()
     }
 
-    /// Waits until all is said; what it cost. Not to be asked again once it has told.
-    pub(crate) async fn finish(&mut self) -> Result<Amount, Failure> {
-        (&mut self.said).await.map_err(|error| Failure::caused(&error))?
+    /// Waits until all is said; what it cost, also where it failed. Not to be asked again once it
+    /// has told.
+    pub(crate) async fn finish(&mut self) -> (Spent, Result<(), Failure>) {
+        let done = (&mut self.said).await.map_err(|error| Failure::caused(&error));
+        let spent = *locked(&self.spent);
+        (spent, done.and_then(|said| said))
     }
 
-    /// Falls silent at once, and asks the realm to say no more.
-    pub(crate) async fn stop(self) {
+    /// Falls silent at once, and asks the realm to say no more; what it cost.
+    pub(crate) async fn stop(self) -> Spent {
         self.said.abort();
-        let asked = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(intent) = asked {
-            // Over already is fine, and a realm that is away says no more either.
-            let _ = self.client.cancel(intent).await;
+        let mut spent = *locked(&self.spent);
+        let Some(intent) = spent.open else { return spent };
+        // Over already is fine.
+        let _ = self.client.cancel(intent).await;
+        let deadline = Instant::now() + BILL_PATIENCE;
+        while let Ok(Ok(view)) = timeout_at(deadline, self.client.intent(intent)).await {
+            if view.status != "open" {
+                spent.ends(view.cost.map_or(Amount::ZERO, |cost| cost.amount));
+                break;
+            }
+            sleep(BILL_EVERY).await;
         }
+        spent
     }
 }
 
@@ -188,10 +305,9 @@ struct Reader {
     client: Client,
     voice: Option<String>,
     pieces: mpsc::Sender<Vec<u8>>,
-    asked: Arc<Mutex<Option<IntentId>>>,
+    spent: Arc<Mutex<Spent>>,
     /// Those of the answer.
     terms: Terms,
-    cost: Amount,
 }
 
 #[derive(Deserialize)]
@@ -201,7 +317,7 @@ struct Piece {
 
 impl Reader {
     /// Ends early where nobody plays any more, which says why when it is asked.
-    async fn read(mut self, mut text: watch::Receiver<Told>) -> Result<Amount, Failure> {
+    async fn read(self, mut text: watch::Receiver<Told>) -> Result<(), Failure> {
         let mut read = Read::default();
         while !self.pieces.is_closed() {
             // Looked at before the text: what was said last is seen after it.
@@ -227,16 +343,16 @@ impl Reader {
                 },
             }
         }
-        Ok(self.cost)
+        Ok(())
     }
 
     /// Of the ceiling, once it is known what the answer cost.
     fn left(&self, answer: Option<Amount>) -> Option<Amount> {
-        let spent = answer?.checked_add(self.cost)?;
+        let spent = answer?.checked_add(locked(&self.spent).cost)?;
         Some(self.terms.ceiling?.checked_sub(spent).unwrap_or(Amount::ZERO))
     }
 
-    async fn say(&mut self, part: &str, left: Option<Amount>) -> Result<(), Failure> {
+    async fn say(&self, part: &str, left: Option<Amount>) -> Result<(), Failure> {
         let mut data = json!({"input": part, "response_format": "pcm", "stream": true});
         if let Some(voice) = &self.voice {
             data["voice"] = voice.as_str().into();
@@ -247,34 +363,38 @@ impl Reader {
         self.terms.apply_to_reading(&mut intent, left);
         let mut stream = self.client.submit_streaming(&intent)?;
         let mut come = false;
+        // When the bill of what was given up is waited for no more.
+        let mut given_up = None;
         loop {
             let known = stream.intent();
             let next = tokio::select! {
                 next = stream.next() => next?,
                 // A player that has ended, a full disk: what nobody hears is not paid.
-                () = self.pieces.closed(), if known.is_some() => {
+                () = self.pieces.closed(), if known.is_some() && given_up.is_none() => {
+                    given_up = Some(Instant::now() + BILL_PATIENCE);
                     if let Some(intent) = known {
                         // Over already is fine.
                         let _ = self.client.cancel(intent).await;
                     }
-                    break;
+                    continue;
                 }
+                () = over(given_up) => return Ok(()),
             };
-            let Some(event) = next else { break };
-            *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = stream.intent();
+            let Some(event) = next else { return Ok(()) };
+            locked(&self.spent).open = stream.intent();
+            if let Some(cost) = cost_of(&event.kind) {
+                locked(&self.spent).ends(cost);
+            }
             match event.kind {
                 EventKind::Chunk(chunk) => {
                     come = true;
                     self.play(chunk.piece.get()).await?;
                 }
                 EventKind::Completed(done) => {
-                    if let Some(cost) = &done.cost {
-                        self.cost = self.cost.checked_add(cost.amount).unwrap_or(self.cost);
-                    }
                     if let Some(whole) = done.result.as_deref().filter(|_| !come) {
                         self.play(whole.get()).await?;
                     }
-                    break;
+                    return Ok(());
                 }
                 EventKind::Accepted(_)
                 | EventKind::Queued(_)
@@ -285,13 +405,13 @@ impl Reader {
                     return Err(Failure::failed("the worker that spoke was lost"));
                 }
                 EventKind::Restarted(_) => {}
+                // It says itself why nobody hears it.
+                EventKind::Cancelled(_) if given_up.is_some() => return Ok(()),
                 end @ (EventKind::Failed(_) | EventKind::Cancelled(_) | EventKind::Expired(_)) => {
                     return failure_of(end).map_or(Ok(()), Err);
                 }
             }
         }
-        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        Ok(())
     }
 
     async fn play(&self, piece: &str) -> Result<(), Failure> {
@@ -301,6 +421,13 @@ impl Reader {
         // Who plays no more says why when it is asked.
         let _ = self.pieces.send(bytes).await;
         Ok(())
+    }
+}
+
+async fn over(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -411,10 +538,8 @@ struct Wav {
     data: u32,
 }
 
-const WAV_HEAD: u32 = 44;
-
 impl Wav {
-    fn create(path: &std::path::Path) -> Result<Self, Failure> {
+    fn create(path: &Path) -> Result<Self, Failure> {
         let file = File::create(path).map_err(|error| {
             Failure::usage(format!("--speak={}: {error}", path.display()))
                 .with_remedy("name a file that can be written")
@@ -426,7 +551,7 @@ impl Wav {
 
     fn add(&mut self, samples: &[u8]) -> Result<(), Failure> {
         let more = u32::try_from(samples.len()).ok().and_then(|more| self.data.checked_add(more));
-        let data = more.filter(|data| *data < u32::MAX - WAV_HEAD).ok_or_else(|| {
+        let data = more.filter(|data| *data <= wav::DATA_BYTES_MAX).ok_or_else(|| {
             Failure::failed(format!("{} is full: a WAV file ends at 4 GB", self.path.display()))
         })?;
         self.put(samples, data).map_err(|error| {
@@ -438,26 +563,11 @@ impl Wav {
 
     /// The samples first: a file that breaks off has a head that is too short, never too long.
     fn put(&mut self, samples: &[u8], data: u32) -> std::io::Result<()> {
-        self.file.seek(SeekFrom::Start(u64::from(WAV_HEAD) + u64::from(self.data)))?;
+        self.file.seek(SeekFrom::Start(wav::HEAD_BYTES as u64 + u64::from(self.data)))?;
         self.file.write_all(samples)?;
         self.file.seek(SeekFrom::Start(0))?;
-        self.file.write_all(&head(data))
+        self.file.write_all(&wav::head(RATE, Some(data)))
     }
-}
-
-/// RIFF's head of one channel of 16 bits (Microsoft's WAVE format).
-fn head(data: u32) -> Vec<u8> {
-    let mut head = Vec::new();
-    head.extend(b"RIFF");
-    head.extend((data + WAV_HEAD - 8).to_le_bytes());
-    head.extend(b"WAVEfmt ");
-    head.extend(16_u32.to_le_bytes());
-    head.extend([1_u16, 1].map(u16::to_le_bytes).concat());
-    head.extend([RATE, RATE * u32::from(BYTES_PER_SAMPLE)].map(u32::to_le_bytes).concat());
-    head.extend([BYTES_PER_SAMPLE, 16].map(u16::to_le_bytes).concat());
-    head.extend(b"data");
-    head.extend(data.to_le_bytes());
-    head
 }
 
 #[cfg(test)]
@@ -526,6 +636,17 @@ mod tests {
             assert!(bytes.ends_with(samples));
         }
         std::fs::remove_file(&path).unwrap();
-        assert!(Wav::create(std::path::Path::new("/nowhere/x.wav")).is_err());
+        assert!(Wav::create(Path::new("/nowhere/x.wav")).is_err());
+    }
+
+    #[test]
+    fn a_file_is_named_as_what_is_written_into_it() {
+        for good in ["said.wav", "a.b/said.WAV", "said", "a.mp3/said"] {
+            assert!(named(Path::new(good)).is_ok(), "{good}");
+        }
+        for wrong in ["-", "said.mp3", "said.wav.ogg", "said."] {
+            let failure = named(Path::new(wrong)).unwrap_err();
+            assert!(failure.has_remedy() && failure.message().contains(wrong), "{failure:?}");
+        }
     }
 }

@@ -5,6 +5,7 @@ pub mod http;
 pub mod socket;
 pub mod source;
 pub mod terminal;
+pub mod worker;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};

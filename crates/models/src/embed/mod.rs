@@ -11,7 +11,6 @@ pub mod request;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use anyhow::{Context as _, anyhow};
 use base64::Engine as _;
@@ -22,10 +21,9 @@ use serde_json::{Value, json};
 use tokenizers::Tokenizer;
 
 use crate::files::EmbedFiles;
-use crate::inbox::Inbox;
 use crate::protocol::{Assign, Key, Offer, Outbox, Refusal, Usage};
 use crate::runtime;
-use crate::service::{self, Stopped};
+use crate::slots::{Asked, Slots, Stopped};
 use request::{DIMENSIONS, EmbedRequest};
 
 pub const MODEL: &str = "all-minilm-l6-v2";
@@ -36,23 +34,14 @@ pub const SLOTS: usize = 2;
 /// Length of the model's position table, its two marker tokens included.
 pub const CONTEXT: usize = 512;
 
-struct Job {
-    request: EmbedRequest,
-    /// Of the request as its writer wrote it: what is metered.
-    bytes: u64,
-    deadline: Option<Instant>,
-}
-
 pub struct Embed {
-    inbox: Arc<Inbox<Job>>,
+    slots: Slots<EmbedRequest>,
 }
 
 /// One slot: everything a thread needs to turn texts into vectors.
 struct Worker {
     session: Session,
     tokenizer: Arc<Tokenizer>,
-    inbox: Arc<Inbox<Job>>,
-    outbox: Arc<Outbox>,
 }
 
 impl Embed {
@@ -64,41 +53,34 @@ impl Embed {
         outbox: &Arc<Outbox>,
     ) -> anyhow::Result<(Self, Vec<JoinHandle<()>>)> {
         let tokenizer = Arc::new(tokenizer(&files.tokenizer)?);
-        let inbox = Arc::new(Inbox::new(WAITING_MAX));
+        let slots = Slots::new(SLOTS, WAITING_MAX);
         let mut handles = Vec::new();
         for _ in 0..SLOTS {
             let mut worker = Worker {
                 session: runtime::session(environment, &files.weights, threads / SLOTS)?,
                 tokenizer: Arc::clone(&tokenizer),
-                inbox: Arc::clone(&inbox),
-                outbox: Arc::clone(outbox),
             };
             // A model that cannot answer is never offered.
             worker.answer_one().context("the embedding model does not answer")?;
-            let thread = std::thread::Builder::new().name("embed".into());
-            handles.push(thread.spawn(move || worker.run())?);
+            handles.push(slots.start("embed", outbox, move |asked| worker.serve(asked))?);
         }
-        Ok((Self { inbox }, handles))
+        Ok((Self { slots }, handles))
     }
 
     pub fn offer(&self) -> Offer {
-        Offer { intent: "embed", model: MODEL, slots: SLOTS, context: Some(CONTEXT) }
+        self.slots.offer("embed", MODEL, Some(CONTEXT))
     }
 
     pub fn revoke(&self, key: &Key) {
-        self.inbox.revoke(key);
+        self.slots.revoke(key);
     }
 
     pub fn close(&self) {
-        self.inbox.close();
+        self.slots.close();
     }
 
     pub fn assign(&self, assign: &Assign) -> Result<(), Refusal> {
-        let request = request::parse(&assign.body()?)?;
-        let bytes = assign.data.len() as u64;
-        let deadline = service::deadline(assign);
-        let job = Job { request, bytes, deadline };
-        service::queue(&self.inbox, assign.key(), job, SLOTS)
+        self.slots.assign(assign, request::parse(&assign.body()?)?)
     }
 }
 
@@ -117,41 +99,27 @@ impl Worker {
         self.vector(ids).map(drop)
     }
 
-    fn run(&mut self) {
-        let (inbox, outbox) = (Arc::clone(&self.inbox), Arc::clone(&self.outbox));
-        service::run(&inbox, &outbox, |key, job| self.serve(key, job));
-    }
-
-    fn serve(&mut self, key: &Key, job: &Job) -> Result<(Usage, Value), Stopped> {
+    fn serve(&mut self, asked: Asked<'_, EmbedRequest>) -> Result<(Usage, Value), Stopped> {
+        let EmbedRequest { inputs, base64: packed, .. } = asked.request();
         // All texts are measured before the first is run: a refusal should cost nothing.
-        let mut encoded = Vec::with_capacity(job.request.inputs.len());
-        for (index, text) in job.request.inputs.iter().enumerate() {
+        let mut encoded = Vec::with_capacity(inputs.len());
+        for (index, text) in inputs.iter().enumerate() {
             encoded.push(self.encode(index, text)?);
         }
         let (mut data, mut tokens) = (Vec::with_capacity(encoded.len()), 0_u64);
         for (index, ids) in encoded.into_iter().enumerate() {
-            if self.inbox.is_revoked(key) || self.inbox.is_closed() {
-                return Err(Stopped::Revoked);
-            }
-            if job.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                let text = format!("deadline passed after {index} inputs; send fewer at once");
-                return Err(Refusal::backend(text, false).into());
-            }
+            asked.look_up(|| format!("after {index} inputs; send fewer at once"))?;
             tokens += ids.len() as u64;
-            let vector = self.vector(ids).map_err(|error| {
-                Refusal::backend(format!("onnxruntime failed: {error}; try again"), true)
-            })?;
-            let embedding = if job.request.base64 { base64(&vector) } else { json!(vector) };
+            let vector = self.vector(ids)?;
+            let embedding = if *packed { base64(&vector) } else { json!(vector) };
             data.push(json!({"object": "embedding", "index": index, "embedding": embedding}));
-        }
-        if self.inbox.is_revoked(key) {
-            return Err(Stopped::Revoked);
         }
         let result = json!({
             "object": "list", "data": data, "model": MODEL,
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         });
-        Ok((Usage { units: job.bytes, input: job.bytes, output: 0 }, result))
+        let bytes = asked.bytes();
+        Ok((Usage { units: bytes, input: bytes, output: 0 }, result))
     }
 
     fn encode(&self, index: usize, text: &str) -> Result<Vec<i64>, Refusal> {

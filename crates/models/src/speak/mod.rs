@@ -27,9 +27,9 @@ use ort::environment::Environment;
 use serde_json::{Value, json};
 
 use crate::files::{self, SpeakFiles};
-use crate::inbox::Inbox;
 use crate::protocol::{Assign, Key, Offer, Outbox, Refusal, Usage};
-use crate::service::{self, Stopped};
+use crate::service;
+use crate::slots::{Asked, Slots, Stopped};
 use espeak::Espeak;
 use kokoro::Kokoro;
 use request::SpeakRequest;
@@ -54,29 +54,18 @@ const STREAM_BYTES_MAX: u64 = 48_000_000;
 /// said only if there is no doubt.
 const TOKEN_MS_MIN: f64 = 50.0;
 
-struct Job {
-    request: SpeakRequest,
-    stream: bool,
-    deadline: Option<Instant>,
-}
-
 pub struct Speak {
     who: Who,
-    inbox: Arc<Inbox<Job>>,
+    slots: Slots<SpeakRequest>,
 }
 
 /// One slot.
 struct Worker {
     voice: Voice,
-    inbox: Arc<Inbox<Job>>,
-    outbox: Arc<Outbox>,
 }
 
 /// What is loaded and not yet at work.
-pub struct Ready {
-    inbox: Arc<Inbox<Job>>,
-    workers: Vec<Worker>,
-}
+pub struct Ready(Vec<Worker>);
 
 impl Ready {
     /// # Errors
@@ -85,18 +74,15 @@ impl Ready {
         environment: &Environment,
         files: &SpeakFiles,
         threads: usize,
-        outbox: &Arc<Outbox>,
     ) -> anyhow::Result<Self> {
         let espeak = Espeak::load(&files.espeak, &files.espeak_data)?;
-        let inbox = Arc::new(Inbox::new(WAITING_MAX));
         let mut workers = Vec::new();
         for _ in 0..SLOTS {
             let kokoro = Kokoro::load(environment, files, threads / SLOTS)?;
             let voice = Voice::Kokoro { kokoro, espeak, folder: files.voices.clone() };
-            let (inbox, outbox) = (Arc::clone(&inbox), Arc::clone(outbox));
-            workers.push(Worker { voice, inbox, outbox });
+            workers.push(Worker { voice });
         }
-        Ok(Self { inbox, workers })
+        Ok(Self(workers))
     }
 
     /// A sentence as a WAV, to see whether somebody understands it. Says, too, who speaks from now on:
@@ -105,7 +91,7 @@ impl Ready {
     /// # Errors
     /// A voice that says nothing, or does not stop.
     pub fn say_one(&mut self, sentence: &str, wish: Wish) -> anyhow::Result<Vec<u8>> {
-        let voice = &mut self.workers.first_mut().context("there is no slot")?.voice;
+        let voice = &mut self.0.first_mut().context("there is no slot")?.voice;
         let mut kokoro = || {
             let begin = Instant::now();
             let said = voice.say(sentence, voices::DEFAULT, 1.0, &|| false)?;
@@ -119,7 +105,7 @@ impl Ready {
         told.iter().for_each(|told| service::complain(told));
         if who == Who::Flite {
             // Kokoro's memory goes with it.
-            self.workers.iter_mut().for_each(|worker| worker.voice = Voice::Flite);
+            self.0.iter_mut().for_each(|worker| worker.voice = Voice::Flite);
         }
         // A character takes some 70 ms to say.
         let per_character =
@@ -138,14 +124,14 @@ impl Ready {
     ///
     /// # Errors
     /// A thread that the system does not give.
-    pub fn start(self) -> anyhow::Result<(Speak, Vec<JoinHandle<()>>)> {
-        let who = self.workers.first().context("there is no slot")?.voice.who();
+    pub fn start(self, outbox: &Arc<Outbox>) -> anyhow::Result<(Speak, Vec<JoinHandle<()>>)> {
+        let who = self.0.first().context("there is no slot")?.voice.who();
+        let slots = Slots::new(SLOTS, WAITING_MAX);
         let mut handles = Vec::new();
-        for mut worker in self.workers {
-            let thread = std::thread::Builder::new().name("speak".into());
-            handles.push(thread.spawn(move || worker.run())?);
+        for mut worker in self.0 {
+            handles.push(slots.start("speak", outbox, move |asked| worker.serve(asked))?);
         }
-        Ok((Speak { who, inbox: self.inbox }, handles))
+        Ok((Speak { who, slots }, handles))
     }
 }
 
@@ -206,22 +192,19 @@ impl Speak {
     }
 
     pub fn offer(&self) -> Offer {
-        Offer { intent: "speak", model: self.model(), slots: SLOTS, context: None }
+        self.slots.offer("speak", self.model(), None)
     }
 
     pub fn revoke(&self, key: &Key) {
-        self.inbox.revoke(key);
+        self.slots.revoke(key);
     }
 
     pub fn close(&self) {
-        self.inbox.close();
+        self.slots.close();
     }
 
     pub fn assign(&self, assign: &Assign) -> Result<(), Refusal> {
-        let request = request::parse(&assign.body()?, self.who)?;
-        let deadline = service::deadline(assign);
-        let job = Job { request, stream: assign.stream, deadline };
-        service::queue(&self.inbox, assign.key(), job, SLOTS)
+        self.slots.assign(assign, request::parse(&assign.body()?, self.who)?)
     }
 }
 
@@ -288,16 +271,11 @@ impl Voice {
 }
 
 impl Worker {
-    fn run(&mut self) {
-        let (inbox, outbox) = (Arc::clone(&self.inbox), Arc::clone(&self.outbox));
-        service::run(&inbox, &outbox, |key, job| self.serve(key, job));
-    }
-
-    fn serve(&mut self, key: &Key, job: &Job) -> Result<(Usage, Value), Stopped> {
-        let request = &job.request;
+    fn serve(&mut self, asked: Asked<'_, SpeakRequest>) -> Result<(Usage, Value), Stopped> {
+        let request = asked.request();
         let parts = text::parts(&request.input, voices::english(request.voice));
-        self.check_length(&parts, job)?;
-        let mut speaker = Speaker::new(self, key, job)?;
+        self.check_length(&parts, request, asked.streams())?;
+        let mut speaker = Speaker::new(&mut self.voice, asked)?;
         for (at, part) in parts.iter().enumerate() {
             let is_last = at + 1 == parts.len();
             speaker.say(part, is_last)?;
@@ -306,15 +284,20 @@ impl Worker {
     }
 
     /// What would not fit is refused before it is said, if that is sure.
-    fn check_length(&self, parts: &[Part], job: &Job) -> Result<(), Stopped> {
+    fn check_length(
+        &self,
+        parts: &[Part],
+        request: &SpeakRequest,
+        streams: bool,
+    ) -> Result<(), Stopped> {
         let Voice::Kokoro { espeak, .. } = self.voice else { return Ok(()) };
-        let (mut tokens, request) = (0, &job.request);
+        let mut tokens = 0;
         for part in parts {
             let said = phonemes_of(espeak, &part.spoken, voices::english(request.voice))?;
             tokens += phonemes::tokens(&said).len();
         }
         let ms = tokens as f64 * TOKEN_MS_MIN / f64::from(request.speed);
-        check_bytes(request.format.bytes(ms as u64), job.stream)
+        check_bytes(request.format.bytes(ms as u64), streams)
     }
 }
 
@@ -336,10 +319,7 @@ fn check_bytes(bytes: u64, stream: bool) -> Result<(), Stopped> {
 /// Says part by part.
 struct Speaker<'a> {
     voice: &'a mut Voice,
-    inbox: &'a Inbox<Job>,
-    outbox: &'a Outbox,
-    key: &'a Key,
-    job: &'a Job,
+    asked: Asked<'a, SpeakRequest>,
     encoder: Encoder,
     /// What is not sent in pieces.
     whole: Vec<u8>,
@@ -353,14 +333,11 @@ struct Speaker<'a> {
 }
 
 impl<'a> Speaker<'a> {
-    fn new(worker: &'a mut Worker, key: &'a Key, job: &'a Job) -> anyhow::Result<Self> {
+    fn new(voice: &'a mut Voice, asked: Asked<'a, SpeakRequest>) -> anyhow::Result<Self> {
         Ok(Self {
-            voice: &mut worker.voice,
-            inbox: &worker.inbox,
-            outbox: &worker.outbox,
-            key,
-            job,
-            encoder: Encoder::new(job.request.format)?,
+            voice,
+            asked,
+            encoder: Encoder::new(asked.request().format)?,
             whole: Vec::new(),
             bytes: 0,
             pieces: 0,
@@ -370,22 +347,8 @@ impl<'a> Speaker<'a> {
         })
     }
 
-    fn is_over(inbox: &Inbox<Job>, key: &Key, deadline: Option<Instant>) -> bool {
-        inbox.is_revoked(key)
-            || inbox.is_closed()
-            || deadline.is_some_and(|deadline| deadline <= Instant::now())
-    }
-
-    /// Whether it is still wanted.
     fn look_up(&self) -> Result<(), Stopped> {
-        if self.inbox.is_revoked(self.key) || self.inbox.is_closed() {
-            return Err(Stopped::Revoked);
-        }
-        if self.job.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            let text = "deadline passed before the text's end; send a shorter one";
-            return Err(Refusal::backend(text, false).into());
-        }
-        Ok(())
+        self.asked.look_up(|| "before the text's end; send a shorter one".to_owned())
     }
 
     fn ms(&self) -> u64 {
@@ -394,9 +357,9 @@ impl<'a> Speaker<'a> {
 
     fn say(&mut self, part: &Part, is_last: bool) -> Result<(), Stopped> {
         self.look_up()?;
-        let SpeakRequest { voice, speed, .. } = self.job.request;
-        let (inbox, key, deadline) = (self.inbox, self.key, self.job.deadline);
-        let is_over = || Self::is_over(inbox, key, deadline);
+        let asked = self.asked;
+        let SpeakRequest { voice, speed, .. } = *asked.request();
+        let is_over = || asked.is_over();
         let Some(mut samples) = self.voice.say(&part.spoken, voice, speed, &is_over)? else {
             // It says which of the two it was.
             self.look_up()?;
@@ -415,10 +378,10 @@ impl<'a> Speaker<'a> {
         }
         let bytes = self.encoder.more(&samples)?;
         self.bytes += bytes.len() as u64;
-        check_bytes(self.bytes, self.job.stream)?;
+        check_bytes(self.bytes, asked.streams())?;
         let segment = json!({"start_ms": start, "end_ms": end, "text": part.text});
         self.segments.push(segment.clone());
-        if self.job.stream {
+        if asked.streams() {
             self.send(bytes, segment, is_last);
         } else {
             self.whole.extend(bytes);
@@ -437,19 +400,19 @@ impl<'a> Speaker<'a> {
 
     fn piece(&mut self, bytes: &[u8], segment: Value) {
         for piece in cut(bytes, segment) {
-            self.outbox.chunk(self.key, self.pieces, self.ms(), &piece);
+            self.asked.chunk(self.pieces, self.ms(), &piece);
             self.pieces += 1;
         }
     }
 
     fn end(mut self) -> Result<(Usage, Value), Stopped> {
-        let request = &self.job.request;
+        let request = self.asked.request();
         let rest = std::mem::replace(&mut self.encoder, Encoder::Pcm).end()?;
         let mut result = json!({
             "response_format": request.format.name(), "rate": RATE, "voice": request.voice,
             "duration_ms": self.ms(), "segments": self.segments,
         });
-        if self.job.stream {
+        if self.asked.streams() {
             if let Some((mut bytes, segment)) = self.held.take() {
                 bytes.extend(rest);
                 self.piece(&bytes, segment);

@@ -6,6 +6,7 @@
 use std::io::Write;
 
 use anyhow::{Context as _, ensure};
+use mtor_sound::wav;
 use opus_pure::{Application, MAX_PACKET_BYTES, OggOpusWriter, OpusEncoder, OpusHead};
 
 /// Samples a second, of one channel.
@@ -65,12 +66,12 @@ impl Encoder {
 
     /// The bytes of these samples, between -1 and 1. Opus may keep less than a frame for later.
     pub(super) fn more(&mut self, samples: &[f32]) -> anyhow::Result<Vec<u8>> {
-        let mut bytes = Vec::with_capacity(samples.len() * 2 + HEADER_BYTES);
+        let mut bytes = Vec::with_capacity(samples.len() * 2 + wav::HEAD_BYTES);
         match self {
             Self::Opus(opus) => return opus.more(samples),
             Self::Wav(told) if !*told => {
                 *told = true;
-                bytes.extend(header(None));
+                bytes.extend(wav::head(RATE, None));
             }
             Self::Wav(_) | Self::Pcm => {}
         }
@@ -84,48 +85,18 @@ impl Encoder {
     /// What is left, after which nothing comes.
     pub(super) fn end(self) -> anyhow::Result<Vec<u8>> {
         match self {
-            Self::Wav(false) => Ok(header(None).to_vec()),
+            Self::Wav(false) => Ok(wav::head(RATE, None).to_vec()),
             Self::Wav(true) | Self::Pcm => Ok(Vec::new()),
             Self::Opus(opus) => opus.end(),
         }
     }
 }
 
-const HEADER_BYTES: usize = 44;
-
-/// A WAV header; without the length of what follows it says that it is not known.
-fn header(data_bytes: Option<u32>) -> [u8; HEADER_BYTES] {
-    let mut header = [0; HEADER_BYTES];
-    let data = data_bytes.unwrap_or(u32::MAX);
-    let riff = data_bytes.map_or(u32::MAX, |bytes| bytes.saturating_add(HEADER_BYTES as u32 - 8));
-    let mut rest = header.as_mut_slice();
-    for field in [
-        b"RIFF".as_slice(),
-        &riff.to_le_bytes(),
-        b"WAVEfmt ",
-        &16_u32.to_le_bytes(),
-        // Whole numbers, one channel; a second, in frames and in bytes; a frame's bytes and bits.
-        &1_u16.to_le_bytes(),
-        &1_u16.to_le_bytes(),
-        &RATE.to_le_bytes(),
-        &(RATE * 2).to_le_bytes(),
-        &2_u16.to_le_bytes(),
-        &16_u16.to_le_bytes(),
-        b"data",
-        &data.to_le_bytes(),
-    ] {
-        let (now, later) = rest.split_at_mut(field.len());
-        now.copy_from_slice(field);
-        rest = later;
-    }
-    header
-}
-
 /// Writes the true length into a whole WAV.
 pub(super) fn complete(format: Format, file: &mut [u8]) {
-    let bytes = file.len().checked_sub(HEADER_BYTES).and_then(|bytes| u32::try_from(bytes).ok());
+    let bytes = file.len().checked_sub(wav::HEAD_BYTES).and_then(|bytes| u32::try_from(bytes).ok());
     if let (Format::Wav, Some(bytes)) = (format, bytes) {
-        file[..HEADER_BYTES].copy_from_slice(&header(Some(bytes)));
+        file[..wav::HEAD_BYTES].copy_from_slice(&wav::head(RATE, Some(bytes)));
     }
 }
 

@@ -11,7 +11,6 @@ mod utterances;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use anyhow::Context as _;
 use mtor_sound::{RATE, Samples};
@@ -19,9 +18,8 @@ use ort::environment::Environment;
 use serde_json::{Value, json};
 
 use crate::files::TranscribeFiles;
-use crate::inbox::Inbox;
 use crate::protocol::{Assign, Key, Offer, Outbox, Refusal, Usage};
-use crate::service::{self, Stopped};
+use crate::slots::{Asked, Slots, Stopped};
 use moonshine::Moonshine;
 use request::{LANGUAGE, TranscribeRequest};
 use tokens::Tokens;
@@ -34,35 +32,18 @@ pub const WAITING_MAX: usize = 8;
 /// Requests served at once, each on sessions and a thread of its own.
 pub const SLOTS: usize = 1;
 
-struct Job {
-    request: TranscribeRequest,
-    stream: bool,
-    deadline: Option<Instant>,
-}
-
 pub struct Transcribe {
-    inbox: Arc<Inbox<Job>>,
+    slots: Slots<TranscribeRequest>,
 }
 
 /// One slot.
 struct Worker {
     moonshine: Moonshine,
     detector: Detector,
-    inbox: Arc<Inbox<Job>>,
-    outbox: Arc<Outbox>,
-}
-
-impl From<anyhow::Error> for Stopped {
-    fn from(error: anyhow::Error) -> Self {
-        Self::Refused(Refusal::backend(format!("onnxruntime failed: {error}; try again"), true))
-    }
 }
 
 /// What is loaded and not yet at work.
-pub struct Ready {
-    transcribe: Transcribe,
-    workers: Vec<Worker>,
-}
+pub struct Ready(Vec<Worker>);
 
 impl Ready {
     /// # Errors
@@ -71,25 +52,21 @@ impl Ready {
         environment: &Environment,
         files: &TranscribeFiles,
         threads: usize,
-        outbox: &Arc<Outbox>,
     ) -> anyhow::Result<Self> {
         let vocabulary = std::fs::read(&files.tokens).context("the vocabulary cannot be read")?;
         let tokens = Tokens::read(&vocabulary).context("the vocabulary is another file")?;
         let tokens = Arc::new(tokens);
-        let inbox = Arc::new(Inbox::new(WAITING_MAX));
         let mut workers = Vec::new();
         for _ in 0..SLOTS {
             let tokens = Arc::clone(&tokens);
             let mut worker = Worker {
                 moonshine: Moonshine::load(environment, files, threads / SLOTS, tokens)?,
                 detector: Detector::load(environment, files)?,
-                inbox: Arc::clone(&inbox),
-                outbox: Arc::clone(outbox),
             };
             worker.answer_one().context("the model that hears does not answer")?;
             workers.push(worker);
         }
-        Ok(Self { transcribe: Transcribe { inbox }, workers })
+        Ok(Self(workers))
     }
 
     /// What is said in a WAV, to see whether it is understood.
@@ -97,7 +74,7 @@ impl Ready {
     /// # Errors
     /// A sound that is none, or a model that fails.
     pub fn hear_one(&mut self, wav: Vec<u8>) -> anyhow::Result<String> {
-        let worker = self.workers.first_mut().context("there is no slot")?;
+        let worker = self.0.first_mut().context("there is no slot")?;
         let mut samples = Samples::open(wav.into(), mtor_sound::Kind::Wav)?;
         let mut all = Vec::new();
         while let Some(more) = samples.read()? {
@@ -111,34 +88,31 @@ impl Ready {
     ///
     /// # Errors
     /// A thread that the system does not give.
-    pub fn start(self) -> anyhow::Result<(Transcribe, Vec<JoinHandle<()>>)> {
+    pub fn start(self, outbox: &Arc<Outbox>) -> anyhow::Result<(Transcribe, Vec<JoinHandle<()>>)> {
+        let slots = Slots::new(SLOTS, WAITING_MAX);
         let mut handles = Vec::new();
-        for mut worker in self.workers {
-            let thread = std::thread::Builder::new().name("transcribe".into());
-            handles.push(thread.spawn(move || worker.run())?);
+        for mut worker in self.0 {
+            handles.push(slots.start("transcribe", outbox, move |asked| worker.serve(asked))?);
         }
-        Ok((self.transcribe, handles))
+        Ok((Transcribe { slots }, handles))
     }
 }
 
 impl Transcribe {
     pub fn offer(&self) -> Offer {
-        Offer { intent: "transcribe", model: MODEL, slots: SLOTS, context: None }
+        self.slots.offer("transcribe", MODEL, None)
     }
 
     pub fn revoke(&self, key: &Key) {
-        self.inbox.revoke(key);
+        self.slots.revoke(key);
     }
 
     pub fn close(&self) {
-        self.inbox.close();
+        self.slots.close();
     }
 
     pub fn assign(&self, assign: &Assign) -> Result<(), Refusal> {
-        let request = request::parse(&assign.body()?)?;
-        let deadline = service::deadline(assign);
-        let job = Job { request, stream: assign.stream, deadline };
-        service::queue(&self.inbox, assign.key(), job, SLOTS)
+        self.slots.assign(assign, request::parse(&assign.body()?)?)
     }
 }
 
@@ -152,23 +126,11 @@ impl Worker {
         self.moonshine.hear(&silence, || false).map(drop)
     }
 
-    fn run(&mut self) {
-        let (inbox, outbox) = (Arc::clone(&self.inbox), Arc::clone(&self.outbox));
-        service::run(&inbox, &outbox, |key, job| self.serve(key, job));
-    }
-
-    fn serve(&mut self, key: &Key, job: &Job) -> Result<(Usage, Value), Stopped> {
-        let TranscribeRequest { sound, kind, length_ms } = &job.request;
+    fn serve(&mut self, asked: Asked<'_, TranscribeRequest>) -> Result<(Usage, Value), Stopped> {
+        let TranscribeRequest { sound, kind, length_ms } = asked.request();
         let fault = |fault| Stopped::Refused(Refusal::bad_request(format!("audio: {fault}")));
         let mut samples = Samples::open(Arc::clone(sound), *kind).map_err(fault)?;
-        let mut writer = Writer {
-            moonshine: &mut self.moonshine,
-            inbox: &self.inbox,
-            outbox: &self.outbox,
-            key,
-            job,
-            segments: Vec::new(),
-        };
+        let mut writer = Writer { moonshine: &mut self.moonshine, asked, segments: Vec::new() };
         let mut cutter = Cutter::new(&mut self.detector);
         while let Some(more) = samples.read().map_err(fault)? {
             writer.look_up()?;
@@ -193,34 +155,18 @@ impl Worker {
 /// Writes down utterance by utterance.
 struct Writer<'a> {
     moonshine: &'a mut Moonshine,
-    inbox: &'a Inbox<Job>,
-    outbox: &'a Outbox,
-    key: &'a Key,
-    job: &'a Job,
+    asked: Asked<'a, TranscribeRequest>,
     segments: Vec<Value>,
 }
 
 impl Writer<'_> {
-    /// Whether it is still wanted.
     fn look_up(&self) -> Result<(), Stopped> {
-        if self.inbox.is_revoked(self.key) || self.inbox.is_closed() {
-            return Err(Stopped::Revoked);
-        }
-        if self.job.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            let text = "deadline passed before the sound's end; send a shorter one";
-            return Err(Stopped::Refused(Refusal::backend(text, false)));
-        }
-        Ok(())
+        self.asked.look_up(|| "before the sound's end; send a shorter one".to_owned())
     }
 
     fn write(&mut self, utterance: &Utterance) -> Result<(), Stopped> {
-        let (inbox, key, deadline) = (self.inbox, self.key, self.job.deadline);
-        let is_over = || {
-            inbox.is_revoked(key)
-                || inbox.is_closed()
-                || deadline.is_some_and(|deadline| deadline <= Instant::now())
-        };
-        let Some(text) = self.moonshine.hear(&utterance.samples, is_over)? else {
+        let asked = self.asked;
+        let Some(text) = self.moonshine.hear(&utterance.samples, || asked.is_over())? else {
             // It says which of the two it was.
             self.look_up()?;
             return Err(Stopped::Revoked);
@@ -230,13 +176,13 @@ impl Writer<'_> {
         }
         // The last window may reach beyond the sound.
         let ms = |samples: usize| {
-            (samples as u64 * 1000 / u64::from(RATE)).min(self.job.request.length_ms)
+            (samples as u64 * 1000 / u64::from(RATE)).min(asked.request().length_ms)
         };
         let (start, end) = (ms(utterance.from), ms(utterance.from + utterance.samples.len()));
         let segment = json!({"start_ms": start, "end_ms": end, "text": text});
-        if self.job.stream {
+        if asked.streams() {
             let seq = self.segments.len() as u64;
-            self.outbox.chunk(self.key, seq, end, &segment);
+            asked.chunk(seq, end, &segment);
         }
         self.segments.push(segment);
         Ok(())

@@ -18,7 +18,7 @@ use futures_util::stream;
 use http::{HeaderValue, StatusCode, header};
 
 use super::json;
-use super::openai::{Asker, Begun, Said, completed, events, named};
+use super::openai::{Asker, Begun, Said, begun_anew, completed, events, named};
 use crate::admission::Route;
 use crate::api_error::{ApiError, OpenAiError};
 use crate::edge::Edge;
@@ -64,6 +64,7 @@ async fn heard(mut begun: Begun, shape: Shape) -> Result<Response, ApiError> {
     let text = loop {
         match begun.next().await? {
             Said::Piece(piece) => heard.piece(&piece)?,
+            Said::Anew => heard = Heard::default(),
             Said::End(ended) => break heard.whole(&ended)?.written(shape),
         }
     };
@@ -110,13 +111,13 @@ struct Broken;
 
 /// The body of an answer whose first bytes are there.
 async fn flow(mut begun: Begun, mut writer: impl Writer) -> Result<Body, ApiError> {
-    let first = step(&mut begun, &mut writer).await?;
+    let first = step(&mut begun, &mut writer, false).await?;
     let state = Some((begun, writer, Some(first)));
     Ok(Body::from_stream(stream::unfold(state, |state| async move {
         let (mut begun, mut writer, ready) = state?;
         let next = match ready {
             Some(first) => Ok(first),
-            None => step(&mut begun, &mut writer).await,
+            None => step(&mut begun, &mut writer, true).await,
         };
         match next {
             Ok(Step::More(bytes)) => Some((Ok(bytes), Some((begun, writer, None)))),
@@ -131,7 +132,12 @@ enum Step {
     Last(Bytes),
 }
 
-async fn step(begun: &mut Begun, writer: &mut impl Writer) -> Result<Step, ApiError> {
+/// `has_sent`: something of it is with the client. A writer of which nothing was sent is as new.
+async fn step(
+    begun: &mut Begun,
+    writer: &mut impl Writer,
+    has_sent: bool,
+) -> Result<Step, ApiError> {
     loop {
         match begun.next().await? {
             Said::Piece(piece) => {
@@ -140,6 +146,8 @@ async fn step(begun: &mut Begun, writer: &mut impl Writer) -> Result<Step, ApiEr
                     return Ok(Step::More(bytes));
                 }
             }
+            Said::Anew if has_sent => return Err(begun_anew()),
+            Said::Anew => {}
             Said::End(ended) => {
                 completed(&ended)?;
                 return writer.end(&ended).map(Step::Last);

@@ -2,7 +2,8 @@
 //! back untouched.
 //!
 //! The answer's head waits for the first piece, so that a failure before it has its own status.
-//! A client that goes away cancels its request.
+//! A client that goes away cancels its request. An answer that begins anew after something of it was
+//! sent fails: no client of these routes can take a piece back.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -73,8 +74,28 @@ pub(super) struct Begun {
 /// What comes of it.
 pub(super) enum Said {
     Piece(Bytes),
+    /// The pieces so far count no more.
+    Anew,
     End(Arc<Ended>),
 }
+
+/// What a worker may refuse by its name alone; any other it has to call a field.
+const FIELDS: [&str; 12] = [
+    "audio",
+    "dimensions",
+    "encoding_format",
+    "input",
+    "instructions",
+    "language",
+    "messages",
+    "response_format",
+    "speed",
+    "stream_format",
+    "tools",
+    "voice",
+];
+/// Of a field's name.
+const FIELD_BYTES_MAX: usize = 64;
 
 impl Asker {
     pub(super) fn of(edge: &Edge, request: &Request) -> Result<Self, ApiError> {
@@ -111,14 +132,22 @@ impl Begun {
                     self.attended.iter_mut().for_each(Attended::over);
                     return Ok(Said::End(ended));
                 }
+                Entry::Restarted { .. } => return Ok(Said::Anew),
                 Entry::Accepted { .. }
                 | Entry::Queued { .. }
                 | Entry::Started { .. }
-                | Entry::Restarted { .. }
                 | Entry::Settled(_) => {}
             }
         }
     }
+}
+
+/// Only a request that joined another route's comes to this: of its own none begins anew once a piece
+/// was delivered.
+pub(super) fn begun_anew() -> ApiError {
+    let message = "the worker was lost and the answer began anew: what was sent of it counts no \
+                   more; send the request again";
+    ApiError::new(Code::WorkerFailed, message)
 }
 
 /// The answer, with the name of its intent.
@@ -147,12 +176,33 @@ pub(super) fn completed(ended: &Ended) -> Result<&Option<Bytes>, ApiError> {
     let reason = || ended.message.clone().unwrap_or_else(|| "it failed".to_owned());
     match ended.end.outcome {
         Outcome::Completed(_) => Ok(&ended.result),
-        Outcome::Failed(code) => Err(ApiError::new(code, reason())),
+        Outcome::Failed(code) => Err(failed(code, reason())),
         Outcome::Expired => Err(ApiError::new(Code::Expired, "the deadline has passed")),
         Outcome::Cancelled | Outcome::Refused => {
             Err(ApiError::new(Code::Cancelled, "the request was cancelled"))
         }
     }
+}
+
+/// A worker's refusal, with the field that its words begin with.
+fn failed(code: Code, message: String) -> ApiError {
+    let is_refusal = code.http_status() < 500;
+    let field = field_of(&message).filter(|_| is_refusal).map(str::to_owned);
+    ApiError { field, ..ApiError::new(code, message) }
+}
+
+fn field_of(message: &str) -> Option<&str> {
+    let word = |text: &'_ str| {
+        let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        end.unwrap_or(text.len())
+    };
+    if let Some(called) = message.strip_prefix("field `") {
+        let called = called.strip_prefix('/').unwrap_or(called);
+        let name = called.get(..word(called))?;
+        return (1..=FIELD_BYTES_MAX).contains(&name.len()).then_some(name);
+    }
+    let first = message.get(..word(message))?;
+    FIELDS.contains(&first).then_some(first)
 }
 
 /// What comes next in a stream of pieces.
@@ -216,6 +266,8 @@ async fn step(
         };
         match entry {
             Entry::Chunk { piece, .. } => put(&mut out, &piece),
+            Entry::Restarted { .. } if first => out.clear(),
+            Entry::Restarted { .. } => return Err(begun_anew()),
             Entry::End(ended) => {
                 attended.iter_mut().for_each(Attended::over);
                 match completed(&ended) {
@@ -228,7 +280,6 @@ async fn step(
             Entry::Accepted { .. }
             | Entry::Queued { .. }
             | Entry::Started { .. }
-            | Entry::Restarted { .. }
             | Entry::Settled(_) => {}
         }
     }
@@ -249,4 +300,30 @@ fn put(out: &mut BytesMut, json: &[u8]) {
         out.put_u8(b'\n');
     }
     out.put_u8(b'\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_field_that_a_worker_refuses_is_named() {
+        for (message, field) in [
+            ("voice must be one of af_alloy, which kokoro-82m has", Some("voice")),
+            ("input[3] has 600 tokens, the model reads at most 512; split it", Some("input")),
+            ("response_format must be wav, pcm or opus, or absent", Some("response_format")),
+            ("field `functions`: the server of this model does not read it", Some("functions")),
+            ("field `/x`: no", Some("x")),
+            ("field ``: no", None),
+            ("voices are many", None),
+            ("the voice is not there", None),
+            ("field `", None),
+            ("", None),
+        ] {
+            let error = failed(Code::Unsupported, message.to_owned());
+            assert_eq!(error.field.as_deref(), field, "{message}");
+        }
+        // What is no refusal names none.
+        assert_eq!(failed(Code::WorkerFailed, "input: it broke".into()).field, None);
+    }
 }

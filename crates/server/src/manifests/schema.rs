@@ -137,6 +137,14 @@ impl Node {
                 node.required |= 1 << index;
             }
         }
+        // TOML cannot write null into an `enum`: it stands in `type` alone.
+        let says_null = map
+            .get("type")
+            .and_then(Value::as_array)
+            .is_some_and(|types| types.iter().any(|name| name.as_str() == Some("null")));
+        if says_null && map.contains_key("enum") && !node.choices.contains(&Value::Null) {
+            node.choices.push(Value::Null);
+        }
         Ok(node)
     }
 
@@ -192,6 +200,15 @@ impl Node {
 
     /// What is expected here, for people.
     fn expected(&self) -> String {
+        let mut text = self.bounds();
+        if let Some(description) = &self.description {
+            text.push_str(&format!(" ({description})"));
+        }
+        text
+    }
+
+    /// The same without what it is for.
+    fn bounds(&self) -> String {
         let mut text = if self.choices.is_empty() {
             let all = KINDS.iter().filter(|(name, bits, _)| {
                 // "a number" says "a whole number" too.
@@ -199,8 +216,10 @@ impl Node {
             });
             all.map(|(_, _, text)| *text).collect::<Vec<_>>().join(" or ")
         } else {
-            let all: Vec<_> = self.choices.iter().map(ToString::to_string).collect();
-            format!("one of {}", all.join(", "))
+            let said = self.choices.iter().filter(|choice| !choice.is_null());
+            let all: Vec<_> = said.map(ToString::to_string).collect();
+            let null = if all.len() < self.choices.len() { ", or null" } else { "" };
+            format!("one of {}{null}", all.join(", "))
         };
         let plain = (0, usize::MAX);
         let mut add = |part: String| text.push_str(&part);
@@ -216,9 +235,6 @@ impl Node {
                 (least, usize::MAX) => add(format!(" of at least {least} {what}")),
                 (least, most) => add(format!(" of {least} to {most} {what}")),
             }
-        }
-        if let Some(description) = &self.description {
-            add(format!(" ({description})"));
         }
         text
     }
@@ -376,8 +392,12 @@ impl<'de> Visitor<'de> for Check<'_, '_> {
     fn visit_str<E: de::Error>(self, value: &str) -> Result<(), E> {
         let (least, most) = self.node.length;
         // Only a bounded text is counted: a long one of any length costs nothing here.
-        if (least, most) != (0, usize::MAX) && !(least..=most).contains(&value.chars().count()) {
-            return Err(self.unexpected());
+        if (least, most) != (0, usize::MAX) && self.node.kinds & STRING != 0 {
+            let count = value.chars().count();
+            if !(least..=most).contains(&count) {
+                let expected = format!("{}, not {count}", self.node.bounds());
+                return Err(self.context.refuse(|at| ApiError::invalid_field(at, &expected)));
+            }
         }
         self.scalar(STRING, |choice| choice.as_str() == Some(value))
     }
@@ -528,6 +548,7 @@ mod tests {
                           "items": {"type": "integer", "minimum": 1}},
                 "way": {"enum": ["up", "down"]},
                 "a/b": {"type": ["string", "null"], "maxLength": 2},
+                "kind": {"type": ["string", "null"], "enum": ["wav", "pcm"]},
             },
         });
         let check = |text, expected| check(&schema, text, expected);
@@ -548,6 +569,16 @@ mod tests {
         );
         check(r#"{"shape":[1],"a/b":"éé"}"#, Ok(()));
         check(r#"{"shape":[1],"a/b":"ééé"}"#, Err((Code::InvalidField, "`/a~1b`")));
+        // How much there is, and never what it says.
+        check(
+            r#"{"shape":[1],"a/b":"ééé"}"#,
+            Err((Code::InvalidField, "expected null or a text of 0 to 2 characters, not 3")),
+        );
+        check(r#"{"shape":[1],"kind":null}"#, Ok(()));
+        check(
+            r#"{"shape":[1],"kind":"mp3"}"#,
+            Err((Code::InvalidField, r#"one of "wav", "pcm", or null"#)),
+        );
         check(r#"{"way":"up"}"#, Err((Code::InvalidField, "`/shape` is missing")));
         check(r#"{"shape":[1],"x":1}"#, Err((Code::UnknownField, "`/x`")));
         check(r#"{"shape":[1],"shape":[1]}"#, Err((Code::InvalidField, "only once")));

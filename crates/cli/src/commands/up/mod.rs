@@ -68,6 +68,7 @@ fn listen(text: &str) -> Result<SocketAddr, String> {
 }
 
 pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure> {
+    arguments.models.check(arguments.no_worker)?;
     let data = data_dir(arguments.data.clone(), context.environment.data_dir())?;
     arguments.log.start();
     block_on(Box::pin(up(arguments, data, context)))

@@ -78,6 +78,10 @@ pub(super) fn told_of_file(mut error: ApiError) -> ApiError {
         for named in ["field `audio`", "field `/audio`"] {
             error.message = error.message.replacen(named, "field `file`", 1);
         }
+        // A worker's own words.
+        if let Some(rest) = error.message.strip_prefix("audio") {
+            error.message = format!("file{rest}");
+        }
     }
     error
 }
@@ -322,6 +326,12 @@ mod tests {
     fn a_refused_sound_is_the_file() {
         let error = told_of_file(ApiError::invalid_field("audio", "a sound"));
         assert_eq!(error, ApiError::invalid_field("file", "a sound"));
+        let own = ApiError::new(Code::Unsupported, "audio: the sound is silent");
+        let own = told_of_file(own.with_field("audio"));
+        assert_eq!(
+            (own.field.as_deref(), &*own.message),
+            (Some("file"), "file: the sound is silent")
+        );
         let other = ApiError::invalid_field("language", "field `audio`");
         assert_eq!(told_of_file(other.clone()), other);
     }

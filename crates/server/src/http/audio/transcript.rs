@@ -1,6 +1,7 @@
 //! What was heard, in the shapes that OpenAI's clients ask for.
 
 use bytes::Bytes;
+use mtor_sound::captions::{Captions, Cue};
 use mtor_sound::limits::LENGTH_MS_MAX;
 use mtor_types::Code;
 use serde::{Deserialize, Serialize};
@@ -84,15 +85,8 @@ impl Segment {
         Self { start_ms, end_ms, ..self }
     }
 
-    /// Text that cannot be taken for the lines between two captions.
-    fn caption(&self) -> String {
-        let words = self.text.split_whitespace().collect::<Vec<_>>().join(" ");
-        words.replace("-->", "→")
-    }
-
-    /// The same in a language of marks.
-    fn marked(&self) -> String {
-        self.caption().replace('&', "&amp;").replace('<', "&lt;")
+    fn cue(&self) -> Cue<'_> {
+        Cue { start_ms: self.start_ms, end_ms: self.end_ms, text: &self.text }
     }
 }
 
@@ -166,21 +160,16 @@ impl Transcript {
                 serde_json::to_string(&json).unwrap_or_default()
             }
             Shape::Text => format!("{}\n", self.text),
-            Shape::Srt => {
-                let cue = |(at, segment): (usize, &Segment)| {
-                    let times = times(segment, ',');
-                    format!("{}\n{times}\n{}\n\n", at + 1, segment.caption())
-                };
-                self.segments.iter().enumerate().map(cue).collect()
-            }
-            Shape::Vtt => {
-                let cue = |segment: &Segment| {
-                    format!("{}\n{}\n\n", times(segment, '.'), segment.marked())
-                };
-                "WEBVTT\n\n".to_owned() + &self.segments.iter().map(cue).collect::<String>()
-            }
+            Shape::Srt => self.captions(Captions::Srt),
+            Shape::Vtt => self.captions(Captions::Vtt),
             Shape::Verbose => serde_json::to_string(&self.verbose()).unwrap_or_default(),
         }
+    }
+
+    fn captions(&self, captions: Captions) -> String {
+        let cues = (1..).zip(&self.segments);
+        let cues = cues.map(|(number, segment)| captions.cue(number, segment.cue()));
+        captions.head().to_owned() + &cues.collect::<String>()
     }
 
     fn verbose(&self) -> Verbose<'_> {
@@ -203,14 +192,6 @@ impl Transcript {
 /// At most half an hour's milliseconds: exact.
 fn seconds(ms: u64) -> f64 {
     ms as f64 / 1000.0
-}
-
-fn times(segment: &Segment, point: char) -> String {
-    let time = |ms: u64| {
-        let (s, ms) = (ms / 1000, ms % 1000);
-        format!("{:02}:{:02}:{:02}{point}{ms:03}", s / 3600, s / 60 % 60, s % 60)
-    };
-    format!("{} --> {}", time(segment.start_ms), time(segment.end_ms))
 }
 
 /// A transcript as it is heard. All deltas one after the other are the text of its end.

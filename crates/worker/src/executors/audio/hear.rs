@@ -87,15 +87,8 @@ impl Question<'_> {
 
 /// Samples of `pcm16` in a file that says so.
 fn wav(samples: &[u8]) -> Vec<u8> {
-    const RATE: u32 = mtor_sound::RATE;
-    let bytes = u32::try_from(samples.len()).unwrap_or(u32::MAX - 36);
-    let mut wav = b"RIFF".to_vec();
-    wav.extend((bytes + 36).to_le_bytes());
-    wav.extend(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
-    wav.extend(RATE.to_le_bytes());
-    wav.extend((RATE * 2).to_le_bytes());
-    wav.extend(b"\x02\0\x10\0data");
-    wav.extend(bytes.to_le_bytes());
+    let bytes = u32::try_from(samples.len()).unwrap_or(u32::MAX);
+    let mut wav = mtor_sound::wav::head(mtor_sound::RATE, Some(bytes)).to_vec();
     wav.extend(samples);
     wav
 }

@@ -34,35 +34,69 @@ struct Model {
     intents: Vec<Intent>,
 }
 
+const BOTH: [Intent; 2] = [Intent::Transcribe, Intent::Speak];
+
 impl Model {
+    /// Its server's word goes before its name. A task that is none of the two is another kind of
+    /// model: it is asked for nothing, unless its name tells otherwise.
     fn of(id: &str, task: Option<&str>) -> Self {
         let name = id.to_ascii_lowercase();
+        let task = task.map(|task| task.to_ascii_lowercase().replace(['_', ' '], "-"));
         let is = |marks: &[&str]| marks.iter().any(|mark| name.contains(mark));
-        let intents = match task {
-            Some("automatic-speech-recognition") => vec![Intent::Transcribe],
-            Some("text-to-speech") => vec![Intent::Speak],
+        let intents = match task.as_deref() {
+            Some(
+                "automatic-speech-recognition"
+                | "speech-recognition"
+                | "speech-to-text"
+                | "audio-transcription"
+                | "transcription"
+                | "transcribe"
+                | "asr"
+                | "stt",
+            ) => vec![Intent::Transcribe],
+            Some("text-to-speech" | "text-to-audio" | "speech-synthesis" | "speech" | "tts") => {
+                vec![Intent::Speak]
+            }
             _ if is(&["whisper", "moonshine", "transcri", "parakeet", "canary", "stt", "asr"]) => {
                 vec![Intent::Transcribe]
             }
-            _ if is(&["tts", "kokoro", "piper", "orpheus", "chatterbox", "speak"]) => {
+            _ if is(&["tts", "kokoro", "piper", "orpheus", "chatterbox", "speak"])
+                && !name.contains("speaker") =>
+            {
                 vec![Intent::Speak]
             }
-            _ => vec![Intent::Transcribe, Intent::Speak],
+            Some(_another) => Vec::new(),
+            None => BOTH.to_vec(),
         };
         Self { id: id.to_owned(), intents }
     }
 }
 
 /// What is asked of them: first what the operator has named, then what its name tells, so that a
-/// long list of other models does not keep them waiting.
-fn questions(models: &[Model], is_named: impl Fn(&str) -> bool) -> Vec<(Intent, String)> {
+/// long list of other models does not keep them waiting. With those that are asked nothing because
+/// there are too many.
+fn questions(
+    models: &[Model],
+    is_named: impl Fn(&str) -> bool,
+) -> (Vec<(Intent, String)>, Vec<String>) {
     let mut models: Vec<_> = models.iter().collect();
     models.sort_by_key(|model| (!is_named(&model.id), model.intents.len()));
-    let each = |model: &Model| {
-        let of = |intent: &Intent| (*intent, model.id.clone());
-        model.intents.iter().map(of).collect::<Vec<_>>()
-    };
-    models.into_iter().flat_map(each).take(limits::AUDIO_MODELS_MAX).collect()
+    let (mut asked, mut beyond) = (Vec::new(), Vec::new());
+    for model in models {
+        let id = &model.id;
+        // Who named it knows better than its server.
+        let is_unknown = model.intents.is_empty() && is_named(id);
+        let intents = if is_unknown { &BOTH[..] } else { &model.intents[..] };
+        if intents.is_empty() {
+            continue;
+        }
+        let room = limits::AUDIO_MODELS_MAX.saturating_sub(asked.len());
+        asked.extend(intents.iter().take(room).map(|intent| (*intent, id.clone())));
+        if room < intents.len() {
+            beyond.push(id.clone());
+        }
+    }
+    (asked, beyond)
 }
 
 /// What is known of a model for one intent.
@@ -81,6 +115,8 @@ struct Keeper {
     /// What was announced last.
     known: Option<Result<Vec<Offer>, String>>,
     left_out: BTreeSet<String>,
+    /// Those that are not asked because there are too many, as it was told last.
+    beyond: Vec<String>,
 }
 
 /// The agent has gone.
@@ -89,8 +125,8 @@ struct Over;
 /// Keeps the offers of a backend true until the agent is gone.
 pub(crate) async fn keep(audio: Arc<Audio>, announcer: Announcer) {
     audio.options.names.expect(announcer.executor());
-    let (states, listed, known, left_out) = Default::default();
-    let mut keeper = Keeper { audio, announcer, states, listed, known, left_out };
+    let (states, listed, known, left_out, beyond) = Default::default();
+    let mut keeper = Keeper { audio, announcer, states, listed, known, left_out, beyond };
     while keeper.look().await.is_ok() {}
 }
 
@@ -137,7 +173,9 @@ impl Keeper {
             let reason = "no backend has it now; it is looked for again".to_owned();
             self.tell_left_out(&model, reason, None).await?;
         }
-        self.listed = questions(models, |id| self.audio.options.names.is_named(id));
+        let (listed, beyond) = questions(models, |id| self.audio.options.names.is_named(id));
+        self.listed = listed;
+        self.tell_beyond(beyond).await?;
         let now = Instant::now();
         self.states.retain(|key, _| self.listed.contains(key));
         for key in &self.listed {
@@ -145,6 +183,25 @@ impl Keeper {
             self.states.entry(key.clone()).or_insert_with(new);
         }
         self.tell_manners();
+        Ok(())
+    }
+
+    /// In one line, and again only when there are others.
+    async fn tell_beyond(&mut self, beyond: Vec<String>) -> Result<(), Over> {
+        let is_new = beyond.iter().any(|model| !self.beyond.contains(model));
+        if let Some(first) = beyond.first().filter(|_| is_new) {
+            let others = match beyond.len().saturating_sub(1) {
+                0 => String::new(),
+                more => format!(", nor are {more} others"),
+            };
+            let most = limits::AUDIO_MODELS_MAX;
+            let reason = format!(
+                "it is not asked{others}: a backend is asked {most} questions at most; name the \
+                 models that hear or speak with ,model=NAME behind its address"
+            );
+            self.tell_left_out(first, reason, None).await?;
+        }
+        self.beyond = beyond;
         Ok(())
     }
 
@@ -274,7 +331,17 @@ mod tests {
         assert_eq!(intents("speaches-ai/Kokoro-82M", None), [Intent::Speak]);
         assert_eq!(intents("ear", Some("automatic-speech-recognition")), [Intent::Transcribe]);
         assert_eq!(intents("whisper-that-speaks", Some("text-to-speech")), [Intent::Speak]);
-        assert_eq!(intents("m", Some("chat")), [Intent::Transcribe, Intent::Speak]);
+        assert_eq!(intents("m", Some("Speech_to_text")), [Intent::Transcribe]);
+        assert_eq!(intents("m", Some("tts")), [Intent::Speak]);
+        assert_eq!(intents("m", None), BOTH);
+        // Its server says what it is, and that is neither.
+        assert_eq!(intents("m", Some("chat")), []);
+        assert_eq!(intents("pyannote/speaker-embedding", Some("speaker-embedding")), []);
+        assert_eq!(intents("openai/whisper-1", Some("audio")), [Intent::Transcribe]);
+        let models = [Model::of("m", Some("chat")), Model::of("n", Some("chat"))];
+        let (asked, beyond) = questions(&models, |id| id == "n");
+        assert_eq!(asked, BOTH.map(|intent| (intent, "n".to_owned())));
+        assert_eq!(beyond, [""; 0]);
     }
 
     #[test]
@@ -282,8 +349,17 @@ mod tests {
         let others = (0..40).map(|number| format!("llm-{number}"));
         let ids = others.chain(["whisper-1".to_owned(), "ear".to_owned()]);
         let models: Vec<_> = ids.map(|id| Model::of(&id, None)).collect();
-        let asked = questions(&models, |id| id == "ear");
+        let (asked, beyond) = questions(&models, |id| id == "ear");
         let ids: Vec<_> = asked.iter().map(|(_, id)| &**id).collect();
         assert_eq!((ids.len(), &ids[..4]), (16, ["ear", "ear", "whisper-1", "llm-0"].as_slice()));
+        // Two are named or known by their names, six more are asked for both and one for the first.
+        assert_eq!((beyond.len(), &*beyond[0]), (34, "llm-6"));
+    }
+
+    #[test]
+    fn as_many_as_there_is_room_for_leave_nobody_out() {
+        let models: Vec<_> = (0..8).map(|number| Model::of(&format!("m{number}"), None)).collect();
+        let (asked, beyond) = questions(&models, |_| false);
+        assert_eq!((asked.len(), beyond.len()), (16, 0));
     }
 }

@@ -28,9 +28,10 @@ use crate::failure::Failure;
 use crate::models::{self, Model};
 use crate::output::Out;
 use crate::printer::Printer;
+use crate::words::megabytes;
 use choice::{Chosen, Machine};
 use fetcher::{Arrival, Fetch};
-use shelf::{Shelf, Stock, megabytes, program_of};
+use shelf::{Shelf, Stock, program_of};
 
 /// For a fetch to stop when the realm does.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
@@ -47,8 +48,25 @@ pub(in crate::commands) struct ModelArguments {
     no_models: bool,
     /// Whether to hear and to speak, where the machine has room for it if this is not given; its
     /// models come after all others
-    #[arg(long, value_name = "on|off", conflicts_with_all = ["no_worker", "no_models"])]
+    #[arg(long, value_name = "on|off")]
     voice: Option<Voice>,
+}
+
+impl ModelArguments {
+    /// # Errors
+    /// A voice where nothing serves it. That there is to be none goes with everything.
+    pub(in crate::commands) fn check(&self, no_worker: bool) -> Result<(), Failure> {
+        let against = match (no_worker, self.no_models) {
+            (true, _) => "--no-worker",
+            (false, true) => "--no-models",
+            (false, false) => return Ok(()),
+        };
+        if self.voice != Some(Voice::On) {
+            return Ok(());
+        }
+        let message = format!("--voice on: {against} leaves nobody to hear and to speak");
+        Err(Failure::usage(message).with_remedy(format!("leave out --voice on or {against}")))
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -257,7 +275,7 @@ async fn next(fetch: &mut Option<Fetch>) -> Arrival {
 fn tell(shelf: &mut Shelf, models: &Models, links: &Links) {
     // Before it is said: who hears of it may look at once.
     links.teller.tell_models(shelf.told());
-    links.teller.tell_weights(weights::of(shelf.wanted(), &models.dir));
+    links.teller.tell_weights(weights::of(shelf.here(), &models.dir));
     for said in shelf.said() {
         links.printer.event("model", said.event);
         if let Some(words) = said.words {

@@ -16,6 +16,7 @@ use super::fetcher::Arrival;
 use super::rate::{Rate, takes};
 use crate::commands::up::news::News;
 use crate::models::Model;
+use crate::words::megabytes;
 use stand_in::Trial;
 
 /// A worker that has not looked yet is waited for so long.
@@ -421,10 +422,10 @@ impl Shelf {
             let due = |again: Option<Instant>| again.is_none_or(|again| again <= now);
             matches!(entry.state, State::Waiting { again, .. } if due(again))
         };
-        // Nothing of the voice is in the way of the first answer.
-        let chat_comes = self.entries.iter().any(|entry| !entry.is_voice() && entry.comes());
+        // Nothing of the voice is in the way of the first answer, nor of any that is no sound.
+        let first_comes = self.entries.iter().any(|entry| !entry.is_voice() && entry.comes());
         let due = self.entries.iter_mut().filter(is_due);
-        let due = due.filter(|entry| !(chat_comes && entry.is_voice()));
+        let due = due.filter(|entry| !(first_comes && entry.is_voice()));
         // What is here needs only a look; then who answers meanwhile; then as they were chosen.
         let entry = due.min_by_key(|entry| (entry.missing > 0, entry.by != By::Meanwhile))?;
         entry.missing = (self.missing)(&entry.model);
@@ -439,17 +440,22 @@ impl Shelf {
         Some(entry.model.clone())
     }
 
+    /// What is here and checked, whether or not it runs already.
+    pub(super) fn here(&self) -> impl Iterator<Item = &Model> {
+        self.entries.iter().filter(|entry| entry.is_here()).map(|entry| &entry.model)
+    }
+
     /// What the worker is to serve now. The parts of the voice are tried with each other, so none
     /// begins while another is still coming for the first time.
     pub(super) fn wanted(&self) -> impl Iterator<Item = &Model> {
-        let runs = |entry: &&Entry| matches!(entry.state, State::Starting { .. } | State::Serving);
         let on_its_way = |entry: &Entry| {
             let waits = matches!(entry.state, State::Waiting { .. } | State::Fetching);
             entry.is_voice() && waits && entry.tries == 0
         };
         let voice_comes = self.entries.iter().any(on_its_way);
         let is_due = move |entry: &&Entry| !(voice_comes && entry.is_voice());
-        self.entries.iter().filter(runs).filter(is_due).map(|entry| &entry.model)
+        let here = self.entries.iter().filter(|entry| entry.is_here());
+        here.filter(is_due).map(|entry| &entry.model)
     }
 
     /// Whether time alone may change something.
@@ -502,6 +508,10 @@ impl Shelf {
 impl Entry {
     fn is_voice(&self) -> bool {
         VOICE.contains(&self.model.intent.as_str())
+    }
+
+    fn is_here(&self) -> bool {
+        matches!(self.state, State::Starting { .. } | State::Serving)
     }
 
     /// It is on its way, and nothing has failed yet.
@@ -613,10 +623,6 @@ pub(super) fn program_of(intent: &str) -> Option<&'static str> {
 pub(super) fn about_of(model: &Model) -> ModelAbout {
     let Model { title, bytes, maker, licence, note, .. } = model.clone();
     ModelAbout { title, bytes, maker, licence, note }
-}
-
-pub(super) fn megabytes(bytes: u64) -> u64 {
-    bytes.div_ceil(1_000_000)
 }
 
 fn millis(time: Duration) -> u64 {

@@ -112,7 +112,7 @@ fn models_come_one_after_the_other_and_are_told_all_the_way() {
     assert_eq!((told.received, told.rate, told.left_ms), (100_000_000, 10_000_000, Some(101_732)));
     scene.pass(1);
     let words = scene.words();
-    assert!(words.contains("100 of 1118 MB, 10.0 MB/s, about 2 min left"), "{words}");
+    assert!(words.contains("100 of 1117 MB, 10.0 MB/s, about 2 min left"), "{words}");
     assert_eq!(scene.wanted(), Vec::<&str>::new());
     scene.arrive(Arrival::Done);
     assert_eq!((scene.told(GOOD), scene.wanted()), (Some(ArrivingState::Starting), vec![GOOD]));
@@ -473,6 +473,9 @@ fn the_voice_comes_behind_the_first_answer_and_begins_as_one() {
     assert_eq!(scene.order().as_deref(), Some("ear"));
     scene.arrive(Arrival::Done);
     assert_eq!(scene.wanted(), [GOOD, EMBED], "its other half is on its way");
+    // A page can have its files all the same.
+    let here: Vec<_> = scene.shelf.here().map(|model| model.name.as_str()).collect();
+    assert_eq!(here, [GOOD, EMBED, "ear"]);
     assert_eq!(scene.order().as_deref(), Some("mouth"));
     scene.arrive(Arrival::Done);
     assert_eq!(scene.wanted(), [GOOD, EMBED, "ear", "mouth"]);
