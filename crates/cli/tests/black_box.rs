@@ -8,6 +8,7 @@ mod clients;
 mod common;
 mod disk;
 mod faults;
+mod formats;
 mod hangups;
 mod lan;
 mod lines;

@@ -252,6 +252,40 @@ fn a_worker_dearer_than_the_list_serves_whoever_says_so() {
     assert_eq!(read()["cost"]["amount"], "6", "{}", read());
 }
 
+/// Ten times the list price is the most that is paid: who runs a dearer worker is told so.
+#[test]
+fn an_offer_beyond_the_last_band_is_refused_by_name_and_the_others_stand() {
+    let place = Place::new();
+    let (_realm, client, owner) = world(&place);
+    let offer = |model: &str, amount: &str| {
+        let price = json!({"amount": amount, "per": 1_000_000});
+        json!({"intent": "chat", "model": model, "slots": 1, "price": price})
+    };
+    let offers = json!([offer("dear", "5000001"), offer("dearest", "5000000")]);
+    let mut hand = Hand::join(&owner, 1, &offers);
+    let refused = hand.socket.wait("mtor.worker.refused.v1");
+    assert_eq!(refused["offers"].as_array().unwrap().len(), 1, "{refused}");
+    let refused = &refused["offers"][0];
+    let named = (&refused["intent"], &refused["model"], &refused["code"]);
+    assert_eq!(named, (&json!("chat"), &json!("dear"), &json!("MT0041")), "{refused}");
+    let message = refused["message"].as_str().unwrap();
+    assert!(message.contains("field `price`"), "{message}");
+    assert!(message.contains("at most 5000000 base units per 1000000 units"), "{message}");
+    let pools = || client.ask("GET", "/v1/pools", "").json()["items"].clone();
+    eventually(|| pools() != json!([]));
+    assert_eq!(pools().as_array().unwrap().len(), 1);
+    assert_eq!(pools()[0]["model"], "dearest");
+    // The dearest band is the least that reaches it, and the quote says what that takes.
+    let data = r#"{"messages":[{"role":"user","content":"hi"}],"max_tokens":10}"#;
+    let ask = |more: &str| format!(r#"{{"intent":"chat","data":{data}{more}}}"#);
+    let quote = client.ask("POST", "/v1/quote", &ask("")).json();
+    assert_eq!((&quote["band"], &quote["price"]["amount"]), (&json!(3), &json!("5000000")));
+    let ceiling = format!(r#","ceiling":{}"#, quote["ceiling"]);
+    assert_eq!(client.ask("POST", "/v1/intents", &ask(&ceiling)).status, 202);
+    let assign = hand.assigned();
+    hand.complete(&assign, 10);
+}
+
 #[test]
 fn what_was_asked_under_a_key_is_joined_whatever_is_on_offer_now() {
     let place = Place::new();

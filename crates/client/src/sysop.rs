@@ -2,8 +2,7 @@
 
 use http::Method;
 use mtor_types::fact::AccountKind;
-use mtor_types::worker::Offer;
-use mtor_types::{AccountId, Amount, IntentId, Time, WorkerId};
+use mtor_types::{AccountId, Amount, IntentId, Price, Time, WorkerId};
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::{WorkerToken, paged};
@@ -42,7 +41,21 @@ pub struct WorkerRow {
     #[serde(default)]
     pub heard: Option<Time>,
     #[serde(default)]
-    pub offers: Vec<Offer>,
+    pub offers: Vec<OfferRow>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfferRow {
+    pub intent: String,
+    #[serde(default)]
+    pub model: Option<String>,
+    pub slots: u32,
+    pub price: Price,
+    /// 0 to 3: up to 1, 2, 5 or 10 times the list price.
+    #[serde(default)]
+    pub band: u8,
+    #[serde(default)]
+    pub context: Option<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

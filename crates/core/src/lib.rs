@@ -15,6 +15,7 @@ pub mod limits;
 pub mod node;
 pub mod registry;
 pub mod router;
+mod snapshot;
 pub mod turn;
 
 pub use command::Command;

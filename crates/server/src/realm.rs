@@ -99,6 +99,8 @@ pub enum OpenError {
     Manifest(#[from] ManifestError),
     #[error("the log cannot be recovered")]
     Recover(#[from] RecoverError),
+    #[error("the realm's state cannot be read")]
+    Snapshot(#[source] RecoverError),
     #[error("{}", path.display())]
     File { path: PathBuf, source: std::io::Error },
     #[error("fee_basis_points: at most 10000, which is all of it")]
@@ -122,6 +124,7 @@ impl OpenError {
             Self::Data { .. } => Code::BadConfiguration,
             Self::Store(_)
             | Self::Recover(_)
+            | Self::Snapshot(_)
             | Self::Ledger(_)
             | Self::Start(StartError::Store(_)) => Code::StoreUnavailable,
             Self::Identity(_) | Self::Manifest(_) | Self::File { .. } | Self::Fee => {
@@ -366,13 +369,12 @@ fn open_store(
     options: &RealmOptions,
 ) -> Result<OpenedStore, OpenError> {
     let log = SqliteLog::open(data)?;
-    let state = log.load_snapshot()?.and_then(|snapshot| {
-        // The log is whole without it: one of another version costs time only.
-        NodeState::decode(&snapshot.bytes)
-            .inspect_err(|error| tracing::warn!(%error, "snapshot passed over"))
-            .ok()
-    });
-    let state = state.unwrap_or_default();
+    let state = match log.load_snapshot()? {
+        // One that cannot be read is never passed over: what it was made for, a log that is cut
+        // behind it, would make another state of the rest.
+        Some(snapshot) => NodeState::decode(&snapshot.bytes).map_err(OpenError::Snapshot)?,
+        None => NodeState::default(),
+    };
     let config = NodeConfig::whole(options.policy(), identity.account());
     let mut node = Node::recover(config, state);
     loop {

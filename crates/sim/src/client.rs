@@ -1,10 +1,11 @@
 //! Simulated clients: what each of them asks, when, and how patient it is.
 
-use mtor_types::intent::{Class, Idempotency, IntentMeta, Trust};
-use mtor_types::{AccountId, Amount, Digest, IntentId, NodeId, Price};
+use mtor_types::fact::NetworkKey;
+use mtor_types::intent::{Band, Branch, Class, Idempotency, IntentMeta, Trust};
+use mtor_types::{AccountId, Amount, Digest, IntentId, NodeId};
 
 use crate::rng::Rng;
-use crate::scenario::{DEADLINE_MS, Scenario};
+use crate::scenario::{DEADLINE_MS, LIST, Scenario};
 
 /// One client's wish. It may take several submissions.
 #[derive(Clone, Debug)]
@@ -16,7 +17,8 @@ pub(crate) struct Plan {
     pub(crate) key: Option<Idempotency>,
     name: &'static str,
     ceiling: u64,
-    price_max: u64,
+    band: Band,
+    branch: Branch,
     units_max: u64,
     deadline_ms: u64,
     class: Class,
@@ -40,17 +42,21 @@ impl Plan {
             id,
             account,
             name: self.name.to_owned(),
+            manifest: Digest([1; 32]),
             model: None,
             trust: self.trust,
+            branch: self.branch,
+            origin: None,
             class: self.class,
             durable: self.durable,
             restart: self.restart,
             edge,
             edge_epoch,
             ceiling: Amount::from_u64(self.ceiling),
-            price_max: Price { amount: Amount::from_u64(self.price_max), per: 1 },
+            band: self.band,
             units_max: self.units_max,
             bytes: 100,
+            size: 100,
             remaining_ms: self.deadline_ms,
             idempotency: self.key,
             salt,
@@ -111,7 +117,8 @@ fn steady() -> Plan {
         key: None,
         name: "chat",
         ceiling: 10,
-        price_max: 1,
+        band: Band::LIST,
+        branch: Branch::Account,
         units_max: 10,
         deadline_ms: 600_000,
         class: Class::Interactive,
@@ -136,13 +143,22 @@ fn draw(rng: &mut Rng, accounts: usize, storm_ms: u64) -> Plan {
         key: None,
         name: if rng.per_cent(25) { "fft" } else { "chat" },
         ceiling: if rng.per_cent(10) { 0 } else { rng.between(1, 40) },
-        price_max: rng.between(1, 2),
+        band: if rng.per_cent(50) {
+            Band::LIST
+        } else {
+            Band::of_ceiling(Amount::from_u64(2), LIST)
+        },
+        branch: if rng.per_cent(50) {
+            Branch::Account
+        } else {
+            Branch::Network(NetworkKey([u8::try_from(rng.between(1, 3)).unwrap_or_default(); 16]))
+        },
         units_max: rng.between(1, 20),
         deadline_ms,
         class: if rng.per_cent(30) { Class::Batch } else { Class::Interactive },
         trust: match rng.between(0, 9) {
             0 => Trust::Own,
-            1 => Trust::Certified,
+            1 => Trust::Proven,
             _ => Trust::Any,
         },
         cancel_after_ms: rng.per_cent(20).then(|| rng.between(0, 4_000)),

@@ -11,8 +11,8 @@ use mtor_core::Command;
 use mtor_core::effect::{Assignment, Effect};
 use mtor_types::id::{self, AccountId};
 use mtor_types::intent::{End, EndRequest, IntentMeta, Outcome, Reason, Usage, Why};
-use mtor_types::message::{Service, Slots};
-use mtor_types::worker::{LeaseClaim, Offer};
+use mtor_types::message::{Service, SlotOffer, Slots};
+use mtor_types::worker::LeaseClaim;
 use mtor_types::{Attempt, Code, Digest, Fence, IntentId, NodeId, Rejection, SessionId, WorkerId};
 
 use crate::event::{Asker, FromWorker, ToWorker};
@@ -376,7 +376,7 @@ impl Edge {
     pub(crate) fn connect(
         &mut self,
         worker: WorkerId,
-        (offers, draining): (Vec<Offer>, bool),
+        (offers, draining): (Vec<SlotOffer>, bool),
         leases: Vec<(LeaseClaim, Fence)>,
         vault: &Vault,
         acts: &mut Vec<Act>,

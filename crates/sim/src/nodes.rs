@@ -318,7 +318,7 @@ impl World<'_> {
 /// The read table of idempotency keys.
 fn project(vault: &mut crate::edge::Vault, facts: &[Fact]) {
     for fact in facts {
-        if let Fact::IntentOpened { meta, .. } = fact
+        if let Some((meta, ..)) = fact.opened()
             && let Some(key) = meta.idempotency
         {
             vault.keys.insert(key.key, (meta.id, key.body));

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use mtor_types::NodeId;
 use mtor_types::message::Service;
+use mtor_types::{Amount, NodeId, Price};
 
 use crate::rng::Rng;
 
@@ -35,6 +35,8 @@ pub(crate) const ATTACH_REPEAT_MS: u64 = 700;
 pub(crate) const REATTACH_HEARTBEATS: u32 = 3;
 /// A client that lost its connection asks again after about this long.
 pub(crate) const CLIENT_RETRY_MS: u64 = 1_500;
+/// The list price of everything.
+pub(crate) const LIST: Price = Price { amount: Amount::from_u64(1), per: 1 };
 /// The longest deadline a client gives.
 pub(crate) const DEADLINE_MS: u64 = 25_000;
 /// Snapshots a disk keeps, so that recovery from an older one is tried too.

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use mtor_types::worker::{LeaseClaim, Offer};
+use mtor_types::intent::Band;
+use mtor_types::message::SlotOffer;
+use mtor_types::worker::LeaseClaim;
 use mtor_types::{Amount, Attempt, Fence, IntentId, Price, SessionId, WorkerId};
 
 use crate::rng::Rng;
+use crate::scenario::LIST;
 
 /// What a worker will do with an assignment.
 #[derive(Clone, Copy, Debug)]
@@ -129,6 +132,10 @@ impl Task {
     }
 }
 
+fn band(price: u64) -> Band {
+    Band::of_offer(Amount::from_u64(price), LIST).unwrap_or(Band::DEAREST)
+}
+
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) id: WorkerId,
@@ -140,7 +147,7 @@ pub(crate) struct Worker {
     pub(crate) draining: bool,
     clingy: bool,
     steady: bool,
-    offers: Vec<Offer>,
+    offers: Vec<SlotOffer>,
     pub(crate) tasks: BTreeMap<IntentId, Task>,
 }
 
@@ -148,12 +155,14 @@ impl Worker {
     pub(crate) fn new(id: WorkerId, number: usize, steady: bool) -> Self {
         let wide = u32::try_from(number % 3).unwrap_or_default();
         let price = u64::from(!steady && number % 2 == 1).saturating_add(1);
-        let offer = |name: &str, slots| Offer {
+        let offer = |name: &str, slots| SlotOffer {
             intent: name.to_owned(),
             model: None,
             slots,
-            price: Some(Price { amount: Amount::from_u64(price), per: 1 }),
+            price: Price { amount: Amount::from_u64(price), per: 1 },
+            band: band(price),
             context: None,
+            group: None,
         };
         let mut offers = vec![offer("chat", if steady { 1 } else { wide.saturating_add(1) })];
         if !steady && number.is_multiple_of(2) {
@@ -174,11 +183,11 @@ impl Worker {
     }
 
     /// What it offers in a new session: one that is not steady asks another price every time.
-    pub(crate) fn offers(&mut self) -> Vec<Offer> {
+    pub(crate) fn offers(&mut self) -> Vec<SlotOffer> {
         if !self.steady {
-            for price in self.offers.iter_mut().filter_map(|offer| offer.price.as_mut()) {
-                let other = if price.amount.units() == 1 { 2 } else { 1 };
-                price.amount = Amount::from_u64(other);
+            for offer in &mut self.offers {
+                let other = if offer.price.amount.units() == 1 { 2 } else { 1 };
+                (offer.price.amount, offer.band) = (Amount::from_u64(other), band(other));
             }
         }
         self.offers.clone()

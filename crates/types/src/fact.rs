@@ -2,12 +2,13 @@
 //! its facts, for ever; so variants are only ever added at the end, and never changed.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::amount::Amount;
 use crate::id::{AccountId, IntentId, KeyHash, NodeId, RealmId, TransferId, WorkerId};
-use crate::intent::{Idempotency, IntentMeta, Outcome, Usage};
+use crate::intent::{Idempotency, IntentMeta, IntentMetaV1, Meta, Outcome, Usage};
 use crate::time::Time;
 
 /// One append to the log: everything a node decided in one go.
@@ -154,8 +155,8 @@ pub enum Fact {
         salt: [u8; 16],
     },
 
-    /// Event Processor: the router has taken a durable intent.
-    IntentOpened { meta: Box<IntentMeta>, asset: Asset, deadline: Time },
+    /// Event Processor, of the first releases: as [`Fact::IntentOpened`].
+    IntentOpenedV1 { meta: Box<IntentMetaV1>, asset: Asset, deadline: Time },
     /// Event Processor: a durable intent is over.
     IntentEnded { intent: IntentId },
 
@@ -171,4 +172,23 @@ pub enum Fact {
     WorkerServed { worker: WorkerId, passed: bool },
     /// Worker Registry: tokens past their time, by hash.
     TokensExpired { tokens: Vec<KeyHash> },
+
+    /// Event Processor: the router has taken a durable intent.
+    IntentOpened { meta: Meta, asset: Asset, deadline: Time },
+}
+
+impl Fact {
+    /// The durable intent that this opened, in whichever form it was recorded.
+    pub fn opened(&self) -> Option<(Arc<IntentMeta>, Asset, Time)> {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "no other fact opens an intent")]
+        match self {
+            Self::IntentOpenedV1 { meta, asset, deadline } => {
+                Some((Meta::from(meta.clone()).current(), *asset, *deadline))
+            }
+            Self::IntentOpened { meta, asset, deadline } => {
+                Some((meta.current(), *asset, *deadline))
+            }
+            _ => None,
+        }
+    }
 }

@@ -2,10 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::amount::{Amount, Price};
+use crate::amount::Amount;
 use crate::fact::Asset;
-use crate::id::{AccountId, Attempt, Digest, IntentId, NodeId};
+use crate::id::{Attempt, Digest, IntentId};
 use crate::rejection::Code;
+
+pub use crate::band::Band;
+pub use crate::meta::{Branch, IntentMeta, IntentMetaV1, Meta, Origin};
 
 /// Whose workers may serve.
 #[derive(
@@ -15,8 +18,8 @@ use crate::rejection::Code;
 pub enum Trust {
     /// Only workers of the realm's own account.
     Own,
-    /// Own ones, and those that passed probation.
-    Certified,
+    /// Own ones, and those that are proven. Once called `certified`: the same number in the log.
+    Proven,
     #[default]
     Any,
 }
@@ -30,38 +33,6 @@ pub enum Class {
     #[default]
     Interactive,
     Batch,
-}
-
-/// Everything but the payload. The payload stays at the edge named here.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IntentMeta {
-    pub id: IntentId,
-    pub account: AccountId,
-    /// The manifest's name, for example `chat`.
-    pub name: String,
-    pub model: Option<String>,
-    pub trust: Trust,
-    pub class: Class,
-    /// Survives a restart of its edge.
-    pub durable: bool,
-    /// May begin again after a piece was delivered.
-    pub restart: bool,
-    pub edge: NodeId,
-    /// The boot of the edge that holds the payload of an ephemeral intent.
-    pub edge_epoch: u32,
-    /// The most the payer pays; the hold.
-    pub ceiling: Amount,
-    /// The largest unit price that may serve: the price band.
-    pub price_max: Price,
-    /// The edge's own upper bound of billable units.
-    pub units_max: u64,
-    /// The payload's size.
-    pub bytes: u64,
-    /// Time left until the deadline, when this was sent. Never a wall-clock moment.
-    pub remaining_ms: u64,
-    pub idempotency: Option<Idempotency>,
-    /// Fresh randomness for the hashes of this intent's leaves in the public log.
-    pub salt: [u8; 16],
 }
 
 /// What binds a client's (account, source, id) to one intent.

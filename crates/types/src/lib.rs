@@ -6,12 +6,14 @@
 //! there are no floats. Absent on purpose: clocks, randomness, I/O, and any decision.
 
 pub mod amount;
+mod band;
 pub mod event;
 pub mod fact;
 pub mod id;
 pub mod intent;
 pub mod manifest;
 pub mod message;
+mod meta;
 pub mod rejection;
 pub mod time;
 pub mod worker;

@@ -23,6 +23,9 @@ pub struct Manifest {
     /// The largest payload in bytes.
     pub bytes_max: u64,
     pub check: Check,
+    /// What tells how much work a request is, for estimates of its time.
+    #[serde(default)]
+    pub size: Size,
     /// What comes back; a JSON value of any form if it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<ResultForm>,
@@ -85,6 +88,25 @@ impl Bound {
     pub fn may_be_cut(self) -> bool {
         matches!(self, Self::BytesAndOutput)
     }
+}
+
+/// The size of the work. Two requests of one size take about as long on one worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Size {
+    /// The bytes of the data.
+    #[default]
+    Bytes,
+    /// `chunks` times `delayms`, in milliseconds.
+    Delay,
+    /// The most units of output, of all answers together.
+    Output,
+    /// The product of `shape`.
+    Points,
+    /// The milliseconds of the sound in `audio`.
+    Sound,
+    /// The milliseconds that the text in `input` may take to say.
+    Speech,
 }
 
 /// Milliseconds from admission to the latest end.

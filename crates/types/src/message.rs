@@ -1,15 +1,13 @@
 //! What the services of a realm tell each other, inside a node by value and between nodes encoded.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 
 use crate::amount::{Amount, Price};
 use crate::fact::Asset;
 use crate::id::{AccountId, Attempt, Fence, IntentId, NodeId, SessionId, WorkerId};
-use crate::intent::{End, EndRequest, IntentMeta, Outcome, Usage};
+use crate::intent::{Band, End, EndRequest, IntentMetaV1, Meta, Outcome, Usage};
 use crate::rejection::Rejection;
-use crate::worker::{LeaseClaim, Offer};
+use crate::worker::LeaseClaim;
 
 /// The state machines of a realm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -34,36 +32,96 @@ pub struct Envelope {
 /// Every step is idempotent by (intent, attempt): one already done sends its outcome onward again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
-    /// Event Processor → Accountant: reserve the ceiling, then pass it on.
-    PlaceHold(Arc<IntentMeta>),
-    /// Accountant → Router: the hold stands; find a slot. `recovered` ones wait for adoption
-    /// first, and are never refused for want of a worker.
-    Enqueue { meta: Arc<IntentMeta>, asset: Asset, recovered: bool },
-    /// Event Processor → Accountant: it comes back from a restart, its hold stands already.
-    Resume(Arc<IntentMeta>),
+    /// Of the first releases, as are the other two: see [`Message::current`].
+    PlaceHoldV1(Box<IntentMetaV1>),
+    EnqueueV1 {
+        meta: Box<IntentMetaV1>,
+        asset: Asset,
+        recovered: bool,
+    },
+    ResumeV1(Box<IntentMetaV1>),
     /// Accountant → Event Processor: no hold, nothing was opened.
-    Refused { intent: IntentId, rejection: Rejection },
+    Refused {
+        intent: IntentId,
+        rejection: Rejection,
+    },
     /// Router → Event Processor: it has a place in the queue.
-    Taken { intent: IntentId, asset: Asset, hold: Amount, position: u64, wait_ms: u64 },
+    Taken {
+        intent: IntentId,
+        asset: Asset,
+        hold: Amount,
+        position: u64,
+        wait_ms: u64,
+    },
     /// Event Processor → Router: stop and resolve, with the edge's metered figure.
     End(EndRequest),
     /// Router → Accountant: resolve the hold.
     Resolve(Resolution),
     /// Accountant → Event Processor: it is resolved; publish the end.
-    Resolved { end: End, rejection: Option<Rejection> },
+    Resolved {
+        end: End,
+        rejection: Option<Rejection>,
+    },
     /// Event Processor → Accountant → Router: that edge begins a new boot; what was ephemeral in
     /// older boots of it is gone.
-    EdgeStarted { edge: NodeId, epoch: u32 },
-    /// Registry → Router: what a session's worker can do now; replaces what was said before.
-    Slots(Slots),
+    EdgeStarted {
+        edge: NodeId,
+        epoch: u32,
+    },
+    /// Of the first releases: see [`Message::current`].
+    SlotsV1(SlotsV1),
     /// Registry → Router: the session is over or its worker silent.
-    SessionLost { worker: WorkerId, session: SessionId },
+    SessionLost {
+        worker: WorkerId,
+        session: SessionId,
+    },
     /// Registry → Router: a new boot of the registry; it knows no session yet.
     RegistryStarted,
     /// Registry → Router: the worker still works on these.
-    Renew { worker: WorkerId, session: SessionId, leases: Vec<LeaseClaim> },
+    Renew {
+        worker: WorkerId,
+        session: SessionId,
+        leases: Vec<LeaseClaim>,
+    },
     /// Router → Registry: how an attempt went, for the worker's standing.
-    Served { worker: WorkerId, intent: IntentId, attempt: Attempt, good: bool },
+    Served {
+        worker: WorkerId,
+        intent: IntentId,
+        attempt: Attempt,
+        good: bool,
+    },
+
+    /// Event Processor → Accountant: reserve the ceiling, then pass it on.
+    PlaceHold(Meta),
+    /// Accountant → Router: the hold stands; find a slot. `recovered` ones wait for adoption
+    /// first, and are never refused for want of a worker.
+    Enqueue {
+        meta: Meta,
+        asset: Asset,
+        recovered: bool,
+    },
+    /// Event Processor → Accountant: it comes back from a restart, its hold stands already.
+    Resume(Meta),
+    /// Registry → Router: what a session's worker can do now; replaces what was said before.
+    Slots(Slots),
+}
+
+impl Message {
+    /// As today's services speak: a message of an earlier release, which may have waited in an
+    /// outbox, becomes the one that took its place. Done once, where a message comes in.
+    #[must_use]
+    pub fn current(self) -> Self {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "every other message is of today")]
+        match self {
+            Self::PlaceHoldV1(meta) => Self::PlaceHold(meta.into()),
+            Self::EnqueueV1 { meta, asset, recovered } => {
+                Self::Enqueue { meta: meta.into(), asset, recovered }
+            }
+            Self::ResumeV1(meta) => Self::Resume(meta.into()),
+            Self::SlotsV1(slots) => Self::Slots(slots.into()),
+            other => other,
+        }
+    }
 }
 
 /// What a worker's session offers.
@@ -79,9 +137,65 @@ pub struct Slots {
     /// Past probation, or exempt.
     pub proven: bool,
     pub draining: bool,
-    pub offers: Vec<Offer>,
+    pub offers: Vec<SlotOffer>,
     /// Leases the worker says it still holds, checked by the edge.
     pub leases: Vec<LeaseClaim>,
+}
+
+/// One thing that a worker can do, as the edge has understood its offer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotOffer {
+    /// The manifest's name.
+    pub intent: String,
+    pub model: Option<String>,
+    pub slots: u32,
+    /// Per the manifest's own number of units.
+    pub price: Price,
+    /// That of the price.
+    pub band: Band,
+    /// The model's context in tokens.
+    pub context: Option<u32>,
+    /// Offers of one group share their slots. Always absent today.
+    pub group: Option<String>,
+}
+
+/// As the first releases said it. Frozen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotsV1 {
+    pub worker: WorkerId,
+    pub session: SessionId,
+    pub edge: NodeId,
+    pub owner: AccountId,
+    pub own: bool,
+    pub proven: bool,
+    pub draining: bool,
+    pub offers: Vec<SlotOfferV1>,
+    pub leases: Vec<LeaseClaim>,
+}
+
+/// As the first releases said it. Frozen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotOfferV1 {
+    pub intent: String,
+    pub model: Option<String>,
+    pub slots: u32,
+    pub price: Option<Price>,
+    pub context: Option<u32>,
+}
+
+impl From<SlotsV1> for Slots {
+    /// The band is not known here; that of the list price is the one which work without a ceiling
+    /// is in. An offer without a price cannot be paid and is none.
+    fn from(old: SlotsV1) -> Self {
+        let SlotsV1 { worker, session, edge, owner, own, proven, draining, offers, leases } = old;
+        let offers = offers.into_iter().filter_map(|offer| {
+            let SlotOfferV1 { intent, model, slots, price, context } = offer;
+            let (price, band, group) = (price?, Band::LIST, None);
+            Some(SlotOffer { intent, model, slots, price, band, context, group })
+        });
+        let offers = offers.collect();
+        Self { worker, session, edge, owner, own, proven, draining, offers, leases }
+    }
 }
 
 /// The router's request for the one terminal decision.

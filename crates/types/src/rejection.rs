@@ -118,6 +118,8 @@ codes! {
     BadConfiguration = 39, "MT0039", 500, "bad_configuration";
     /// A model is missing or its file is not the one that was asked for.
     ModelUnavailable = 40, "MT0040", 500, "model_unavailable";
+    /// A worker's offer asks more than ten times the list price.
+    OfferTooDear = 41, "MT0041", 400, "offer_too_dear";
 }
 
 impl Code {

@@ -25,6 +25,7 @@ pub const RENEW: &str = "mtor.worker.renew.v1";
 pub const REVOKE: &str = "mtor.worker.revoke.v1";
 pub const DRAIN: &str = "mtor.worker.drain.v1";
 pub const PING: &str = "mtor.worker.ping.v1";
+pub const REFUSED: &str = "mtor.worker.refused.v1";
 
 /// One frame of a session, in either direction, and a line of an `--exec` program.
 pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -104,6 +105,24 @@ pub struct Offer {
     /// The model's context in tokens.
     #[serde(default)]
     pub context: Option<u32>,
+}
+
+/// Realm → worker: offers of the newest list that count for nothing here, and why. The others
+/// stand. A worker that does not know this word passes over it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedOffers {
+    pub offers: Vec<RefusedOffer>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedOffer {
+    pub intent: String,
+    #[serde(default)]
+    pub model: Option<String>,
+    /// As `MT0041`: text, so that a worker reads also what is newer than it.
+    pub code: String,
+    /// Names the field and the remedy.
+    pub message: String,
 }
 
 /// Realm → worker: do this. `D` is the client's data, raw.

@@ -23,15 +23,18 @@ use mtor_types::fact::{
     AccountKind, Asset, Batch, Fact, NetworkKey, Purse, Transfer, TransferKind,
 };
 use mtor_types::intent::{
-    Class, End, EndRequest, Idempotency, IntentMeta, Outcome, Reason, Trust, Usage, Why,
+    Band, Branch, Class, End, EndRequest, Idempotency, IntentMeta, IntentMetaV1, Meta, Origin,
+    Outcome, Reason, Trust, Usage, Why,
 };
 use mtor_types::manifest::Bound;
-use mtor_types::message::{Envelope, Message, Resolution, ServedBy, Service, Slots};
+use mtor_types::message::{
+    Envelope, Message, Resolution, ServedBy, Service, SlotOfferV1, Slots, SlotsV1,
+};
 use mtor_types::rejection::{Limited, Rejection};
 use mtor_types::worker::{
     Acknowledge, Assign, AssignMeter, Chunk, Complete, Credit, Drain, Enrol, Enrolled, Fail,
-    FailCode, HeldLease, LeaseClaim, Offer, OfferList, Ping, RealmHello, Renew, Revoke,
-    WorkerHello,
+    FailCode, HeldLease, LeaseClaim, Offer, OfferList, Ping, RealmHello, RefusedOffer,
+    RefusedOffers, Renew, Revoke, WorkerHello,
 };
 use mtor_types::{
     AccountId, Amount, Attempt, Code, Digest, Fence, IntentId, KeyHash, NodeId, Price, RealmId,
@@ -126,13 +129,13 @@ fn usage() -> Usage {
     Usage { units: 300, input: 100, output: 200 }
 }
 
-fn meta() -> IntentMeta {
-    IntentMeta {
+fn meta_v1() -> IntentMetaV1 {
+    IntentMetaV1 {
         id: INTENT,
         account: ACCOUNT,
         name: "chat".into(),
         model: Some("smollm2".into()),
-        trust: Trust::Certified,
+        trust: Trust::Proven,
         class: Class::Batch,
         durable: true,
         restart: true,
@@ -146,6 +149,22 @@ fn meta() -> IntentMeta {
         idempotency: Some(idempotency()),
         salt: SALT,
     }
+}
+
+fn meta() -> IntentMeta {
+    IntentMeta {
+        manifest: Digest([0xf3; 32]),
+        branch: Branch::Network(NetworkKey([0x99; 16])),
+        origin: Some(Origin { realm: REALM, alias: [0xaa; 16] }),
+        band: Band::try_from(2).unwrap(),
+        size: 300,
+        ..meta_v1().into()
+    }
+}
+
+/// Both forms, as they stand in facts and messages of today.
+fn metas() -> [Meta; 2] {
+    [Meta::V1(Box::new(meta_v1())), Meta::V2(Arc::new(meta()))]
 }
 
 /// Every kind of transfer and of purse, one each.
@@ -177,7 +196,7 @@ fn fact_name(fact: &Fact) -> &'static str {
         Fact::GrantPaid { .. } => "grant-paid",
         Fact::HoldPlaced { .. } => "hold-placed",
         Fact::HoldResolved { .. } => "hold-resolved",
-        Fact::IntentOpened { .. } => "intent-opened",
+        Fact::IntentOpenedV1 { .. } => "intent-opened",
         Fact::IntentEnded { .. } => "intent-ended",
         Fact::TokenIssued { .. } => "token-issued",
         Fact::WorkerEnrolled { .. } => "worker-enrolled",
@@ -185,9 +204,11 @@ fn fact_name(fact: &Fact) -> &'static str {
         Fact::WorkerRemoved { .. } => "worker-removed",
         Fact::WorkerServed { .. } => "worker-served",
         Fact::TokensExpired { .. } => "tokens-expired",
+        Fact::IntentOpened { meta: Meta::V1(_), .. } => "intent-opened-2-v1",
+        Fact::IntentOpened { meta: Meta::V2(_), .. } => "intent-opened-2-v2",
     }
 }
-const FACTS: usize = 20;
+const FACTS: usize = 22;
 
 fn ledger_facts() -> Vec<Fact> {
     let grant = transfer(TransferKind::Grant, Purse::GrantIssue, Purse::Available(ACCOUNT));
@@ -230,7 +251,16 @@ fn ledger_facts() -> Vec<Fact> {
     ]
 }
 
+/// In the order of their numbers.
 fn facts() -> Vec<Fact> {
+    let mut facts = first_facts();
+    let (asset, deadline) = (Asset::Token, TIME);
+    facts.extend(metas().map(|meta| Fact::IntentOpened { meta, asset, deadline }));
+    facts
+}
+
+/// Those of the first releases.
+fn first_facts() -> Vec<Fact> {
     let mut facts = vec![
         Fact::NodeStarted { epoch: 300 },
         Fact::MessageSent { to: NODE, number: 300, bytes: vec![1, 2, 3] },
@@ -239,7 +269,7 @@ fn facts() -> Vec<Fact> {
     ];
     facts.extend(ledger_facts());
     facts.extend([
-        Fact::IntentOpened { meta: Box::new(meta()), asset: Asset::Token, deadline: TIME },
+        Fact::IntentOpenedV1 { meta: Box::new(meta_v1()), asset: Asset::Token, deadline: TIME },
         Fact::IntentEnded { intent: INTENT },
         Fact::TokenIssued { token: KEY, owner: OWNER, expires: TIME },
         Fact::WorkerEnrolled {
@@ -265,7 +295,8 @@ fn facts_can_be_read_for_ever() {
     for fact in &facts {
         check(&format!("fact-{}", fact_name(fact)), fact);
     }
-    check("batch", &Batch { number: 300, at: TIME, facts });
+    check("batch", &Batch { number: 300, at: TIME, facts: first_facts() });
+    check("batch-2", &Batch { number: 300, at: TIME, facts });
     let nothing = Batch { number: 1, at: Time(0), facts: Vec::new() };
     check("batch-empty", &nothing);
 }
@@ -323,23 +354,30 @@ fn rejections() -> Vec<Rejection> {
 
 fn message_name(message: &Message) -> &'static str {
     match message {
-        Message::PlaceHold(_) => "place-hold",
-        Message::Enqueue { .. } => "enqueue",
-        Message::Resume(_) => "resume",
+        Message::PlaceHoldV1(_) => "place-hold",
+        Message::EnqueueV1 { .. } => "enqueue",
+        Message::ResumeV1(_) => "resume",
         Message::Refused { .. } => "refused",
         Message::Taken { .. } => "taken",
         Message::End(_) => "end",
         Message::Resolve(_) => "resolve",
         Message::Resolved { .. } => "resolved",
         Message::EdgeStarted { .. } => "edge-started",
-        Message::Slots(_) => "slots",
+        Message::SlotsV1(_) => "slots",
         Message::SessionLost { .. } => "session-lost",
         Message::RegistryStarted => "registry-started",
         Message::Renew { .. } => "renew",
         Message::Served { .. } => "served",
+        Message::PlaceHold(Meta::V1(_)) => "place-hold-2-v1",
+        Message::PlaceHold(Meta::V2(_)) => "place-hold-2-v2",
+        Message::Enqueue { meta: Meta::V1(_), .. } => "enqueue-2-v1",
+        Message::Enqueue { meta: Meta::V2(_), .. } => "enqueue-2-v2",
+        Message::Resume(Meta::V1(_)) => "resume-2-v1",
+        Message::Resume(Meta::V2(_)) => "resume-2-v2",
+        Message::Slots(_) => "slots-2",
     }
 }
-const MESSAGES: usize = 14;
+const MESSAGES: usize = 21;
 
 fn offer() -> Offer {
     Offer {
@@ -351,22 +389,34 @@ fn offer() -> Offer {
     }
 }
 
+fn slots_v1() -> SlotsV1 {
+    let Offer { intent, model, slots, price, context } = offer();
+    SlotsV1 {
+        worker: WORKER,
+        session: SessionId(0x0000_0003_0000_0001),
+        edge: NODE,
+        owner: OWNER,
+        own: true,
+        proven: true,
+        draining: true,
+        offers: vec![SlotOfferV1 { intent, model, slots, price, context }],
+        leases: vec![LeaseClaim { intent: INTENT, attempt: ATTEMPT }],
+    }
+}
+
+fn slots() -> Slots {
+    let mut slots = Slots::from(slots_v1());
+    for offer in &mut slots.offers {
+        (offer.band, offer.group) = (Band::DEAREST, Some("gpu".into()));
+    }
+    slots
+}
+
 fn worker_messages() -> Vec<Message> {
-    let leases = vec![LeaseClaim { intent: INTENT, attempt: ATTEMPT }];
-    let session = SessionId(0x0000_0003_0000_0001);
+    let (session, leases) = (slots_v1().session, slots_v1().leases);
     vec![
         Message::EdgeStarted { edge: NODE, epoch: 3 },
-        Message::Slots(Slots {
-            worker: WORKER,
-            session,
-            edge: NODE,
-            owner: OWNER,
-            own: true,
-            proven: true,
-            draining: true,
-            offers: vec![offer()],
-            leases: leases.clone(),
-        }),
+        Message::SlotsV1(slots_v1()),
         Message::SessionLost { worker: WORKER, session },
         Message::RegistryStarted,
         Message::Renew { worker: WORKER, session, leases },
@@ -378,9 +428,9 @@ fn messages() -> Vec<Message> {
     let served =
         ServedBy { worker: WORKER, owner: OWNER, price: price(), attempt: ATTEMPT, fence: FENCE };
     let mut messages = vec![
-        Message::PlaceHold(Arc::new(meta())),
-        Message::Enqueue { meta: Arc::new(meta()), asset: Asset::Token, recovered: true },
-        Message::Resume(Arc::new(meta())),
+        Message::PlaceHoldV1(Box::new(meta_v1())),
+        Message::EnqueueV1 { meta: Box::new(meta_v1()), asset: Asset::Token, recovered: true },
+        Message::ResumeV1(Box::new(meta_v1())),
         Message::Refused { intent: INTENT, rejection: Rejection::NoWorker },
         Message::Taken {
             intent: INTENT,
@@ -417,7 +467,43 @@ fn messages() -> Vec<Message> {
         },
     ];
     messages.extend(worker_messages());
+    messages.extend(metas().map(Message::PlaceHold));
+    let (asset, recovered) = (Asset::Token, true);
+    messages.extend(metas().map(|meta| Message::Enqueue { meta, asset, recovered }));
+    messages.extend(metas().map(Message::Resume));
+    messages.push(Message::Slots(slots()));
     messages
+}
+
+/// What an older program wrote means the least that it can mean.
+#[test]
+fn what_is_old_is_read_as_the_newest() {
+    let IntentMeta { manifest, branch, origin, band, size, trust, .. } = meta_v1().into();
+    assert_eq!((manifest, branch, origin), (Digest([0; 32]), Branch::Account, None));
+    assert_eq!((band, size, trust), (Band::LIST, 512, Trust::Proven));
+    let [old, new] = metas();
+    assert_eq!(*old.current(), meta_v1().into());
+    let Meta::V2(shared) = &new else { unreachable!() };
+    assert!(Arc::ptr_eq(shared, &new.current()), "nothing is copied");
+    for (old, new) in [
+        (Message::PlaceHoldV1(Box::new(meta_v1())), Message::PlaceHold(metas()[0].clone())),
+        (Message::ResumeV1(Box::new(meta_v1())), Message::Resume(metas()[0].clone())),
+        (Message::SlotsV1(slots_v1()), Message::Slots(slots_v1().into())),
+        (Message::RegistryStarted, Message::RegistryStarted),
+    ] {
+        assert_eq!(old.current(), new);
+    }
+    let offer = Slots::from(slots_v1()).offers.pop().unwrap();
+    assert_eq!((offer.band, offer.price, offer.group), (Band::LIST, price(), None));
+    let unpriced = SlotOfferV1 { price: None, ..slots_v1().offers.pop().unwrap() };
+    assert!(Slots::from(SlotsV1 { offers: vec![unpriced], ..slots_v1() }).offers.is_empty());
+    let fact =
+        Fact::IntentOpenedV1 { meta: Box::new(meta_v1()), asset: Asset::Token, deadline: TIME };
+    assert_eq!(fact.opened(), Some((old_meta(), Asset::Token, TIME)));
+}
+
+fn old_meta() -> Arc<IntentMeta> {
+    metas()[0].current()
 }
 
 #[test]
@@ -443,7 +529,9 @@ fn parts_keep_their_numbers() {
     check("part-asset", &Asset::ALL);
     check("part-account-kind", &[AccountKind::Guest, AccountKind::Realm]);
     check("part-transfer", &transfers());
-    check("part-trust", &[Trust::Own, Trust::Certified, Trust::Any]);
+    check("part-trust", &[Trust::Own, Trust::Proven, Trust::Any]);
+    check("part-band", &Band::ALL);
+    check("part-branch", &[Branch::Account, Branch::Network(NetworkKey([0x99; 16]))]);
     check("part-class", &[Class::Interactive, Class::Batch]);
     check("part-code", &Code::ALL[..40].to_vec());
     check(
@@ -514,6 +602,17 @@ fn workers_of_another_version_are_understood() {
     check_json("credit", &Credit { intent: INTENT, attempt: ATTEMPT, bytes: 65_536 });
     check_json("revoke", &Revoke { intent: INTENT, attempt: ATTEMPT });
     check_json("drain", &Drain {});
+    check_json(
+        "refused",
+        &RefusedOffers {
+            offers: vec![RefusedOffer {
+                intent: "chat".into(),
+                model: Some("smollm2".into()),
+                code: Code::OfferTooDear.to_string(),
+                message: "field `price`: too dear".into(),
+            }],
+        },
+    );
     check_json("ping", &Ping {});
     check_json(
         "enrol",

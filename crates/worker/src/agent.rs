@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use mtor_types::event::EventIn;
 use mtor_types::worker::{
-    self, Acknowledge, Assign, Credit, Drain, Fail, OfferList, Ping, Renew, Revoke, WorkerHello,
+    self, Acknowledge, Assign, Credit, Drain, Fail, OfferList, Ping, RefusedOffer, RefusedOffers,
+    Renew, Revoke, WorkerHello,
 };
 use serde_json::value::RawValue;
 use tokio::sync::{Semaphore, mpsc};
@@ -442,11 +443,27 @@ impl Agent {
                 self.leases.forget(key(revoke.intent, revoke.attempt));
                 self.hasten_drain();
             }),
+            worker::REFUSED => event.data().map(|refused: RefusedOffers| {
+                for offer in refused.offers {
+                    self.offer_refused(offer);
+                }
+            }),
             _ => Ok(()),
         };
         if understood.is_err() {
             tracing::warn!(bytes = text.len(), "an event of the realm has data that does not fit");
         }
+    }
+
+    /// An offer of ours counts for nothing there. The words are the realm's: no control characters
+    /// of it reach a terminal.
+    fn offer_refused(&self, offer: RefusedOffer) {
+        let RefusedOffer { intent, model, code, message } = offer;
+        let plain = |text: String| text.escape_debug().to_string();
+        let (intent, model) = (plain(intent), model.map(plain));
+        let (code, message) = (plain(code), plain(message));
+        tracing::warn!(%intent, ?model, %code, %message, "the realm refuses an offer");
+        self.tell(|| Status::OfferRefused { intent, model, code, message });
     }
 
     fn on_assign(&mut self, assign: Assign<&RawValue>) {

@@ -184,6 +184,13 @@ pub enum Status {
         intent: IntentId,
         code: FailCode,
     },
+    /// An offer counts for nothing at this realm; the others stand.
+    OfferRefused {
+        intent: String,
+        model: Option<String>,
+        code: String,
+        message: String,
+    },
     /// An executor cannot work now; it is tried again.
     ExecutorDown {
         executor: String,

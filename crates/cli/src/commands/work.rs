@@ -1,6 +1,7 @@
 //! What a piece of work is, as the command line says it: the same for its price and for itself.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use mtor_client::{Client, Intent};
 use mtor_types::intent::{Class, Trust};
 use mtor_types::{Amount, Code};
@@ -37,22 +38,24 @@ pub(crate) struct Terms {
     /// Survives a restart of the realm
     #[arg(long)]
     durable: bool,
-    /// Whose workers may serve
-    #[arg(long, value_enum)]
-    trust: Option<Whose>,
+    /// Whose workers may serve: the realm's own, also the proven ones, or anybody's
+    #[arg(long, value_name = "WHOSE", value_parser = whose())]
+    trust: Option<Trust>,
     /// Batch work gives way to interactive work
     #[arg(long)]
     batch: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Whose {
-    /// The realm's own
-    Own,
-    /// Also those that passed probation
-    Certified,
-    /// Anybody's
-    Any,
+/// Reads a trust, and knows the word of earlier releases well enough to say what it is now.
+fn whose() -> impl TypedValueParser<Value = Trust> {
+    let words = ["own", "proven", "any"].map(PossibleValue::new);
+    let old = PossibleValue::new("certified").hide(true);
+    PossibleValuesParser::new(words.into_iter().chain([old])).try_map(|word| match word.as_str() {
+        "own" => Ok(Trust::Own),
+        "proven" => Ok(Trust::Proven),
+        "any" => Ok(Trust::Any),
+        _ => Err("say `proven`: that is what `certified` is called now"),
+    })
 }
 
 impl Terms {
@@ -61,11 +64,7 @@ impl Terms {
         intent.deadline_ms = intent.deadline_ms.or(self.deadline_ms);
         intent.durable = intent.durable.or(self.durable.then_some(true));
         intent.class = intent.class.or(self.batch.then_some(Class::Batch));
-        intent.trust = intent.trust.or(self.trust.map(|whose| match whose {
-            Whose::Own => Trust::Own,
-            Whose::Certified => Trust::Certified,
-            Whose::Any => Trust::Any,
-        }));
+        intent.trust = intent.trust.or(self.trust);
     }
 
     /// For a part of an answer that is read aloud: as the answer itself, but for the model, which is

@@ -257,6 +257,16 @@ fn told(status: Status) -> (Value, String) {
             json!({"status": "failed", "intent": intent, "code": code}),
             format!("{intent}: failed, {}", code.name()),
         ),
+        Status::OfferRefused { intent, model, code, message } => {
+            let named = model.as_ref().map_or(String::new(), |model| format!(" ({model})"));
+            let words =
+                format!("the realm refuses to be offered {intent}{named}: {code}: {message}");
+            let told = json!({
+                "status": "offer_refused", "intent": intent, "model": model, "code": code,
+                "message": message,
+            });
+            (told, words)
+        }
         Status::ExecutorDown { executor, reason } => (
             json!({"status": "executor_down", "executor": executor, "reason": reason}),
             format!("{executor} cannot work now: {reason}"),

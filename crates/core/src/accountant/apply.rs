@@ -58,6 +58,7 @@ impl Accountant {
             | Fact::MessageSent { .. }
             | Fact::MessageAcknowledged { .. }
             | Fact::MessageTaken { .. }
+            | Fact::IntentOpenedV1 { .. }
             | Fact::IntentOpened { .. }
             | Fact::IntentEnded { .. }
             | Fact::TokenIssued { .. }

@@ -33,8 +33,8 @@ impl Accountant {
     /// A message from another service.
     pub fn receive(&mut self, turn: &mut Turn, message: Message) {
         match message {
-            Message::PlaceHold(meta) => self.place(turn, meta, false),
-            Message::Resume(meta) => self.place(turn, meta, true),
+            Message::PlaceHold(meta) => self.place(turn, meta.current(), false),
+            Message::Resume(meta) => self.place(turn, meta.current(), true),
             Message::Resolve(resolution) => self.resolve(turn, resolution),
             Message::EdgeStarted { edge, epoch } => self.edge_started(turn, edge, epoch),
             // Routed to other services, never here.
@@ -47,7 +47,12 @@ impl Accountant {
             | Message::SessionLost { .. }
             | Message::RegistryStarted
             | Message::Renew { .. }
-            | Message::Served { .. } => {}
+            | Message::Served { .. }
+            // Older forms, which became today's when they came in.
+            | Message::PlaceHoldV1(_)
+            | Message::EnqueueV1 { .. }
+            | Message::ResumeV1(_)
+            | Message::SlotsV1(_) => {}
         }
     }
 
@@ -68,7 +73,7 @@ impl Accountant {
     fn place(&mut self, turn: &mut Turn, meta: Arc<IntentMeta>, recovered: bool) {
         let intent = meta.id;
         if let Some(hold) = self.ledger.holds.get(&intent) {
-            let asset = hold.asset;
+            let (asset, meta) = (hold.asset, meta.into());
             turn.send(Service::Router, Message::Enqueue { meta, asset, recovered });
             return;
         }
@@ -86,6 +91,7 @@ impl Accountant {
             Ok(asset) => {
                 let fact = self.hold_fact(turn, &meta, asset);
                 self.decided(turn, fact);
+                let meta = meta.into();
                 turn.send(Service::Router, Message::Enqueue { meta, asset, recovered });
             }
             Err(rejection) => {

@@ -15,6 +15,7 @@ mod holds;
 mod index;
 mod invariants;
 mod ledger;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,7 @@ use mtor_types::{Amount, Time};
 
 use self::index::Index;
 pub use self::ledger::{Balance, Hold, Ledger, PerAsset};
+pub(crate) use self::snapshot::LedgerV1;
 use crate::command::GrantPolicy;
 
 pub use mtor_types::fact::AccountKind;

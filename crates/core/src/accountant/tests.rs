@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mtor_types::fact::{Asset, Fact, NetworkKey, Purse, Transfer, TransferKind};
-use mtor_types::intent::{End, IntentMeta, Outcome, Reason, Usage};
+use mtor_types::intent::{Band, Branch, End, IntentMeta, Outcome, Reason, Usage};
 use mtor_types::message::{Envelope, Message, Resolution, ServedBy, Service};
 use mtor_types::rejection::Limited;
 use mtor_types::{
-    AccountId, Amount, Attempt, Code, Fence, IntentId, KeyHash, NodeId, Price, RealmId, Rejection,
-    Time, TransferId, WorkerId,
+    AccountId, Amount, Attempt, Code, Digest, Fence, IntentId, KeyHash, NodeId, Price, RealmId,
+    Rejection, Time, TransferId, WorkerId,
 };
 use proptest::prelude::*;
 
@@ -86,7 +86,11 @@ fn meta(intent: IntentId, payer: AccountId, ceiling: u64) -> IntentMeta {
         edge: NodeId(0),
         edge_epoch: 1,
         ceiling: amount(ceiling),
-        price_max: Price { amount: amount(1), per: 1 },
+        manifest: Digest([0; 32]),
+        branch: Branch::Account,
+        origin: None,
+        band: Band::LIST,
+        size: 100,
         units_max: ceiling,
         bytes: 10,
         remaining_ms: 30_000,
@@ -172,7 +176,7 @@ impl Bench {
     }
 
     fn place(&mut self, meta: IntentMeta) -> Vec<Envelope> {
-        self.send(Message::PlaceHold(Arc::new(meta))).messages
+        self.send(Message::PlaceHold(Arc::new(meta).into())).messages
     }
 
     fn resolve(&mut self, resolution: Resolution) -> Outcomes {
@@ -489,22 +493,22 @@ fn a_durable_intent_comes_back_to_its_hold() {
     let meta = Arc::new(IntentMeta { durable: true, ..meta(intent(1), account(1), 60) });
     let expected = |message| vec![Envelope { to: Service::Router, message }];
     let enqueue = |recovered| {
-        let (meta, asset) = (Arc::clone(&meta), Asset::Grant);
+        let (meta, asset) = (Arc::clone(&meta).into(), Asset::Grant);
         expected(Message::Enqueue { meta, asset, recovered })
     };
-    assert_eq!(bench.send(Message::PlaceHold(Arc::clone(&meta))).messages, enqueue(false));
+    assert_eq!(bench.send(Message::PlaceHold(Arc::clone(&meta).into())).messages, enqueue(false));
     bench.restart();
-    let resumed = bench.send(Message::Resume(Arc::clone(&meta)));
+    let resumed = bench.send(Message::Resume(Arc::clone(&meta).into()));
     assert_eq!((resumed.facts.len(), resumed.messages), (0, enqueue(true)));
     bench.resolve(resolution(intent(1), DONE, 60));
-    let late = bench.send(Message::Resume(Arc::clone(&meta)));
+    let late = bench.send(Message::Resume(Arc::clone(&meta).into()));
     assert_eq!(told(&late.messages).0.cost, amount(60));
     assert!(late.facts.is_empty());
     // The simulator found it: after a long partition a resume came when the end was forgotten.
     bench.now = bench.now.after_ms(2 * limits::IDEMPOTENCY_MS);
     let next = IntentMeta { id: intent(2), ceiling: amount(10), ..(*meta).clone() };
     assert_eq!(refused(&bench.place(next)), None, "what is old is forgotten here");
-    let later = bench.send(Message::Resume(Arc::clone(&meta)));
+    let later = bench.send(Message::Resume(Arc::clone(&meta).into()));
     assert!(later.facts.is_empty(), "no second hold: {:?}", later.facts);
 }
 
@@ -533,7 +537,7 @@ fn the_refused_asset_is_the_one_closest_to_enough() {
         bench.replica = bench.accountant.clone();
         let mut turn = Turn { now: bench.now, ..Turn::default() };
         let meta = Arc::new(meta(intent(1), account(1), ceiling));
-        bench.accountant.receive(&mut turn, Message::PlaceHold(meta));
+        bench.accountant.receive(&mut turn, Message::PlaceHold(meta.into()));
         bench.accountant.check_invariants().unwrap();
         let messages = Vec::from(turn.messages);
         match expected {
@@ -576,7 +580,7 @@ fn every_bound_is_kept() {
         let mut turn = Turn::default();
         let id = IntentId(std::array::from_fn(|i| n.to_be_bytes()[i % 4]));
         let payer = account(u8::try_from(n / 10_000).unwrap() + 1);
-        accountant.receive(&mut turn, Message::PlaceHold(Arc::new(meta(id, payer, 0))));
+        accountant.receive(&mut turn, Message::PlaceHold(Arc::new(meta(id, payer, 0)).into()));
         refused(&Vec::from(turn.messages))
     };
     let mut limit_of = |range: std::ops::Range<u32>| {
@@ -595,7 +599,7 @@ fn every_bound_is_kept() {
     accountant.receive(&mut Turn::default(), Message::Resolve(resolution(tick, DONE, 0)));
     let mut turn = Turn::default();
     let more = Arc::new(meta(IntentId([0xff; 16]), older, 0));
-    accountant.receive(&mut turn, Message::PlaceHold(more));
+    accountant.receive(&mut turn, Message::PlaceHold(more.into()));
     let limit = limits::OPEN_INTENTS_PER_ACCOUNT_MAX as u64;
     let refusal = refused(&Vec::from(turn.messages));
     assert_eq!(refusal, Some(Rejection::LimitReached { what, limit }));

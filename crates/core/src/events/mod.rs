@@ -6,6 +6,7 @@
 //! workers, fairness, payloads.
 
 mod open;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,7 @@ use crate::effect::Effect;
 use crate::limits;
 use crate::turn::Turn;
 use open::{Open, Phase};
+pub(crate) use snapshot::OpenDurablesV1;
 
 /// The durable part: durable intents that are not over.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,7 +137,7 @@ impl EventProcessor {
         let meta = Arc::new(*meta);
         self.bind(&meta);
         self.insert(Open::new(Arc::clone(&meta), deadline, turn.now, self.together));
-        turn.send(Service::Accountant, Message::PlaceHold(meta));
+        turn.send(Service::Accountant, Message::PlaceHold(meta.into()));
         Ok(())
     }
 
@@ -188,22 +190,20 @@ impl EventProcessor {
             | Message::SessionLost { .. }
             | Message::RegistryStarted
             | Message::Renew { .. }
-            | Message::Served { .. } => {}
+            | Message::Served { .. }
+            // Older forms, which became today's when they came in.
+            | Message::PlaceHoldV1(_)
+            | Message::EnqueueV1 { .. }
+            | Message::ResumeV1(_)
+            | Message::SlotsV1(_) => {}
         }
     }
 
     pub fn apply(&mut self, fact: &Fact) {
-        #[expect(clippy::wildcard_enum_match_arm, reason = "every other fact is another service's")]
-        match fact {
-            Fact::IntentOpened { meta, asset, deadline } => {
-                let meta = Arc::new((**meta).clone());
-                let open = OpenDurable { meta, asset: *asset, deadline: *deadline };
-                self.durables.intents.insert(open.meta.id, open);
-            }
-            Fact::IntentEnded { intent } => {
-                self.durables.intents.remove(intent);
-            }
-            _ => {}
+        if let Fact::IntentEnded { intent } = fact {
+            self.durables.intents.remove(intent);
+        } else if let Some((meta, asset, deadline)) = fact.opened() {
+            self.durables.intents.insert(meta.id, OpenDurable { meta, asset, deadline });
         }
     }
 
@@ -292,7 +292,7 @@ impl EventProcessor {
         self.schedule(intent);
         let effect = Effect::Admitted { intent, asset, hold, position, wait_ms };
         if durable {
-            let fact = Fact::IntentOpened { meta: Box::new((*meta).clone()), asset, deadline };
+            let fact = Fact::IntentOpened { meta: meta.into(), asset, deadline };
             self.apply(&fact);
             turn.record(fact);
             turn.durable(effect);

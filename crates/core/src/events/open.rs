@@ -48,7 +48,7 @@ impl Open {
     /// Takes it around the ring again.
     pub(super) fn resume(&mut self, turn: &mut Turn) {
         self.resumed = true;
-        turn.send(Service::Accountant, Message::Resume(self.meta_now(turn.now)));
+        turn.send(Service::Accountant, Message::Resume(self.meta_now(turn.now).into()));
     }
 
     /// The intent as it is to be sent now: with the time that is left now.

@@ -1,7 +1,7 @@
 //! What the simulator found, each as small as it gets.
 
-use mtor_types::intent::{Class, Reason, Trust};
-use mtor_types::{AccountId, Attempt, Price};
+use mtor_types::intent::{Band, Branch, Class, Reason, Trust};
+use mtor_types::{AccountId, Attempt};
 
 use super::*;
 use crate::effect::When;
@@ -21,7 +21,11 @@ fn meta() -> IntentMeta {
         edge: NodeId(0),
         edge_epoch: 1,
         ceiling: Amount::from_u64(1),
-        price_max: Price { amount: Amount::from_u64(1), per: 1 },
+        manifest: Digest([0; 32]),
+        branch: Branch::Account,
+        origin: None,
+        band: Band::LIST,
+        size: 100,
         units_max: 1,
         bytes: 10,
         remaining_ms: 10_000,

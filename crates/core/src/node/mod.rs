@@ -5,6 +5,7 @@
 //! before the next; a message to another node is a fact (the outbox) before it leaves, numbered
 //! per receiver, and taken there in order, exactly once; time never goes back.
 
+mod head;
 mod outbox;
 mod state;
 #[cfg(test)]
@@ -27,7 +28,9 @@ use crate::registry::Registry;
 use crate::router::Router;
 use crate::turn::Turn;
 use outbox::Outbox;
-pub use state::{NodeState, RecoverError};
+pub use state::NodeState;
+
+pub use crate::snapshot::RecoverError;
 
 /// Where the services of a realm live, and the rules that are not facts.
 #[derive(Clone, Debug)]

@@ -99,11 +99,11 @@ impl Node {
         if bytes.len() > limits::MESSAGE_BYTES_MAX {
             return Err(Rejection::MessageUnreadable);
         }
-        let envelope: Envelope =
+        let Envelope { to, message } =
             postcard::from_bytes(bytes).map_err(|_| Rejection::MessageUnreadable)?;
         let number = self.expected(from);
         self.record(Fact::MessageTaken { from, number });
-        self.turn.messages.push_back(envelope);
+        self.turn.messages.push_back(Envelope { to, message: message.current() });
         Ok(())
     }
 

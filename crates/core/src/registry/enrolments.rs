@@ -84,6 +84,7 @@ impl Registry {
             | Fact::GrantPaid { .. }
             | Fact::HoldPlaced { .. }
             | Fact::HoldResolved { .. }
+            | Fact::IntentOpenedV1 { .. }
             | Fact::IntentOpened { .. }
             | Fact::IntentEnded { .. } => {}
         }

@@ -14,6 +14,7 @@
 mod enrol;
 mod enrolments;
 mod sessions;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,7 @@ use mtor_types::id::{AccountId, Attempt, SessionId, WorkerId};
 use mtor_types::message::Slots;
 
 pub use self::enrolments::{Enrolled, Enrolments, Token};
+pub(crate) use self::snapshot::EnrolmentsV1;
 use crate::limits;
 use crate::turn::Turn;
 

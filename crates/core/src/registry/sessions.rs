@@ -41,7 +41,12 @@ impl Registry {
             | Message::Slots(_)
             | Message::SessionLost { .. }
             | Message::RegistryStarted
-            | Message::Renew { .. } => {}
+            | Message::Renew { .. }
+            // Older forms, which became today's when they came in.
+            | Message::PlaceHoldV1(_)
+            | Message::EnqueueV1 { .. }
+            | Message::ResumeV1(_)
+            | Message::SlotsV1(_) => {}
         }
     }
 

@@ -6,11 +6,13 @@
 )]
 
 use mtor_types::fact::Fact;
-use mtor_types::message::{Envelope, Message, Service, Slots};
+use mtor_types::intent::Band;
+use mtor_types::message::{Envelope, Message, Service, SlotOffer, Slots};
 use mtor_types::rejection::Limited;
-use mtor_types::worker::{LeaseClaim, Offer};
+use mtor_types::worker::LeaseClaim;
 use mtor_types::{
-    AccountId, Attempt, IntentId, KeyHash, NodeId, Rejection, SessionId, Time, WorkerId,
+    AccountId, Amount, Attempt, IntentId, KeyHash, NodeId, Price, Rejection, SessionId, Time,
+    WorkerId,
 };
 use proptest::prelude::*;
 
@@ -36,8 +38,10 @@ fn worker(n: u8) -> WorkerId {
     WorkerId([n; 32])
 }
 
-fn offer(slots: u32) -> Offer {
-    Offer { intent: "echo".to_owned(), model: None, slots, price: None, context: None }
+fn offer(slots: u32) -> SlotOffer {
+    let price = Price { amount: Amount::from_u64(1), per: 1 };
+    let (intent, model, context, group) = ("echo".to_owned(), None, None, None);
+    SlotOffer { intent, model, slots, price, band: Band::LIST, context, group }
 }
 
 fn claim(n: u8) -> LeaseClaim {

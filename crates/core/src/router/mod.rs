@@ -101,7 +101,7 @@ impl Router {
     pub fn receive(&mut self, turn: &mut Turn, message: Message) {
         match message {
             Message::Enqueue { meta, asset, recovered } => {
-                self.enqueue(turn, meta, asset, recovered);
+                self.enqueue(turn, meta.current(), asset, recovered);
             }
             Message::End(request) => self.end(turn, &request),
             Message::EdgeStarted { edge, epoch } => self.edge_started(turn, edge, epoch),
@@ -118,7 +118,12 @@ impl Router {
             | Message::Taken { .. }
             | Message::Resolve(_)
             | Message::Resolved { .. }
-            | Message::Served { .. } => {}
+            | Message::Served { .. }
+            // Older forms, which became today's when they came in.
+            | Message::PlaceHoldV1(_)
+            | Message::EnqueueV1 { .. }
+            | Message::ResumeV1(_)
+            | Message::SlotsV1(_) => {}
         }
     }
 

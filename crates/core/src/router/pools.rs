@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mtor_types::intent::{IntentMeta, Trust};
+use mtor_types::intent::{Band, IntentMeta, Trust};
 use mtor_types::{Amount, Fence, Price, Time, WorkerId};
 
 use super::Router;
@@ -18,29 +18,21 @@ pub(super) struct PoolKey {
     pub(super) name: String,
     pub(super) model: Option<String>,
     pub(super) trust: Trust,
-    pub(super) price_max: BandTop,
+    pub(super) band: Band,
     /// Workers that failed it, in order.
     pub(super) without: Vec<WorkerId>,
-}
-
-/// The top of a price band: at most this much per so many units.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct BandTop {
-    pub(super) amount: Amount,
-    pub(super) per: u64,
 }
 
 impl PoolKey {
     /// `tried`: who failed it so far.
     pub(super) fn of(meta: &IntentMeta, tried: &[WorkerId]) -> Self {
-        let Price { amount, per } = meta.price_max;
         let mut without = tried.to_vec();
         without.sort_unstable();
         Self {
             name: meta.name.clone(),
             model: meta.model.clone(),
             trust: meta.trust,
-            price_max: BandTop { amount, per },
+            band: meta.band,
             without,
         }
     }

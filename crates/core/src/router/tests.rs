@@ -1,10 +1,10 @@
 //! Single rules, each as small as it gets. Schedules and faults are the simulator's.
 
-use mtor_types::intent::{Class, EndRequest, Reason, Trust, Why};
-use mtor_types::message::Slots;
+use mtor_types::intent::{Band, Branch, Class, EndRequest, Reason, Trust, Why};
+use mtor_types::message::{SlotOffer, Slots};
 use mtor_types::rejection::Code;
-use mtor_types::worker::{LeaseClaim, Offer};
-use mtor_types::{AccountId, Amount, Attempt, NodeId, Price, SessionId, WorkerId};
+use mtor_types::worker::LeaseClaim;
+use mtor_types::{AccountId, Amount, Attempt, Digest, NodeId, Price, SessionId, WorkerId};
 
 use super::*;
 use crate::effect::Assignment;
@@ -52,8 +52,10 @@ impl World {
         leases: Vec<LeaseClaim>,
     ) {
         let offer = |price: &u64| {
-            let price = Some(Price { amount: Amount::from_u64(*price), per: 1 });
-            Offer { intent: "echo".into(), model: None, slots, price, context: None }
+            let price = Price { amount: Amount::from_u64(*price), per: 1 };
+            let band = Band::of_offer(price.amount, LIST).unwrap_or(Band::DEAREST);
+            let (intent, model, context, group) = ("echo".into(), None, None, None);
+            SlotOffer { intent, model, slots, price, band, context, group }
         };
         self.take(Message::Slots(Slots {
             worker,
@@ -73,7 +75,7 @@ impl World {
     }
 
     fn put(&mut self, meta: IntentMeta, recovered: bool) {
-        let (meta, asset) = (Arc::new(meta), Asset::Grant);
+        let (meta, asset) = (Arc::new(meta).into(), Asset::Grant);
         self.take(Message::Enqueue { meta, asset, recovered });
     }
 
@@ -113,6 +115,8 @@ impl World {
     }
 }
 
+const LIST: Price = Price { amount: Amount::from_u64(5), per: 1 };
+
 fn meta(number: u8) -> IntentMeta {
     IntentMeta {
         id: IntentId([number; 16]),
@@ -126,7 +130,11 @@ fn meta(number: u8) -> IntentMeta {
         edge: NodeId::default(),
         edge_epoch: 1,
         ceiling: Amount::from_u64(10),
-        price_max: Price { amount: Amount::from_u64(10), per: 1 },
+        manifest: Digest([0; 32]),
+        branch: Branch::Account,
+        origin: None,
+        band: Band::of_ceiling(Amount::from_u64(10), LIST),
+        size: 100,
         units_max: 1,
         bytes: 10,
         remaining_ms: 3_600_000,

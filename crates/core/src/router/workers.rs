@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mtor_types::intent::Trust;
-use mtor_types::message::Slots;
-use mtor_types::worker::Offer;
+use mtor_types::intent::{Band, Trust};
+use mtor_types::message::{SlotOffer, Slots};
 use mtor_types::{AccountId, Fence, IntentId, NodeId, Price, SessionId, WorkerId};
 
 use super::job::{Job, Place};
@@ -20,6 +19,7 @@ pub(super) struct OfferSlots {
     pub(super) name: String,
     pub(super) model: Option<String>,
     pub(super) price: Price,
+    pub(super) band: Band,
     pub(super) context: Option<u32>,
     pub(super) slots: u32,
     pub(super) busy: u32,
@@ -60,13 +60,11 @@ impl WorkerSlots {
     pub(super) fn meets(&self, offer: &OfferSlots, key: &PoolKey) -> bool {
         let trusted = match key.trust {
             Trust::Own => self.own,
-            Trust::Certified => self.own || self.proven,
+            Trust::Proven => self.own || self.proven,
             Trust::Any => true,
         };
         let model = key.model.is_none() || key.model == offer.model;
-        // Prices of one intent are per the same number of units: the manifest's.
-        let price =
-            offer.price.per == key.price_max.per && offer.price.amount <= key.price_max.amount;
+        let price = offer.band <= key.band;
         let untried = !key.without.contains(&self.id);
         offer.slots > 0 && trusted && model && price && untried && offer.name == key.name
     }
@@ -98,25 +96,26 @@ impl WorkerSlots {
 
     /// Replaces what it offers. Offers that go on keep their number and what is taken of them;
     /// those that are gone have no slots and stay until their last lease ends.
-    fn set_offers(&mut self, offers: Vec<Offer>, newest: Fence) {
+    fn set_offers(&mut self, offers: Vec<SlotOffer>, newest: Fence) {
         for offer in self.offers.values_mut() {
             offer.slots = 0;
         }
         for offer in offers {
-            // The edge fills the list price in; an offer without one cannot be paid.
-            let Some(price) = offer.price else { continue };
             let same = |known: &&mut OfferSlots| {
-                known.name == offer.intent && known.model == offer.model && known.price == price
+                known.name == offer.intent
+                    && known.model == offer.model
+                    && (known.price, known.band) == (offer.price, offer.band)
             };
             if let Some(known) = self.offers.values_mut().find(same) {
                 known.slots = known.slots.saturating_add(offer.slots);
                 known.context = offer.context;
                 continue;
             }
-            let Offer { intent: name, model, slots, context, price: _ } = offer;
+            let SlotOffer { intent: name, model, slots, price, band, context, group: _ } = offer;
             // Behind the others: who offers again does not come first by that.
             let (busy, served, pools) = (0, newest, Vec::new());
-            let fresh = OfferSlots { name, model, price, context, slots, busy, served, pools };
+            let fresh =
+                OfferSlots { name, model, price, band, context, slots, busy, served, pools };
             self.offers.insert(OfferNo(self.next_offer), fresh);
             self.next_offer = self.next_offer.wrapping_add(1);
         }

@@ -111,8 +111,12 @@ fn parse_text(body: &Bytes, text: &str) -> Result<Document, ApiError> {
         (ID, Field::Key),
     ] {
         let Some(raw) = raw.found[index] else { continue };
-        let set = scalar(raw).and_then(|text| options.set(field, &text));
-        set.ok_or_else(|| ApiError::invalid_field(NAMES[index], field.expected()))?;
+        let text = scalar(raw);
+        let set = text.as_ref().and_then(|text| options.set(field, text));
+        set.ok_or_else(|| {
+            let expected = field.expected(text.as_deref().unwrap_or_default());
+            ApiError::invalid_field(NAMES[index], expected)
+        })?;
     }
     if let (Some(key), Some(source)) = (&mut options.key, source) {
         key.source = source;

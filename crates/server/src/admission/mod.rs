@@ -7,14 +7,16 @@
 //! Ask::meta(…)              ─▶ IntentMeta for Command::Submit
 //! ```
 //!
-//! How a ceiling becomes a price band:
-//! - Without one the hold is the list price of the whole bound, rounded up, and the band is the
-//!   list price.
-//! - With one the hold is the ceiling. The band is the largest unit price that the ceiling pays
-//!   for the whole bound, rounded down to a step of [`ladder`], but never below the list price.
-//! - A ceiling below the list price of the bound is refused (`CeilingTooLow`, which names price
-//!   and need) unless the stream may be cut: then it must buy the input and one unit of
-//!   output, the band is the list price, and the stream is cut when what it buys is used up.
+//! How a ceiling becomes a price band (see [`Band`]). The least band is that of the list price or,
+//! where all ask more, the one that reaches the cheapest offer; its price is its dearest.
+//! - Without one the hold is the least band's price of the whole bound, rounded up.
+//! - With one the hold is the ceiling. The band is the dearest whose price the ceiling pays for
+//!   the whole bound.
+//! - A ceiling below the least band's price of the bound is refused (`CeilingTooLow`, which names
+//!   price and need) unless the stream may be cut: then it must buy the input and one unit of
+//!   output, the band is the least, and the stream is cut when what it buys is used up.
+//!
+//! So whoever serves within the band can be paid whole, and nobody is cut who was not told.
 //!
 //! Absent on purpose: balances, queues, models on offer (the core knows them), and any copy of the
 //! client's data.
@@ -30,8 +32,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use mtor_types::amount::Price;
-use mtor_types::intent::{Idempotency, IntentMeta};
-use mtor_types::manifest::Bound;
+use mtor_types::intent::{Band, Branch, Idempotency, IntentMeta};
+use mtor_types::manifest::{Bound, Size};
 use mtor_types::worker::AssignMeter;
 use mtor_types::{AccountId, Amount, Digest, IntentId, NodeId, Rejection};
 use serde::Serialize;
@@ -70,6 +72,8 @@ pub struct Ask {
     pub output_max: u64,
     /// Answers to the one request; at least 1.
     pub answers: u64,
+    /// The size of the work, in what the manifest names for it.
+    size: u64,
     /// Whether a ceiling below the bound cuts the stream instead of being refused.
     pub may_be_cut: bool,
     /// The client's bytes, untouched.
@@ -103,9 +107,35 @@ impl Route {
 pub struct Stamp {
     pub id: IntentId,
     pub account: AccountId,
+    pub branch: Branch,
     pub edge: NodeId,
     pub edge_epoch: u32,
     pub salt: [u8; 16],
+}
+
+/// What work is offered at just now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InForce {
+    pub list: Price,
+    /// The list price, or the lowest on offer where all ask more.
+    pub price: Price,
+    /// The least band that reaches it.
+    pub band: Band,
+}
+
+impl InForce {
+    /// `lowest`: of all offers of the work.
+    pub fn of(list: Price, lowest: Option<Price>) -> Self {
+        let price = lowest.filter(|price| price.amount > list.amount).unwrap_or(list);
+        // What is dearer than every band was refused when it was offered.
+        let band = Band::of_offer(price.amount, list).unwrap_or(Band::DEAREST);
+        Self { list, price, band }
+    }
+
+    /// What a unit costs at most in the least band: holds and ceilings are measured by it.
+    pub fn top(&self) -> Price {
+        self.band.top(self.list)
+    }
 }
 
 /// What the work may cost.
@@ -113,9 +143,9 @@ pub struct Stamp {
 pub struct Terms {
     /// What is reserved, and the most the payer pays.
     pub hold: Amount,
-    /// The largest unit price that may serve.
-    pub price_max: Price,
-    /// Units that the hold pays at the list price, at most the bound.
+    /// The dearest offers that may serve.
+    pub band: Band,
+    /// Units that the hold pays in the least band, at most the bound.
     pub units_paid: u64,
 }
 
@@ -131,6 +161,8 @@ pub struct Quote {
     pub input_units: u64,
     /// What would be reserved.
     pub hold: Amount,
+    pub band: Band,
+    /// The largest unit price that may serve.
     pub price_max: Price,
     /// Whether the ceiling may cut the answer short.
     pub may_be_cut: bool,
@@ -143,6 +175,7 @@ impl Ask {
         entry.schema.check(text)?;
         let scan = scan::scan(text, entry.wanted)?;
         let (input_units, output_max) = bound(entry, &scan, text)?;
+        let size = size(entry, &scan, (input_units, output_max), text);
         Ok(Self {
             name: entry.manifest.name.clone(),
             unit: entry.manifest.meter.unit.clone(),
@@ -155,6 +188,7 @@ impl Ask {
             input_units,
             output_max,
             answers: scan.n.unwrap_or(1),
+            size,
             may_be_cut: entry.manifest.meter.bound.may_be_cut(),
             data,
         })
@@ -185,11 +219,12 @@ impl Ask {
         Bounds { units_max, input_units, output_max, answers, may_be_cut }
     }
 
-    /// Hold and price band at `price`, the list price in force.
-    pub fn terms(&self, price: Price, ceiling: Option<Amount>) -> Result<Terms, ApiError> {
+    /// Hold and price band.
+    pub fn terms(&self, force: InForce, ceiling: Option<Amount>) -> Result<Terms, ApiError> {
+        let (band, price) = (force.band, force.top());
         let whole = price.cost_up(self.units_max);
         let Some(ceiling) = ceiling else {
-            return Ok(Terms { hold: whole, price_max: price, units_paid: self.units_max });
+            return Ok(Terms { hold: whole, band, units_paid: self.units_max });
         };
         if ceiling < whole {
             let least = self.input_units.saturating_add(1).min(self.units_max);
@@ -199,28 +234,33 @@ impl Ask {
                 return Err(error.with_field("ceiling"));
             }
             let units_paid = price.buys(ceiling).min(self.units_max);
-            return Ok(Terms { hold: ceiling, price_max: price, units_paid });
+            return Ok(Terms { hold: ceiling, band, units_paid });
         }
         // The ceiling pays `amount` per `per` units: the inverse of a cost, so units and `per`
         // change places.
         let unit_price = Price { amount: ceiling, per: self.units_max };
-        let amount = ladder(unit_price.cost(price.per)).max(price.amount);
-        let price_max = Price { amount, per: price.per };
-        Ok(Terms { hold: ceiling, price_max, units_paid: self.units_max })
+        let band = Band::of_ceiling(unit_price.cost(price.per), force.list).max(band);
+        Ok(Terms { hold: ceiling, band, units_paid: self.units_max })
     }
 
-    pub fn quote(&self, entry: &Entry, price: Price, options: &Options) -> Result<Quote, ApiError> {
+    pub fn quote(
+        &self,
+        entry: &Entry,
+        force: InForce,
+        options: &Options,
+    ) -> Result<Quote, ApiError> {
         deadline(entry, options)?;
-        let terms = self.terms(price, options.ceiling)?;
+        let terms = self.terms(force, options.ceiling)?;
         Ok(Quote {
             intent: self.name.clone(),
             model: self.model.clone(),
             unit: entry.manifest.meter.unit.clone(),
-            price,
+            price: force.price,
             units_max: self.units_max,
             input_units: self.input_units,
             hold: terms.hold,
-            price_max: terms.price_max,
+            band: terms.band,
+            price_max: terms.band.top(force.list),
             may_be_cut: terms.units_paid < self.units_max,
         })
     }
@@ -230,11 +270,11 @@ impl Ask {
         &self,
         stamp: Stamp,
         entry: &Entry,
-        price: Price,
+        force: InForce,
         options: &Options,
         route: Route,
     ) -> Result<IntentMeta, ApiError> {
-        let terms = self.terms(price, options.ceiling)?;
+        let terms = self.terms(force, options.ceiling)?;
         let durable = options.durable.unwrap_or(route == Route::Stored);
         let openai_stream = route.is_openai() && self.stream;
         if openai_stream && options.restart == Some(true) {
@@ -245,17 +285,21 @@ impl Ask {
             id: stamp.id,
             account: stamp.account,
             name: self.name.clone(),
+            manifest: entry.digest,
             model: self.model.clone(),
             trust: options.trust.unwrap_or_default(),
+            branch: stamp.branch,
+            origin: None,
             class: options.class.unwrap_or_default(),
             durable,
             restart: !openai_stream && options.restart.unwrap_or(durable),
             edge: stamp.edge,
             edge_epoch: stamp.edge_epoch,
             ceiling: terms.hold,
-            price_max: terms.price_max,
+            band: terms.band,
             units_max: self.units_max,
             bytes: self.data.len() as u64,
+            size: self.size,
             remaining_ms: deadline(entry, options)?,
             idempotency: options.key.as_ref().map(|key| Idempotency {
                 key: key_digest(stamp.account, key),
@@ -282,22 +326,6 @@ pub fn key_digest(account: AccountId, key: &ClientKey) -> Digest {
     digest(b"mtor/idempotency-key/v1\0", &[&account.0, key.source.as_bytes(), key.id.as_bytes()])
 }
 
-/// The largest of 1, 2, 5 × 10^k base units that is at most `amount`; 0 for 0.
-pub fn ladder(amount: Amount) -> Amount {
-    let mut step: u128 = 1;
-    let mut best = 0;
-    // 30 decades reach beyond the largest amount, which has 29 digits.
-    for _ in 0..30 {
-        for factor in [1, 2, 5] {
-            if step * factor <= amount.units() {
-                best = step * factor;
-            }
-        }
-        step *= 10;
-    }
-    Amount::new(best).unwrap_or(amount)
-}
-
 /// Input units and the most output units.
 fn bound(entry: &Entry, scan: &Scan, text: &str) -> Result<(u64, u64), ApiError> {
     let bytes = text.len() as u64;
@@ -320,6 +348,16 @@ fn bound(entry: &Entry, scan: &Scan, text: &str) -> Result<(u64, u64), ApiError>
         }
         Bound::Sound => Ok((sound::length_ms(text, scan)?, 0)),
         Bound::Speech => Ok((speech::length_ms_max(text, scan)?, 0)),
+    }
+}
+
+/// How much work it is, as the manifest measures it.
+fn size(entry: &Entry, scan: &Scan, (input, output): (u64, u64), text: &str) -> u64 {
+    match entry.manifest.size {
+        Size::Bytes => text.len() as u64,
+        Size::Delay => scan.chunks.unwrap_or(1).saturating_mul(scan.delay_ms.unwrap_or(0)),
+        Size::Output => output,
+        Size::Points | Size::Sound | Size::Speech => input,
     }
 }
 

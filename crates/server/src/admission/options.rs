@@ -34,7 +34,9 @@ pub(super) const SOURCE_BYTES_MAX: usize = 512;
 
 const CEILING: &str = "a decimal string of base units such as \"1500\"";
 const DEADLINE: &str = "a whole number of milliseconds, at least 1";
-const TRUST: &str = "\"own\", \"certified\" or \"any\"";
+const TRUST: &str = "\"own\", \"proven\" or \"any\"";
+/// For who says the word of earlier releases.
+const RENAMED: &str = "\"proven\": that is what `certified` is called now";
 const CLASS: &str = "\"interactive\" or \"batch\"";
 const FLAG: &str = "true or false";
 const ID: &str = "1 to 128 bytes without control characters";
@@ -56,11 +58,12 @@ impl Options {
         ] {
             let mut values = headers.get_all(header).iter();
             let Some(value) = values.next() else { continue };
-            let wrong = || ApiError::invalid_header(header, field.expected());
+            let wrong = |text| ApiError::invalid_header(header, field.expected(text));
             if values.next().is_some() {
                 return Err(ApiError::invalid_header(header, "the header only once"));
             }
-            options.set(field, value.to_str().map_err(|_| wrong())?).ok_or_else(wrong)?;
+            let text = value.to_str().map_err(|_| wrong(""))?;
+            options.set(field, text).ok_or_else(|| wrong(text))?;
         }
         Ok(options)
     }
@@ -88,7 +91,7 @@ impl Options {
             Field::Trust => {
                 self.trust = Some(match text {
                     "own" => Trust::Own,
-                    "certified" => Trust::Certified,
+                    "proven" => Trust::Proven,
                     "any" => Trust::Any,
                     _ => return None,
                 });
@@ -126,8 +129,10 @@ pub(super) enum Field {
 }
 
 impl Field {
-    pub(super) fn expected(self) -> &'static str {
+    /// What stands in place of `text`, which was not taken.
+    pub(super) fn expected(self, text: &str) -> &'static str {
         match self {
+            Self::Trust if text == "certified" => RENAMED,
             Self::Ceiling => CEILING,
             Self::Deadline => DEADLINE,
             Self::Trust => TRUST,

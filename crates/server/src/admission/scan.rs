@@ -26,6 +26,8 @@ pub struct Wanted {
     pub sound: bool,
     /// `input` and `speed`.
     pub speech: bool,
+    /// `chunks` and `delayms`.
+    pub delay: bool,
 }
 
 impl Wanted {
@@ -38,6 +40,7 @@ impl Wanted {
         shape: true,
         sound: true,
         speech: true,
+        delay: true,
     };
 }
 
@@ -61,6 +64,8 @@ pub struct Scan {
     /// Where the text to be spoken stands, quotes included, and the speed.
     pub input: Option<Range<usize>>,
     pub speed: Option<Range<usize>>,
+    pub chunks: Option<u64>,
+    pub delay_ms: Option<u64>,
 }
 
 pub const DIMENSIONS_MAX: usize = 8;
@@ -89,6 +94,8 @@ enum Field {
     Format,
     Input,
     Speed,
+    Chunks,
+    Delay,
     Other,
 }
 
@@ -105,6 +112,8 @@ impl Field {
             "format" if wanted.sound => Self::Format,
             "input" if wanted.speech => Self::Input,
             "speed" if wanted.speech => Self::Speed,
+            "chunks" if wanted.delay => Self::Chunks,
+            "delayms" if wanted.delay => Self::Delay,
             _ => Self::Other,
         }
     }
@@ -121,6 +130,8 @@ impl Field {
             Self::Format => "format",
             Self::Input => "input",
             Self::Speed => "speed",
+            Self::Chunks => "chunks",
+            Self::Delay => "delayms",
             Self::Other => "",
         }
     }
@@ -136,6 +147,7 @@ impl Field {
             Self::Format => "the name of a kind of sound",
             Self::Input => speech::INPUT,
             Self::Speed => speech::SPEED,
+            Self::Chunks | Self::Delay => "a whole number",
             Self::Other => "",
         }
     }
@@ -152,6 +164,8 @@ impl Field {
             Self::Format => 128,
             Self::Input => 256,
             Self::Speed => 512,
+            Self::Chunks => 1024,
+            Self::Delay => 2048,
             Self::Other => 0,
         }
     }
@@ -265,47 +279,63 @@ impl Top<'_> {
             | Field::Answers
             | Field::Shape
             | Field::Format
+            | Field::Chunks
+            | Field::Delay
             | Field::Other => map.next_value_seed(Value)?,
         };
-        let taken = match (field, value) {
-            (_, Found::Null) => true,
-            (Field::Model, Found::Text(model)) => {
-                self.scan.model = model;
-                self.scan.model.is_some()
-            }
-            (Field::Stream, Found::Bool(stream)) => {
-                self.scan.stream = Some(stream);
-                true
-            }
-            (Field::MaxTokens, Found::Number(number)) => {
-                self.scan.max_tokens = Some(number);
-                number > 0
-            }
-            (Field::MaxCompletionTokens, Found::Number(number)) => {
-                self.scan.max_completion_tokens = Some(number);
-                number > 0
-            }
-            (Field::Answers, Found::Number(number)) => {
-                self.scan.n = Some(number);
-                (1..=ANSWERS_MAX).contains(&number)
-            }
-            (Field::Shape, Found::Numbers(shape)) => {
-                let good = !shape.is_empty() && !shape.contains(&0);
-                self.scan.shape = Some(shape);
-                good
-            }
-            (Field::Audio, _) => self.scan.audio.is_some(),
-            (Field::Format, Found::Text(format)) => {
-                self.scan.format = format;
-                self.scan.format.is_some()
-            }
-            _ => false,
-        };
-        if taken {
+        if self.scan.set(field, value) {
             return Ok(());
         }
         *self.fault = Some(ApiError::invalid_field(field.name(), field.expected()));
         Err(de::Error::custom("wrong value"))
+    }
+}
+
+impl Scan {
+    /// Keeps what was found in a field; false if it is not what is expected there.
+    fn set(&mut self, field: Field, value: Found) -> bool {
+        match (field, value) {
+            (_, Found::Null) => true,
+            (Field::Model, Found::Text(model)) => {
+                self.model = model;
+                self.model.is_some()
+            }
+            (Field::Stream, Found::Bool(stream)) => {
+                self.stream = Some(stream);
+                true
+            }
+            (Field::MaxTokens, Found::Number(number)) => {
+                self.max_tokens = Some(number);
+                number > 0
+            }
+            (Field::MaxCompletionTokens, Found::Number(number)) => {
+                self.max_completion_tokens = Some(number);
+                number > 0
+            }
+            (Field::Answers, Found::Number(number)) => {
+                self.n = Some(number);
+                (1..=ANSWERS_MAX).contains(&number)
+            }
+            (Field::Chunks, Found::Number(number)) => {
+                self.chunks = Some(number);
+                true
+            }
+            (Field::Delay, Found::Number(number)) => {
+                self.delay_ms = Some(number);
+                true
+            }
+            (Field::Shape, Found::Numbers(shape)) => {
+                let good = !shape.is_empty() && !shape.contains(&0);
+                self.shape = Some(shape);
+                good
+            }
+            (Field::Audio, _) => self.audio.is_some(),
+            (Field::Format, Found::Text(format)) => {
+                self.format = format;
+                self.format.is_some()
+            }
+            _ => false,
+        }
     }
 }
 

@@ -1,4 +1,5 @@
 use mtor_types::Code;
+use mtor_types::fact::NetworkKey;
 use mtor_types::intent::{Class, Trust};
 use proptest::prelude::*;
 
@@ -13,6 +14,7 @@ fn stamp() -> Stamp {
     Stamp {
         id: IntentId([1; 16]),
         account: AccountId([2; 32]),
+        branch: Branch::Network(NetworkKey([5; 16])),
         edge: NodeId(0),
         edge_epoch: 3,
         salt: [4; 16],
@@ -28,6 +30,7 @@ fn amount(units: u64) -> Option<Amount> {
 }
 
 const PRICE: Price = Price { amount: Amount::from_u64(500_000), per: 1_000_000 };
+const LISTED: InForce = InForce { list: PRICE, price: PRICE, band: Band::LIST };
 
 #[test]
 fn bounds_come_from_the_manifest() {
@@ -115,35 +118,101 @@ fn speech_is_bounded_by_its_characters_and_its_speed() {
     }
 }
 
+fn force(lowest: u64) -> InForce {
+    InForce::of(PRICE, Some(Price { amount: Amount::from_u64(lowest), ..PRICE }))
+}
+
+fn band(number: u8) -> Band {
+    Band::try_from(number).unwrap()
+}
+
 #[test]
 fn without_a_ceiling_the_hold_is_the_list_price_of_the_bound() {
     let ask = chat(r#"{"messages":[{}],"max_tokens":7}"#);
-    let terms = ask.terms(PRICE, None).unwrap();
-    assert_eq!(terms, Terms { hold: Amount::from_u64(20), price_max: PRICE, units_paid: 39 });
+    let terms = ask.terms(LISTED, None).unwrap();
+    assert_eq!(terms, Terms { hold: Amount::from_u64(20), band: Band::LIST, units_paid: 39 });
 }
 
 #[test]
 fn a_ceiling_opens_a_band_a_low_one_cuts_and_too_low_a_one_is_refused() {
     // 32 bytes and 7 tokens at half a base unit: 20 for all, 17 for the input and one token.
     let ask = chat(r#"{"messages":[{}],"max_tokens":7}"#);
-    let terms = ask.terms(PRICE, amount(100)).unwrap();
-    // 100 for 39 units is 2,564,102 per million: the step below is 2,000,000.
-    assert_eq!(terms.price_max.amount, Amount::from_u64(2_000_000));
-    assert_eq!((terms.hold, terms.units_paid), (Amount::from_u64(100), 39));
-    let terms = ask.terms(PRICE, amount(20)).unwrap();
-    assert_eq!(terms.price_max, PRICE, "never below the list price");
-    let terms = ask.terms(PRICE, amount(17)).unwrap();
+    // Twice the list price is 39 for 39 units, five times 98 rounded up, ten times 195.
+    for (ceiling, reached) in
+        [(20, 0), (38, 0), (39, 1), (97, 1), (98, 2), (194, 2), (195, 3), (1_000_000, 3)]
+    {
+        let terms = ask.terms(LISTED, amount(ceiling)).unwrap();
+        assert_eq!((u8::from(terms.band), terms.units_paid), (reached, 39), "{ceiling}");
+        assert_eq!(terms.hold, Amount::from_u64(ceiling));
+    }
+    let terms = ask.terms(LISTED, amount(17)).unwrap();
     assert_eq!((terms.hold, terms.units_paid), (Amount::from_u64(17), 34));
-    assert_eq!(terms.price_max, PRICE);
-    let error = ask.terms(PRICE, amount(16)).unwrap_err();
+    assert_eq!(terms.band, Band::LIST);
+    let error = ask.terms(LISTED, amount(16)).unwrap_err();
     assert_eq!(error.code, Code::CeilingTooLow);
     assert!(error.message.contains("at least 17 base units"), "{}", error.message);
     assert!(error.message.contains("500000 base units per 1000000"), "{}", error.message);
     let fft =
         Ask::read(&entry("fft"), r#"{"dtype":"f32","shape":[1000000],"data":""}"#.into()).unwrap();
-    let price = entry("fft").manifest.price;
-    assert!(fft.terms(price, amount(2_000)).is_ok());
-    assert_eq!(fft.terms(price, amount(1_999)).unwrap_err().code, Code::CeilingTooLow);
+    let listed = InForce::of(entry("fft").manifest.price, None);
+    assert!(fft.terms(listed, amount(2_000)).is_ok());
+    assert_eq!(fft.terms(listed, amount(1_999)).unwrap_err().code, Code::CeilingTooLow);
+}
+
+#[test]
+fn where_all_ask_more_the_least_band_is_that_of_the_cheapest() {
+    let ask = chat(r#"{"messages":[{}],"max_tokens":7}"#);
+    // 1.2 times the list price: its band reaches twice, and holds are measured by that.
+    let dear = force(600_000);
+    assert_eq!((dear.band, dear.price.amount), (band(1), Amount::from_u64(600_000)));
+    let quote = ask.quote(&entry("chat"), dear, &Options::default()).unwrap();
+    assert_eq!((quote.band, quote.hold), (band(1), Amount::from_u64(39)));
+    assert_eq!(
+        (quote.price.amount, quote.price_max.amount),
+        (dear.price.amount, dear.top().amount)
+    );
+    // The quoted hold as the ceiling reaches that band; less is cut as it was said, or refused.
+    assert_eq!(ask.terms(dear, amount(39)).unwrap().band, band(1));
+    let cut = ask.terms(dear, amount(33)).unwrap();
+    assert_eq!((cut.band, cut.units_paid), (band(1), 33));
+    assert_eq!(ask.terms(dear, amount(32)).unwrap_err().code, Code::CeilingTooLow);
+    // One that asks the list price or less is as if nobody asked more.
+    assert_eq!(force(400_000), LISTED);
+}
+
+#[test]
+fn the_size_of_the_work_is_what_its_manifest_names() {
+    let size = |name: &str, data: &str| {
+        Ask::read(&entry(name), Bytes::copy_from_slice(data.as_bytes())).unwrap().size
+    };
+    assert_eq!(size("echo", r#"{"chunks":20,"delayms":50}"#), 1_000);
+    assert_eq!(size("echo", r#"{"delayms":50}"#), 50, "one piece");
+    assert_eq!((size("echo", r#"{"chunks":20}"#), size("echo", "7")), (0, 0));
+    assert_eq!(size("chat", r#"{"messages":[{}],"max_tokens":7,"n":3}"#), 21);
+    assert_eq!(size("chat", r#"{"messages":[{}]}"#), 512);
+    assert_eq!(size("fft", r#"{"dtype":"f32","shape":[3,8],"data":""}"#), 24);
+    assert_eq!(size("embed", r#"{"input":"abc"}"#), 15);
+    assert_eq!(size("speak", r#"{"input":"Hello"}"#), 10_000);
+}
+
+#[test]
+fn what_was_called_certified_is_refused_with_its_name_of_now() {
+    let body =
+        |trust: &str| Bytes::from(format!(r#"{{"intent":"echo","data":1,"trust":{trust}}}"#));
+    let proven = parse(&body(r#""proven""#), 1_000).unwrap();
+    assert_eq!(proven.options.trust, Some(Trust::Proven));
+    let mut headers = http::HeaderMap::new();
+    headers.insert("mtor-trust", "certified".parse().unwrap());
+    for (error, field) in [
+        (parse(&body(r#""certified""#), 1_000).unwrap_err(), "trust"),
+        (Options::from_headers(&headers).unwrap_err(), "mtor-trust"),
+    ] {
+        assert_eq!((error.code, error.field.as_deref()), (Code::InvalidField, Some(field)));
+        let told = "\"proven\": that is what `certified` is called now";
+        assert!(error.message.contains(told), "{}", error.message);
+    }
+    let error = parse(&body(r#""mine""#), 1_000).unwrap_err();
+    assert!(error.message.contains("\"own\", \"proven\" or \"any\""), "{}", error.message);
 }
 
 #[test]
@@ -166,7 +235,7 @@ fn pieces_are_wished_for_by_the_data_the_client_or_the_route() {
 fn routes_differ_in_what_holds_without_a_wish() {
     let data = r#"{"messages":[{}],"stream":true,"model":"m"}"#;
     let (ask, entry) = (chat(data), entry("chat"));
-    let meta = |options: &Options, route| ask.meta(stamp(), &entry, PRICE, options, route);
+    let meta = |options: &Options, route| ask.meta(stamp(), &entry, LISTED, options, route);
     let none = Options::default();
     let flags = |route| meta(&none, route).map(|meta| (meta.durable, meta.restart)).unwrap();
     assert_eq!(flags(Route::Stored), (true, true));
@@ -183,6 +252,8 @@ fn routes_differ_in_what_holds_without_a_wish() {
     assert_eq!(openai.model.as_deref(), Some("m"));
     assert_eq!((openai.bytes, openai.remaining_ms), (data.len() as u64, 300_000));
     assert_eq!((openai.trust, openai.class), (Trust::Any, Class::Interactive));
+    assert_eq!((openai.branch, openai.origin), (stamp().branch, None));
+    assert_eq!((openai.manifest, openai.size), (entry.digest, 512));
     let late = Options { deadline_ms: Some(3_600_001), ..Options::default() };
     assert_eq!(meta(&late, Route::Stored).unwrap_err().field.as_deref(), Some("deadline_ms"));
 }
@@ -192,7 +263,7 @@ fn an_idempotency_key_binds_the_work_and_not_its_deadline() {
     let entry = entry("chat");
     let key = |source: &str, id: &str| ClientKey { source: source.into(), id: id.into() };
     let digests = |data: &str, options: Options| {
-        let meta = chat(data).meta(stamp(), &entry, PRICE, &options, Route::Stored).unwrap();
+        let meta = chat(data).meta(stamp(), &entry, LISTED, &options, Route::Stored).unwrap();
         meta.idempotency.unwrap()
     };
     let options = |key| Options { key: Some(key), ..Options::default() };
@@ -213,50 +284,36 @@ fn an_idempotency_key_binds_the_work_and_not_its_deadline() {
 fn a_quote_is_what_admission_would_hold() {
     let (entry, ask) = (entry("chat"), chat(r#"{"messages":[{}],"max_tokens":7}"#));
     let options = Options { ceiling: amount(17), ..Options::default() };
-    let quote = ask.quote(&entry, PRICE, &options).unwrap();
-    let meta = ask.meta(stamp(), &entry, PRICE, &options, Route::Stored).unwrap();
-    assert_eq!((quote.hold, quote.price_max), (meta.ceiling, meta.price_max));
+    let quote = ask.quote(&entry, LISTED, &options).unwrap();
+    let meta = ask.meta(stamp(), &entry, LISTED, &options, Route::Stored).unwrap();
+    assert_eq!((quote.hold, quote.band), (meta.ceiling, meta.band));
     assert!(quote.may_be_cut);
     let json = serde_json::to_string(&quote).unwrap();
     assert!(json.contains(r#""hold":"17""#), "{json}");
 }
 
 proptest! {
-    #[test]
-    fn a_step_of_the_ladder_is_one_two_or_five(units in 0..=Amount::MAX.units()) {
-        let step = ladder(Amount::new(units).unwrap()).units();
-        prop_assert!(step <= units);
-        prop_assert_eq!(step == 0, units == 0);
-        let digits = step.to_string();
-        prop_assert!(step == 0 || ["1", "2", "5"].contains(&digits.trim_end_matches('0')));
-        // The next step is at most two and a half times as far.
-        prop_assert!(units == 0 || step * 5 > units * 2 || step * 2 > units);
-        prop_assert_eq!(ladder(Amount::new(step).unwrap()).units(), step);
-    }
-
-    #[test]
-    fn the_ladder_never_falls(a in 0..=Amount::MAX.units(), b in 0..=Amount::MAX.units()) {
-        let (low, high) = (a.min(b), a.max(b));
-        prop_assert!(ladder(Amount::new(low).unwrap()) <= ladder(Amount::new(high).unwrap()));
-    }
-
     /// A worker at any price of the band can be paid for the whole of what the hold promises.
     #[test]
     fn the_band_is_covered_by_the_hold(
-        price in 0..1_000_000_u64, per in 1..1_000_000_u64, ceiling in prop::option::of(0..1_000_000_000_u64),
+        list in 1..1_000_000_u64, lowest in 1..10_000_000_u64, per in 1..1_000_000_u64,
+        ceiling in prop::option::of(0..1_000_000_000_u64),
         tokens in 1..20_000_u64, fill in 0..4_000_usize,
     ) {
         let data = format!(r#"{{"messages":["{}"],"max_tokens":{tokens}}}"#, "x".repeat(fill));
         let ask = chat(&data);
-        let price = Price { amount: Amount::from_u64(price), per };
-        match ask.terms(price, ceiling.map(Amount::from_u64)) {
+        let price = |amount: u64| Price { amount: Amount::from_u64(amount), per };
+        let force = InForce::of(price(list), Some(price(lowest.min(list * 10))));
+        prop_assert!(force.price.amount <= force.top().amount, "it reaches the cheapest");
+        match ask.terms(force, ceiling.map(Amount::from_u64)) {
             Ok(terms) => {
-                prop_assert!(terms.price_max.amount >= price.amount);
+                let top = terms.band.top(force.list);
+                prop_assert!(terms.band >= force.band);
                 prop_assert!(terms.units_paid <= ask.units_max);
-                prop_assert!(price.cost_up(terms.units_paid) <= terms.hold);
+                prop_assert!(top.cost_up(terms.units_paid) <= terms.hold);
                 prop_assert!(terms.units_paid > ask.input_units);
-                if terms.price_max.amount > price.amount {
-                    prop_assert!(terms.price_max.cost(ask.units_max) <= terms.hold);
+                if terms.band > force.band {
+                    prop_assert_eq!(terms.units_paid, ask.units_max);
                 }
                 if let Some(ceiling) = ceiling {
                     prop_assert_eq!(terms.hold, Amount::from_u64(ceiling));
@@ -265,7 +322,7 @@ proptest! {
             Err(error) => {
                 prop_assert_eq!(error.code, Code::CeilingTooLow);
                 let ceiling = Amount::from_u64(ceiling.unwrap());
-                prop_assert!(price.cost_up(ask.input_units + 1) > ceiling);
+                prop_assert!(force.top().cost_up(ask.input_units + 1) > ceiling);
             }
         }
     }

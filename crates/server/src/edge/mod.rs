@@ -27,6 +27,7 @@ use arc_swap::ArcSwap;
 use mtor_core::{Command, Node};
 use mtor_store::{BlobName, BlobStore, Reader};
 use mtor_types::fact::{Asset, NetworkKey};
+use mtor_types::intent::Branch;
 use mtor_types::{AccountId, Amount, Code, KeyHash, NodeId, SessionId, Time, WorkerId};
 use tokio::sync::{Notify, watch};
 
@@ -36,6 +37,7 @@ pub use metrics::Metrics;
 pub use names::Names;
 pub use offered::Offered;
 pub use submit::{Attended, Submission, Submitted};
+pub use workers::Priced;
 
 use crate::api_error::ApiError;
 use crate::http::Bodies;
@@ -309,14 +311,20 @@ impl Edge {
         }
     }
 
-    /// A client's network, for limits, without keeping an address: a /24 of IPv4 or a /56 of
-    /// IPv6, which is what one household or office has.
+    /// A client's network, for limits and shares, without keeping an address: a /24 of IPv4 or a
+    /// /48 of IPv6, which is the least that one site gets. This machine is one network.
     pub fn network_of(&self, client: IpAddr) -> NetworkKey {
         let day = self.now().day();
         match client.to_canonical() {
+            address if address.is_loopback() => self.identity.network_key(b"loopback", day),
             IpAddr::V4(address) => self.identity.network_key(&address.octets()[..3], day),
-            IpAddr::V6(address) => self.identity.network_key(&address.octets()[..7], day),
+            IpAddr::V6(address) => self.identity.network_key(&address.octets()[..6], day),
         }
+    }
+
+    /// Under whose weight the work of a request from there stands.
+    pub fn branch_of(&self, client: IpAddr) -> Branch {
+        Branch::Network(self.network_of(client))
     }
 
     /// A one-time token for a worker of `owner`.

@@ -6,15 +6,14 @@ use bytes::Bytes;
 use mtor_core::Command;
 use mtor_core::command::Prior;
 use mtor_store::{BlobName, StoreError};
-use mtor_types::amount::Price;
 use mtor_types::fact::Asset;
-use mtor_types::intent::{IntentMeta, Why};
+use mtor_types::intent::{Branch, IntentMeta, Why};
 use mtor_types::{AccountId, Amount, Code, Digest, IntentId};
 use tokio::sync::oneshot;
 
 use super::Edge;
 use super::live::{Admission, Live};
-use crate::admission::{Ask, Options, Quote, Route, Stamp, key_digest};
+use crate::admission::{Ask, InForce, Options, Quote, Route, Stamp, key_digest};
 use crate::api_error::ApiError;
 use crate::identity;
 use crate::manifests::{Entry, Manifests};
@@ -32,6 +31,8 @@ const PAYLOADS_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 #[derive(Clone, Debug)]
 pub struct Submission {
     pub account: AccountId,
+    /// Under whose weight it stands: that of the request's network.
+    pub branch: Branch,
     /// The manifest's name.
     pub name: String,
     pub data: Bytes,
@@ -103,7 +104,7 @@ impl Edge {
         let entry = known(&manifests, name)?;
         let mut ask = Ask::read(entry, data)?.streaming(options, Route::Stored);
         self.choose_model(entry, &mut ask, at_home)?;
-        let quote = ask.quote(entry, self.price_of(entry, &ask), options)?;
+        let quote = ask.quote(entry, self.in_force(entry, &ask), options)?;
         Ok((quote, self.offered.load().wait_ms(name, ask.model.as_deref())))
     }
 
@@ -144,20 +145,21 @@ impl Edge {
 
     /// What can be said of work before the node is asked.
     async fn check(&self, submission: Submission) -> Result<Checked, ApiError> {
-        let Submission { account, name, data, options, route, at_home } = submission;
+        let Submission { account, branch, name, data, options, route, at_home } = submission;
         let manifests = self.manifests.load_full();
         let entry = known(&manifests, &name)?;
         let mut ask = Ask::read(entry, data)?.streaming(&options, route);
-        let stamp = self.stamp(account)?;
+        let stamp = self.stamp(account, branch)?;
         let priced = self
             .choose_model(entry, &mut ask, at_home)
             .and_then(|()| self.price(entry, &ask, &options));
-        let made = priced.and_then(|price| ask.meta(stamp, entry, price, &options, route));
+        let made = priced.and_then(|force| ask.meta(stamp, entry, force, &options, route));
         let meta = match (made, &options.key) {
             (Ok(meta), _) => meta,
             // Asked before, when other things were on offer: it is joined, not asked for anew.
             (Err(error), Some(key)) if self.has_asked(key_digest(account, key)).await? => {
-                ask.meta(stamp, entry, entry.manifest.price, &options, route).map_err(|_| error)?
+                let force = InForce::of(entry.manifest.price, None);
+                ask.meta(stamp, entry, force, &options, route).map_err(|_| error)?
             }
             (Err(error), _) => return Err(error),
         };
@@ -271,12 +273,12 @@ impl Edge {
     }
 
     /// The price in force, if the client pays it.
-    fn price(&self, entry: &Entry, ask: &Ask, options: &Options) -> Result<Price, ApiError> {
-        let price = self.price_of(entry, ask);
-        if options.ceiling.is_none() && price.amount > entry.manifest.price.amount {
-            return Err(dearer(price, price.cost_up(ask.units_max)));
+    fn price(&self, entry: &Entry, ask: &Ask, options: &Options) -> Result<InForce, ApiError> {
+        let force = self.in_force(entry, ask);
+        if options.ceiling.is_none() && force.price.amount > force.list.amount {
+            return Err(dearer(force, force.top().cost_up(ask.units_max)));
         }
-        Ok(price)
+        Ok(force)
     }
 
     /// Whether an intent was asked for under that key.
@@ -287,15 +289,13 @@ impl Edge {
         Ok(self.read(move |reader| reader.idempotency(key)).await?.is_some())
     }
 
-    /// The list price, or the lowest on offer where all ask more: what a quote tells, and what a
-    /// ceiling must buy.
-    fn price_of(&self, entry: &Entry, ask: &Ask) -> Price {
-        let list = entry.manifest.price;
+    /// What a quote tells, and what a ceiling is measured by.
+    fn in_force(&self, entry: &Entry, ask: &Ask) -> InForce {
         let lowest = self.offered.load().lowest_price(&ask.name, ask.model.as_deref());
-        lowest.filter(|price| price.amount > list.amount).unwrap_or(list)
+        InForce::of(entry.manifest.price, lowest)
     }
 
-    fn stamp(&self, account: AccountId) -> Result<Stamp, ApiError> {
+    fn stamp(&self, account: AccountId, branch: Branch) -> Result<Stamp, ApiError> {
         let fresh: [u8; 26] = identity::random().map_err(|_| ApiError::internal())?;
         let (mut random, mut salt) = ([0; 10], [0; 16]);
         random.copy_from_slice(&fresh[..10]);
@@ -303,7 +303,7 @@ impl Edge {
         let id = uuid::Builder::from_unix_timestamp_millis(self.now().0, &random).into_uuid();
         let id = IntentId(*id.as_bytes());
         let (edge, edge_epoch) = (self.node_id, self.epoch());
-        Ok(Stamp { id, account, edge, edge_epoch, salt })
+        Ok(Stamp { id, account, branch, edge, edge_epoch, salt })
     }
 
     /// What the read tables know of an idempotency key: the node itself knows the open ones.
@@ -325,11 +325,12 @@ fn not_yet(coming: &Arriving, at_home: bool) -> ApiError {
 }
 
 /// Nobody pays more than the list price without having said so.
-fn dearer(price: Price, needed: Amount) -> ApiError {
+fn dearer(force: InForce, needed: Amount) -> ApiError {
     let message = format!(
-        "whoever offers this asks more than the list price: {}; say that you pay it with a \
-         ceiling of at least {}",
-        price.in_words(),
+        "whoever offers this asks more than the list price: {}; say that you pay up to {} times \
+         the list price with a ceiling of at least {}",
+        force.price.in_words(),
+        force.band.times(),
         needed.in_base_units()
     );
     ApiError::new(Code::CeilingTooLow, message).with_field("ceiling")

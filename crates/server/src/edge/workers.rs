@@ -6,9 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use mtor_core::Command;
 use mtor_store::BlobName;
-use mtor_types::intent::{EndRequest, Reason, Why};
-use mtor_types::worker::{self, Chunk, Complete, Fail, FailCode, Offer, Revoke};
-use mtor_types::{Attempt, Code, IntentId};
+use mtor_types::intent::{Band, EndRequest, Reason, Why};
+use mtor_types::message::SlotOffer;
+use mtor_types::worker::{self, Chunk, Complete, Fail, FailCode, Offer, RefusedOffer, Revoke};
+use mtor_types::{Attempt, Code, IntentId, Price};
 
 use super::Edge;
 use super::live::Live;
@@ -21,17 +22,34 @@ const SEAL_AGAIN: Duration = Duration::from_secs(1);
 const MESSAGE_BYTES_MAX: usize = 1_000;
 
 impl Edge {
-    /// Offers with the list price where the worker named none. One of an intent that has no
-    /// manifest here is dropped: nobody could ask for it.
-    pub fn priced(&self, offers: &[Offer]) -> Vec<Offer> {
+    /// Offers as the core knows them: with the list price where the worker named none, and with
+    /// their band. One of an intent that has no manifest here is dropped: nobody could ask for it.
+    pub fn priced(&self, offers: &[Offer]) -> Priced {
         let manifests = self.manifests.load();
-        let priced = offers.iter().filter_map(|offer| {
-            let list = manifests.get(&offer.intent)?.manifest.price;
+        let mut priced = Priced::default();
+        for offer in offers {
+            let Some(entry) = manifests.get(&offer.intent) else { continue };
+            let list = entry.manifest.price;
             // Prices of one intent are compared per the manifest's own number of units.
             let price = offer.price.filter(|price| price.per == list.per).unwrap_or(list);
-            Some(Offer { price: Some(price), ..offer.clone() })
-        });
-        priced.collect()
+            let Offer { intent, model, slots, price: _, context } = offer.clone();
+            match Band::of_offer(price.amount, list) {
+                Some(band) => {
+                    let group = None;
+                    priced.taken.push(SlotOffer {
+                        intent,
+                        model,
+                        slots,
+                        price,
+                        band,
+                        context,
+                        group,
+                    });
+                }
+                None => priced.refused.push(too_dear(intent, model, list)),
+            }
+        }
+        priced
     }
 
     /// A piece, if this session has that attempt; else `false`, and it is nothing.
@@ -166,6 +184,25 @@ impl Edge {
         let live = self.lives.get(intent)?;
         live.is_assigned(session.worker, session.id, attempt).then_some(live)
     }
+}
+
+/// What a worker's offers come to here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Priced {
+    pub taken: Vec<SlotOffer>,
+    /// Told to the worker, so that who runs it learns why nothing comes.
+    pub refused: Vec<RefusedOffer>,
+}
+
+fn too_dear(intent: String, model: Option<String>, list: Price) -> RefusedOffer {
+    let message = format!(
+        "field `price`: no more than {} times the list price is paid here, which is {}; ask at \
+         most {}",
+        Band::DEAREST.times(),
+        list.in_words(),
+        Band::DEAREST.top(list).in_words()
+    );
+    RefusedOffer { intent, model, code: Code::OfferTooDear.to_string(), message }
 }
 
 /// `{"pieces":[…]}`, as they came. `None` if there are none, or they cannot be read.

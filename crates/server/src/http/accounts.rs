@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::extract::State;
 use http::StatusCode;
 use mtor_core::Command;
@@ -14,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::auth::Caller;
 use super::json::{self, Page, Params, Segment, Small};
-use super::{Answer, Connection, finish};
+use super::{Answer, finish};
 use crate::api_error::ApiError;
 use crate::edge::Edge;
 use crate::identity;
@@ -47,7 +46,6 @@ struct Guest {
 /// `POST /v1/accounts/guest`
 pub async fn guest(
     State(edge): State<Arc<Edge>>,
-    Extension(connection): Extension<Arc<Connection>>,
     caller: Caller,
     Small(body): Small,
 ) -> Result<Answer, ApiError> {
@@ -71,7 +69,7 @@ pub async fn guest(
         kind: AccountKind::Guest,
         key,
         name_secret: random()?,
-        network: edge.network_of(connection.client.ip()),
+        network: caller.network(&edge),
         salt: random()?,
     };
     let balance = finish(async move {

@@ -1,11 +1,14 @@
 //! Who is asking.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 use http::{Extensions, HeaderMap};
 use mtor_core::authorize::{Action, Actor, Object, authorize};
+use mtor_types::fact::NetworkKey;
+use mtor_types::intent::Branch;
 use mtor_types::{AccountId, Code, KeyHash};
 
 use super::Connection;
@@ -22,23 +25,28 @@ pub struct Caller {
     key: Option<KeyHash>,
     /// Asks on this very machine, and is not a proxy for others.
     is_local: bool,
+    /// Where the request came from.
+    client: IpAddr,
 }
 
 /// Headers by which a proxy says that it asks for somebody else.
 const FORWARDED: [&str; 5] =
     ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"];
 
-fn is_local(headers: &HeaderMap, extensions: &Extensions) -> bool {
-    let connection = extensions.get::<Arc<Connection>>();
-    connection.is_some_and(|connection| connection.client.ip().to_canonical().is_loopback())
-        && !FORWARDED.iter().any(|name| headers.contains_key(*name))
+fn is_local(headers: &HeaderMap, client: IpAddr) -> bool {
+    client.to_canonical().is_loopback() && !FORWARDED.iter().any(|name| headers.contains_key(*name))
 }
+
+const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 impl Caller {
     /// Of a request's head.
     pub fn of(edge: &Edge, headers: &HeaderMap, extensions: &Extensions) -> Result<Self, ApiError> {
-        let is_local = is_local(headers, extensions);
-        let nobody = Self { actor: Actor::Nobody, key: None, is_local };
+        // Every request comes over a connection; one that does not say so is from nowhere.
+        let connection = extensions.get::<Arc<Connection>>();
+        let client = connection.map_or(NOWHERE, |connection| connection.client.ip());
+        let is_local = is_local(headers, client);
+        let nobody = Self { actor: Actor::Nobody, key: None, is_local, client };
         let Some(value) = headers.get(http::header::AUTHORIZATION) else { return Ok(nobody) };
         // The scheme's name is case-insensitive (RFC 9110).
         let secret = value.to_str().ok().and_then(|text| {
@@ -57,6 +65,16 @@ impl Caller {
     /// may read of the owner's folders and addresses.
     pub fn is_at_home(&self) -> bool {
         self.actor == Actor::Sysop || self.is_local
+    }
+
+    /// Under whose weight its work stands.
+    pub fn branch(&self, edge: &Edge) -> Branch {
+        edge.branch_of(self.client)
+    }
+
+    /// The network that a new account counts for.
+    pub fn network(&self, edge: &Edge) -> NetworkKey {
+        edge.network_of(self.client)
     }
 
     /// Who it is now: a key may be revoked while a connection that it opened lives on.

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
 use mtor_core::authorize::{Action, Object};
 use mtor_types::fact::Asset;
+use mtor_types::intent::Band;
 use mtor_types::{Amount, Code, IntentId};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -34,6 +35,8 @@ struct QuoteView {
     units: u64,
     /// What would be held.
     ceiling: Amount,
+    /// The price band that the hold reaches: 1, 2, 5 or 10 times the list price.
+    band: Band,
     may_be_cut: bool,
     eta_ms: u64,
 }
@@ -61,6 +64,7 @@ pub async fn quote(
             price: PriceRow::new(quote.price, &quote.unit),
             units: quote.units_max,
             ceiling: quote.hold,
+            band: quote.band,
             may_be_cut: quote.may_be_cut,
             eta_ms,
         },
@@ -110,8 +114,8 @@ pub async fn submit(
     let route = if streamed { Route::Streamed } else { Route::Stored };
     let Document { name, data, options } = admission::parse(&body, BODY_MAX)?;
     let options = options.or(Options::from_headers(&headers)?);
-    let at_home = caller.is_at_home();
-    let submission = Submission { account, name, data, options, route, at_home };
+    let (at_home, branch) = (caller.is_at_home(), caller.branch(&edge));
+    let submission = Submission { account, branch, name, data, options, route, at_home };
     let submitted = edge.submit(submission).await?;
     match submitted.stream.as_ref().filter(|_| streamed) {
         Some(stream) => {
@@ -153,7 +157,10 @@ pub async fn batch(
             Ok(Document { name, data, options }) => {
                 let options = options.or(defaults.clone());
                 let (route, at_home) = (Route::Stored, caller.is_at_home());
-                edge.submit(Submission { account, name, data, options, route, at_home }).await
+                let branch = caller.branch(&edge);
+                let submission =
+                    Submission { account, branch, name, data, options, route, at_home };
+                edge.submit(submission).await
             }
             Err(error) => Err(error),
         };

@@ -15,7 +15,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream;
 use http::{HeaderValue, StatusCode, header};
 use mtor_core::authorize::{Action, Object};
-use mtor_types::intent::Outcome;
+use mtor_types::intent::{Branch, Outcome};
 use mtor_types::{AccountId, Code, IntentId};
 
 use super::Answer;
@@ -58,6 +58,7 @@ async fn run(edge: Arc<Edge>, name: &str, request: Request) -> Result<Response, 
 /// Who asks, and what for beside the body: known before any of that is read.
 pub(super) struct Asker {
     account: AccountId,
+    branch: Branch,
     options: Options,
     at_home: bool,
 }
@@ -102,7 +103,7 @@ impl Asker {
         let Member { caller, account } = Member::of(edge, request.headers(), request.extensions())?;
         caller.may(Action::Submit, &Object::Account(account))?;
         let options = Options::from_headers(request.headers())?;
-        Ok(Self { account, options, at_home: caller.is_at_home() })
+        Ok(Self { account, branch: caller.branch(edge), options, at_home: caller.is_at_home() })
     }
 
     pub(super) async fn begin(
@@ -112,9 +113,9 @@ impl Asker {
         data: Bytes,
         route: Route,
     ) -> Result<Begun, ApiError> {
-        let Self { account, options, at_home } = self;
+        let Self { account, branch, options, at_home } = self;
         let name = name.to_owned();
-        let submission = Submission { account, name, data, options, route, at_home };
+        let submission = Submission { account, branch, name, data, options, route, at_home };
         let submitted = edge.submit(submission).await?;
         let stream = submitted.stream.ok_or_else(ApiError::gone)?;
         let (intent, attended, pieces) = (submitted.intent, submitted.attended, submitted.pieces);

@@ -228,8 +228,8 @@ impl Client {
         let limit = u64::try_from(BODY_BYTES_MAX).unwrap_or(u64::MAX);
         let Document { name, data, options } = admission::parse(&body, limit)?;
         let (account, route) = (self.account, Route::Streamed);
-        let at_home = caller.is_at_home();
-        let submission = Submission { account, name, data, options, route, at_home };
+        let (at_home, branch) = (caller.is_at_home(), caller.branch(&self.edge));
+        let submission = Submission { account, branch, name, data, options, route, at_home };
         let submitted = self.edge.submit(submission).await?;
         let cause = event.id.into_owned();
         Ok(submitted.stream.map(|stream| (stream.subscribe(), cause)))

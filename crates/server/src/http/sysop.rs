@@ -7,8 +7,9 @@ use http::StatusCode;
 use mtor_core::authorize::{Action, Object};
 use mtor_core::{Command, Node};
 use mtor_types::fact::Asset;
-use mtor_types::intent::Why;
-use mtor_types::{AccountId, Amount, IntentId, Time, WorkerId};
+use mtor_types::intent::{Band, Why};
+use mtor_types::message::SlotOffer;
+use mtor_types::{AccountId, Amount, IntentId, Price, Time, WorkerId};
 use serde::{Deserialize, Serialize};
 
 use super::accounts::PageQuery;
@@ -29,7 +30,24 @@ struct WorkerRow {
     connected: bool,
     /// When it was last heard, in milliseconds since 1970.
     heard: Option<Time>,
-    offers: Vec<mtor_types::worker::Offer>,
+    offers: Vec<OfferRow>,
+}
+
+#[derive(Debug, Serialize)]
+struct OfferRow {
+    intent: String,
+    model: Option<String>,
+    slots: u32,
+    price: Price,
+    band: Band,
+    context: Option<u32>,
+}
+
+impl OfferRow {
+    fn of(offer: &SlotOffer) -> Self {
+        let SlotOffer { intent, model, slots, price, band, context, group: _ } = offer.clone();
+        Self { intent, model, slots, price, band, context }
+    }
 }
 
 /// `GET /v1/sysop/workers`
@@ -50,7 +68,9 @@ pub async fn workers(
             banned: view.enrolled.banned,
             connected: view.slots.is_some(),
             heard: view.heard,
-            offers: view.slots.map(|slots| slots.offers.clone()).unwrap_or_default(),
+            offers: view
+                .slots
+                .map_or_else(Vec::new, |slots| slots.offers.iter().map(OfferRow::of).collect()),
         };
         node.registry().workers(after, limit).map(row).collect()
     };

@@ -10,8 +10,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use mtor_types::manifest::{Bound, Manifest};
+use mtor_types::Digest;
+use mtor_types::manifest::{Bound, Manifest, Size};
 use mtor_types::worker::DATA_BYTES_MAX;
+use sha2::{Digest as _, Sha256};
 
 pub use folder::{Folder, ManifestNews, ManifestProblem};
 pub use schema::{Schema, SchemaError};
@@ -22,6 +24,9 @@ use crate::admission::scan::Wanted;
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub manifest: Manifest,
+    /// SHA-256 of the manifest's canonical form: its JSON as `GET /v1/manifests` has it, by
+    /// RFC 8785 (sorted keys, no white space).
+    pub digest: Digest,
     pub schema: Schema,
     /// Fields that the edge reads, because the schema declares them.
     pub wanted: Wanted,
@@ -167,21 +172,51 @@ fn compile(path: &Path, text: &str) -> Result<Entry, ManifestError> {
         shape: schema.declares("shape"),
         sound: manifest.meter.bound == Bound::Sound,
         speech: manifest.meter.bound == Bound::Speech,
+        delay: manifest.size == Size::Delay,
     };
+    check_size(&manifest, &schema).map_err(wrong)?;
+    let canonical = serde_jcs::to_vec(&manifest);
+    let canonical = canonical.map_err(|_| wrong(("parameters", "has no canonical form")))?;
+    let digest = Digest(Sha256::digest(canonical).into());
     // What the edge cannot read it cannot bound.
     let (bound, read) = match manifest.meter.bound {
         Bound::Points => ("points", "shape"),
         Bound::Sound => ("sound", "audio"),
         Bound::Speech => ("speech", "input"),
         Bound::One | Bound::Bytes | Bound::BytesAndOutput => {
-            return Ok(Entry { manifest, schema, wanted });
+            return Ok(Entry { manifest, digest, schema, wanted });
         }
     };
     if !schema.declares(read) {
         let why = format!("a meter bound by {bound} needs a property `{read}`");
         return Err(wrong(("parameters", &why)));
     }
-    Ok(Entry { manifest, schema, wanted })
+    Ok(Entry { manifest, digest, schema, wanted })
+}
+
+/// Whether the edge can read the size of the work where the manifest says that it stands.
+fn check_size(manifest: &Manifest, schema: &Schema) -> Result<(), (&'static str, &'static str)> {
+    let (readable, why) = match manifest.size {
+        Size::Bytes => (true, ""),
+        Size::Delay => (
+            schema.declares("chunks") && schema.declares("delayms"),
+            "\"delay\" needs properties `chunks` and `delayms`",
+        ),
+        Size::Output => (
+            manifest.meter.bound == Bound::BytesAndOutput,
+            "\"output\" needs a meter bound by bytes_and_output",
+        ),
+        Size::Points => {
+            (manifest.meter.bound == Bound::Points, "\"points\" needs a meter bound by points")
+        }
+        Size::Sound => {
+            (manifest.meter.bound == Bound::Sound, "\"sound\" needs a meter bound by sound")
+        }
+        Size::Speech => {
+            (manifest.meter.bound == Bound::Speech, "\"speech\" needs a meter bound by speech")
+        }
+    };
+    if readable { Ok(()) } else { Err(("size", why)) }
 }
 
 /// Says what the parser found, in one line: what of it is misleading in words of our own.

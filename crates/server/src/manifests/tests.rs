@@ -2,7 +2,7 @@ use mtor_types::{Amount, Code};
 use proptest::prelude::*;
 
 use super::*;
-use crate::admission::Ask;
+use crate::admission::{Ask, InForce};
 
 /// What a guest gets.
 const GRANT: u64 = 1_000_000;
@@ -25,7 +25,8 @@ fn the_built_in_ones_are_there() {
     let names: Vec<_> = all.iter().map(|entry| entry.manifest.name.as_str()).collect();
     assert_eq!(names, ["chat", "echo", "embed", "fft", "speak", "transcribe"]);
     assert!(all.get("nothing").is_none());
-    assert_eq!(all.get("echo").unwrap().wanted, Wanted::default());
+    let echo = Wanted { delay: true, ..Wanted::default() };
+    assert_eq!(all.get("echo").unwrap().wanted, echo);
     assert!(all.get("chat").unwrap().wanted.max_completion_tokens);
 }
 
@@ -56,7 +57,8 @@ fn a_grant_pays_what_is_promised() {
     let holds = |name: &str, data: &str| {
         let entry = all.get(name).unwrap();
         let ask = Ask::read(entry, data.to_owned().into()).expect(data);
-        let hold = ask.terms(entry.manifest.price, None).unwrap().hold;
+        let force = InForce::of(entry.manifest.price, None);
+        let hold = ask.terms(force, None).unwrap().hold;
         u128::from(GRANT) / hold.units()
     };
     assert_eq!(holds("echo", "\"hello\""), 1_000_000);
@@ -202,4 +204,36 @@ proptest! {
         }
         let _ = compile(Path::new("x.toml"), &lines.join("\n"));
     }
+}
+
+#[test]
+fn a_manifest_is_known_by_the_hash_of_its_canonical_form() {
+    let text = |price: &str| {
+        format!(
+            "name = \"shout\"\nversion = 1\nsummary = \"Shouts.\"\npure = true\nbytes_max = 10\n\
+             check = \"none\"\nmeter = {{ unit = \"byte\", bound = \"bytes\" }}\n\
+             price = {{ amount = \"{price}\", per = 1 }}\n\
+             deadline = {{ default_ms = 1, max_ms = 2 }}\nparameters = {{}}\n"
+        )
+    };
+    let digest = |text: &str| compile(Path::new("a.toml"), text).unwrap().digest;
+    let canonical = r#"{"bytes_max":10,"check":"none","deadline":{"default_ms":1,"max_ms":2},"meter":{"bound":"bytes","output_default":0,"output_max":0,"unit":"byte"},"name":"shout","parameters":{},"price":{"amount":"7","per":1},"pure":true,"size":"bytes","summary":"Shouts.","version":1}"#;
+    let expected = Digest(Sha256::digest(canonical).into());
+    assert_eq!(digest(&text("7")), expected);
+    // Neither spelling nor order nor what is said of what holds anyway makes another of it.
+    assert_eq!(digest(&format!("size = \"bytes\"\n# a word\n{}", text("7"))), expected);
+    assert_ne!(digest(&text("8")), expected);
+}
+
+#[test]
+fn a_size_that_the_edge_cannot_read_is_refused() {
+    let chat = include_str!("chat.toml");
+    for size in ["delay", "points", "sound", "speech"] {
+        let text = chat.replace("size = \"output\"", &format!("size = \"{size}\""));
+        let error = compile(Path::new("chat.toml"), &text).unwrap_err().to_string();
+        assert!(error.contains("field `size`") && error.contains(size), "{error}");
+    }
+    let text = chat.replace("size = \"output\"", "size = \"weight\"");
+    let error = compile(Path::new("chat.toml"), &text).unwrap_err().to_string();
+    assert!(error.contains("size") && error.contains("bytes"), "{error}");
 }

@@ -9,7 +9,8 @@ use mtor_core::{Command, limits};
 use mtor_types::event::{EventError, EventIn};
 use mtor_types::message::Slots;
 use mtor_types::worker::{
-    self, Chunk, Complete, Credit, Fail, LeaseClaim, Offer, OfferList, Renew,
+    self, Chunk, Complete, Credit, Fail, LeaseClaim, Offer, OfferList, RefusedOffer, RefusedOffers,
+    Renew,
 };
 use mtor_types::{Attempt, IntentId};
 
@@ -17,7 +18,7 @@ use tokio::sync::watch;
 
 use super::Session;
 use super::handshake::CREDIT_BYTES;
-use crate::edge::Edge;
+use crate::edge::{Edge, Priced};
 use crate::shell::CallError;
 
 /// A sign of life is passed on at most this often.
@@ -92,7 +93,7 @@ pub(super) struct Inbound {
     edge: Arc<Edge>,
     offers: Vec<Offer>,
     /// The same, as the node was told.
-    priced: Vec<Offer>,
+    priced: Priced,
     /// The offer that waits for the one before to be taken.
     newest: Option<watch::Sender<Option<Slots>>>,
     draining: bool,
@@ -105,7 +106,7 @@ pub(super) struct Inbound {
 impl Inbound {
     pub(super) fn new(session: Arc<Session>, edge: Arc<Edge>) -> Self {
         let (offers, draining, now) = (Vec::new(), false, Instant::now());
-        let (used, priced, newest) = (BTreeMap::new(), Vec::new(), None);
+        let (used, priced, newest) = (BTreeMap::new(), Priced::default(), None);
         Self { session, edge, offers, priced, newest, draining, heard: now, renewed: now, used }
     }
 
@@ -154,7 +155,11 @@ impl Inbound {
             return Err(SessionError::Offer);
         }
         self.offers = offers;
-        self.priced = self.edge.priced(&self.offers);
+        let priced = self.edge.priced(&self.offers);
+        let before = std::mem::replace(&mut self.priced, priced);
+        if self.priced.refused != before.refused && !self.priced.refused.is_empty() {
+            self.refuse(self.priced.refused.clone());
+        }
         Ok(Slots {
             worker: self.session.worker,
             session: self.session.id,
@@ -164,9 +169,18 @@ impl Inbound {
             own: false,
             proven: false,
             draining: self.draining,
-            offers: self.priced.clone(),
+            offers: self.priced.taken.clone(),
             leases,
         })
+    }
+
+    /// Tells the worker which of its offers count for nothing here.
+    fn refuse(&self, offers: Vec<RefusedOffer>) {
+        for RefusedOffer { intent, code, message, .. } in &offers {
+            let worker = self.session.worker;
+            tracing::warn!(%worker, %intent, %code, %message, "offer refused");
+        }
+        self.session.send(worker::REFUSED, RefusedOffers { offers });
     }
 
     pub(super) fn take(&mut self, text: &str) -> Result<(), SessionError> {

@@ -11,10 +11,11 @@ use mtor_core::{Command, Effect, Node};
 use mtor_store::{Encoded, Log, MemoryLog, StoreError, decode_batch};
 use mtor_types::amount::Price;
 use mtor_types::fact::{AccountKind, Asset, NetworkKey};
-use mtor_types::intent::{Class, EndRequest, IntentMeta, Reason, Trust, Usage, Why};
-use mtor_types::message::Slots;
-use mtor_types::worker::Offer;
-use mtor_types::{AccountId, Amount, IntentId, KeyHash, NodeId, RealmId, SessionId, WorkerId};
+use mtor_types::intent::{Band, Branch, Class, EndRequest, IntentMeta, Reason, Trust, Usage, Why};
+use mtor_types::message::{SlotOffer, Slots};
+use mtor_types::{
+    AccountId, Amount, Digest, IntentId, KeyHash, NodeId, RealmId, SessionId, WorkerId,
+};
 
 use super::*;
 
@@ -149,8 +150,10 @@ async fn open(store: &Moody) -> (Shell, Receiver<Seen>) {
     node.call(Command::IssueToken { token, owner: OWNER }).await.unwrap();
     let enrol = Command::Enrol { token, worker: WORKER, name: "embedded".into() };
     node.call(enrol).await.unwrap();
-    let price = Some(Price { amount: Amount::from_u64(1), per: 1 });
-    let (intent, model, context) = ("echo".into(), None, None);
+    let price = Price { amount: Amount::from_u64(1), per: 1 };
+    let (intent, model, context, group) = ("echo".into(), None, None, None);
+    let (slots, band) = (1, Band::LIST);
+    let offer = SlotOffer { intent, model, slots, price, band, context, group };
     let slots = Slots {
         worker: WORKER,
         session: SessionId(1),
@@ -159,7 +162,7 @@ async fn open(store: &Moody) -> (Shell, Receiver<Seen>) {
         own: false,
         proven: false,
         draining: false,
-        offers: vec![Offer { intent, model, slots: 1, price, context }],
+        offers: vec![offer],
         leases: Vec::new(),
     };
     node.call(Command::Attach(slots)).await.unwrap();
@@ -179,7 +182,11 @@ fn echo(number: u8, durable: bool) -> Box<IntentMeta> {
         edge: NodeId::default(),
         edge_epoch: 1,
         ceiling: Amount::from_u64(1),
-        price_max: Price { amount: Amount::from_u64(1), per: 1 },
+        manifest: Digest([0; 32]),
+        branch: Branch::Account,
+        origin: None,
+        band: Band::LIST,
+        size: 100,
         units_max: 1,
         bytes: 10,
         remaining_ms: 60_000,

@@ -99,6 +99,7 @@ pub(crate) fn transfers(fact: &Fact) -> (Option<IntentId>, &[Transfer]) {
         | Fact::KeyAdded { .. }
         | Fact::KeyRevoked { .. }
         | Fact::AccountBanned { .. }
+        | Fact::IntentOpenedV1 { .. }
         | Fact::IntentOpened { .. }
         | Fact::IntentEnded { .. }
         | Fact::TokenIssued { .. }

@@ -186,7 +186,7 @@ impl Model {
     fn place(&mut self, meta: &Arc<IntentMeta>, id: u16, n: u8, recovered: bool) -> Envelope {
         let enqueue = |asset| Envelope {
             to: Service::Router,
-            message: Message::Enqueue { meta: Arc::clone(meta), asset, recovered },
+            message: Message::Enqueue { meta: Arc::clone(meta).into(), asset, recovered },
         };
         if let Some(hold) = self.holds.iter().find(|hold| hold.id == id) {
             return enqueue(hold.asset);
@@ -392,6 +392,7 @@ fn step(bench: &mut Bench, model: &mut Model, op: &Op) {
             let (edge, edge_epoch) = (NodeId(edge), epoch);
             let meta = Arc::new(IntentMeta { durable, edge, edge_epoch, ..meta });
             let shared = Arc::clone(&meta);
+            let shared = shared.into();
             let message = if resume { Message::Resume(shared) } else { Message::PlaceHold(shared) };
             (Ok(()), vec![model.place(&meta, id, n, resume)], bench.send(message))
         }
