@@ -32,7 +32,7 @@ const place = mkdtempSync(join(tmpdir(), "mtor-hands-"));
  * @param {(page: Page) => Promise<unknown>} test
  */
 async function hearing(browser, parts, test) {
-  const file = await microphone(browser, [...parts, PAUSE_S], join(place, `${parts.join("-")}.wav`));
+  const file = await microphone(browser, [...parts, PAUSE_S], join(mkdtempSync(join(place, "ears-")), "heard.wav"));
   const fakes = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", `--use-file-for-fake-audio-capture=${file}`];
   const ears = await launch([...fakes, "--autoplay-policy=no-user-gesture-required"]);
   try {

@@ -364,6 +364,30 @@ const cases = {
     await page.getByRole("button", { name: "Record audio" }).click();
     await page.locator(".record[data-record='recording']").waitFor(WAIT);
   }),
+  "what reads aloud is out of reach: said once for all answers, asked for once, and there for all with one press": visit({ may: /ERR_|Failed to load/ }, async (page) => {
+    await answered(page);
+    await ask(page, "And what is a hash?");
+    await page.locator(".bill [data-cost]").nth(1).waitFor(WAIT);
+    await page.route("**/assets/ReadAloud*", (route) => route.abort());
+    let indexes = 0;
+    page.on("request", (request) => (indexes += new URL(request.url()).pathname === "/" && request.resourceType() === "fetch" ? 1 : 0));
+    await page.reload();
+    const alert = page.getByRole("alert").filter({ hasText: "The realm is away" });
+    await alert.first().waitFor(WAIT);
+    await page.waitForTimeout(500);
+    need((await alert.count()) === 1 && indexes === 1, `said ${await alert.count()} times, the index was asked for ${indexes} times`);
+    await page.unroute("**/assets/ReadAloud*");
+    await alert.getByRole("button", { name: "Try again" }).click();
+    await page.getByRole("button", { name: "Read aloud" }).nth(1).waitFor(WAIT);
+    need((await alert.count()) === 0, "it is still said to be away");
+  }),
+  "a part of the page that does not run offers no press that cannot help": visit({ may: /broken/ }, async (page) => {
+    await page.route("**/assets/Options*.js", (route) => route.fulfill({ contentType: "text/javascript", body: "throw new Error('broken')" }));
+    await page.getByRole("button", { name: "Options" }).click();
+    const alert = page.getByRole("alert").filter({ hasText: "Load the page again" });
+    await alert.waitFor(WAIT);
+    need((await alert.getByRole("button").count()) === 0, "it may be pressed");
+  }),
   "Enter in the options asks nothing": visit({}, async (page, server) => {
     await box(page).fill("A draft");
     await page.getByRole("button", { name: "Options" }).click();

@@ -303,7 +303,7 @@ it("asks in one tab what two would ask in other words", async () => {
 }, 10_000);
 
 /** Holds the next call of this method: before it does anything, or when it has all it wanted. */
-function held(store: Store, method: "head" | "heads" | "takeQueued" | "addQueued", when: "before" | "after") {
+function held(store: Store, method: "head" | "heads" | "put" | "takeQueued" | "addQueued", when: "before" | "after") {
   let go: () => void = () => undefined;
   const gate = new Promise<void>((open) => (go = open));
   const own = store[method].bind(store) as (...args: unknown[]) => Promise<unknown>;
@@ -371,6 +371,56 @@ it("keeps a conversation in view whose storage cannot be read when another tab h
   expect(session.turns.map(({ question }) => question)).toEqual(["hello"]);
 });
 
+/** The storage closes between the head of a conversation and its turns. */
+function turnsUnreadable() {
+  const own = IDBDatabase.prototype.transaction;
+  return vi.spyOn(IDBDatabase.prototype, "transaction").mockImplementation(function (this: IDBDatabase, ...args) {
+    if (args[0] === "turns") throw new DOMException("closed", "InvalidStateError");
+    return own.apply(this, args);
+  });
+}
+
+it("empties no conversation in view whose turns cannot be read any more, though its head could", async () => {
+  await ask("hello");
+  await over();
+  const closed = turnsUnreadable();
+  opened[0]!.onChange(session.talk.id);
+  await vi.waitFor(() => expect(session.talks.trouble).toBe("forbidden"));
+  await pause();
+  expect(session.turns.map(({ question }) => question)).toEqual(["hello"]);
+  closed.mockRestore();
+});
+
+it("shows no conversation as empty whose turns cannot be read, and shows it whole when they can", async () => {
+  await ask("hello");
+  await over();
+  const { id } = session.talk;
+  await vi.waitFor(async () => expect((await opened[0]!.turn(session.current!.key))?.turn.phase).toBe("completed"));
+  await pause();
+  await session.talks.show("");
+  const closed = turnsUnreadable();
+  expect(await session.talks.show(id)).toBe(false);
+  closed.mockRestore();
+  await vi.waitFor(() => expect(session.talks.trouble).toBe(""), 5_000);
+  expect(await session.talks.show(id)).toBe(true);
+  expect(session.turns.map(({ question }) => question)).toEqual(["hello"]);
+}, 10_000);
+
+it("sees, when its storage is back, what another tab did meanwhile", async () => {
+  await ask("hello");
+  await over();
+  const { id } = session.talk;
+  await vi.waitFor(async () => expect((await opened[0]!.turn(session.current!.key))?.turn.phase).toBe("completed"));
+  const other = await tab();
+  const closed = turnsUnreadable();
+  opened[0]!.onChange(id);
+  await vi.waitFor(() => expect(session.talks.trouble).toBe("forbidden"));
+  await other.patch(id, { title: "renamed" });
+  await pause();
+  closed.mockRestore();
+  await vi.waitFor(() => expect(session.talk.title).toBe("renamed"), 5_000);
+}, 10_000);
+
 it("sends what waits as soon as the answer before it is complete", async () => {
   await ask("one");
   await ask("two");
@@ -393,6 +443,55 @@ it("keeps aside what an edited question replaces, and sends none of it along", a
   await over();
   expect(session.turns.map(({ question }) => question)).toEqual(["one, said better"]);
   expect(session.talk.turns).toHaveLength(4);
+}, 10_000);
+
+it("sends nothing along that was replaced, whatever it read while it replaced it", async () => {
+  const sent: string[] = [];
+  const { fetch } = globalThis;
+  vi.stubGlobal("fetch", (url: URL, init: RequestInit) => {
+    if (init.method === "POST" && url.pathname === "/v1/intents") sent.push(String(init.body));
+    return fetch(url, init);
+  });
+  await ask("one");
+  await over();
+  const store = opened[0]!;
+  await vi.waitFor(async () => expect((await store.turn(session.current!.key))?.turn.phase).toBe("completed"));
+  await pause();
+  session.edit(session.turns[0]!);
+  session.draft = "one, said better";
+  const slow = held(store, "put", "before");
+  const asking = session.ask();
+  await vi.waitFor(() => expect(slow.spy).toHaveBeenCalled());
+  store.onChange(session.talk.id);
+  await pause();
+  slow.go();
+  await asking;
+  await over();
+  await ask("two");
+  await over();
+  expect(session.turns.map(({ question }) => question)).toEqual(["one, said better", "two"]);
+  expect(JSON.parse(sent.at(-1)!).data.messages.map(({ content }: { content: string }) => content)).not.toContain("one");
+}, 10_000);
+
+it("takes up nothing again whose end it is keeping, whatever it reads meanwhile", async () => {
+  const store = opened[0]!;
+  const own = store.put.bind(store);
+  let go: () => void = () => undefined;
+  const gate = new Promise<void>((open) => (go = open));
+  let ending = false;
+  vi.spyOn(store, "put").mockImplementation(async (fresh) => {
+    if (fresh.turn.phase === "lost") await ((ending = true), gate);
+    return own(fresh);
+  });
+  await ask("vanish");
+  await vi.waitFor(() => expect(ending).toBe(true), 5_000);
+  const resumed = server.calls.length;
+  store.onChange(session.talk.id);
+  await pause();
+  expect([session.current?.phase, server.calls.length]).toEqual(["lost", resumed]);
+  go();
+  await pause();
+  expect(session.current?.phase).toBe("lost");
 }, 10_000);
 
 it("sends the prompt, the temperature and the files of a conversation, and prices them", async () => {

@@ -50,11 +50,17 @@ function style(address: string): Promise<void> {
   link.rel = "stylesheet";
   link.href = address;
   return new Promise((done, fail) => {
-    link.onload = () => done();
-    link.onerror = () => {
+    const missed = () => {
+      clearTimeout(timer);
       link.remove();
       fail(new Unfetched(address));
     };
+    const timer = setTimeout(missed, FILE_MS_MAX);
+    link.onload = () => {
+      clearTimeout(timer);
+      done();
+    };
+    link.onerror = missed;
     document.head.append(link);
   });
 }
@@ -63,4 +69,9 @@ function style(address: string): Promise<void> {
 export function remedyOf(cause: unknown): string {
   if (cause instanceof Unfetched) return "The realm is away, and this part of the page could not be fetched.";
   return "This part of the page does not run. Load the page again.";
+}
+
+/** As `remedyOf`, where a press asks for the part; one that does not run fails for as long as the page stands. */
+export function toPressAgain(cause: unknown): string {
+  return cause instanceof Unfetched ? `${remedyOf(cause)} Press again to try again.` : remedyOf(cause);
 }

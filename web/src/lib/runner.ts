@@ -63,9 +63,11 @@ export class Runner {
     } catch {
       talk.apply(key, { kind: "lost", message: "stopped here before it was sent", now: Date.now() });
     } finally {
+      // Begun before it counts as over here: what is read meanwhile may know of no end, and would be taken up.
+      const keeping = talk.changing(() => this.keep(talk, key, sent));
       this.#aborts.delete(key);
       this.#kept.delete(key);
-      await this.keep(talk, key, sent);
+      await keeping;
       this.#needs.onOver(talk, key);
     }
   }

@@ -276,13 +276,15 @@ export class Session {
 
   /** From this turn on another question, or another answer, stands there. */
   async #replace(talk: Talk, from: string): Promise<void> {
-    const store = await this.#store;
-    const at = talk.all().findIndex((turn) => turn.key === from);
-    for (const turn of talk.all().slice(Math.max(at, 0))) {
-      const replaced = { ...turn, replaced: true };
-      talk.put(replaced);
-      await store.put(stored(talk.id, replaced));
-    }
+    await talk.changing(async () => {
+      const store = await this.#store;
+      const at = talk.all().findIndex((turn) => turn.key === from);
+      for (const turn of talk.all().slice(Math.max(at, 0))) {
+        const replaced = { ...turn, replaced: true };
+        talk.put(replaced);
+        await store.put(stored(talk.id, replaced));
+      }
+    });
   }
 
   /** Puts a question into the box, to be asked in other words. */

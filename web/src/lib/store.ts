@@ -150,8 +150,14 @@ export class Store {
 
   /** The turns of a conversation in the order in which they were asked. */
   async turns(conversation: string): Promise<StoredTurn[]> {
-    const kept = await this.#read((db) => db.getAllFromIndex("turns", "conversation", conversation), []);
-    return this.#with(kept, (one) => one.conversation === conversation);
+    return (await this.whole(conversation)) ?? [];
+  }
+
+  /** As `turns`, but nothing where some of them may be kept and cannot be read. */
+  async whole(conversation: string): Promise<StoredTurn[] | undefined> {
+    const kept = await this.#read((db) => db.getAllFromIndex("turns", "conversation", conversation), undefined);
+    if (!kept && !this.#heads.has(conversation)) return undefined;
+    return this.#with(kept ?? [], (one) => one.conversation === conversation);
   }
 
   /** What is being answered, of whatever conversation. */

@@ -64,7 +64,8 @@ export class Talk {
   async changing<T>(change: () => Promise<T>): Promise<T> {
     this.#changes += 1;
     const done = change();
-    this.#changing = Promise.allSettled([this.#changing, done]);
+    // Not the outcomes: each would hold those before it.
+    this.#changing = Promise.allSettled([this.#changing, done]).then(() => undefined);
     return done;
   }
 

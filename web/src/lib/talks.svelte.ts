@@ -48,7 +48,7 @@ export class Talks {
     void needs.store.then((opened) => {
       opened.onTrouble = (trouble) => {
         this.trouble = trouble;
-        if (trouble === "") void this.start();
+        if (trouble === "") void this.#back();
       };
       opened.onChange = (conversation) => void this.#changedElsewhere(conversation);
       this.trouble = opened.trouble;
@@ -58,6 +58,12 @@ export class Talks {
   /** Lists what there is, and takes up what was being answered. */
   async start(): Promise<void> {
     await this.refreshHeads();
+    await this.takeUpOpen();
+  }
+
+  /** What other tabs did while the storage could not be read was not seen. */
+  async #back(): Promise<void> {
+    await this.#changedElsewhere("");
     await this.takeUpOpen();
   }
 
@@ -120,7 +126,10 @@ export class Talks {
     const head = await store.head(id);
     if (!head) return undefined;
     const talk = Talk.of(head);
-    talk.set((await store.turns(id)).map(({ turn }) => turn));
+    const turns = await store.whole(id);
+    // Shown as empty it would be gone on with without what was said in it.
+    if (!turns) return undefined;
+    talk.set(turns.map(({ turn }) => turn));
     // Loaded by another call meanwhile: there is one of each.
     const other = this.#talks.get(id);
     if (other) return other;
@@ -155,11 +164,11 @@ export class Talks {
     for (const [id, talk] of this.#talks) {
       if (conversation !== "" && conversation !== id) continue;
       await talk.atRest(
-        async () => [await store.head(id), await store.turns(id)] as const,
+        async () => [await store.head(id), await store.whole(id)] as const,
         ([head, kept]) => {
-          if (head) this.#join(talk, head, kept);
           // A storage that cannot be read has erased nothing.
-          else if (store.trouble !== "forbidden") this.#erased(id);
+          if (head && kept) this.#join(talk, head, kept);
+          else if (!head && store.trouble !== "forbidden") this.#erased(id);
         },
       );
     }
