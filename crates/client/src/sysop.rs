@@ -80,6 +80,9 @@ pub struct IntentRow {
     pub durable: bool,
     pub ceiling: Amount,
     pub bytes: u64,
+    /// The network under whose weight it stands, hashed; absent: the account's own.
+    #[serde(default)]
+    pub network: Option<String>,
 }
 
 #[derive(Serialize)]

@@ -9,6 +9,7 @@ pub mod edge;
 mod http;
 pub mod identity;
 pub mod manifests;
+pub mod origin;
 pub mod realm;
 pub mod receipts;
 pub mod sessions;
@@ -18,6 +19,7 @@ pub mod told;
 pub mod weights;
 
 pub use manifests::{ManifestNews, ManifestProblem};
+pub use origin::Networks;
 pub use realm::{OpenError, Realm, RealmOptions};
 pub use told::{Arriving, ArrivingState, ModelAbout, ModelsTold, Teller, megabytes};
 pub use weights::Weight;

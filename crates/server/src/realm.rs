@@ -28,6 +28,7 @@ use crate::edge::{DECIMALS, Edge, Parts};
 use crate::http;
 use crate::identity::{self, Identity, IdentityError};
 use crate::manifests::{Folder, ManifestError, ManifestNews};
+use crate::origin::Networks;
 use crate::shell::{self, CallError, Clock, Followers, Shell, StartError};
 use crate::streams::{StreamLimits, Streams};
 use crate::told::{ModelsTold, Teller};
@@ -56,6 +57,8 @@ pub struct RealmOptions {
     pub guests_a_network: u32,
     /// The realm's share of what workers earn.
     pub fee_basis_points: u16,
+    /// Proxies that are believed whom they ask for, and home networks.
+    pub networks: Networks,
 }
 
 impl RealmOptions {
@@ -69,6 +72,7 @@ impl RealmOptions {
             grants_a_day: 10_000_000_000,
             guests_a_network: 100,
             fee_basis_points: 0,
+            networks: Networks::default(),
         }
     }
 
@@ -187,6 +191,7 @@ impl Realm {
             projection,
             clock,
             sysop,
+            networks: options.networks,
             awaits_worker: options.embedded_worker,
         });
         let epoch = opened.node.epoch().saturating_add(1);

@@ -107,6 +107,13 @@ pub enum AccountKind {
 #[serde(transparent)]
 pub struct NetworkKey(pub [u8; 16]);
 
+impl fmt::Display for NetworkKey {
+    /// In lower-case hexadecimal.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 /// What was decided. Each variant names the service that applies it in its comment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fact {

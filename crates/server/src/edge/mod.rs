@@ -43,6 +43,7 @@ use crate::api_error::ApiError;
 use crate::http::Bodies;
 use crate::identity::{self, DOCUMENT_LIFE_MS_MAX, DocumentPlan, Identity};
 use crate::manifests::{ManifestProblem, Manifests};
+use crate::origin::{Networks, Origin};
 use crate::sessions::Sessions;
 use crate::shell::{CallError, Clock, NodeHandle, Projection, StoreState};
 use crate::streams::Streams;
@@ -83,6 +84,8 @@ pub struct Edge {
     pub streams: Streams,
     pub metrics: Metrics,
     pub bodies: Bodies,
+    /// Proxies that are believed, and networks whose accounts are branches of their own.
+    pub networks: Networks,
     lives: Lives,
     blobs: Arc<BlobStore>,
     reader: Arc<Reader>,
@@ -123,6 +126,7 @@ pub struct Parts {
     pub projection: Projection,
     pub clock: Clock,
     pub sysop: KeyHash,
+    pub networks: Networks,
     pub awaits_worker: bool,
 }
 
@@ -146,6 +150,7 @@ impl Edge {
             streams: parts.streams,
             metrics: Metrics::default(),
             bodies: Bodies::default(),
+            networks: parts.networks,
             lives: Lives::default(),
             blobs: parts.blobs,
             reader: parts.reader,
@@ -312,19 +317,27 @@ impl Edge {
     }
 
     /// A client's network, for limits and shares, without keeping an address: a /24 of IPv4 or a
-    /// /48 of IPv6, which is the least that one site gets. This machine is one network.
-    pub fn network_of(&self, client: IpAddr) -> NetworkKey {
+    /// /48 of IPv6, which is the least that one site gets. This machine is one network, and
+    /// whoever a proxy on it asks for without being believed is another.
+    pub fn network_of(&self, origin: Origin) -> NetworkKey {
         let day = self.now().day();
-        match client.to_canonical() {
-            address if address.is_loopback() => self.identity.network_key(b"loopback", day),
+        match origin.address {
+            address if address.is_loopback() => {
+                let whose: &[u8] = if origin.veiled { b"proxied" } else { b"loopback" };
+                self.identity.network_key(whose, day)
+            }
             IpAddr::V4(address) => self.identity.network_key(&address.octets()[..3], day),
             IpAddr::V6(address) => self.identity.network_key(&address.octets()[..6], day),
         }
     }
 
     /// Under whose weight the work of a request from there stands.
-    pub fn branch_of(&self, client: IpAddr) -> Branch {
-        Branch::Network(self.network_of(client))
+    pub fn branch_of(&self, origin: Origin) -> Branch {
+        if self.networks.is_home(origin) {
+            Branch::Account
+        } else {
+            Branch::Network(self.network_of(origin))
+        }
     }
 
     /// A one-time token for a worker of `owner`.

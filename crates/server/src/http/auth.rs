@@ -15,6 +15,7 @@ use super::Connection;
 use crate::api_error::ApiError;
 use crate::edge::Edge;
 use crate::identity::hash_secret;
+use crate::origin::{Origin, is_forwarded};
 
 /// The actor behind a request. A key that is sent must be good, also where none is needed: a
 /// client that believes itself known should hear that it is not.
@@ -26,15 +27,7 @@ pub struct Caller {
     /// Asks on this very machine, and is not a proxy for others.
     is_local: bool,
     /// Where the request came from.
-    client: IpAddr,
-}
-
-/// Headers by which a proxy says that it asks for somebody else.
-const FORWARDED: [&str; 5] =
-    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"];
-
-fn is_local(headers: &HeaderMap, client: IpAddr) -> bool {
-    client.to_canonical().is_loopback() && !FORWARDED.iter().any(|name| headers.contains_key(*name))
+    origin: Origin,
 }
 
 const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -44,9 +37,10 @@ impl Caller {
     pub fn of(edge: &Edge, headers: &HeaderMap, extensions: &Extensions) -> Result<Self, ApiError> {
         // Every request comes over a connection; one that does not say so is from nowhere.
         let connection = extensions.get::<Arc<Connection>>();
-        let client = connection.map_or(NOWHERE, |connection| connection.client.ip());
-        let is_local = is_local(headers, client);
-        let nobody = Self { actor: Actor::Nobody, key: None, is_local, client };
+        let peer = connection.map_or(NOWHERE, |connection| connection.client.ip());
+        let is_local = peer.to_canonical().is_loopback() && !is_forwarded(headers);
+        let origin = edge.networks.origin(peer, headers);
+        let nobody = Self { actor: Actor::Nobody, key: None, is_local, origin };
         let Some(value) = headers.get(http::header::AUTHORIZATION) else { return Ok(nobody) };
         // The scheme's name is case-insensitive (RFC 9110).
         let secret = value.to_str().ok().and_then(|text| {
@@ -69,12 +63,12 @@ impl Caller {
 
     /// Under whose weight its work stands.
     pub fn branch(&self, edge: &Edge) -> Branch {
-        edge.branch_of(self.client)
+        edge.branch_of(self.origin)
     }
 
-    /// The network that a new account counts for.
+    /// The network that the request counts for.
     pub fn network(&self, edge: &Edge) -> NetworkKey {
-        edge.network_of(self.client)
+        edge.network_of(self.origin)
     }
 
     /// Who it is now: a key may be revoked while a connection that it opened lives on.

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, Uri, header};
@@ -14,10 +13,10 @@ use mtor_types::amount::Price;
 use mtor_types::manifest::Manifest;
 use serde::Serialize;
 
+use super::Answer;
 use super::auth::Caller;
 use super::json::{Page, Segment};
 use super::weights;
-use super::{Answer, Connection};
 use crate::api_error::ApiError;
 use crate::edge::Edge;
 use crate::manifests::ManifestProblem;
@@ -163,7 +162,6 @@ impl<'a> ModelRow<'a> {
 pub async fn model(
     State(edge): State<Arc<Edge>>,
     caller: Caller,
-    Extension(connection): Extension<Arc<Connection>>,
     Segment(id): Segment,
     headers: HeaderMap,
     uri: Uri,
@@ -175,8 +173,7 @@ pub async fn model(
         let Query(query) = query.map_err(|_| {
             ApiError::invalid_field("query", "nothing but `sha256`, the file's hash in hex")
         })?;
-        let client = connection.client.ip();
-        return weights::send(&edge, file, &query, &headers, client).await;
+        return weights::send(&edge, file, &query, &headers, caller.network(&edge)).await;
     }
     if !is_offered {
         return Err(ApiError::new(Code::UnknownModel, "no worker here offers that model"));

@@ -7,7 +7,7 @@ use http::StatusCode;
 use mtor_core::authorize::{Action, Object};
 use mtor_core::{Command, Node};
 use mtor_types::fact::Asset;
-use mtor_types::intent::{Band, Why};
+use mtor_types::intent::{Band, Branch, Why};
 use mtor_types::message::SlotOffer;
 use mtor_types::{AccountId, Amount, IntentId, Price, Time, WorkerId};
 use serde::{Deserialize, Serialize};
@@ -125,6 +125,10 @@ struct IntentRow {
     durable: bool,
     ceiling: Amount,
     bytes: u64,
+    /// The network under whose weight it stands, hashed; absent: its account has a weight of its
+    /// own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    network: Option<String>,
 }
 
 /// `GET /v1/sysop/intents`: the open ones. Never their payload.
@@ -145,6 +149,10 @@ pub async fn intents(
             durable: meta.durable,
             ceiling: meta.ceiling,
             bytes: meta.bytes,
+            network: match meta.branch {
+                Branch::Account => None,
+                Branch::Network(key) => Some(key.to_string()),
+            },
         };
         open.map(row).collect()
     };

@@ -3,12 +3,11 @@
 //! Kept for ever where the address names its hash, which changes with its content; asked for again
 //! where it does not. Ranges are not served: a part of a model is of no use.
 
-use std::net::IpAddr;
-
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use mtor_types::Code;
+use mtor_types::fact::NetworkKey;
 use serde::Deserialize;
 
 use super::page::{ASK_AGAIN, FOR_EVER, known};
@@ -36,7 +35,7 @@ pub async fn send(
     (model, name): (&str, &str),
     query: &Query,
     headers: &HeaderMap,
-    client: IpAddr,
+    network: NetworkKey,
 ) -> Result<Response, ApiError> {
     let Some(weight) = edge.weights.find(model, name) else {
         let message = "no file of that name is served to pages here: GET /v1/models lists those \
@@ -53,7 +52,7 @@ pub async fn send(
     let mut response = if known(headers, &tag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        whole(edge, &weight, client).await?
+        whole(edge, &weight, network).await?
     };
     let about = response.headers_mut();
     let kept = if is_named { FOR_EVER } else { ASK_AGAIN };
@@ -62,8 +61,8 @@ pub async fn send(
     Ok(response)
 }
 
-async fn whole(edge: &Edge, weight: &Weight, client: IpAddr) -> Result<Response, ApiError> {
-    let sent = edge.weights.open(weight, edge.network_of(client)).await.map_err(|why| match why {
+async fn whole(edge: &Edge, weight: &Weight, network: NetworkKey) -> Result<Response, ApiError> {
+    let sent = edge.weights.open(weight, network).await.map_err(|why| match why {
         NotSent::Busy => {
             ApiError::new(Code::Overloaded, "so many files are being sent; try again shortly")
         }

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use mtor_client::Client;
 use mtor_server::manifests::ManifestError;
-use mtor_server::{OpenError, Realm, RealmOptions};
+use mtor_server::origin::{IpNet, network};
+use mtor_server::{Networks, OpenError, Realm, RealmOptions};
 use mtor_types::Code;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
@@ -40,6 +41,14 @@ pub(crate) struct Arguments {
     listen: SocketAddr,
     #[command(flatten)]
     lan: lan::Wish,
+    /// A proxy that is believed whom it asks for, by X-Forwarded-For or Forwarded; may stand
+    /// several times
+    #[arg(long, value_name = "CIDR", value_parser = network)]
+    trusted_proxy: Vec<IpNet>,
+    /// A network whose accounts each have a share of their own, such as a school behind one
+    /// address; may stand several times
+    #[arg(long, value_name = "CIDR", value_parser = network)]
+    home_network: Vec<IpNet>,
     #[command(flatten)]
     models: models::ModelArguments,
     /// Start no worker beside the realm
@@ -88,6 +97,8 @@ async fn up(arguments: Arguments, data: PathBuf, context: &Context) -> Result<()
     let mut options = RealmOptions::new(data.clone(), arguments.listen);
     options.embedded_worker = !arguments.no_worker;
     options.fee_basis_points = arguments.fee_basis_points.unwrap_or(options.fee_basis_points);
+    options.networks =
+        Networks { trusted: arguments.trusted_proxy.clone(), home: arguments.home_network.clone() };
     let lan = lan::agreed(&arguments.lan, &data, arguments.listen.port(), context.out)?;
     options.also = lan::also(lan.as_ref());
     let models = match arguments.no_worker {
