@@ -534,8 +534,21 @@ const cases = {
     await page.getByText("The realm is away: reading waits for it.").waitFor(WAIT);
     await page.getByRole("button", { name: "Stop waiting" }).waitFor(WAIT);
     server.forget();
+    server.voice(false);
     server.cut(false);
     await page.getByRole("alert").filter({ hasText: "The realm restarted while it read. Press Read aloud again." }).waitFor(WAIT);
+    // The realm is back before what speaks: nothing of it goes from the page meanwhile.
+    await page.getByText("What reads aloud is coming back.").waitFor(WAIT);
+    await page.waitForTimeout(2_500);
+    const waits = page.getByRole("button", { name: "Read aloud" });
+    need((await waits.getAttribute("aria-disabled")) === "true", "a button that can do nothing yet does not say so");
+    await waits.click({ force: true });
+    need(await page.getByRole("button", { name: "Speak" }).isVisible(), "the microphone has gone");
+    need((await page.getByRole("button", { name: "Stop waiting" }).count()) === 0, "it began to read without a price");
+    const begun = Date.now();
+    server.voice(true);
+    await page.locator('.aloud button[aria-disabled="false"]').waitFor(WAIT);
+    need(Date.now() - begun < 4_000, `what speaks was back, and the page saw it after ${Date.now() - begun} ms`);
     await page.getByRole("button", { name: "Read aloud" }).click();
     await isLoud(page);
   }),

@@ -21,6 +21,7 @@ const POLICY = "default-src 'self'; style-src 'self' HASH; connect-src 'self'; i
 const SCRIPTS = "; script-src 'self' 'wasm-unsafe-eval'";
 /** What hears speech, as `mtor models` keeps it. */
 const EAR = "moonshine-tiny-en";
+const VOICE = ["speak", "transcribe"];
 const ACCOUNT = "7Np41oeYqPefeNQEHSv1UDhYrehxin3NStELsSKCT4K2";
 const MODELS = ["smollm2-135m-instruct", "qwen2.5-0.5b-instruct"];
 
@@ -96,6 +97,8 @@ export async function standIn(options = {}) {
   /** Keys that are good here. @type {Map<string, string>} */
   const keys = new Map();
   let down = false;
+  /** Its programs of the voice have begun. */
+  let voiced = true;
 
   /** @param {import("node:http").ServerResponse} response @param {number} status @param {unknown} body */
   const json = (response, status, body) => {
@@ -163,7 +166,7 @@ export async function standIn(options = {}) {
       const items = models.map((model, at) => ({ intent: "chat", model, trust: "any", slots: 4 - at, busy: at, depth: at * 3,
         price: { amount: String(100 * (1 + at * 4)), per: 1_000_000, unit: "token" }, eta_ms: at * 900,
         ...(context && { context }) }));
-      return json(response, 200, { items: [...items, ...POOLS], next: null });
+      return json(response, 200, { items: [...items, ...POOLS.filter(({ intent }) => voiced || !VOICE.includes(intent))], next: null });
     }
     if (path === "/v1/manifests") return json(response, 200, { items: MANIFESTS, next: null, ...(scenario === "broken" && { problems: PROBLEMS }) });
     if (path === "/v1/models") {
@@ -339,6 +342,8 @@ export async function standIn(options = {}) {
     revoke: () => keys.clear(),
     /** It was started anew: what was asked before is known no more. */
     forget: () => intents.clear(),
+    /** What speaks and hears is there, or not yet. @param {boolean} there */
+    voice: (there) => (voiced = there),
     /** The network is cut, or whole again. @param {boolean} cut */
     cut: (cut) => {
       down = cut;

@@ -9,6 +9,10 @@ const EVERY_MS = 20_000;
 const WHEN_EMPTY_MS = 5_000;
 /** While something is on its way; its figures move that often. */
 const WHEN_ARRIVING_MS = 1_500;
+/** What the page has buttons for beside the question. */
+const VOICE = ["speak", "transcribe"];
+/** One that was here is looked for so long after it went. */
+const BACK_MS_MAX = 60_000;
 const RETRY_MS_MAX = 30_000;
 
 export class Line {
@@ -21,6 +25,8 @@ export class Line {
   /** By intent, whatever it is. */
   offers = $state.raw<Map<string, Offer>>(new Map());
   told = $state.raw<Told>(NOTHING_TOLD);
+  /** What was here and may be back in a moment: its programs start anew after the realm itself. */
+  returning = $state.raw<ReadonlySet<string>>(new Set());
   /** What `auto` is: the realm's word, else the first model that somebody serves. */
   auto = $derived(
     this.models.find((model) => model.id === this.told.auto && model.slots > 0) ??
@@ -35,6 +41,10 @@ export class Line {
 
   #realm: Realm;
   #retries = 0;
+  #had = new Set<string>();
+  /** Since when. */
+  #missed = new Map<string, number>();
+  #looks: (() => void)[] = [];
   #timer: ReturnType<typeof setTimeout> | undefined;
   #countdown: ReturnType<typeof setInterval> | undefined;
 
@@ -43,21 +53,34 @@ export class Line {
   }
 
   start(): void {
-    addEventListener("online", () => this.reconnect());
+    addEventListener("online", () => void this.reconnect());
     document.addEventListener("visibilitychange", () => {
-      if (document.visibilityState === "visible") this.reconnect();
+      if (document.visibilityState === "visible") void this.reconnect();
     });
-    this.reconnect();
+    void this.reconnect();
   }
 
-  reconnect(): void {
+  /** Resolves when the realm has answered, or has not. */
+  reconnect(): Promise<void> {
     clearTimeout(this.#timer);
     clearInterval(this.#countdown);
-    void this.#refresh();
+    return this.#refresh();
   }
 
   serves(intent: string): boolean {
     return (this.offers.get(intent)?.slots ?? 0) > 0;
+  }
+
+  /** It is here, or was and may be back in a moment. */
+  has(intent: string): boolean {
+    return this.serves(intent) || this.returning.has(intent);
+  }
+
+  /** Of what is here, or is back in a moment: that is waited for. */
+  async offer(intent: string): Promise<Offer | undefined> {
+    if (!this.offers.has(intent) && !this.returning.has(intent)) await this.reconnect();
+    while (!this.offers.has(intent) && this.returning.has(intent)) await new Promise<void>((look) => this.#looks.push(look));
+    return this.offers.get(intent);
   }
 
   about(model: string): About | undefined {
@@ -71,14 +94,16 @@ export class Line {
       this.models = models;
       this.offers = offersOf(pools);
       this.told = told;
-      this.onModels();
       const wasAway = this.state !== "ready";
+      if (wasAway) this.#missed.clear();
+      this.returning = new Set(VOICE.filter((intent) => this.#returns(intent)));
+      for (const look of this.#looks.splice(0)) look();
+      this.onModels();
       this.state = "ready";
       this.problem = undefined;
       this.#retries = 0;
       if (wasAway) this.onBack();
-      const arriving = told.arriving.some(({ state }) => state !== "failed");
-      const wait = arriving ? WHEN_ARRIVING_MS : models.length > 0 ? EVERY_MS : WHEN_EMPTY_MS;
+      const wait = this.#wait();
       // A hidden page asks nothing; it catches up when it is seen again.
       if (document.visibilityState === "visible") {
         clearTimeout(this.#timer);
@@ -87,6 +112,24 @@ export class Line {
     } catch (cause) {
       this.#away(cause instanceof Refusal ? cause.problem : undefined);
     }
+  }
+
+  #returns(intent: string): boolean {
+    if (this.serves(intent)) {
+      this.#had.add(intent);
+      this.#missed.delete(intent);
+      return false;
+    }
+    if (!this.#had.has(intent)) return false;
+    const since = this.#missed.get(intent) ?? Date.now();
+    this.#missed.set(intent, since);
+    return this.told.coming.has(intent) || Date.now() - since < BACK_MS_MAX;
+  }
+
+  #wait(): number {
+    if (this.told.coming.has("chat") || this.returning.size > 0) return WHEN_ARRIVING_MS;
+    const comes = VOICE.some((intent) => this.told.coming.has(intent));
+    return comes || this.models.length === 0 ? WHEN_EMPTY_MS : EVERY_MS;
   }
 
   #away(problem: Problem | undefined): void {
@@ -99,7 +142,7 @@ export class Line {
     clearInterval(this.#countdown);
     this.#countdown = setInterval(() => {
       this.retryIn -= 1;
-      if (this.retryIn <= 0) this.reconnect();
+      if (this.retryIn <= 0) void this.reconnect();
     }, 1_000);
   }
 }

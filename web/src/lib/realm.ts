@@ -343,18 +343,20 @@ export function chatModels(pools: unknown): Model[] {
   return [...models.values()];
 }
 
-function priceOf(given: unknown, unit: string): Price {
+/** What says no price is not for nothing. */
+function priceOf(given: unknown, unit: string): Price | undefined {
   const price = record(given);
-  const amount = text(price["amount"]) ?? "0";
-  return { amount, per: number(price["per"]) ?? 1, unit: text(price["unit"]) ?? unit };
+  const amount = text(price["amount"]);
+  return amount === undefined ? undefined : { amount, per: number(price["per"]) ?? 1, unit: text(price["unit"]) ?? unit };
 }
 
 function manifestsOf(page: unknown): Manifest[] {
   return list(record(page)["items"]).flatMap((item) => {
     const row = record(item);
     const name = text(row["name"]);
-    if (!name) return [];
     const unit = text(record(row["meter"])["unit"]) ?? "unit";
+    const price = priceOf(row["price"], unit);
+    if (!name || !price) return [];
     const result = record(row["result"]);
     const media = text(result["media"]);
     return [
@@ -363,7 +365,7 @@ function manifestsOf(page: unknown): Manifest[] {
         version: number(row["version"]) ?? 1,
         summary: text(row["summary"]) ?? "",
         parameters: record(row["parameters"]),
-        price: priceOf(row["price"], unit),
+        price,
         bytesMax: number(row["bytes_max"]) ?? 0,
         ...(media && { media }),
         results: result["schema"],
@@ -384,8 +386,8 @@ export function offersOf(page: unknown): Map<string, Offer> {
   for (const item of list(record(page)["items"])) {
     const row = record(item);
     const intent = text(row["intent"]);
-    if (!intent) continue;
     const price = priceOf(row["price"], "unit");
+    if (!intent || !price) continue;
     const offer = offers.get(intent) ?? { slots: 0, busy: 0, depth: 0, price, models: [] };
     if (isLess(price.amount, offer.price.amount)) offer.price = price;
     offer.slots += number(row["slots"]) ?? 0;

@@ -31,13 +31,15 @@ export interface Arriving {
 export interface Told {
   about: Map<string, About>;
   arriving: Arriving[];
+  /** Intents of which a model is on its way. */
+  coming: ReadonlySet<string>;
   /** What `auto` is now. */
   auto: string;
   /** What `auto` is to be. It may still be on its way, or have no worker. */
   preferred: string;
 }
 
-export const NOTHING_TOLD: Told = { about: new Map(), arriving: [], auto: "", preferred: "" };
+export const NOTHING_TOLD: Told = { about: new Map(), arriving: [], coming: new Set(), auto: "", preferred: "" };
 
 export function toldOf(models: unknown): Told {
   const body = record(models);
@@ -48,8 +50,10 @@ export function toldOf(models: unknown): Told {
     if (id && row["about"]) about.set(id, aboutOf(row["about"], id));
   }
   const arriving = list(body["arriving"]).flatMap((item) => arrivingOf(record(item)) ?? []);
+  const rows = list(body["arriving"]).map(record).filter((row) => row["state"] !== "failed");
+  const coming = new Set(rows.flatMap((row) => text(row["intent"]) ?? []));
   const chat = (what: string) => text(record(body[what])["chat"]) ?? "";
-  return { about, arriving, auto: chat("default"), preferred: chat("preferred") };
+  return { about, arriving, coming, auto: chat("default"), preferred: chat("preferred") };
 }
 
 function aboutOf(given: unknown, id: string): About {
@@ -118,7 +122,7 @@ export function arrival(one: Arriving): string {
     case "starting":
       return "is here and starts";
     case "waiting":
-      return "waits to be fetched";
+      return one.bytes > 0 ? "waits to be fetched" : "is here and waits to be started";
     case "fetching":
       return one.leftMs === undefined ? "is being fetched" : `arrives in about ${formatWait(one.leftMs)}`;
   }

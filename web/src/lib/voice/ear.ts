@@ -17,8 +17,8 @@ export interface RealmEarNeeds {
   realm: Realm;
   /** Opens an account if there is none. Rejects with the realm's refusal. */
   pay(): Promise<{ asset: string }>;
-  /** As it stands on the page: no more than this is paid. */
-  price(): Price;
+  /** As it stands on the page, once it does: no more than this is paid. */
+  price(): Promise<Price>;
   /** What has been heard so far. */
   onWords?: (words: string) => void;
   onCost?: (cost: Money) => void;
@@ -36,7 +36,7 @@ export class RealmEar implements Ear {
     const result = await askWork(realm, {
       intent: "transcribe",
       data: { audio: base64Of(pcm16(samples)), format: "pcm16", stream: true },
-      ceiling: ceilingOf(price(), (samples.length * 1_000) / RATE + FRAME_MS, asset),
+      ceiling: ceilingOf(await price(), (samples.length * 1_000) / RATE + FRAME_MS, asset),
       signal,
       onPiece: (piece) => {
         words = spoken(`${words} ${wordsOf(piece)}`);

@@ -1,7 +1,8 @@
 // Speaking and being read to, joined with the page: one of each for a session, made when first needed.
 
 import type { Price } from "../amount";
-import { Realm, Refusal, type Offer } from "../realm";
+import type { Line } from "../line.svelte";
+import { Realm, Refusal } from "../realm";
 import type { Session } from "../session.svelte";
 import type { Talk } from "../talk.svelte";
 import { formatBytes } from "../told";
@@ -42,13 +43,12 @@ function join(session: Session): Rooms {
     if (!(await wallet.ensure())) throw new Refusal(wallet.guestProblem ?? NO_ACCOUNT);
     return wallet.purse ?? { asset: "grant" };
   };
-  const price = (intent: string) => () => priceOf(line.offers.get(intent));
   const settings = new Settings();
   const player = new Loudspeaker();
   const onPaid = () => void wallet.refresh();
   const reader: Reader = new Reader({
     realm, player, pay, onPaid,
-    price: price("speak"),
+    price: () => priceOf(line, "speak"),
     // The usual one is named by nobody: another model has its own.
     voice: () => ({ speed: settings.speed, ...(settings.voice === USUAL_VOICE ? {} : { voice: settings.voice }) }),
     onBegin: () => {
@@ -57,7 +57,10 @@ function join(session: Session): Rooms {
   });
   const ear = new RealmEar({
     realm, pay,
-    price: price("transcribe"),
+    price: async () => {
+      voice.note = line.returning.has("transcribe") ? "What hears you is coming back: it is waited for." : "";
+      return priceOf(line, "transcribe").finally(() => (voice.note = ""));
+    },
     onWords: (words) => (voice.words = words),
     onCost: (cost) => {
       voice.cost = cost;
@@ -126,8 +129,15 @@ async function take(session: Session, talk: Talk, settings: Settings, words: str
   if (settings.sendAtOnce) await session.ask();
 }
 
-function priceOf(offer: Offer | undefined): Price {
-  return offer?.price ?? { amount: "0", per: 1, unit: "millisecond" };
+/** As it stands in an offer. What has none yet, as after a restart, is waited for: no price is not for nothing. */
+async function priceOf(line: Line, intent: "speak" | "transcribe"): Promise<Price> {
+  const offer = await line.offer(intent);
+  if (!offer) throw new Refusal(GONE[intent]);
+  return offer.price;
 }
 
+const GONE = {
+  speak: { code: "MT0017", message: "what reads aloud is not here now: try again later", status: 503 },
+  transcribe: { code: "MT0017", message: "what hears speech is not here now: try again later", status: 503 },
+};
 const NO_ACCOUNT = { code: "", message: "no account to pay with", status: 0 };

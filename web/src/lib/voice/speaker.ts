@@ -23,7 +23,8 @@ export interface SpeakerNeeds {
   realm: Realm;
   player: Player;
   pay(): Promise<{ asset: string }>;
-  price(): Price;
+  /** Once there is one. */
+  price(): Price | Promise<Price>;
   /** Without a voice it is the one that the model has if none is named. */
   voice(): { voice?: string; speed: number };
   onCost(cost: Money): void;
@@ -128,7 +129,7 @@ export class Speaker {
     const result = await askWork(realm, {
       intent: "speak",
       data: { input, ...(voice === undefined ? {} : { voice }), speed, response_format: "pcm", stream: true },
-      ceiling: ceilingOf(price(), spokenMs(input, speed), asset),
+      ceiling: ceilingOf(await price(), spokenMs(input, speed), asset),
       signal: this.#abort.signal,
       onPiece: (piece) => sound.add(text(record(piece)["audio"])),
       onAnew: () => sound.anew(),
