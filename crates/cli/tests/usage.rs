@@ -305,3 +305,15 @@ fn the_version_is_told() {
     assert!(done.stdout.starts_with("mtor 0."), "{done:#?}");
     assert_eq!(place.run(&["--json", "version"]).good().lines()[0]["program"], "mtor");
 }
+
+/// The word of earlier releases is refused with the one that took its place.
+#[test]
+fn what_was_called_certified_is_called_proven() {
+    let place = Place::new();
+    let done = place.run(&["submit", "echo", "--data", "1", "--trust", "certified"]);
+    assert_eq!(done.code, Some(2), "{done:?}");
+    assert!(done.stderr.contains("say `proven`"), "{done:?}");
+    let done = place.run(&["submit", "echo", "--data", "1", "--trust", "mine"]);
+    assert!(done.stderr.contains("own, proven, any"), "{done:?}");
+    assert!(!done.stderr.contains("certified"), "{done:?}");
+}

@@ -240,3 +240,22 @@ fn a_price_in_other_units_than_the_realms_is_refused() {
     let mut worker = Running::worker(&place, &Guest::new(&realm.url), &["--price", "echo=5/1"]);
     worker.wait("connected");
 }
+
+/// Nothing dearer is ever asked for, so who set that price learns it from the worker itself.
+#[test]
+fn an_offer_that_the_realm_refuses_is_told() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let owner = Guest::new(&realm.url);
+    let mut worker = Running::worker(&place, &owner, &["--price", "echo=11/1"]);
+    let told = loop {
+        let line = worker.line().expect("it is told");
+        if line["status"] == "offer_refused" {
+            break line;
+        }
+    };
+    assert_eq!((&told["intent"], &told["code"]), (&json!("echo"), &json!("MT0041")), "{told}");
+    let message = told["message"].as_str().unwrap();
+    assert!(message.contains("ask at most 10 base units per unit"), "{message}");
+    assert_eq!(owner.ask("GET", "/v1/pools", "").json()["items"], json!([]));
+}

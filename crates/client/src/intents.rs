@@ -73,6 +73,9 @@ pub struct Quote {
     pub units: u64,
     /// What would be held.
     pub ceiling: Amount,
+    /// The price band that this reaches, 0 to 3: up to 1, 2, 5 or 10 times the list price.
+    #[serde(default)]
+    pub band: u8,
     /// What it buys may end in mid-stream; else less than this is refused.
     #[serde(default)]
     pub may_be_cut: bool,
