@@ -3,7 +3,7 @@
 
 use divan::Bencher;
 use mtor_core::router::safe_queue::{
-    Class, FlowKey, FlowPath, Item, ItemId, PoolId, QueueLimits, SafeQueue, WorkerKey,
+    Class, FlowKey, FlowPath, Item, ItemId, KindId, PoolId, QueueLimits, SafeQueue, WorkerKey,
 };
 
 fn main() {
@@ -13,15 +13,14 @@ fn main() {
 fn item(n: u64, flows: u64, pools: u64) -> Item {
     let flow = n % flows;
     let key = |n: u64| FlowKey(u128::from(n).to_be_bytes());
-    // Ten realms, so that both the realm's and the account's level are wide.
+    // Ten branches, so that both the branch's and the account's level are wide.
     let path =
-        FlowPath { realm: key(flow % 10), account: key(flow / 10), class: Class::Interactive };
-    let pool = u32::try_from(n % pools).unwrap_or(0);
+        FlowPath { branch: key(flow % 10), account: key(flow / 10), class: Class::Interactive };
     // Spread over the id space as real ids are.
     let id = u128::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
     Item {
         id: ItemId(id.to_be_bytes()),
-        pool: PoolId(pool),
+        pool: PoolId::new(KindId(n % pools), 0),
         flow: path,
         bytes: 100,
         cost_estimate: 50 + n % 100,
@@ -36,10 +35,11 @@ fn filled(flows: u64, pools: u64) -> (SafeQueue, Vec<PoolId>) {
         pool_bytes: u64::MAX,
         flows: u32::MAX,
         horizon: 600_000,
+        sweep: 8,
     });
-    let served: Vec<PoolId> =
-        (0..pools).filter_map(|p| u32::try_from(p).ok()).map(PoolId).collect();
-    q.set_slots(WorkerKey(1), &served);
+    let kinds: Vec<KindId> = (0..pools).map(KindId).collect();
+    q.link(WorkerKey(1), &kinds);
+    let served: Vec<PoolId> = kinds.into_iter().map(|kind| PoolId::new(kind, 0)).collect();
     for n in 0..flows * 2 {
         let _ = q.enqueue(item(n, flows, pools));
     }

@@ -22,8 +22,6 @@ pub const TOKEN_LIFE_MS: u64 = 24 * 60 * 60 * 1000;
 pub const OFFERS_PER_WORKER_MAX: usize = 32;
 /// Slots of one offer.
 pub const SLOTS_PER_OFFER_MAX: u32 = 1_024;
-/// Different pools a router knows at a time.
-pub const POOLS_MAX: usize = 4_096;
 /// Leases named in one worker message.
 pub const LEASES_PER_MESSAGE_MAX: usize = 4_096;
 
@@ -48,8 +46,12 @@ pub const IDEMPOTENCY_MAX: usize = 100_000;
 /// most of what a realm holds right after a restart.
 pub const ENDS_MAX: usize = 32_768;
 
-/// Attempts of one intent, each on another worker.
-pub const ATTEMPTS_MAX: u32 = 3;
+/// Workers that may fail one intent.
+pub const ATTEMPTS_MAX: usize = 3;
+/// Times one intent is given out in all, those included whose worker was lost.
+pub const DISPATCHES_MAX: u32 = 8;
+/// What is lost twice waits so long before it is given out again, and twice as long each time more.
+pub const LOSS_PAUSE_MS: u64 = 1_000;
 /// Retries are at most this share of an account's dispatches, in per cent, once it has had
 /// [`RETRIES_FREE`] of them.
 pub const RETRY_PER_CENT_MAX: u64 = 10;
@@ -64,6 +66,8 @@ pub const LEAF_BYTES_MAX: u64 = 256 * 1024 * 1024;
 pub const POOL_ITEMS_MAX: usize = 65_536;
 /// Payload bytes that the queued intents of one pool stand for.
 pub const POOL_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Idle flows that one command forgets. Each command leaves fewer behind.
+pub const FLOWS_FORGOTTEN_AT_ONCE: u32 = 8;
 /// Nodes of the flow tree.
 pub const FLOWS_MAX: usize = 1_000_000;
 
@@ -82,6 +86,10 @@ pub const DEADLINE_MAX_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// A pool that no worker serves any more keeps its queue for this long, then fails it.
 pub const UNSERVED_MS: u64 = 30_000;
+/// Intents of such a pool that fail in one go.
+pub const UNSERVED_AT_ONCE_MAX: usize = 256;
+/// Kinds that no worker links any more share their flows' service for so long at most.
+pub const DOMAINS_SPLIT_MS: u64 = 1_000;
 /// What an intent is thought to take before any of its kind was measured, in slot-milliseconds.
 pub const FIRST_ESTIMATE_MS: u64 = 1_000;
 /// Kinds of work whose duration is remembered.

@@ -56,7 +56,8 @@ pub(crate) struct Oracle {
     /// What the edge metered of attempts.
     metered: BTreeSet<(IntentId, Attempt, u64)>,
     /// Who was given an intent since the router began.
-    tried: BTreeMap<IntentId, Vec<WorkerId>>,
+    /// Who has had an intent in which attempt, and whether that one was lost.
+    tried: BTreeMap<IntentId, Vec<(WorkerId, Attempt, bool)>>,
     /// Leases given out, by when they were last renewed; kept only where one node does it all.
     leases: BTreeMap<(IntentId, Attempt), (WorkerId, u64)>,
     pub(crate) ends: BTreeMap<&'static str, u64>,
@@ -216,18 +217,22 @@ impl Oracle {
         Ok(())
     }
 
-    /// A fresh attempt is on a worker that has not had the intent, and there are not many. Where
-    /// services are nodes of their own a repeated message may begin an intent anew that is over:
-    /// work is lost by that, and no money.
+    /// A fresh attempt is on a worker that has not failed the intent, and there are not many. A lost
+    /// one is nobody's failure. Where services are nodes of their own a repeated message may begin an
+    /// intent anew that is over: work is lost by that, and no money.
     pub(crate) fn retried(&mut self, grant: &Assignment) -> Result<(), String> {
         let intent = grant.meta.id;
         let tried = self.tried.entry(intent).or_default();
-        if tried.contains(&grant.worker) {
+        let failed = || tried.iter().filter(|(_, _, lost)| !lost);
+        if failed().any(|(worker, _, _)| *worker == grant.worker) {
             return Err(format!("{intent} is given to {} a second time", grant.worker));
         }
-        tried.push(grant.worker);
-        if tried.len() > usize::try_from(limits::ATTEMPTS_MAX).unwrap_or(usize::MAX) {
-            return Err(format!("{intent} is given to {} workers", tried.len()));
+        if failed().count() >= limits::ATTEMPTS_MAX {
+            return Err(format!("{intent} was failed by {} workers", failed().count()));
+        }
+        tried.push((grant.worker, grant.attempt, false));
+        if tried.len() > usize::try_from(limits::DISPATCHES_MAX).unwrap_or(usize::MAX) {
+            return Err(format!("{intent} is given out {} times", tried.len()));
         }
         Ok(())
     }
@@ -239,6 +244,9 @@ impl Oracle {
             Effect::Revoke { intent, attempt, .. } | Effect::Lost { intent, attempt } => {
                 self.leases.remove(&(*intent, *attempt));
                 self.serving.remove(&(*intent, *attempt));
+                let tried = self.tried.get_mut(intent).into_iter().flatten();
+                let lost = matches!(effect, Effect::Lost { .. });
+                tried.filter(|(_, of, _)| lost && of == attempt).for_each(|entry| entry.2 = true);
             }
             Effect::Ended { end, .. } => {
                 self.leases.retain(|(intent, _), _| *intent != end.intent);

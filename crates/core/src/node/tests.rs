@@ -245,7 +245,7 @@ fn a_deadline_stops_the_edge_and_what_was_metered_is_paid() {
 }
 
 #[test]
-fn a_lost_worker_is_found_and_the_intent_fails_without_another() {
+fn a_lost_worker_is_found_and_the_intent_waits_for_another_for_a_time() {
     let mut world = World::new(1);
     world.submit(echo(1)).unwrap();
     let assigned = world.assigned();
@@ -259,7 +259,9 @@ fn a_lost_worker_is_found_and_the_intent_fails_without_another() {
     let why = Why::WorkerFailed { code: mtor_types::Code::WorkerFailed, retry: true };
     let (attempt, usage, delivered) = (Some(attempt), Usage::default(), false);
     world.ok(Command::End(EndRequest { intent, attempt, why, usage, delivered }));
-    assert_eq!(world.outcomes()[&intent], Outcome::Failed(mtor_types::Code::WorkerFailed));
+    assert!(world.outcomes().is_empty(), "a loss is not a failure");
+    world.later(limits::UNSERVED_MS);
+    assert_eq!(world.outcomes()[&intent], Outcome::Failed(mtor_types::Code::NoWorker));
     assert_eq!(world.grant_of(CLIENT), (1_000, 0), "failure pays nothing");
 }
 

@@ -1,14 +1,17 @@
 //! Workers come, change, renew and go.
 
+use std::collections::BTreeSet;
+
 use mtor_types::message::Slots;
 use mtor_types::worker::LeaseClaim;
 use mtor_types::{Fence, IntentId, SessionId, WorkerId};
 
 use super::Router;
+use super::demand::Demand;
 use super::ends::{Standing, revoke, revoke_claim};
 use super::job::{Job, Place, Taken};
-use super::pools::PoolKey;
-use super::workers::{OfferNo, OfferSlots};
+use super::safe_queue::{KindId, PoolId};
+use super::workers::{GroupKey, OfferNo, WorkerSlots};
 use crate::effect::Effect;
 use crate::limits;
 use crate::turn::Turn;
@@ -18,10 +21,10 @@ impl Router {
     pub(super) fn attach(&mut self, turn: &mut Turn, slots: Slots) {
         let (worker, session, edge) = (slots.worker, slots.session, slots.edge);
         let claims = slots.leases.clone();
-        let mut pools = self.leave_pools(worker);
+        let mut kinds = self.leave_kinds(worker);
         let fresh = self.workers.get(worker).is_none_or(|known| known.session != session);
         self.workers.put(slots, Fence(self.counter));
-        self.join_pools(worker);
+        kinds.extend(self.join_kinds(worker));
         if fresh {
             for claim in &claims {
                 let adopted = self.adopt(turn, worker, session, *claim);
@@ -33,13 +36,11 @@ impl Router {
             self.lose_unclaimed(turn, worker, session);
         }
         let Some(known) = self.workers.get(worker) else { return };
-        let offers: Vec<OfferNo> = known.offers.keys().copied().collect();
-        pools.extend(known.offers.values().flat_map(|offer| &offer.pools));
-        for pool in pools {
-            self.pools.watch(pool, turn.now);
-        }
-        for offer in offers {
-            self.fill_offer(turn, worker, offer);
+        let groups: BTreeSet<GroupKey> =
+            known.offers.values().map(|offer| offer.group.clone()).collect();
+        self.watch(turn, &kinds);
+        for group in groups {
+            self.fill_group(turn, worker, &group);
         }
         turn.now(Effect::PoolsChanged);
     }
@@ -69,7 +70,7 @@ impl Router {
             Place::Running(lease) if (lease.worker, lease.attempt) == (worker, attempt) => {
                 let (offer, taken) = (lease.offer, lease.taken);
                 // Its slot is taken again under the new fence.
-                self.set_busy(worker, offer, OfferSlots::give_back);
+                self.give_back_slot(worker, offer);
                 (offer, taken, false)
             }
             // After a restart an older attempt of it came back first.
@@ -81,7 +82,11 @@ impl Router {
                 self.free(turn, intent, &older, Standing::Neither);
                 (offer, Taken { since: turn.now, estimate: 0, charge: None }, true)
             }
-            Place::Running(_) | Place::Queued | Place::Lost(_) => return false,
+            Place::Running(_)
+            | Place::Queued
+            | Place::Lost(_)
+            | Place::Retrying { .. }
+            | Place::Paused => return false,
         };
         if first && let Some(job) = self.jobs.get_mut(&intent) {
             job.attempts = job.attempts.saturating_add(1);
@@ -98,7 +103,8 @@ impl Router {
     /// The offer under which a worker may go on with an intent: one that meets its demands, as at
     /// any dispatch.
     fn adopting_offer(&self, worker: WorkerId, job: &Job) -> Option<OfferNo> {
-        self.workers.get(worker)?.find(&PoolKey::of(&job.meta, &job.tried))
+        let demand = Demand::of(&job.meta);
+        self.workers.get(worker)?.find(job.pool.kind(), demand, None)
     }
 
     /// A new session of a worker that no longer holds some of its leases: those are lost.
@@ -122,31 +128,36 @@ impl Router {
             return;
         }
         let leases: Vec<IntentId> = known.leases.iter().copied().collect();
-        let pools = self.leave_pools(worker);
+        let kinds = self.leave_kinds(worker);
         if let Some(known) = self.workers.get_mut(worker) {
-            known.offers.values_mut().for_each(|offer| offer.slots = 0);
-            known.drop_gone_offers();
+            known.retire();
         }
         for intent in &leases {
             if self.jobs.get(intent).is_some_and(|job| !job.meta.durable) {
                 self.lose(turn, *intent);
             }
         }
-        for pool in pools {
-            self.pools.watch(pool, turn.now);
-        }
+        self.watch(turn, &kinds);
         self.drop_if_gone(worker);
         turn.now(Effect::PoolsChanged);
     }
 
     /// Forgets a worker without session and leases.
     pub(super) fn drop_if_gone(&mut self, worker: WorkerId) {
-        let gone = self.workers.get(worker).is_some_and(|known| {
-            known.leases.is_empty() && known.offers.values().all(|offer| offer.slots == 0)
-        });
-        if gone {
-            self.leave_pools(worker);
+        if self.workers.get(worker).is_some_and(WorkerSlots::is_gone) {
+            let kinds = self.leave_kinds(worker);
             self.workers.remove(worker);
+            kinds.into_iter().for_each(|kind| self.kinds.drop_if_idle(kind));
+        }
+    }
+
+    /// Looks whether these kinds' pools are served now.
+    fn watch(&mut self, turn: &Turn, kinds: &BTreeSet<KindId>) {
+        for kind in kinds {
+            for pool in self.kinds.pools(*kind).collect::<Vec<PoolId>>() {
+                self.kinds.watch(pool, turn.now);
+            }
+            self.kinds.drop_if_idle(*kind);
         }
     }
 

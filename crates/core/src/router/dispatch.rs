@@ -3,46 +3,139 @@
 use mtor_types::{Attempt, Fence, IntentId, WorkerId};
 
 use super::Router;
+use super::demand::Demand;
 use super::job::{Lease, Place, Taken};
 use super::safe_queue::PoolId;
-use super::workers::OfferNo;
+use super::workers::{GroupKey, OfferNo};
 use crate::effect::{Assignment, Effect};
 use crate::limits;
 use crate::turn::Turn;
 
 impl Router {
-    /// An intent was queued in this pool: the freest offer there takes what is due. If there is
+    /// An intent was queued in this pool: the first free slot there takes what is due. If there is
     /// one, nothing else was waiting for it.
     pub(super) fn fill_pool(&mut self, turn: &mut Turn, pool: PoolId) {
-        if let Some((worker, offer)) = self.pools.freest(pool) {
-            self.fill_offer(turn, worker, offer);
+        if let Some(free) = self.kinds.freest(pool, &[]) {
+            self.fill_offer(turn, free.worker, free.offer);
         }
     }
 
-    /// Gives an offer's free slots to what is due among all the pools that it serves.
+    /// Gives the free slots that an offer shares to what is due among all that they serve.
     pub(super) fn fill_offer(&mut self, turn: &mut Turn, worker: WorkerId, offer: OfferNo) {
-        // Bounded by the slots of one offer: each round takes one.
+        let found = self.workers.get(worker).and_then(|known| known.offers.get(&offer));
+        if let Some(group) = found.map(|offer| offer.group.clone()) {
+            self.fill_group(turn, worker, &group);
+        }
+    }
+
+    pub(super) fn fill_group(&mut self, turn: &mut Turn, worker: WorkerId, group: &GroupKey) {
+        // Bounded by the slots of one group: each round takes one.
         for _ in 0..limits::SLOTS_PER_OFFER_MAX {
             let Some(known) = self.workers.get(worker) else { return };
-            let Some(found) = known.offers.get(&offer) else { return };
-            if !known.takes_work(found) {
+            let pools = known.serves(group, |kind| self.kinds.pools(kind).collect());
+            if pools.is_empty() {
                 return;
             }
-            let Some(next) = self.queue.dispatch(&found.pools) else { return };
-            let (since, estimate) = (turn.now, next.item.cost_estimate);
-            let taken = Taken { since, estimate, charge: Some(next.charge) };
-            self.assign(turn, worker, offer, IntentId(next.item.id.0), taken);
+            // Failed work goes before what is queued, but takes no two slots in a row of one worker.
+            let taken = if known.retried {
+                let due = self.take_queued(turn, worker, group, &pools);
+                due || self.take_retry(turn, worker, group, &pools)
+            } else {
+                let due = self.take_retry(turn, worker, group, &pools);
+                due || self.take_queued(turn, worker, group, &pools)
+            };
+            if !taken {
+                return;
+            }
         }
+    }
+
+    fn take_queued(
+        &mut self,
+        turn: &mut Turn,
+        worker: WorkerId,
+        group: &GroupKey,
+        pools: &[PoolId],
+    ) -> bool {
+        let Some(next) = self.queue.dispatch(pools) else { return false };
+        let (since, estimate) = (turn.now, next.item.cost_estimate);
+        let taken = Taken { since, estimate, charge: Some(next.charge) };
+        if let Some(known) = self.workers.get_mut(worker) {
+            known.retried = false;
+        }
+        self.assign(turn, worker, group, IntentId(next.item.id.0), taken);
+        true
+    }
+
+    /// The oldest failed attempt in these pools that another worker failed.
+    fn take_retry(
+        &mut self,
+        turn: &mut Turn,
+        worker: WorkerId,
+        group: &GroupKey,
+        pools: &[PoolId],
+    ) -> bool {
+        let firsts = pools.iter().filter_map(|pool| self.first_retry(worker, *pool));
+        let firsts: Vec<(u64, IntentId)> = firsts.collect();
+        let Some((_, intent)) = firsts.into_iter().min() else { return false };
+        self.give_retry(turn, worker, group, intent, pools);
+        true
+    }
+
+    /// Looks past what this worker failed itself, and does not look there again: each failure of
+    /// its own costs it one look.
+    fn first_retry(&mut self, worker: WorkerId, pool: PoolId) -> Option<(u64, IntentId)> {
+        let known = self.workers.get_mut(worker)?;
+        let from = known.passed.get(&pool).copied().unwrap_or_default();
+        let mut passed = from;
+        let found = self.kinds.retries(pool, from).find(|(order, intent)| {
+            let failed = self.jobs.get(intent).is_some_and(|job| job.tried.contains(&worker));
+            if failed {
+                passed = order.saturating_add(1);
+            }
+            !failed
+        });
+        if passed > from {
+            known.passed.insert(pool, passed);
+        }
+        found
+    }
+
+    /// Gives a failed attempt that waits to this worker, out of the turn of its flow.
+    pub(super) fn give_retry(
+        &mut self,
+        turn: &mut Turn,
+        worker: WorkerId,
+        group: &GroupKey,
+        intent: IntentId,
+        pools: &[PoolId],
+    ) {
+        let Some(job) = self.jobs.get(&intent) else { return };
+        if let Place::Retrying { order, .. } = job.place {
+            self.kinds.remove_retry(job.pool, order);
+        }
+        let item = self.item(job);
+        let charge = self.queue.charge(item, pools).ok();
+        let taken = Taken { since: turn.now, estimate: item.cost_estimate, charge };
+        if let Some(known) = self.workers.get_mut(worker) {
+            known.retried = true;
+        }
+        self.assign(turn, worker, group, intent, taken);
     }
 
     fn assign(
         &mut self,
         turn: &mut Turn,
         worker: WorkerId,
-        offer: OfferNo,
+        group: &GroupKey,
         intent: IntentId,
         taken: Taken,
     ) {
+        let Some(job) = self.jobs.get(&intent) else { return };
+        let (kind, demand) = (job.pool.kind(), Demand::of(&job.meta));
+        let found =
+            self.workers.get(worker).and_then(|known| known.find(kind, demand, Some(group)));
+        let Some(offer) = found else { return };
         let attempt = Attempt(self.next_number());
         let Some(job) = self.jobs.get_mut(&intent) else { return };
         job.attempts = job.attempts.saturating_add(1);
@@ -68,13 +161,32 @@ impl Router {
         let known = self.workers.get_mut(worker)?;
         let (session, edge) = (known.session, known.edge);
         let price = known.offers.get(&offer)?.price;
-        known.leases.insert(intent);
+        if known.leases.insert(intent) {
+            self.running = self.running.saturating_add(1);
+        }
         let job = self.jobs.get_mut(&intent)?;
         let meta = std::sync::Arc::clone(&job.meta);
+        let pool = job.pool;
+        if let Some(kind) = self.kinds.get_mut(pool.kind()) {
+            if let Place::Running(before) = &job.place {
+                kind.running.end(before.taken.estimate, before.taken.since);
+            }
+            kind.running.begin(taken.estimate, taken.since);
+        }
         let remaining_ms = job.deadline.since_ms(turn.now);
-        job.place =
-            Place::Running(Lease { worker, session, offer, attempt, fence, price, until, taken });
-        self.set_busy(worker, offer, |offer| offer.take(fence));
+        job.place = Place::Running(Lease {
+            meta: std::sync::Arc::clone(&meta),
+            pool,
+            worker,
+            session,
+            offer,
+            attempt,
+            fence,
+            price,
+            until,
+            taken,
+        });
+        self.take_slot(worker, offer, fence);
         self.schedule(intent, until);
         let limit = meta.units_max.min(price.buys(meta.ceiling));
         Some(Assignment { meta, attempt, fence, edge, worker, session, price, limit, remaining_ms })

@@ -7,9 +7,8 @@ use mtor_types::{Attempt, IntentId, NodeId, WorkerId};
 
 use super::Router;
 use super::job::{Lease, Place};
-use super::pools::PoolKey;
+use super::kinds::label;
 use super::safe_queue::{ItemId, PoolId};
-use super::workers::OfferSlots;
 use crate::effect::Effect;
 use crate::limits;
 use crate::turn::Turn;
@@ -21,7 +20,9 @@ impl Router {
         let intent = request.intent;
         let Some(job) = self.jobs.get(&intent) else { return Self::end_unknown(turn, request) };
         let current = match &job.place {
-            Place::Queued | Place::Adoptable { .. } => None,
+            Place::Queued | Place::Adoptable { .. } | Place::Retrying { .. } | Place::Paused => {
+                None
+            }
             Place::Running(lease) => Some(lease.attempt),
             Place::Lost(served) => Some(served.attempt),
         };
@@ -81,25 +82,35 @@ impl Router {
         self.finish(turn, intent, outcome, usage, Standing::Neither);
     }
 
-    /// A worker could not do it: another one tries, or the intent fails.
+    /// A worker could not do it, and another one tries; or it is lost, and any may. Or the intent
+    /// fails.
     fn failed(&mut self, turn: &mut Turn, request: &EndRequest, code: Code, retry: bool) {
         let intent = request.intent;
         let Some(job) = self.jobs.get_mut(&intent) else { return };
-        let lease = match std::mem::replace(&mut job.place, Place::Queued) {
-            Place::Running(lease) => Some(lease),
-            Place::Lost(_) | Place::Queued | Place::Adoptable { .. } => None,
+        let (lease, lost) = match std::mem::replace(&mut job.place, Place::Paused) {
+            Place::Running(lease) => (Some(lease), false),
+            Place::Lost(_) => (None, true),
+            Place::Queued | Place::Adoptable { .. } | Place::Retrying { .. } | Place::Paused => {
+                (None, false)
+            }
         };
-        if let Some(lease) = lease {
+        if lost {
+            job.losses = job.losses.saturating_add(1);
+        } else {
+            job.failed = Some(code);
+        }
+        if let Some(lease) = &lease {
             job.tried.push(lease.worker);
             let standing = if retry { Standing::Bad } else { Standing::Neither };
-            self.free(turn, intent, &lease, standing);
+            self.free(turn, intent, lease, standing);
         }
         let Some(job) = self.jobs.get(&intent) else { return };
         let again = retry
-            && job.attempts < limits::ATTEMPTS_MAX
+            && job.attempts < limits::DISPATCHES_MAX
+            && job.tried.len() < limits::ATTEMPTS_MAX
             && (!request.delivered || job.meta.restart);
-        let account = job.meta.account;
-        if !again || !self.move_on(intent) || !self.retries.take(account) {
+        // A loss is nobody's fault, and takes nothing of the account's budget.
+        if !again || !(lost || self.retries.take(job.meta.account)) {
             self.resolve(turn, intent, Outcome::Failed(code), Usage::default(), None);
             return;
         }
@@ -108,37 +119,82 @@ impl Router {
         {
             turn.now(Effect::Restarted { intent, attempt });
         }
-        self.put_back(turn, intent, PutBack::Retry);
+        if lost {
+            self.put_back_lost(turn, intent);
+        } else {
+            self.await_another(turn, intent);
+        }
     }
 
-    /// Moves an intent to the pool of those that the same workers failed. False: nobody else could
-    /// serve it.
-    fn move_on(&mut self, intent: IntentId) -> bool {
-        let Some(job) = self.jobs.get(&intent) else { return false };
-        let (key, before) = (PoolKey::of(&job.meta, &job.tried), job.pool);
-        if self.workers.slots_for(&key) == 0 {
-            return false;
+    /// Waits in its kind's list for a worker that has not failed it, unless one is free.
+    fn await_another(&mut self, turn: &mut Turn, intent: IntentId) {
+        self.unschedule(intent);
+        let order = self.retried;
+        self.retried = order.saturating_add(1);
+        let Some(job) = self.jobs.get_mut(&intent) else { return };
+        let pool = job.pool;
+        let unserved = !self.kinds.is_served(pool, &job.tried);
+        job.place = Place::Retrying { order, unserved };
+        self.kinds.push_retry(pool, order, intent);
+        let (free, durable) = (self.kinds.freest(pool, &job.tried), job.meta.durable);
+        if let Some(free) = free
+            && let Some(known) = self.workers.get(free.worker)
+            && let Some(group) = known.offers.get(&free.offer).map(|offer| offer.group.clone())
+        {
+            let pools = known.serves(&group, |kind| self.kinds.pools(kind).collect());
+            self.give_retry(turn, free.worker, &group, intent, &pools);
+            return;
         }
-        let Some(pool) = self.find_or_add_pool(&key) else { return false };
-        self.pools.release(before);
-        self.pools.hold(pool);
-        if let Some(job) = self.jobs.get_mut(&intent) {
-            job.pool = pool;
+        if !durable {
+            self.schedule(intent, turn.now.after_ms(limits::UNSERVED_MS));
         }
-        true
+        self.kinds.watch(pool, turn.now);
+    }
+
+    /// Its time is over if nobody could serve it at two looks.
+    pub(super) fn look_for_another(&mut self, turn: &mut Turn, intent: IntentId) {
+        let Some(job) = self.jobs.get_mut(&intent) else { return };
+        let served = self.kinds.is_served(job.pool, &job.tried);
+        let code = job.failed.unwrap_or(Code::NoWorker);
+        let Place::Retrying { unserved, .. } = &mut job.place else { return };
+        if std::mem::replace(unserved, !served) && !served {
+            self.resolve(turn, intent, Outcome::Failed(code), Usage::default(), None);
+        } else {
+            self.schedule(intent, turn.now.after_ms(limits::UNSERVED_MS));
+        }
+    }
+
+    /// To the head of its queue: it had its turn, and nobody failed it. What is lost again and again
+    /// comes back ever later, since it may be what its workers are lost of.
+    fn put_back_lost(&mut self, turn: &mut Turn, intent: IntentId) {
+        let losses = self.jobs.get(&intent).map_or(0, |job| job.losses);
+        let pause_ms = match losses.checked_sub(2) {
+            None => return self.go_on_lost(turn, intent),
+            Some(more) => {
+                limits::LOSS_PAUSE_MS.saturating_mul(1_u64.checked_shl(more).unwrap_or(1))
+            }
+        };
+        self.schedule(intent, turn.now.after_ms(pause_ms));
+    }
+
+    /// Whoever failed it before it was lost does not get it again.
+    pub(super) fn go_on_lost(&mut self, turn: &mut Turn, intent: IntentId) {
+        if self.jobs.get(&intent).is_some_and(|job| job.tried.is_empty()) {
+            self.put_back(turn, intent, PutBack::Lost);
+        } else {
+            self.await_another(turn, intent);
+        }
     }
 
     /// Back into its queue: it was admitted once, so no bound refuses it.
     pub(super) fn put_back(&mut self, turn: &mut Turn, intent: IntentId, how: PutBack) {
+        self.unschedule(intent);
         let Some(job) = self.jobs.get_mut(&intent) else { return };
         job.place = Place::Queued;
-        if let Some(at) = job.timer.take() {
-            self.timers.remove(&(at, intent));
-        }
         let Some(job) = self.jobs.get(&intent) else { return };
         let (item, pool) = (self.item(job), job.pool);
         let queued = match how {
-            PutBack::Retry => self.queue.requeue(item),
+            PutBack::Lost => self.queue.requeue(item),
             PutBack::Restored => self.queue.restore(item),
         };
         if queued.is_err() {
@@ -147,7 +203,7 @@ impl Router {
             self.resolve(turn, intent, outcome, Usage::default(), None);
             return;
         }
-        self.pools.watch(pool, turn.now);
+        self.kinds.watch(pool, turn.now);
         self.fill_pool(turn, pool);
     }
 
@@ -158,7 +214,6 @@ impl Router {
         let attempt = lease.attempt;
         if let Some(job) = self.jobs.get_mut(&intent) {
             job.place = Place::Lost(served);
-            job.tried.push(lease.worker);
         }
         turn.now(revoke(&lease, self.edge_of(lease.worker), intent));
         self.free(turn, intent, &lease, Standing::Bad);
@@ -169,10 +224,9 @@ impl Router {
     /// That edge begins a new boot: the payloads of its ephemeral intents are gone. The accountant
     /// has voided their holds before it passed this on.
     pub(super) fn edge_started(&mut self, turn: &mut Turn, edge: NodeId, epoch: u32) {
-        let gone = self.jobs.values().filter(|job| {
-            job.meta.edge == edge && !job.meta.durable && job.meta.edge_epoch < epoch
-        });
-        let gone: Vec<IntentId> = gone.map(|job| job.meta.id).collect();
+        let first = (edge, 0, IntentId([0; 16]));
+        let gone = self.ephemeral.range(first..(edge, epoch, IntentId([0; 16])));
+        let gone: Vec<IntentId> = gone.map(|(_, _, intent)| *intent).collect();
         for intent in gone {
             self.queue.remove(ItemId(intent.0));
             let lease = self.running(intent);
@@ -184,20 +238,26 @@ impl Router {
         }
     }
 
-    /// Nobody came to serve this pool: its queue fails.
+    /// Nobody came to serve this pool: what would not outlive a restart fails, some at a time. The
+    /// rest waits until its deadline.
     pub(super) fn fail_unserved(&mut self, turn: &mut Turn, pool: PoolId) {
-        if self.pools.slots(pool) > 0 {
+        if self.kinds.is_served(pool, &[]) {
             return;
         }
-        let queued =
-            self.jobs.values().filter(|job| job.pool == pool && matches!(job.place, Place::Queued));
-        let queued: Vec<IntentId> = queued.map(|job| job.meta.id).collect();
-        for intent in queued {
+        let queued = self.queue.items_of(pool).map(|item| IntentId(item.0));
+        let given_up = queued
+            .filter(|intent| self.jobs.get(intent).is_some_and(|job| !job.meta.durable))
+            .take(limits::UNSERVED_AT_ONCE_MAX);
+        let given_up: Vec<IntentId> = given_up.collect();
+        if given_up.len() == limits::UNSERVED_AT_ONCE_MAX {
+            self.kinds.give_up_at(pool, turn.now.after_ms(1));
+        }
+        for intent in given_up {
             self.queue.remove(ItemId(intent.0));
             let outcome = Outcome::Failed(Code::NoWorker);
             self.resolve(turn, intent, outcome, Usage::default(), None);
         }
-        self.pools.watch(pool, turn.now);
+        self.kinds.watch(pool, turn.now);
     }
 
     /// Ends a running, lost or queued intent: its slot is free, its hold goes to the accountant.
@@ -236,14 +296,23 @@ impl Router {
         }
         let worker = lease.worker;
         if let Some(known) = self.workers.get_mut(worker) {
-            known.leases.remove(&intent);
-            if let Some(offer) = known.offers.get(&lease.offer)
-                && matches!(standing, Standing::Good)
-            {
-                self.estimates.learn(&offer.name, offer.model.as_deref(), slot_ms);
+            if known.leases.remove(&intent) {
+                self.running = self.running.saturating_sub(1);
+            }
+            // A stranger's word on its own work would be everybody's wait.
+            let teaches = matches!(standing, Standing::Good) && known.owner != lease.meta.account;
+            let offer = known.offers.get(&lease.offer);
+            if teaches && offer.is_some_and(|offer| offer.class.links()) {
+                let kind = label(&lease.meta.name, lease.meta.model.as_deref());
+                self.estimates.learn(&kind, lease.meta.size, slot_ms);
             }
         }
-        self.set_busy(worker, lease.offer, OfferSlots::give_back);
+        if let Some(kind) = self.kinds.get_mut(lease.pool.kind()) {
+            kind.running.end(lease.taken.estimate, lease.taken.since);
+        }
+        let offer = self.workers.get(worker).and_then(|known| known.offers.get(&lease.offer));
+        let group = offer.map(|offer| offer.group.clone());
+        self.give_back_slot(worker, lease.offer);
         if let Some(known) = self.workers.get_mut(worker) {
             known.drop_gone_offers();
         }
@@ -252,7 +321,9 @@ impl Router {
             let attempt = lease.attempt;
             turn.send(Service::Registry, Message::Served { worker, intent, attempt, good });
         }
-        self.fill_offer(turn, worker, lease.offer);
+        if let Some(group) = group {
+            self.fill_group(turn, worker, &group);
+        }
         self.drop_if_gone(worker);
     }
 
@@ -265,7 +336,11 @@ impl Router {
     pub(super) fn running(&self, intent: IntentId) -> Option<Lease> {
         match &self.jobs.get(&intent)?.place {
             Place::Running(lease) => Some(lease.clone()),
-            Place::Queued | Place::Adoptable { .. } | Place::Lost(_) => None,
+            Place::Queued
+            | Place::Adoptable { .. }
+            | Place::Lost(_)
+            | Place::Retrying { .. }
+            | Place::Paused => None,
         }
     }
 
@@ -277,8 +352,8 @@ impl Router {
 /// Where in its queue an intent goes back to.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum PutBack {
-    /// To the head: it had its turn, and its worker failed it.
-    Retry,
+    /// To the head: it had its turn.
+    Lost,
     /// To the tail: after a restart the others come back in their order too.
     Restored,
 }

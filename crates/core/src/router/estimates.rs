@@ -1,4 +1,5 @@
-//! How long work of a kind holds a slot: an exponentially weighted mean in fixed point.
+//! How long work holds a slot, by its kind and size: an exponentially weighted mean and a ninth
+//! decile, in fixed point.
 
 use std::collections::BTreeMap;
 
@@ -8,37 +9,79 @@ use crate::limits;
 const SCALE: u64 = 16;
 /// A new sample weighs one eighth.
 const WEIGHT: u64 = 8;
+/// A sample counts as at most so many times what was thought before: one odd result must not make
+/// everybody's work look hopeless.
+const CLIP: u64 = 4;
+/// The decile moves by this part of the mean at a time, nine times as far up as down.
+const STEP: u64 = 64;
+
+/// What is thought of one size of one kind.
+#[derive(Clone, Copy, Debug)]
+struct Measured {
+    mean: u64,
+    /// Nine of ten take no longer. Followed by steps, after "Frugal Streaming for Estimating
+    /// Quantiles" (Ma, Muthukrishnan and Sandler, 2013).
+    decile: u64,
+}
+
+/// What an intent is thought to take, slot-milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Estimate {
+    /// At least 1.
+    pub(super) mean_ms: u64,
+    /// Nine of ten take no longer. `None` before any was measured.
+    pub(super) most_ms: Option<u64>,
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Estimates {
-    /// By intent name, then model; two maps so that a look-up borrows its key.
-    by_kind: BTreeMap<String, BTreeMap<Option<String>, u64>>,
-    kinds: usize,
+    by_kind: BTreeMap<String, BTreeMap<u8, Measured>>,
+    count: usize,
+}
+
+/// Sizes count by their power of two.
+fn bucket(size: u64) -> u8 {
+    u8::try_from(u64::BITS.saturating_sub(size.leading_zeros())).unwrap_or(u8::MAX)
 }
 
 impl Estimates {
-    /// Slot-milliseconds, at least 1.
-    pub(super) fn get(&self, name: &str, model: Option<&str>) -> u64 {
-        let found = self.by_kind.get(name).and_then(|models| {
-            // `Option<String>` has no borrowed form; there are few models to a name.
-            models.iter().find(|(known, _)| known.as_deref() == model).map(|(_, mean)| *mean)
+    /// Of work of this kind and size; of the nearest size that was measured, if this one was not.
+    pub(super) fn get(&self, kind: &str, size: u64) -> Estimate {
+        let at = bucket(size);
+        let nearest = self.by_kind.get(kind).and_then(|sizes| {
+            let below = sizes.range(..=at).next_back();
+            let above = sizes.range(at..).next();
+            let near = [below, above].into_iter().flatten();
+            near.min_by_key(|(of, _)| of.abs_diff(at)).map(|(_, found)| *found)
         });
-        found.map_or(limits::FIRST_ESTIMATE_MS, |mean| mean / SCALE).max(1)
+        match nearest {
+            Some(Measured { mean, decile }) => Estimate {
+                mean_ms: (mean / SCALE).max(1),
+                most_ms: Some((decile.max(mean) / SCALE).max(1)),
+            },
+            None => Estimate { mean_ms: limits::FIRST_ESTIMATE_MS, most_ms: None },
+        }
     }
 
-    pub(super) fn learn(&mut self, name: &str, model: Option<&str>, slot_ms: u64) {
-        let sample = slot_ms.saturating_mul(SCALE);
-        if let Some(models) = self.by_kind.get_mut(name)
-            && let Some((_, mean)) = models.iter_mut().find(|(known, _)| known.as_deref() == model)
-        {
-            let rest = mean.saturating_mul(WEIGHT.saturating_sub(1));
-            *mean = rest.saturating_add(sample) / WEIGHT;
+    pub(super) fn learn(&mut self, kind: &str, size: u64, slot_ms: u64) {
+        let known = self.get(kind, size).mean_ms;
+        let sample = slot_ms.min(known.saturating_mul(CLIP)).saturating_mul(SCALE);
+        let found = self.by_kind.get_mut(kind).and_then(|sizes| sizes.get_mut(&bucket(size)));
+        if let Some(found) = found {
+            let rest = found.mean.saturating_mul(WEIGHT.saturating_sub(1));
+            found.mean = rest.saturating_add(sample) / WEIGHT;
+            let step = (found.mean / STEP).max(1);
+            found.decile = if sample > found.decile {
+                found.decile.saturating_add(step.saturating_mul(9))
+            } else {
+                found.decile.saturating_sub(step)
+            };
             return;
         }
-        if self.kinds < limits::ESTIMATES_MAX {
-            self.kinds = self.kinds.saturating_add(1);
-            let models = self.by_kind.entry(name.to_owned()).or_default();
-            models.insert(model.map(str::to_owned), sample);
+        if self.count < limits::ESTIMATES_MAX {
+            self.count = self.count.saturating_add(1);
+            let sizes = self.by_kind.entry(kind.to_owned()).or_default();
+            sizes.insert(bucket(size), Measured { mean: sample, decile: sample });
         }
     }
 }
@@ -50,15 +93,51 @@ mod tests {
     #[test]
     fn it_starts_high_and_follows_what_was_measured() {
         let mut estimates = Estimates::default();
-        assert_eq!(estimates.get("echo", None), limits::FIRST_ESTIMATE_MS);
+        let first = Estimate { mean_ms: limits::FIRST_ESTIMATE_MS, most_ms: None };
+        assert_eq!(estimates.get("echo", 1), first);
         for _ in 0..100 {
-            estimates.learn("echo", None, 40);
+            estimates.learn("echo", 1, 40);
         }
-        assert_eq!(estimates.get("echo", None), 40);
-        assert_eq!(estimates.get("echo", Some("other")), limits::FIRST_ESTIMATE_MS);
+        assert_eq!(estimates.get("echo", 1).mean_ms, 40);
+        assert_eq!(estimates.get("other", 1), first);
         for _ in 0..100 {
-            estimates.learn("echo", None, 0);
+            estimates.learn("echo", 1, 0);
         }
-        assert_eq!(estimates.get("echo", None), 1, "never nothing");
+        assert_eq!(estimates.get("echo", 1).mean_ms, 1, "never nothing");
+    }
+
+    #[test]
+    fn sizes_are_apart_and_an_unknown_one_is_like_its_neighbour() {
+        let mut estimates = Estimates::default();
+        for _ in 0..100 {
+            estimates.learn("chat", 100, 1_000);
+            estimates.learn("chat", 4_000, 30_000);
+        }
+        // To the second: a mean in fixed point is a little low.
+        let mean = |size| (estimates.get("chat", size).mean_ms + 500) / 1_000;
+        assert_eq!((mean(100), mean(127)), (1, 1));
+        assert_eq!((mean(4_000), mean(100_000)), (30, 30));
+        assert_eq!((mean(0), mean(300), mean(1_500)), (1, 1, 30));
+    }
+
+    #[test]
+    fn one_odd_result_lifts_nobody_far() {
+        let mut estimates = Estimates::default();
+        for _ in 0..100 {
+            estimates.learn("chat", 100, 1_000);
+        }
+        estimates.learn("chat", 100, 600_000);
+        assert!(estimates.get("chat", 100).mean_ms <= 1_375, "{estimates:?}");
+    }
+
+    #[test]
+    fn nine_of_ten_take_no_longer() {
+        let mut estimates = Estimates::default();
+        for n in 0..5_000_u64 {
+            // 1 to 100 ms, in no order.
+            estimates.learn("fft", 1, n.wrapping_mul(7_919) % 100 + 1);
+        }
+        let most = estimates.get("fft", 1).most_ms.unwrap();
+        assert!((80..=100).contains(&most), "{most}");
     }
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use mtor_types::fact::Asset;
-use mtor_types::intent::{Class, IntentMeta};
+use mtor_types::intent::{Branch, Class, IntentMeta};
 use mtor_types::message::ServedBy;
-use mtor_types::{Attempt, Fence, Price, SessionId, Time, WorkerId};
+use mtor_types::{Attempt, Code, Fence, Price, SessionId, Time, WorkerId};
 
 use super::safe_queue::{self, Charge, FlowKey, FlowPath, PoolId};
 use super::workers::OfferNo;
@@ -19,6 +19,14 @@ pub(super) enum Place {
         until: Time,
     },
     Running(Lease),
+    /// It failed, and waits for a worker that has not tried it.
+    Retrying {
+        order: u64,
+        /// Nobody was there for it at the last look.
+        unserved: bool,
+    },
+    /// It was lost more than once, and is queued again in a while.
+    Paused,
     /// Its worker is lost; the edge was asked what it had delivered.
     Lost(ServedBy),
 }
@@ -26,6 +34,8 @@ pub(super) enum Place {
 /// A grant of the intent to one slot until a moment.
 #[derive(Clone, Debug)]
 pub(super) struct Lease {
+    pub(super) meta: Arc<IntentMeta>,
+    pub(super) pool: PoolId,
     pub(super) worker: WorkerId,
     pub(super) session: SessionId,
     pub(super) offer: OfferNo,
@@ -53,7 +63,12 @@ pub(super) struct Job {
     pub(super) pool: PoolId,
     pub(super) deadline: Time,
     pub(super) place: Place,
+    /// Dispatches, adoptions included.
     pub(super) attempts: u32,
+    /// Attempts whose worker or session was lost. They are nobody's fault.
+    pub(super) losses: u32,
+    /// Why it failed last.
+    pub(super) failed: Option<Code>,
     /// Workers that failed it: another one each time.
     pub(super) tried: Vec<WorkerId>,
     pub(super) timer: Option<Time>,
@@ -62,20 +77,24 @@ pub(super) struct Job {
 impl Job {
     pub(super) fn new(meta: Arc<IntentMeta>, asset: Asset, pool: PoolId, now: Time) -> Self {
         let deadline = now.after_ms(meta.remaining_ms);
-        let (place, attempts, tried) = (Place::Queued, 0, Vec::new());
-        Self { meta, asset, pool, deadline, place, attempts, tried, timer: None }
+        let (place, attempts, losses) = (Place::Queued, 0, 0);
+        let (failed, tried, timer) = (None, Vec::new(), None);
+        Self { meta, asset, pool, deadline, place, attempts, losses, failed, tried, timer }
     }
+}
 
-    /// The realm's own flows stand under one realm key; foreign ones will have their realm's.
-    pub(super) fn flow(&self) -> FlowPath {
-        let mut account = [0; 16];
-        for (to, from) in account.iter_mut().zip(self.meta.account.0) {
-            *to = from;
-        }
-        let class = match self.meta.class {
-            Class::Interactive => safe_queue::Class::Interactive,
-            Class::Batch => safe_queue::Class::Batch,
-        };
-        FlowPath { realm: FlowKey([0; 16]), account: FlowKey(account), class }
+pub(super) fn flow_of(meta: &IntentMeta) -> FlowPath {
+    let mut account = [0; 16];
+    for (to, from) in account.iter_mut().zip(meta.account.0) {
+        *to = from;
     }
+    let branch = match meta.branch {
+        Branch::Account => account,
+        Branch::Network(network) => network.0,
+    };
+    let class = match meta.class {
+        Class::Interactive => safe_queue::Class::Interactive,
+        Class::Batch => safe_queue::Class::Batch,
+    };
+    FlowPath { branch: FlowKey(branch), account: FlowKey(account), class }
 }

@@ -1,21 +1,27 @@
 //! Intent Router: queues admitted intents fairly and leases each to one slot at a time.
 //!
-//! Invariants: an intent is queued, waiting for adoption, running on exactly one lease, or lost
-//! and waiting for its edge's word; fences and attempts only grow, over restarts too; a slot never
+//! Invariants: an intent is queued, waiting (for adoption, for a worker that has not failed it, or
+//! for its pause to end), running on exactly one lease, or lost and waiting for its edge's word; fences and attempts only grow, over restarts too; a slot never
 //! idles while an intent waits that it may serve. All of it is soft: after a restart the Event
 //! Processor brings durable intents back and workers bring their leases back. Absent on purpose:
 //! payloads, identities beyond flow keys, money beyond a ceiling and a price.
 
 mod adopt;
+mod demand;
 mod dispatch;
 mod ends;
 mod estimates;
+#[cfg(test)]
+mod growth;
 mod job;
-mod pools;
+mod kinds;
+#[cfg(test)]
+mod load;
 mod retries;
 pub mod safe_queue;
 #[cfg(test)]
 mod tests;
+mod view;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,18 +31,19 @@ use mtor_types::fact::Asset;
 use mtor_types::intent::{IntentMeta, Outcome, Usage};
 use mtor_types::message::{Message, Resolution, ServedBy, Service};
 use mtor_types::rejection::Rejection;
-use mtor_types::{IntentId, Time, id};
+use mtor_types::{IntentId, NodeId, Time, id};
 
 use crate::effect::Effect;
 use crate::limits;
 use crate::turn::Turn;
+use demand::Demand;
 use ends::PutBack;
 use estimates::Estimates;
-use job::{Job, Place};
-pub use pools::PoolView;
-use pools::{PoolKey, Pools};
+use job::{Job, Place, flow_of};
+use kinds::Kinds;
 use retries::Retries;
-use safe_queue::{Full, Item, ItemId, QueueLimits, SafeQueue};
+use safe_queue::{FlowPath, Full, Item, ItemId, PoolId, QueueLimits, SafeQueue};
+pub use view::PoolView;
 use workers::Workers;
 
 #[derive(Debug)]
@@ -44,10 +51,17 @@ pub struct Router {
     jobs: BTreeMap<IntentId, Job>,
     timers: BTreeSet<(Time, IntentId)>,
     queue: SafeQueue,
-    pools: Pools,
+    kinds: Kinds,
     workers: Workers,
     estimates: Estimates,
     retries: Retries,
+    /// Failed attempts that waited for another worker so far.
+    retried: u64,
+    /// Intents that end with a boot of their edge.
+    ephemeral: BTreeSet<(NodeId, u32, IntentId)>,
+    running: usize,
+    /// When domains are split next, at the earliest.
+    split_at: Time,
     /// The last attempt or fence given out.
     counter: u64,
 }
@@ -67,15 +81,20 @@ impl Router {
             pool_bytes: limits::POOL_BYTES_MAX,
             flows: u32::try_from(limits::FLOWS_MAX).unwrap_or(u32::MAX),
             horizon: limits::QUEUE_HORIZON_MS,
+            sweep: limits::FLOWS_FORGOTTEN_AT_ONCE,
         });
         Self {
             jobs: BTreeMap::new(),
             timers: BTreeSet::new(),
             queue,
-            pools: Pools::default(),
+            kinds: Kinds::default(),
             workers: Workers::default(),
             estimates: Estimates::default(),
             retries: Retries::default(),
+            retried: 0,
+            ephemeral: BTreeSet::new(),
+            running: 0,
+            split_at: Time::default(),
             counter: 0,
         }
     }
@@ -140,14 +159,17 @@ impl Router {
             );
             return;
         }
-        let key = PoolKey::of(&meta, &[]);
-        let admitted = if recovered { Ok(0) } else { self.admit(&key, &meta) };
+        let wanted = (meta.name.as_str(), meta.model.as_deref());
+        let kind = match self.kinds.find(wanted.0, wanted.1) {
+            Some(known) => known,
+            None if recovered => self.kinds.find_or_add(wanted.0, wanted.1),
+            None => return Self::refuse(turn, intent, Rejection::NoWorker),
+        };
+        let pool = PoolId::new(kind, Demand::of(&meta).number());
+        let admitted = if recovered { Ok(0) } else { self.admit(pool, &meta, turn.now) };
         let wait_ms = match admitted {
             Ok(wait_ms) => wait_ms,
             Err(rejection) => return Self::refuse(turn, intent, rejection),
-        };
-        let Some(pool) = self.find_or_add_pool(&key) else {
-            return Self::refuse(turn, intent, Rejection::QueueFull { retry_after_ms: 1_000 });
         };
         let hold = meta.ceiling;
         let adoptable = recovered && meta.durable;
@@ -160,6 +182,10 @@ impl Router {
             self.schedule(intent, until);
         } else {
             let item = self.item(&job);
+            let cost = item.cost_estimate;
+            if let Some(kind) = self.kinds.get_mut(kind) {
+                kind.arrivals.add(turn.now, cost);
+            }
             let queued =
                 if recovered { self.queue.restore(item) } else { self.queue.enqueue(item) };
             if let Err(full) = queued {
@@ -169,30 +195,40 @@ impl Router {
         }
         let position = self.queue.position(ItemId(intent.0)).unwrap_or_default();
         turn.send(Service::Events, Message::Taken { intent, asset, hold, position, wait_ms });
-        self.pools.watch(pool, turn.now);
+        self.kinds.watch(pool, turn.now);
         self.fill_pool(turn, pool);
     }
 
     /// Whether there is a use in queueing: the estimated wait, or why not.
-    fn admit(&self, key: &PoolKey, meta: &IntentMeta) -> Result<u64, Rejection> {
-        let pool = self.pools.find(key);
-        let slots = match pool {
-            Some(pool) => self.pools.slots(pool),
-            None => self.workers.slots_for(key),
-        };
-        if slots == 0 {
+    fn admit(&self, pool: PoolId, meta: &IntentMeta, now: Time) -> Result<u64, Rejection> {
+        if !self.kinds.is_served(pool, &[]) {
             return Err(Rejection::NoWorker);
         }
-        let Some(pool) = pool.filter(|pool| !self.pools.has_free(*pool)) else { return Ok(0) };
-        // Running work is half done on average, whatever it is.
-        let estimate = self.estimates.get(&meta.name, meta.model.as_deref());
-        let waiting = self.queue.waiting_cost(pool);
-        let per_slot = waiting.checked_div(slots).unwrap_or_default();
-        let wait_ms = per_slot.saturating_add(estimate / 2);
-        if wait_ms > meta.remaining_ms {
-            return Err(Rejection::DeadlineHopeless { wait_ms });
+        let Some(kind) = self.kinds.get(pool.kind()) else { return Err(Rejection::NoWorker) };
+        let estimate = self.estimates.get(&kind.label, meta.size);
+        let wait_ms = if self.kinds.freest(pool, &[]).is_some() {
+            0
+        } else {
+            self.wait_ms(pool, &flow_of(meta), estimate.mean_ms, now)
+        };
+        let whole = wait_ms.saturating_add(estimate.most_ms.unwrap_or_default());
+        if whole > meta.remaining_ms {
+            return Err(Rejection::DeadlineHopeless { wait_ms: whole });
         }
         Ok(wait_ms)
+    }
+
+    /// What one more intent of this flow would wait: what is served before it, and what runs, by all
+    /// slots that may serve it; less what still runs on the other slots when the first is free.
+    fn wait_ms(&self, pool: PoolId, flow: &FlowPath, cost: u64, now: Time) -> u64 {
+        let Some(kind) = self.kinds.get(pool.kind()) else { return 0 };
+        let slots = self.kinds.slots(pool).max(1);
+        let pools: Vec<PoolId> = self.kinds.pools(pool.kind()).collect();
+        let load = kind.arrivals.per_mille(now, slots);
+        let work =
+            self.queue.ahead(flow, &pools, cost, load).saturating_add(kind.running.left(now));
+        let after = kind.running.mean().saturating_mul(slots.saturating_sub(1)) / 2;
+        work.saturating_sub(after).checked_div(slots).unwrap_or_default()
     }
 
     fn refuse(turn: &mut Turn, intent: IntentId, rejection: Rejection) {
@@ -207,14 +243,23 @@ impl Router {
         Item {
             id: ItemId(job.meta.id.0),
             pool: job.pool,
-            flow: job.flow(),
+            flow: flow_of(&job.meta),
             bytes: job.meta.bytes,
-            cost_estimate: self.estimates.get(&job.meta.name, job.meta.model.as_deref()),
+            cost_estimate: self.estimate(job),
         }
     }
 
+    fn estimate(&self, job: &Job) -> u64 {
+        let kind = self.kinds.get(job.pool.kind());
+        let estimate = kind.map(|kind| self.estimates.get(&kind.label, job.meta.size));
+        estimate.map_or(limits::FIRST_ESTIMATE_MS, |estimate| estimate.mean_ms)
+    }
+
     fn insert(&mut self, job: Job) {
-        self.pools.hold(job.pool);
+        self.kinds.hold(job.pool);
+        if !job.meta.durable {
+            self.ephemeral.insert((job.meta.edge, job.meta.edge_epoch, job.meta.id));
+        }
         self.jobs.insert(job.meta.id, job);
     }
 
@@ -234,8 +279,19 @@ impl Router {
 
     fn forget(&mut self, intent: IntentId) {
         let Some(job) = self.jobs.remove(&intent) else { return };
-        self.pools.release(job.pool);
+        if let Place::Retrying { order, .. } = job.place {
+            self.kinds.remove_retry(job.pool, order);
+        }
+        self.kinds.release(job.pool);
+        self.ephemeral.remove(&(job.meta.edge, job.meta.edge_epoch, intent));
         if let Some(at) = job.timer {
+            self.timers.remove(&(at, intent));
+        }
+    }
+
+    fn unschedule(&mut self, intent: IntentId) {
+        let timer = self.jobs.get_mut(&intent).and_then(|job| job.timer.take());
+        if let Some(at) = timer {
             self.timers.remove(&(at, intent));
         }
     }
@@ -250,7 +306,7 @@ impl Router {
 
     pub fn next_timeout(&self) -> Option<Time> {
         let timer = self.timers.first().map(|(at, _)| *at);
-        [timer, self.pools.next_timeout()].into_iter().flatten().min()
+        [timer, self.kinds.next_timeout()].into_iter().flatten().min()
     }
 
     pub fn tick(&mut self, turn: &mut Turn) {
@@ -264,8 +320,12 @@ impl Router {
                 self.wake(turn, intent);
             }
         }
-        for pool in self.pools.take_unserved(turn.now) {
+        while let Some(pool) = self.kinds.take_unserved(turn.now) {
             self.fail_unserved(turn, pool);
+        }
+        if self.split_at <= turn.now {
+            self.queue.split();
+            self.split_at = turn.now.after_ms(limits::DOMAINS_SPLIT_MS);
         }
     }
 
@@ -289,6 +349,8 @@ impl Router {
                     self.schedule(intent, until);
                 }
             }
+            Place::Retrying { .. } => self.look_for_another(turn, intent),
+            Place::Paused => self.go_on_lost(turn, intent),
             Place::Lost(served) => {
                 turn.now(Effect::Lost { intent, attempt: served.attempt });
                 self.schedule(intent, turn.now.after_ms(limits::STOP_REPEAT_MS));
@@ -296,21 +358,17 @@ impl Router {
         }
     }
 
-    /// What can be asked here, for edges: one row a pool kind that any worker serves.
-    pub fn pools_view(&self) -> Vec<PoolView> {
-        self.workers.view(|name, model| {
-            let estimate = self.estimates.get(name, model);
-            let (depth, waiting) = self.pools.backlog(&self.queue, name, model);
-            (depth, waiting, estimate)
-        })
-    }
-
     pub fn queued(&self) -> usize {
         self.queue.len()
     }
 
     pub fn leased(&self) -> usize {
-        self.jobs.values().filter(|job| matches!(job.place, Place::Running(_))).count()
+        self.running
+    }
+
+    /// How often a worker, offer, pool, flow or item was looked at so far.
+    pub fn steps(&self) -> u64 {
+        self.kinds.steps().saturating_add(self.queue.steps())
     }
 
     /// For the simulator: what must hold between any two commands.
@@ -320,8 +378,31 @@ impl Router {
         if queued != self.queue.len() {
             return Err(format!("{queued} jobs queued, {} items in the queue", self.queue.len()));
         }
+        let running = self.jobs.values().filter(|job| matches!(job.place, Place::Running(_)));
+        if running.count() != self.running {
+            return Err("running jobs are counted wrongly".to_owned());
+        }
         self.workers.check_invariants(&self.jobs)?;
-        self.pools.check_invariants(&self.workers, &self.queue)
+        self.check_idle()
+    }
+
+    /// A slot idles only if nothing waits that it may serve.
+    fn check_idle(&self) -> Result<(), String> {
+        for id in self.workers.ids() {
+            let Some(known) = self.workers.get(id) else { continue };
+            for offer in known.offers.values() {
+                let pools = known.serves(&offer.group, |kind| self.kinds.pools(kind).collect());
+                for pool in pools {
+                    let waits = self.kinds.retries(pool, 0).find(|(_, intent)| {
+                        self.jobs.get(intent).is_some_and(|job| !job.tried.contains(&id))
+                    });
+                    if self.queue.depth(pool) > 0 || waits.is_some() {
+                        return Err(format!("worker {id} idles while {pool:?} waits"));
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 }
 

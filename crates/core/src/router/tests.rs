@@ -117,7 +117,7 @@ impl World {
 
 const LIST: Price = Price { amount: Amount::from_u64(5), per: 1 };
 
-fn meta(number: u8) -> IntentMeta {
+pub(super) fn meta(number: u8) -> IntentMeta {
     IntentMeta {
         id: IntentId([number; 16]),
         account: AccountId([7; 32]),
@@ -143,6 +143,10 @@ fn meta(number: u8) -> IntentMeta {
     }
 }
 
+fn ephemeral(number: u8) -> IntentMeta {
+    IntentMeta { durable: false, ..meta(number) }
+}
+
 #[test]
 fn a_worker_that_changes_its_offers_leaves_nothing_behind() {
     let mut world = World::new();
@@ -162,7 +166,8 @@ fn a_pool_that_its_worker_left_for_another_price_is_given_up_in_time() {
     let mut world = World::new();
     world.attach(A, 1, 1, &[10]);
     world.enqueue(1);
-    world.enqueue(2);
+    world.put(ephemeral(2), false);
+    world.enqueue(3);
     world.attach(A, 1, 1, &[11]);
     let first = world.granted().remove(0);
     world.end(&first, Why::Completed(Reason::Done));
@@ -170,7 +175,8 @@ fn a_pool_that_its_worker_left_for_another_price_is_given_up_in_time() {
     world.resolved();
     world.later(limits::UNSERVED_MS);
     let ended: Vec<Outcome> = world.resolved().into_iter().map(|end| end.outcome).collect();
-    assert_eq!(ended, [Outcome::Failed(Code::NoWorker)]);
+    assert_eq!(ended, [Outcome::Failed(Code::NoWorker)], "what is durable waits on");
+    assert_eq!(world.router.queued(), 1);
 }
 
 #[test]
@@ -180,7 +186,7 @@ fn retries_that_wait_for_another_worker_stand_in_nobodys_way() {
     world.attach(B, 2, 1, &[1]);
     // B is busy for long; A fails one after the other.
     for number in 0..8 {
-        world.enqueue(number);
+        world.put(ephemeral(number), false);
     }
     let granted = world.granted();
     assert_eq!(granted.len(), 2);
@@ -201,11 +207,149 @@ fn retries_that_wait_for_another_worker_stand_in_nobodys_way() {
     let (worker, session) = (B, SessionId(2));
     world.take(Message::SessionLost { worker, session });
     world.later(limits::UNSERVED_MS);
+    world.later(limits::UNSERVED_MS);
     let failed = world
         .resolved()
         .into_iter()
-        .filter(|end| matches!(end.outcome, Outcome::Failed(Code::NoWorker)));
-    assert_eq!(failed.count(), 6, "they do not wait for ever");
+        .filter(|end| matches!(end.outcome, Outcome::Failed(Code::WorkerFailed)));
+    assert_eq!(failed.count(), 6, "they do not wait for ever, and say why");
+}
+
+/// The edge's answer to a lost attempt.
+fn lost(world: &mut World, grant: &Assignment) {
+    let (worker, session) = (grant.worker, grant.session);
+    world.take(Message::SessionLost { worker, session });
+    world.fail(grant);
+}
+
+#[test]
+fn a_lost_attempt_goes_to_the_head_and_may_go_to_the_same_worker() {
+    let mut world = World::new();
+    world.attach(A, 1, 1, &[1]);
+    world.put(ephemeral(1), false);
+    world.put(ephemeral(2), false);
+    let first = world.granted().remove(0);
+    lost(&mut world, &first);
+    world.attach(A, 2, 1, &[1]);
+    let again = world.granted().remove(0);
+    assert_eq!((again.meta.id, again.worker), (first.meta.id, A), "before what came later");
+    // From the second time on it comes back ever later.
+    lost(&mut world, &again);
+    world.attach(A, 3, 1, &[1]);
+    assert_eq!(world.granted().remove(0).meta.id, IntentId([2; 16]));
+    world.attach(B, 4, 1, &[1]);
+    assert!(world.granted().is_empty());
+    world.later(limits::LOSS_PAUSE_MS);
+    let third = world.granted().remove(0);
+    assert_eq!((third.meta.id, third.worker), (first.meta.id, B));
+}
+
+#[test]
+fn a_lost_attempt_does_not_go_to_who_failed_it_before() {
+    let mut world = World::new();
+    world.attach(A, 1, 1, &[1]);
+    world.attach(B, 2, 1, &[1]);
+    world.enqueue(1);
+    let first = world.granted().remove(0);
+    world.fail(&first);
+    let second = world.granted().remove(0);
+    assert_ne!(first.worker, second.worker);
+    world.later(limits::LEASE_MS);
+    world.fail(&second);
+    let third = world.granted();
+    assert!(third.iter().all(|grant| grant.worker == second.worker), "{third:?}");
+}
+
+#[test]
+fn what_is_lost_too_often_fails() {
+    let mut world = World::new();
+    world.attach(A, 1, 1, &[1]);
+    world.put(ephemeral(1), false);
+    for session in 2..100 {
+        let Some(grant) = world.granted().pop() else { break };
+        lost(&mut world, &grant);
+        world.attach(A, session, 1, &[1]);
+        world.later(limits::LOSS_PAUSE_MS << 8);
+    }
+    let ended: Vec<Outcome> = world.resolved().into_iter().map(|end| end.outcome).collect();
+    assert_eq!(ended, [Outcome::Failed(Code::WorkerFailed)]);
+    assert_eq!(world.router.running, 0);
+}
+
+#[test]
+fn a_group_of_offers_has_its_slots_once() {
+    let mut world = World::new();
+    let offer = |model: &str| SlotOffer {
+        intent: "chat".into(),
+        model: Some(model.into()),
+        slots: 2,
+        price: LIST,
+        band: Band::LIST,
+        context: None,
+        group: Some("gpu".into()),
+    };
+    world.take(Message::Slots(Slots {
+        worker: A,
+        session: SessionId(1),
+        edge: NodeId::default(),
+        owner: AccountId([9; 32]),
+        own: true,
+        proven: true,
+        draining: false,
+        offers: vec![offer("a"), offer("b"), offer("c")],
+        leases: Vec::new(),
+    }));
+    let of = |number: u8, model: &str| IntentMeta {
+        name: "chat".into(),
+        model: Some(model.into()),
+        ..meta(number)
+    };
+    for (number, model) in [(1, "a"), (2, "b"), (3, "c"), (4, "a")] {
+        world.put(of(number, model), false);
+    }
+    let granted = world.granted();
+    assert_eq!(granted.len(), 2, "six would be three times what the backend can");
+    world.end(&granted[0], Why::Completed(Reason::Done));
+    assert_eq!(world.granted().len(), 1);
+}
+
+#[test]
+fn strangers_link_nothing() {
+    let mut world = World::new();
+    let attach = |world: &mut World, worker: WorkerId, proven: bool| {
+        let offer = |name: &str| SlotOffer {
+            intent: name.into(),
+            model: None,
+            slots: 1,
+            price: LIST,
+            band: Band::LIST,
+            context: None,
+            group: None,
+        };
+        world.take(Message::Slots(Slots {
+            worker,
+            session: SessionId(1),
+            edge: NodeId::default(),
+            owner: AccountId([9; 32]),
+            own: false,
+            proven,
+            draining: false,
+            offers: vec![offer("x"), offer("y")],
+            leases: Vec::new(),
+        }));
+    };
+    let together = |world: &World| {
+        let domain = |name| world.router.queue.domain(world.router.kinds.find(name, None).unwrap());
+        domain("x") == domain("y")
+    };
+    attach(&mut world, A, false);
+    assert!(!together(&world));
+    attach(&mut world, B, true);
+    assert!(together(&world));
+    world.take(Message::SessionLost { worker: B, session: SessionId(1) });
+    world.later(limits::DOMAINS_SPLIT_MS);
+    world.later(limits::DOMAINS_SPLIT_MS);
+    assert!(!together(&world));
 }
 
 #[test]
@@ -328,7 +472,7 @@ fn a_reconnect_does_not_make_work_shorter() {
     assert_eq!(again.attempt, grant.attempt);
     world.later(500);
     world.end(&again, Why::Completed(Reason::Done));
-    assert_eq!(world.router.estimates.get("echo", None), 2_500);
+    assert_eq!(world.router.estimates.get("echo", 100).mean_ms, 2_500);
 }
 
 /// After a restart of the router (and of the edge, whose record of the intent was not synced) only

@@ -2,124 +2,236 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mtor_types::intent::{Band, Trust};
+use mtor_types::intent::Band;
 use mtor_types::message::{SlotOffer, Slots};
 use mtor_types::{AccountId, Fence, IntentId, NodeId, Price, SessionId, WorkerId};
 
+use super::Router;
+use super::demand::{Demand, TrustClass};
 use super::job::{Job, Place};
-use super::pools::{PoolKey, PoolView};
-use super::safe_queue::{PoolId, WorkerKey};
+use super::kinds::{Free, Part};
+use super::safe_queue::{KindId, PoolId, WorkerKey};
 
 /// The number of one offer of one worker; never reused within the worker's time here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct OfferNo(u32);
+
+/// Slots that one backend has for all that it offers.
+#[derive(Debug, Default)]
+struct Group {
+    slots: u32,
+    busy: u32,
+}
+
+/// Which slots an offer takes: those of a named group, or its own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum GroupKey {
+    Named(String),
+    Own(OfferNo),
+}
 
 #[derive(Debug)]
 pub(super) struct OfferSlots {
     pub(super) name: String,
     pub(super) model: Option<String>,
     pub(super) price: Price,
-    pub(super) band: Band,
+    band: Band,
     pub(super) context: Option<u32>,
-    pub(super) slots: u32,
+    pub(super) class: TrustClass,
+    pub(super) group: GroupKey,
+    /// It is gone, and stays until its last lease ends.
+    gone: bool,
     pub(super) busy: u32,
     /// Its last lease, or the last of all when it was offered.
-    pub(super) served: Fence,
-    /// The pools whose demands it meets.
-    pub(super) pools: Vec<PoolId>,
+    served: Fence,
+    /// What it serves: its own kind first, then what asks for no model. None before it joined.
+    kinds: Vec<KindId>,
 }
 
 impl OfferSlots {
-    pub(super) fn take(&mut self, lease: Fence) {
-        self.busy = self.busy.saturating_add(1);
-        self.served = lease;
+    pub(super) fn is_own(&self) -> bool {
+        self.class == TrustClass::Own
     }
 
-    pub(super) fn give_back(&mut self) {
-        self.busy = self.busy.saturating_sub(1);
+    /// Whether it may serve these demands of its kinds.
+    fn admits(&self, demand: Demand) -> bool {
+        !self.gone && demand.admits(self.class, self.band)
     }
 }
 
 #[derive(Debug)]
 pub(super) struct WorkerSlots {
-    id: WorkerId,
     number: u32,
     pub(super) session: SessionId,
     pub(super) edge: NodeId,
     pub(super) owner: AccountId,
-    own: bool,
-    proven: bool,
     draining: bool,
+    groups: BTreeMap<GroupKey, Group>,
     pub(super) offers: BTreeMap<OfferNo, OfferSlots>,
     next_offer: u32,
     pub(super) leases: BTreeSet<IntentId>,
+    /// Up to where it has looked through the retries of a pool: what stands before it failed.
+    pub(super) passed: BTreeMap<PoolId, u64>,
+    /// Its last slot went to a retry, so the next one does not.
+    pub(super) retried: bool,
 }
 
 impl WorkerSlots {
-    /// Whether the offer may serve the pool at all. One that is gone serves nothing.
-    pub(super) fn meets(&self, offer: &OfferSlots, key: &PoolKey) -> bool {
-        let trusted = match key.trust {
-            Trust::Own => self.own,
-            Trust::Proven => self.own || self.proven,
-            Trust::Any => true,
-        };
-        let model = key.model.is_none() || key.model == offer.model;
-        let price = offer.band <= key.band;
-        let untried = !key.without.contains(&self.id);
-        offer.slots > 0 && trusted && model && price && untried && offer.name == key.name
+    fn new(slots: &Slots, number: u32) -> Self {
+        Self {
+            number,
+            session: slots.session,
+            edge: slots.edge,
+            owner: slots.owner,
+            draining: slots.draining,
+            groups: BTreeMap::new(),
+            offers: BTreeMap::new(),
+            next_offer: 0,
+            leases: BTreeSet::new(),
+            passed: BTreeMap::new(),
+            retried: false,
+        }
     }
 
-    pub(super) fn takes_work(&self, offer: &OfferSlots) -> bool {
-        !self.draining && offer.busy < offer.slots
+    pub(super) fn key(&self) -> WorkerKey {
+        WorkerKey(self.number.into())
     }
 
-    /// What an offer adds to the slots of a pool that it serves.
-    pub(super) fn capacity(&self, offer: OfferNo) -> u64 {
-        let slots = self.offers.get(&offer).map_or(0, |offer| u64::from(offer.slots));
-        if self.draining { 0 } else { slots }
+    fn takes_work(&self, offer: &OfferSlots) -> bool {
+        let has_room = |group: &Group| group.busy < group.slots;
+        !self.draining && !offer.gone && self.groups.get(&offer.group).is_some_and(has_room)
     }
 
-    pub(super) fn key(&self, offer: OfferNo) -> WorkerKey {
-        WorkerKey((u64::from(self.number) << 32) | u64::from(offer.0))
+    fn slots_of(&self, offer: &OfferSlots) -> u32 {
+        let slots = self.groups.get(&offer.group).map_or(0, |group| group.slots);
+        if self.draining || offer.gone { 0 } else { slots }
     }
 
-    /// The cheapest offer that may serve the pool.
-    pub(super) fn find(&self, key: &PoolKey) -> Option<OfferNo> {
-        let meets = self.offers.iter().filter(|(_, offer)| self.meets(offer, key));
-        meets.min_by_key(|(_, offer)| offer.price.amount).map(|(number, _)| *number)
+    /// The cheapest offer of this kind that may serve these demands, of those with a free slot in
+    /// a group if one is named.
+    pub(super) fn find(
+        &self,
+        kind: KindId,
+        demand: Demand,
+        group: Option<&GroupKey>,
+    ) -> Option<OfferNo> {
+        let of_kind = self.offers.iter().filter(|(_, offer)| offer.kinds.contains(&kind));
+        let meets = of_kind.filter(|(_, offer)| offer.admits(demand));
+        let free = meets.filter(|(_, offer)| {
+            group.is_none_or(|group| offer.group == *group && self.takes_work(offer))
+        });
+        free.min_by_key(|(number, offer)| (offer.price.amount, **number)).map(|(no, _)| *no)
+    }
+
+    /// The pools that a free slot of this group may serve, of those with jobs; in order, once.
+    pub(super) fn serves(
+        &self,
+        group: &GroupKey,
+        pools: impl Fn(KindId) -> Vec<PoolId>,
+    ) -> Vec<PoolId> {
+        let free = self.offers.values().filter(|o| o.group == *group && self.takes_work(o));
+        let all = free.flat_map(|offer| {
+            let pools = offer.kinds.iter().flat_map(|kind| pools(*kind));
+            pools.filter(|pool| Demand::numbered(pool.demand()).is_some_and(|d| offer.admits(d)))
+        });
+        let mut all: Vec<PoolId> = all.collect();
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 
     /// Forgets offers that are gone once nothing of them is taken. They serve no pool any more.
     pub(super) fn drop_gone_offers(&mut self) {
-        self.offers.retain(|_, offer| offer.slots > 0 || offer.busy > 0);
+        self.offers.retain(|_, offer| !offer.gone || offer.busy > 0);
+        let used: BTreeSet<&GroupKey> = self.offers.values().map(|offer| &offer.group).collect();
+        self.groups.retain(|group, _| used.contains(group));
+    }
+
+    /// The session is over: nothing is offered any more.
+    pub(super) fn retire(&mut self) {
+        self.offers.values_mut().for_each(|offer| offer.gone = true);
+        self.drop_gone_offers();
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.leases.is_empty() && self.offers.values().all(|offer| offer.gone)
     }
 
     /// Replaces what it offers. Offers that go on keep their number and what is taken of them;
-    /// those that are gone have no slots and stay until their last lease ends.
-    fn set_offers(&mut self, offers: Vec<SlotOffer>, newest: Fence) {
-        for offer in self.offers.values_mut() {
-            offer.slots = 0;
-        }
-        for offer in offers {
-            let same = |known: &&mut OfferSlots| {
+    /// those that are gone stay until their last lease ends.
+    fn set_offers(&mut self, slots: Slots, newest: Fence) {
+        let class = TrustClass::of(slots.own, slots.proven);
+        self.offers.values_mut().for_each(|offer| offer.gone = true);
+        self.groups.values_mut().for_each(|group| group.slots = 0);
+        for offer in slots.offers.into_iter().filter(|offer| offer.slots > 0) {
+            let same = |(_, known): &(&OfferNo, &OfferSlots)| {
                 known.name == offer.intent
                     && known.model == offer.model
-                    && (known.price, known.band) == (offer.price, offer.band)
+                    && known.price == offer.price
+                    && match (&known.group, &offer.group) {
+                        (GroupKey::Named(known), Some(name)) => known == name,
+                        (GroupKey::Own(_), None) => true,
+                        (GroupKey::Named(_), None) | (GroupKey::Own(_), Some(_)) => false,
+                    }
             };
-            if let Some(known) = self.offers.values_mut().find(same) {
-                known.slots = known.slots.saturating_add(offer.slots);
-                known.context = offer.context;
-                continue;
+            let known = self.offers.iter().find(same).map(|(number, _)| *number);
+            let number = known.unwrap_or(OfferNo(self.next_offer));
+            if known.is_none() {
+                self.next_offer = self.next_offer.wrapping_add(1);
             }
-            let SlotOffer { intent: name, model, slots, price, band, context, group: _ } = offer;
-            // Behind the others: who offers again does not come first by that.
-            let (busy, served, pools) = (0, newest, Vec::new());
-            let fresh =
-                OfferSlots { name, model, price, band, context, slots, busy, served, pools };
-            self.offers.insert(OfferNo(self.next_offer), fresh);
-            self.next_offer = self.next_offer.wrapping_add(1);
+            self.put_offer(number, offer, class, newest);
         }
         self.drop_gone_offers();
+    }
+
+    fn put_offer(&mut self, number: OfferNo, offer: SlotOffer, class: TrustClass, newest: Fence) {
+        let SlotOffer { intent: name, model, slots, price, band, context, group } = offer;
+        let group = group.map_or(GroupKey::Own(number), GroupKey::Named);
+        let shared = self.groups.entry(group.clone()).or_default();
+        shared.slots = match group {
+            // Each of its offers says how many the group has.
+            GroupKey::Named(_) => shared.slots.max(slots),
+            // The same offer said twice.
+            GroupKey::Own(_) => shared.slots.saturating_add(slots),
+        };
+        if let Some(known) = self.offers.get_mut(&number) {
+            (known.gone, known.class, known.band, known.context) = (false, class, band, context);
+            return;
+        }
+        // Behind the others: who offers again does not come first by that.
+        let (gone, busy, served, kinds) = (false, 0, newest, Vec::new());
+        let fresh = OfferSlots {
+            name,
+            model,
+            price,
+            band,
+            context,
+            class,
+            group,
+            gone,
+            busy,
+            served,
+            kinds,
+        };
+        self.offers.insert(number, fresh);
+    }
+
+    /// What it adds to each kind.
+    fn parts(&self) -> BTreeMap<KindId, Part> {
+        let mut parts: BTreeMap<KindId, Part> = BTreeMap::new();
+        let mut counted: BTreeSet<(KindId, &GroupKey)> = BTreeSet::new();
+        let lasting = self.offers.values().filter(|offer| !offer.gone && !self.draining);
+        for offer in lasting {
+            for kind in &offer.kinds {
+                let fresh = counted.insert((*kind, &offer.group));
+                let slots = if fresh { u64::from(self.slots_of(offer)) } else { 0 };
+                let (class, band) = (offer.class, offer.band);
+                let part = parts.entry(*kind).or_insert(Part { class, band, slots: 0 });
+                (part.class, part.band) = (part.class.min(class), part.band.min(band));
+                part.slots = part.slots.saturating_add(slots);
+            }
+        }
+        parts
     }
 }
 
@@ -148,67 +260,16 @@ impl Workers {
 
     /// Takes over what a session says. Leases of an earlier session are the caller's to settle.
     /// `newest` is the newest fence there is.
-    pub(super) fn put(&mut self, slots: Slots, newest: Fence) -> &mut WorkerSlots {
-        let Slots { worker, session, edge, owner, own, proven, draining, offers, leases: _ } =
-            slots;
+    pub(super) fn put(&mut self, slots: Slots, newest: Fence) {
         let number = self.next_number;
         let next_number = &mut self.next_number;
-        let known = self.by_id.entry(worker).or_insert_with(|| {
+        let known = self.by_id.entry(slots.worker).or_insert_with(|| {
             *next_number = next_number.wrapping_add(1);
-            let (offers, leases) = (BTreeMap::new(), BTreeSet::new());
-            WorkerSlots {
-                id: worker,
-                number,
-                session,
-                edge,
-                owner,
-                own,
-                proven,
-                draining,
-                offers,
-                next_offer: 0,
-                leases,
-            }
+            WorkerSlots::new(&slots, number)
         });
-        (known.session, known.edge, known.owner) = (session, edge, owner);
-        (known.own, known.proven, known.draining) = (own, proven, draining);
-        known.set_offers(offers, newest);
-        known
-    }
-
-    /// Every offer that meets the demands, and the slots it adds.
-    pub(super) fn serving<'a>(
-        &'a self,
-        key: &'a PoolKey,
-    ) -> impl Iterator<Item = (WorkerId, OfferNo, u64)> + 'a {
-        self.by_id.iter().flat_map(move |(id, worker)| {
-            let meets = worker.offers.iter().filter(|(_, offer)| worker.meets(offer, key));
-            meets.map(|(number, _)| (*id, *number, worker.capacity(*number)))
-        })
-    }
-
-    pub(super) fn slots_for(&self, key: &PoolKey) -> u64 {
-        self.serving(key).map(|(_, _, slots)| slots).fold(0, u64::saturating_add)
-    }
-
-    /// One row for each (intent, model) on offer. `queue` tells depth, waiting cost and estimate.
-    pub(super) fn view(
-        &self,
-        queue: impl Fn(&str, Option<&str>) -> (u64, u64, u64),
-    ) -> Vec<PoolView> {
-        let mut rows: BTreeMap<(&str, Option<&str>), PoolView> = BTreeMap::new();
-        for worker in self.by_id.values().filter(|worker| !worker.draining) {
-            for offer in worker.offers.values().filter(|offer| offer.slots > 0) {
-                let kind = (offer.name.as_str(), offer.model.as_deref());
-                let row = rows.entry(kind).or_insert_with(|| PoolView::of(offer));
-                row.add(offer, worker.own);
-            }
-        }
-        for ((name, model), row) in &mut rows {
-            let (depth, waiting, estimate) = queue(name, *model);
-            row.waits(depth, waiting, estimate);
-        }
-        rows.into_values().collect()
+        (known.session, known.edge, known.owner) = (slots.session, slots.edge, slots.owner);
+        known.draining = slots.draining;
+        known.set_offers(slots, newest);
     }
 
     pub(super) fn check_invariants(&self, jobs: &BTreeMap<IntentId, Job>) -> Result<(), String> {
@@ -229,10 +290,16 @@ impl Workers {
                     }
                 }
             }
+            let mut groups: BTreeMap<&GroupKey, u32> = BTreeMap::new();
             for (number, offer) in &worker.offers {
                 if offer.busy != busy.get(number).copied().unwrap_or_default() {
                     return Err(format!("worker {id}: busy slots and leases differ"));
                 }
+                let sum = groups.entry(&offer.group).or_default();
+                *sum = sum.saturating_add(offer.busy);
+            }
+            if !worker.groups.iter().all(|(key, group)| groups.get(key) == Some(&group.busy)) {
+                return Err(format!("worker {id}: a group counts its busy slots wrongly"));
             }
         }
         let running = jobs.values().filter(|job| matches!(job.place, Place::Running(_))).count();
@@ -240,5 +307,133 @@ impl Workers {
             return Err(format!("{running} jobs run, workers hold {leased} leases"));
         }
         Ok(())
+    }
+
+    /// The entry of an offer among its kinds' free ones, if it has one.
+    fn free_entry(&self, worker: WorkerId, number: OfferNo) -> Option<Free> {
+        let known = self.by_id.get(&worker)?;
+        let offer = known.offers.get(&number).filter(|offer| known.takes_work(offer))?;
+        let group = known.groups.get(&offer.group)?;
+        let load = u64::from(group.busy).saturating_mul(1_000).checked_div(group.slots.into());
+        let (band, price, served) = (offer.band, offer.price.amount, offer.served);
+        let load_per_mille = load.unwrap_or_default();
+        Some(Free { band, price, load_per_mille, served, worker, offer: number })
+    }
+}
+
+impl Router {
+    /// Takes a worker out of every kind, before what it offers changes or it goes. Returns which.
+    pub(super) fn leave_kinds(&mut self, worker: WorkerId) -> BTreeSet<KindId> {
+        let mut left = BTreeSet::new();
+        let Some(known) = self.workers.get(worker) else { return left };
+        let numbers: Vec<OfferNo> = known.offers.keys().copied().collect();
+        self.queue.unlink(known.key());
+        for number in numbers {
+            let free = self.workers.free_entry(worker, number);
+            let Some(known) = self.workers.get_mut(worker) else { break };
+            let Some(offer) = known.offers.get_mut(&number) else { continue };
+            let (kinds, class) = (std::mem::take(&mut offer.kinds), offer.class);
+            if let Some(offer) = known.offers.get(&number).filter(|_| !known.draining)
+                && let Some(kind) = kinds.first().and_then(|kind| self.kinds.get_mut(*kind))
+            {
+                kind.shown.take(offer, known.slots_of(offer));
+            }
+            for kind in kinds {
+                self.kinds.set_free(kind, class, free, None);
+                self.kinds.set_part(kind, worker, None);
+                left.insert(kind);
+            }
+        }
+        left
+    }
+
+    /// Puts a worker into every kind that it serves. Returns which.
+    pub(super) fn join_kinds(&mut self, worker: WorkerId) -> BTreeSet<KindId> {
+        let mut joined = BTreeSet::new();
+        let Some(known) = self.workers.get_mut(worker) else { return joined };
+        let (key, mut links) = (known.key(), true);
+        for offer in known.offers.values_mut().filter(|offer| !offer.gone) {
+            offer.kinds.push(self.kinds.find_or_add(&offer.name, offer.model.as_deref()));
+            if offer.model.is_some() {
+                offer.kinds.push(self.kinds.find_or_add(&offer.name, None));
+            }
+            links &= offer.class.links();
+            joined.extend(offer.kinds.iter().copied());
+        }
+        known.passed.retain(|pool, _| joined.contains(&pool.kind()));
+        let Some(known) = self.workers.get(worker) else { return joined };
+        for offer in known.offers.values().filter(|_| !known.draining) {
+            let slots = known.slots_of(offer);
+            if let Some(kind) = offer.kinds.first().and_then(|kind| self.kinds.get_mut(*kind)) {
+                kind.shown.add(offer, slots);
+            }
+        }
+        for (kind, part) in known.parts() {
+            self.kinds.set_part(kind, worker, Some(part));
+        }
+        for (number, offer) in &known.offers {
+            let free = self.workers.free_entry(worker, *number);
+            for kind in &offer.kinds {
+                self.kinds.set_free(*kind, offer.class, None, free);
+            }
+        }
+        if links {
+            let kinds: Vec<KindId> = joined.iter().copied().collect();
+            self.queue.link(key, &kinds);
+        }
+        joined
+    }
+
+    /// One slot of an offer is taken by this lease.
+    pub(super) fn take_slot(&mut self, worker: WorkerId, offer: OfferNo, lease: Fence) {
+        self.change_slots(worker, offer, |offer, group| {
+            offer.busy = offer.busy.saturating_add(1);
+            group.busy = group.busy.saturating_add(1);
+            offer.served = lease;
+        });
+    }
+
+    pub(super) fn give_back_slot(&mut self, worker: WorkerId, offer: OfferNo) {
+        self.change_slots(worker, offer, |offer, group| {
+            offer.busy = offer.busy.saturating_sub(1);
+            group.busy = group.busy.saturating_sub(1);
+        });
+    }
+
+    /// Changes how much of an offer is taken, and keeps what is known to be free in step for all
+    /// that share its slots.
+    fn change_slots(
+        &mut self,
+        worker: WorkerId,
+        number: OfferNo,
+        change: impl FnOnce(&mut OfferSlots, &mut Group),
+    ) {
+        let Some(known) = self.workers.get(worker) else { return };
+        let Some(group) = known.offers.get(&number).map(|offer| offer.group.clone()) else {
+            return;
+        };
+        let sharing = known.offers.iter().filter(|(_, offer)| offer.group == group);
+        let sharing: Vec<OfferNo> = sharing.map(|(number, _)| *number).collect();
+        let before: Vec<Option<Free>> =
+            sharing.iter().map(|number| self.workers.free_entry(worker, *number)).collect();
+        let Some(known) = self.workers.get_mut(worker) else { return };
+        if let Some(offer) = known.offers.get_mut(&number)
+            && let Some(group) = known.groups.get_mut(&group)
+        {
+            let busy = offer.busy;
+            change(offer, group);
+            let kind = offer.kinds.first().filter(|_| !known.draining);
+            if let Some(kind) = kind.and_then(|kind| self.kinds.get_mut(*kind)) {
+                kind.shown.change_busy(busy, offer.busy);
+            }
+        }
+        for (number, before) in sharing.into_iter().zip(before) {
+            let after = self.workers.free_entry(worker, number);
+            let Some(known) = self.workers.get(worker) else { return };
+            let Some(offer) = known.offers.get(&number) else { continue };
+            for kind in &offer.kinds {
+                self.kinds.set_free(*kind, offer.class, before, after);
+            }
+        }
     }
 }

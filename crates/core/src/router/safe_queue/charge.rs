@@ -8,7 +8,7 @@
 use super::slab::Slab;
 use super::tree::{ROOT, Tree};
 use super::virtual_time::{Virtual, scaled};
-use super::{Charge, PoolId};
+use super::{Charge, KindId, PoolId};
 
 #[derive(Clone, Debug)]
 pub(super) struct Part {
@@ -57,6 +57,11 @@ impl Charges {
 
     pub(super) fn len(&self) -> usize {
         self.open.len()
+    }
+
+    /// How many there have been.
+    pub(super) fn begun(&self) -> u64 {
+        self.generation
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Open> {
@@ -120,7 +125,7 @@ impl Charges {
 /// Where a dispatch comes from: the item's leaf seat and domain, and the pools of the freed slot.
 pub(super) struct Origin<'a> {
     pub(super) leaf: usize,
-    pub(super) domain: PoolId,
+    pub(super) domain: KindId,
     pub(super) pool_weight: u32,
     pub(super) pools: &'a [PoolId],
 }
@@ -128,6 +133,7 @@ pub(super) struct Origin<'a> {
 fn seats_to_charge(tree: &Tree, node: usize, from: &Origin<'_>) -> Vec<usize> {
     let Some(n) = tree.nodes.get(node) else { return Vec::new() };
     let charged = |seat: &usize| tree.seats.get(*seat).is_some_and(|s| s.domain == from.domain);
+    n.seats.iter().for_each(|_| tree.step());
     n.seats.iter().map(|s| s.1).filter(charged).collect()
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::tree::{LEAF_DEPTH, ROOT, Seat};
-use super::{Backlog, PoolId, SafeQueue};
+use super::{Backlog, PoolId, SafeQueue, counted_cost};
 
 type Outcome = Result<(), String>;
 
@@ -30,7 +30,7 @@ impl SafeQueue {
         ensure(items.slab.len() == items.index.len(), "items and their index differ")?;
         let mut pools: BTreeMap<PoolId, Backlog> = BTreeMap::new();
         let mut leaves: BTreeMap<usize, (u32, u64)> = BTreeMap::new();
-        let mut queued: BTreeMap<usize, u64> = BTreeMap::new();
+        let mut queued: BTreeMap<usize, (u64, u64)> = BTreeMap::new();
         for (ix, entry) in items.slab.iter() {
             ensure(items.index.get(&entry.item.id) == Some(&ix), "index points elsewhere")?;
             let pool = pools.entry(entry.item.pool).or_default();
@@ -46,14 +46,16 @@ impl SafeQueue {
             ensure(next.is_some() || seat.tail == ix, "a last item that is not the tail")?;
             let mut at = entry.leaf;
             while let Some(s) = self.tree.seats.get(at) {
-                let n = queued.entry(at).or_insert(0);
-                *n = n.saturating_add(1);
+                let n = queued.entry(at).or_default();
+                let cost = counted_cost(&entry.item);
+                *n = (n.0.saturating_add(1), n.1.saturating_add(cost));
                 at = s.up;
             }
         }
         ensure(pools == self.pools, "a pool's backlog is not the sum of its items")?;
         for (ix, seat) in self.tree.seats.iter() {
-            ensure(seat.queued == queued.get(&ix).copied().unwrap_or(0), "queued miscounted")?;
+            let counted = queued.get(&ix).copied().unwrap_or_default();
+            ensure((seat.queued, seat.cost) == counted, "queued miscounted")?;
         }
         for (ix, node) in self.tree.nodes.iter() {
             let leaf = leaves.get(&ix).copied().unwrap_or_default();
@@ -90,7 +92,7 @@ impl SafeQueue {
             return Err("a seat without a node".to_owned());
         };
         ensure(self.tree.seat_of(seat.node, seat.pool) == Some(ix), "a seat its node ignores")?;
-        ensure(seat.domain == self.domains.of(seat.pool), "a seat in a stale domain")?;
+        ensure(seat.domain == self.domains.of(seat.pool.kind()), "a seat in a stale domain")?;
         let weights: u64 = seat.ready.iter().fold(0, |sum, rank| {
             sum.saturating_add(self.tree.seats.get(rank.2).map_or(0, |s| u64::from(s.counted)))
         });
@@ -104,9 +106,9 @@ impl SafeQueue {
         let rank = (seat.start, node.serial, ix);
         ensure(up.ready.contains(&rank) == (seat.queued > 0), "not ready exactly when backlogged")?;
         let debt = seat.start > up.clock;
-        let rests = seat.idle() && debt;
+        let rests = seat.idle() && (debt || seat.resting && up.stale);
         ensure(up.rested.contains(&rank) == rests, "not at rest exactly when idle in debt")?;
         ensure(seat.resting == rests, "resting flag is wrong")?;
-        ensure(!seat.idle() || debt || seat.kids > 0, "a seat that should have gone")
+        ensure(!seat.idle() || rests || seat.kids > 0, "a seat that should have gone")
     }
 }

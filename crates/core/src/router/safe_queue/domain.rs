@@ -1,82 +1,106 @@
-//! Domains: which pools share service counters. Two pools are related when some worker serves both; a
-//! domain is a connected component of that relation, named by its smallest pool.
+//! Domains: which kinds share service counters. Two kinds are linked when some worker that may link
+//! them serves both; a domain is a connected component of the links, named by its smallest kind. All
+//! pools of a kind are in its domain.
 //!
 //! When domains *merge*, the tags of formerly separate pools come onto one line: per parent node, every
 //! old domain is moved as a whole so that the most advanced clocks coincide. Moving a pool's line moves
 //! its clock and all its tags alike, so each lag S − V is carried over exactly: nobody gains, nobody
 //! pays. A node that had seats in both keeps its lag in each. When a domain *splits* nothing moves at
 //! all; open charges go on correcting the very seats they charged.
+//!
+//! A merge happens at once, since flows must not gain by a link for a moment. A split can wait, and
+//! does until [`Domains::split`]: so a worker that comes and goes costs a look at the flows only as
+//! often as its caller splits.
 
 use std::collections::BTreeMap;
 
 use super::tree::{LEAF_DEPTH, Tree};
 use super::virtual_time::Virtual;
-use super::{PoolId, WorkerKey};
+use super::{KindId, WorkerKey};
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Domains {
-    workers: BTreeMap<WorkerKey, Vec<PoolId>>,
-    /// Distinct pool sets and how many workers have each: workers come and go more often than kinds
-    /// of worker do.
-    kinds: BTreeMap<Vec<PoolId>, usize>,
-    names: BTreeMap<PoolId, PoolId>,
+    workers: BTreeMap<WorkerKey, Vec<KindId>>,
+    /// Neighbours in the sorted kinds of a worker, and how many workers have them.
+    links: BTreeMap<(KindId, KindId), usize>,
+    /// Of the kinds that are linked, or were when domains were last split.
+    names: BTreeMap<KindId, KindId>,
+    /// A link has gone since domains were last split.
+    loose: bool,
 }
 
 impl Domains {
-    /// The domain of a pool; one that no worker serves is a domain of its own.
-    pub(super) fn of(&self, pool: PoolId) -> PoolId {
-        self.names.get(&pool).copied().unwrap_or(pool)
+    /// The domain of a kind; one that is not linked is a domain of its own.
+    pub(super) fn of(&self, kind: KindId) -> KindId {
+        self.names.get(&kind).copied().unwrap_or(kind)
     }
 
-    /// True when domains may have changed.
-    pub(super) fn state(&mut self, worker: WorkerKey, pools: &[PoolId]) -> bool {
-        let mut pools = pools.to_vec();
-        pools.sort_unstable();
-        pools.dedup();
-        if self.workers.get(&worker) == Some(&pools) {
-            return false;
+    /// Replaces what a worker links.
+    pub(super) fn link(&mut self, tree: &mut Tree, worker: WorkerKey, kinds: &[KindId]) {
+        let mut kinds = kinds.to_vec();
+        kinds.sort_unstable();
+        kinds.dedup();
+        if self.workers.get(&worker) == Some(&kinds) {
+            return;
         }
-        let mut changed = self.forget(worker);
-        if pools.is_empty() {
-            return changed;
+        self.unlink(worker);
+        let mut merged = false;
+        for (a, b) in pairs(&kinds) {
+            let count = self.links.entry((a, b)).or_insert(0);
+            *count = count.saturating_add(1);
+            merged |= self.join(a, b);
         }
-        let count = self.kinds.entry(pools.clone()).or_insert(0);
-        changed |= *count == 0;
-        *count = count.saturating_add(1);
-        self.workers.insert(worker, pools);
-        changed
+        self.workers.insert(worker, kinds);
+        if merged {
+            self.move_seats(tree);
+        }
     }
 
-    /// True when domains may have changed.
-    pub(super) fn forget(&mut self, worker: WorkerKey) -> bool {
-        let Some(pools) = self.workers.remove(&worker) else { return false };
-        let Some(count) = self.kinds.get_mut(&pools) else { return false };
-        *count = count.saturating_sub(1);
-        if *count > 0 {
+    pub(super) fn unlink(&mut self, worker: WorkerKey) {
+        let Some(kinds) = self.workers.remove(&worker) else { return };
+        for pair in pairs(&kinds) {
+            let Some(count) = self.links.get_mut(&pair) else { continue };
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.links.remove(&pair);
+                self.loose = true;
+            }
+        }
+    }
+
+    /// False: they were in one domain before.
+    fn join(&mut self, a: KindId, b: KindId) -> bool {
+        let (a_name, b_name) = (self.of(a), self.of(b));
+        let (name, gone) = (a_name.min(b_name), a_name.max(b_name));
+        self.names.insert(a, name);
+        self.names.insert(b, name);
+        if name == gone {
             return false;
         }
-        self.kinds.remove(&pools);
+        self.names.values_mut().filter(|of| **of == gone).for_each(|of| *of = name);
         true
     }
 
-    /// Union-find over the kinds of worker, bounded by their pools; then moves the tree's seats.
-    pub(super) fn recompute(&mut self, tree: &mut Tree) {
-        let mut links: BTreeMap<PoolId, PoolId> = BTreeMap::new();
-        for kind in self.kinds.keys() {
-            let Some(first) = kind.first() else { continue };
-            for pool in kind {
-                let (a, b) = (find(&mut links, *first), find(&mut links, *pool));
-                // The smaller id is the root, so a domain's name doesn't depend on the order.
-                links.insert(a.max(b), a.min(b));
-            }
+    /// Gives kinds that nothing links any more domains of their own.
+    pub(super) fn split(&mut self, tree: &mut Tree) {
+        if !std::mem::take(&mut self.loose) {
+            return;
         }
-        let pools: Vec<PoolId> = links.keys().copied().collect();
-        self.names = pools.into_iter().map(|pool| (pool, find(&mut links, pool))).collect();
-        self.move_seats(tree);
+        let mut roots: BTreeMap<KindId, KindId> = BTreeMap::new();
+        for (a, b) in self.links.keys() {
+            let (a, b) = (find(&mut roots, *a), find(&mut roots, *b));
+            // The smaller is the root, so a domain's name doesn't depend on the order.
+            roots.insert(a.max(b), a.min(b));
+        }
+        let kinds: Vec<KindId> = roots.keys().copied().collect();
+        let names = kinds.into_iter().map(|kind| (kind, find(&mut roots, kind))).collect();
+        if std::mem::replace(&mut self.names, names) != self.names {
+            self.move_seats(tree);
+        }
     }
 
     fn move_seats(&self, tree: &mut Tree) {
-        let same = |(_, s): (usize, &super::tree::Seat)| s.domain == self.of(s.pool);
+        let same = |(_, s): (usize, &super::tree::Seat)| s.domain == self.of(s.pool.kind());
         if tree.seats.iter().all(same) {
             return;
         }
@@ -89,10 +113,10 @@ impl Domains {
         nodes.sort_unstable_by(|a, b| b.cmp(a));
         for (depth, node) in nodes {
             if depth < LEAF_DEPTH {
-                let mut domains: Vec<PoolId> = tree
+                let mut domains: Vec<KindId> = tree
                     .nodes
                     .get(node)
-                    .map(|n| n.seats.iter().map(|s| self.of(s.0)).collect())
+                    .map(|n| n.seats.iter().map(|s| self.of(s.0.kind())).collect())
                     .unwrap_or_default();
                 domains.sort_unstable();
                 domains.dedup();
@@ -107,11 +131,11 @@ impl Domains {
         let Some(n) = tree.nodes.get(node) else { return };
         let seats: Vec<usize> = n.seats.iter().map(|s| s.1).collect();
         // Most advanced clock of each (new, old) domain, and of each new one.
-        let mut old_clock: BTreeMap<(PoolId, PoolId), Virtual> = BTreeMap::new();
-        let mut new_clock: BTreeMap<PoolId, Virtual> = BTreeMap::new();
+        let mut old_clock: BTreeMap<(KindId, KindId), Virtual> = BTreeMap::new();
+        let mut new_clock: BTreeMap<KindId, Virtual> = BTreeMap::new();
         for seat in &seats {
             let Some(s) = tree.seats.get(*seat) else { continue };
-            let new = self.of(s.pool);
+            let new = self.of(s.pool.kind());
             let old = old_clock.entry((new, s.domain)).or_insert(0);
             *old = (*old).max(s.clock_on_line());
             let to = new_clock.entry(new).or_insert(0);
@@ -119,7 +143,7 @@ impl Domains {
         }
         for seat in &seats {
             let Some(s) = tree.seats.get_mut(*seat) else { continue };
-            let new = self.of(s.pool);
+            let new = self.of(s.pool.kind());
             let from = old_clock.get(&(new, s.domain)).copied().unwrap_or(0);
             let to = new_clock.get(&new).copied().unwrap_or(0);
             s.base = s.base.saturating_add(to.saturating_sub(from));
@@ -128,8 +152,12 @@ impl Domains {
     }
 }
 
-fn find(links: &mut BTreeMap<PoolId, PoolId>, pool: PoolId) -> PoolId {
-    let mut root = pool;
+fn pairs(kinds: &[KindId]) -> impl Iterator<Item = (KindId, KindId)> {
+    kinds.iter().copied().zip(kinds.iter().copied().skip(1))
+}
+
+fn find(links: &mut BTreeMap<KindId, KindId>, kind: KindId) -> KindId {
+    let mut root = kind;
     loop {
         let up = *links.entry(root).or_insert(root);
         if up == root {
@@ -138,7 +166,7 @@ fn find(links: &mut BTreeMap<PoolId, PoolId>, pool: PoolId) -> PoolId {
         root = up;
     }
     // Path compression keeps later finds short.
-    let mut at = pool;
+    let mut at = kind;
     while let Some(up) = links.insert(at, root)
         && up != root
         && at != root

@@ -1,4 +1,4 @@
-//! SafeQueue: a fair queue over flow paths realm → account → class → FIFO, for many pools whose
+//! SafeQueue: a fair queue over flow paths branch → account → class → FIFO, for many pools whose
 //! workers share slots.
 //!
 //! # Purpose
@@ -21,7 +21,8 @@
 //! Choosing the pool first would give each pool its share: an account in five pools would then get
 //! four fifths against an account in one of them. Spreading must gain nothing, so flows come first.
 //!
-//! **One flow, many pools.** Pools that share a worker, directly or through others, form a *domain*.
+//! **One flow, many pools.** Kinds that are linked, directly or through others, form a *domain* with all
+//! their pools.
 //! Every charge goes to all seats (places in pools) that the node has in the domain, so service
 //! anywhere counts everywhere. S and V are kept per pool on one common line, because the pools of a
 //! domain can be served at different speeds. One S for all would either let a flow that waits in a
@@ -41,8 +42,10 @@
 //! * Refused calls change nothing; the same calls give the same answers.
 //! * Debt outlives idleness: an idle flow is forgotten only when V has passed its S in that pool, or
 //!   when nothing of its parent is queued or in flight in the whole domain (SFQ's end of a busy period:
-//!   there is then nobody to owe). Memory is therefore bounded by what is open and
-//!   what is owed, and hard by `QueueLimits::flows`.
+//!   there is then nobody to owe). Memory is therefore bounded by what is open and what is owed, and
+//!   hard by `QueueLimits::flows`. What has been forgiven is cleared away `QueueLimits::sweep` at a
+//!   time, so that no call pays for all.
+//! * An item given out of its turn (`charge`) is charged to its flow and moves nobody's clock.
 //! * Merging and splitting domains carries each lag S − V over exactly (`domain.rs`).
 //!
 //! # Deliberately absent
@@ -58,6 +61,7 @@ mod items;
 mod slab;
 mod tree;
 mod virtual_time;
+mod wait;
 mod walk;
 
 #[cfg(test)]
@@ -72,7 +76,7 @@ use tree::Tree;
 use virtual_time::scaled;
 use walk::walk;
 
-/// Opaque key of a realm, or of an account inside its realm.
+/// Opaque key of a branch, or of an account inside its branch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FlowKey(pub [u8; 16]);
 
@@ -97,14 +101,38 @@ impl Class {
 /// Whose work an item is: the path from the root of the tree to a leaf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FlowPath {
-    pub realm: FlowKey,
+    pub branch: FlowKey,
     pub account: FlowKey,
     pub class: Class,
 }
 
-/// A pool, as the router numbers it.
+/// A kind of work, as the router numbers it. Its pools share a domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PoolId(pub u32);
+pub struct KindId(pub u64);
+
+/// A pool: what is queued of one kind under one demand, as the router numbers them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PoolId {
+    kind: KindId,
+    demand: u8,
+}
+
+impl PoolId {
+    #[must_use]
+    pub const fn new(kind: KindId, demand: u8) -> Self {
+        Self { kind, demand }
+    }
+
+    #[must_use]
+    pub const fn kind(self) -> KindId {
+        self.kind
+    }
+
+    #[must_use]
+    pub const fn demand(self) -> u8 {
+        self.demand
+    }
+}
 
 /// A queued item (an intent), as the router names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -129,7 +157,7 @@ pub struct Item {
 /// Bounds. A bound is reached, not passed: `leaf_items: 3` holds three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueLimits {
-    /// Items of one leaf (realm, account, class) over all pools.
+    /// Items of one leaf (branch, account, class) over all pools.
     pub leaf_items: u32,
     /// Bytes of one leaf over all pools.
     pub leaf_bytes: u64,
@@ -137,11 +165,13 @@ pub struct QueueLimits {
     pub pool_items: u32,
     /// Bytes of one pool.
     pub pool_bytes: u64,
-    /// Seats: realms, accounts and classes, each counted once for every pool it is known in.
+    /// Seats: branches, accounts and classes, each counted once for every pool it is known in.
     pub flows: u32,
     /// How much pools served by different slots remember of each other, in slot-milliseconds of a
     /// flow of weight 1. Large against one item's cost; ten minutes are a good start.
     pub horizon: u64,
+    /// Flows that were idle for long enough are forgotten, at most so many in one call.
+    pub sweep: u32,
 }
 
 /// Why nothing was queued; nothing changed. Checked in this order.
@@ -159,9 +189,9 @@ pub enum Full {
 /// What a weight belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Weighted {
-    Realm(FlowKey),
+    Branch(FlowKey),
     Account {
-        realm: FlowKey,
+        branch: FlowKey,
         account: FlowKey,
     },
     /// Orders the items of one leaf that wait in several pools; takes nothing from other flows.
@@ -246,6 +276,7 @@ impl SafeQueue {
     /// # Errors
     /// The first of [`Full`] that applies; nothing has changed then.
     pub fn enqueue(&mut self, item: Item) -> Result<(), Full> {
+        self.allow_forgetting();
         self.admit(&item)?;
         self.insert(item, End::Tail);
         Ok(())
@@ -273,6 +304,7 @@ impl SafeQueue {
         if self.contains(item.id) {
             return Err(Full::Duplicate);
         }
+        self.allow_forgetting();
         self.insert(item, end);
         let limit = usize::try_from(self.limits.flows).unwrap_or(usize::MAX);
         self.over_flows = self.over_flows.max(self.tree.size().saturating_sub(limit));
@@ -281,14 +313,10 @@ impl SafeQueue {
 
     /// Takes a queued item out; nothing is charged. False: it is not queued.
     pub fn remove(&mut self, id: ItemId) -> bool {
+        self.allow_forgetting();
         let Some(at) = self.items.index.get(&id).copied() else { return false };
         let Some((item, leaf)) = self.take(at) else { return false };
-        let mut path = Vec::new();
-        let mut seat = leaf;
-        while let Some(s) = self.tree.seats.get(seat) {
-            path.push((s.node, s.domain));
-            seat = s.up;
-        }
+        let path: Vec<_> = self.tree.above(leaf).map(|(_, s)| (s.node, s.domain)).collect();
         for (node, _) in &path {
             if let Some(seat) = self.tree.seat_of(*node, item.pool) {
                 self.tree.settle(seat);
@@ -298,32 +326,35 @@ impl SafeQueue {
         true
     }
 
-    /// A freed slot that serves `pools` takes the item whose turn it is. Pools that `set_slots` hasn't
-    /// brought into one domain are tried one domain after the other. `None`: nothing waits there, and
+    /// A freed slot that serves `pools` takes the item whose turn it is. Pools of different
+    /// domains are tried one domain after the other, beginning with another one each time. `None`: nothing waits there, and
     /// nothing is charged.
     pub fn dispatch(&mut self, pools: &[PoolId]) -> Option<Dispatched> {
         let mut own = pools.to_vec();
-        own.sort_unstable_by_key(|pool| (self.domains.of(*pool), *pool));
+        own.sort_unstable_by_key(|pool| (self.domains.of(pool.kind()), *pool));
         own.dedup();
-        // Tags of different domains don't compare. A slot stated by `set_slots` serves one domain.
-        let same = |a: &PoolId, b: &PoolId| self.domains.of(*a) == self.domains.of(*b);
+        // Tags of different domains don't compare. A linking worker's are in one.
+        let same = |a: &PoolId, b: &PoolId| self.domains.of(a.kind()) == self.domains.of(b.kind());
         let groups: Vec<&[PoolId]> = own.chunk_by(same).collect();
-        groups.into_iter().find_map(|pools| self.dispatch_in_domain(pools))
+        let count = u64::try_from(groups.len()).unwrap_or(u64::MAX);
+        let first = self
+            .charges
+            .begun()
+            .checked_rem(count)
+            .and_then(|at| usize::try_from(at).ok())
+            .unwrap_or(0);
+        let (before, after) = groups.split_at_checked(first).unwrap_or_default();
+        let in_turn = after.iter().chain(before);
+        in_turn.copied().find_map(|pools| self.dispatch_in_domain(pools))
     }
 
     fn dispatch_in_domain(&mut self, pools: &[PoolId]) -> Option<Dispatched> {
+        self.allow_forgetting();
         let (at, steps) = walk(&mut self.tree, pools)?;
         let leaf = self.items.slab.get(at)?.leaf;
         let item = self.items.slab.get(at)?.item;
-        let from = Origin {
-            leaf,
-            domain: self.domains.of(item.pool),
-            pool_weight: self.weight(Weighted::Pool(item.pool)),
-            pools,
-        };
         self.start_turn(leaf);
-        let path = steps.iter().map(|s| s.node);
-        let charge = self.charges.begin(&mut self.tree, path, from, counted_cost(&item));
+        let charge = self.begin(leaf, &item, pools);
         self.take(at);
         for step in steps.iter().rev() {
             for parent in &step.parents {
@@ -332,6 +363,62 @@ impl SafeQueue {
             }
         }
         Some(Dispatched { item, charge })
+    }
+
+    /// Charges an item that is given to a slot of `pools` out of its turn and was not queued: its flow
+    /// pays for it as for any other, and nobody's clock moves.
+    pub fn charge(&mut self, item: Item, pools: &[PoolId]) -> Result<Charge, Full> {
+        // Beneath its flow's seats for a moment, so that they stand while they are charged.
+        self.requeue(item)?;
+        let Some(at) = self.items.index.get(&item.id).copied() else { return Err(Full::Duplicate) };
+        let leaf = self.items.slab.get(at).map_or(slab::NIL, |entry| entry.leaf);
+        let mut served = pools.to_vec();
+        served.sort_unstable();
+        let charge = self.begin(leaf, &item, &served);
+        self.take(at);
+        Ok(charge)
+    }
+
+    fn begin(&mut self, leaf: usize, item: &Item, pools: &[PoolId]) -> Charge {
+        let from = Origin {
+            leaf,
+            domain: self.domains.of(item.pool.kind()),
+            pool_weight: self.weight(Weighted::Pool(item.pool)),
+            pools,
+        };
+        let mut path: Vec<usize> = self.tree.above(leaf).map(|(_, seat)| seat.node).collect();
+        // The root is not charged.
+        path.pop();
+        path.reverse();
+        self.charges.begin(&mut self.tree, path.into_iter(), from, counted_cost(item))
+    }
+
+    /// The items queued in a pool, flow by flow.
+    pub fn items_of(&self, pool: PoolId) -> impl Iterator<Item = ItemId> {
+        let mut seats: Vec<usize> = self.tree.seat_of(tree::ROOT, pool).into_iter().collect();
+        let mut at = slab::NIL;
+        std::iter::from_fn(move || {
+            while self.items.slab.get(at).is_none() {
+                let seat = self.tree.seats.get(seats.pop()?)?;
+                seats.extend(seat.ready.iter().map(|(_, _, child)| *child));
+                at = seat.head;
+            }
+            let entry = self.items.slab.get(at)?;
+            at = entry.next;
+            Some(entry.item.id)
+        })
+    }
+
+    /// The pools of a kind that hold items.
+    pub fn backlog_of(&self, kind: KindId) -> impl Iterator<Item = (PoolId, Backlog)> {
+        let pools = self.pools.range(PoolId::new(kind, 0)..=PoolId::new(kind, u8::MAX));
+        pools.map(|(pool, backlog)| (*pool, *backlog))
+    }
+
+    /// How often a seat, a flow or a queued item was looked at so far.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.tree.steps.get()
     }
 
     /// Replaces what an outstanding dispatch is charged by its cost so far, slot-milliseconds, up or
@@ -343,6 +430,7 @@ impl SafeQueue {
     /// The last correction of a dispatch, however it ended; the handle is stale afterwards. False: it
     /// was stale before.
     pub fn finish(&mut self, charge: Charge, actual: u64) -> bool {
+        self.allow_forgetting();
         if !self.charges.correct(&mut self.tree, charge, actual) {
             return false;
         }
@@ -360,7 +448,7 @@ impl SafeQueue {
         true
     }
 
-    /// Weight ≥ 1 (0 reads as 1) of a realm, an account or a pool; 1 unless set. Later charges only.
+    /// Weight ≥ 1 (0 reads as 1) of a branch, an account or a pool; 1 unless set. Later charges only.
     pub fn set_weight(&mut self, whose: Weighted, weight: u32) {
         let weight = weight.max(1);
         if weight == 1 {
@@ -369,25 +457,35 @@ impl SafeQueue {
             self.weights.insert(whose, weight);
         }
         match whose {
-            Weighted::Realm(realm) => self.tree.reweigh(&[realm], weight),
-            Weighted::Account { realm, account } => self.tree.reweigh(&[realm, account], weight),
+            Weighted::Branch(branch) => self.tree.reweigh(&[branch], weight),
+            Weighted::Account { branch, account } => self.tree.reweigh(&[branch, account], weight),
             Weighted::Pool(_) => {}
         }
     }
 
-    /// States the pools that a worker's slots serve, replacing what was stated before. Domains are
-    /// computed anew only if a kind of worker appears or disappears.
-    pub fn set_slots(&mut self, worker: WorkerKey, pools: &[PoolId]) {
-        if self.domains.state(worker, pools) {
-            self.domains.recompute(&mut self.tree);
-        }
+    /// States the kinds that a worker's slots link into one domain, replacing what was stated before.
+    /// Costs a look at all flows if domains become one by it.
+    pub fn link(&mut self, worker: WorkerKey, kinds: &[KindId]) {
+        self.allow_forgetting();
+        self.domains.link(&mut self.tree, worker, kinds);
     }
 
-    /// The worker serves nothing any more. Its outstanding dispatches stay open until finished.
-    pub fn remove_worker(&mut self, worker: WorkerKey) {
-        if self.domains.forget(worker) {
-            self.domains.recompute(&mut self.tree);
-        }
+    /// The worker links nothing any more. Its outstanding dispatches stay open until finished.
+    pub fn unlink(&mut self, worker: WorkerKey) {
+        self.domains.unlink(worker);
+    }
+
+    /// Splits the domains whose kinds nothing links any more. Costs a look at all flows if there is
+    /// one, else nothing.
+    pub fn split(&mut self) {
+        self.allow_forgetting();
+        self.domains.split(&mut self.tree);
+    }
+
+    /// For tests: the name of a kind's domain.
+    #[cfg(test)]
+    pub(super) fn domain(&self, kind: KindId) -> KindId {
+        self.domains.of(kind)
     }
 
     /// Items queued in all pools.
@@ -441,10 +539,18 @@ impl SafeQueue {
             let all = turns.saturating_mul(u128::from(up.ready_weight));
             let all = all.checked_div(u128::from(seat.counted.max(1))).unwrap_or(all);
             let most = up.queued.saturating_sub(1);
+            self.tree.step();
             ahead = u64::try_from(all.saturating_sub(1)).unwrap_or(most).min(most);
             seat = up;
         }
         Some(ahead)
+    }
+
+    /// About how much work, in slot-milliseconds, slots of these pools (of one domain) do before a new
+    /// item of this flow and cost, if others come at such a load meanwhile: see `wait.rs`. Costs as many looks as the tree has levels, a pool.
+    #[must_use]
+    pub fn ahead(&self, flow: &FlowPath, pools: &[PoolId], cost: u64, load_per_mille: u64) -> u64 {
+        wait::ahead(&self.tree, flow, pools, cost, load_per_mille)
     }
 
     /// Dispatches that are not finished.
@@ -493,13 +599,13 @@ impl SafeQueue {
     }
 
     fn insert(&mut self, item: Item, end: End) {
-        let FlowPath { realm, account, class } = item.flow;
+        let FlowPath { branch, account, class } = item.flow;
         let weights = [
-            self.weight(Weighted::Realm(realm)),
-            self.weight(Weighted::Account { realm, account }),
+            self.weight(Weighted::Branch(branch)),
+            self.weight(Weighted::Account { branch, account }),
             class.weight(),
         ];
-        let domain = self.domains.of(item.pool);
+        let domain = self.domains.of(item.pool.kind());
         let leaf = self.tree.add(&item, domain, weights);
         self.items.link(&mut self.tree, leaf, item, end);
         self.pools.entry(item.pool).or_default().add(&item);
@@ -523,7 +629,7 @@ impl SafeQueue {
             node.items = node.items.saturating_sub(1);
             node.bytes = node.bytes.saturating_sub(item.bytes);
         }
-        self.tree.uncount(entry.leaf);
+        self.tree.uncount(entry.leaf, counted_cost(&item));
         Some((item, entry.leaf))
     }
 
@@ -541,9 +647,15 @@ impl SafeQueue {
     }
 
     /// `path` from the leaf up, so that a parent sees what its children have become.
-    fn end_busy_periods(&mut self, path: &[(usize, PoolId)]) {
+    fn end_busy_periods(&mut self, path: &[(usize, KindId)]) {
         for (node, domain) in path {
             self.tree.end_busy_period(*node, *domain);
         }
+    }
+
+    /// Before each call that moves a clock.
+    fn allow_forgetting(&mut self) {
+        self.tree.may_forget = self.limits.sweep;
+        self.tree.sweep();
     }
 }

@@ -1,23 +1,24 @@
 //! The tree of flows: nodes, and each node's seats in the pools.
 //!
-//! A *node* is a realm, an account or a class; a *seat* is that node's place in one pool's tree. The
+//! A *node* is a branch, an account or a class; a *seat* is that node's place in one pool's tree. The
 //! start tag lives in the seat, not in the node: pools of one domain can be served at different
 //! speeds, and a flow that joins a fast pool must start at that pool's clock (else waiting in a slow
 //! pool would earn credit) without losing its turn in the slow one. What ties the seats of a node
 //! together is that every charge goes to all of them (`charge.rs`).
 //!
 //! A seat exists only while it has items queued beneath it, an open charge, child seats, or a start
-//! tag ahead of its parent's clock (debt). Removal is exact and immediate: idle seats in debt rest in
-//! an ordered set of the parent and leave when the clock passes them.
+//! tag ahead of its parent's clock (debt). Idle seats in debt rest in an ordered set of the parent;
+//! those that the clock has passed are forgotten some at a time, so that no call pays for all.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::slab::{NIL, Slab};
 use super::virtual_time::{Virtual, scaled};
-use super::{Class, FlowKey, FlowPath, Item, PoolId, counted_cost};
+use super::{Class, FlowKey, FlowPath, Item, KindId, PoolId, counted_cost};
 
 pub(super) const ROOT: usize = 0;
-/// Depth of a class node; realms have 1, accounts 2.
+/// Depth of a class node; branches have 1, accounts 2.
 pub(super) const LEAF_DEPTH: u8 = 3;
 
 /// Order among siblings: start tag, then the older node. The seat comes along for the walk.
@@ -44,7 +45,7 @@ pub(super) struct Node {
 pub(super) struct Seat {
     pub(super) node: usize,
     pub(super) pool: PoolId,
-    pub(super) domain: PoolId,
+    pub(super) domain: KindId,
     /// Seat of the parent node in the same pool; `NIL` for a root seat.
     pub(super) up: usize,
     /// S, relative to the parent seat's `base`.
@@ -53,10 +54,14 @@ pub(super) struct Seat {
     pub(super) epoch: u64,
     /// Items queued beneath.
     pub(super) queued: u64,
+    /// Sum of their estimates.
+    pub(super) cost: u64,
     /// Open charges that touch this seat.
     pub(super) refs: u64,
     pub(super) kids: usize,
     pub(super) resting: bool,
+    /// Some of its resting children are to be forgotten.
+    pub(super) stale: bool,
     /// Entered at its parent's clock and has not been charged since.
     pub(super) newcomer: bool,
     /// Weight counted in the parent's `ready_weight` while this seat is ready.
@@ -80,7 +85,7 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    fn new(node: usize, pool: PoolId, domain: PoolId, up: usize) -> Self {
+    fn new(node: usize, pool: PoolId, domain: KindId, up: usize) -> Self {
         Self {
             node,
             pool,
@@ -89,9 +94,11 @@ impl Seat {
             start: 0,
             epoch: 0,
             queued: 0,
+            cost: 0,
             refs: 0,
             kids: 0,
             resting: false,
+            stale: false,
             newcomer: false,
             counted: 0,
             base: 0,
@@ -122,6 +129,11 @@ pub(super) struct Tree {
     pub(super) index: BTreeMap<(usize, FlowKey), usize>,
     serial: u64,
     pub(super) horizon: Virtual,
+    /// How many idle seats the call that is going on may still forget.
+    pub(super) may_forget: u32,
+    /// Seats with resting children to be forgotten.
+    stale: VecDeque<usize>,
+    pub(super) steps: Cell<u64>,
 }
 
 pub(super) fn class_key(class: Class) -> FlowKey {
@@ -133,7 +145,7 @@ pub(super) fn class_key(class: Class) -> FlowKey {
 }
 
 pub(super) fn path_keys(flow: &FlowPath) -> [FlowKey; 3] {
-    [flow.realm, flow.account, class_key(flow.class)]
+    [flow.branch, flow.account, class_key(flow.class)]
 }
 
 impl Tree {
@@ -150,7 +162,27 @@ impl Tree {
             bytes: 0,
             turn_clock: 0,
         });
-        Self { nodes, seats: Slab::new(), index: BTreeMap::new(), serial: 0, horizon }
+        Self {
+            nodes,
+            seats: Slab::new(),
+            index: BTreeMap::new(),
+            serial: 0,
+            horizon,
+            may_forget: 0,
+            stale: VecDeque::new(),
+            steps: Cell::new(0),
+        }
+    }
+
+    /// Counts that a seat, a flow or an item was looked at.
+    pub(super) fn step(&self) {
+        self.steps.set(self.steps.get().wrapping_add(1));
+    }
+
+    /// A seat and those above it, up to the root's.
+    pub(super) fn above(&self, seat: usize) -> impl Iterator<Item = (usize, &Seat)> {
+        let first = self.seats.get(seat).map(|s| (seat, s));
+        std::iter::successors(first, |(_, s)| self.seats.get(s.up).map(|up| (s.up, up)))
     }
 
     pub(super) fn seat_of(&self, node: usize, pool: PoolId) -> Option<usize> {
@@ -182,7 +214,7 @@ impl Tree {
 
     /// Counts one more item beneath every seat of its path, from the root down; makes nodes and
     /// seats that are missing and lifts those that were not backlogged. Returns the leaf's seat.
-    pub(super) fn add(&mut self, item: &Item, domain: PoolId, weights: [u32; 3]) -> usize {
+    pub(super) fn add(&mut self, item: &Item, domain: KindId, weights: [u32; 3]) -> usize {
         let (pool, cost) = (item.pool, counted_cost(item));
         let mut node = ROOT;
         let mut seat = self.seat_or_new(ROOT, pool, domain, NIL);
@@ -216,7 +248,7 @@ impl Tree {
         node
     }
 
-    fn seat_or_new(&mut self, node: usize, pool: PoolId, domain: PoolId, up: usize) -> usize {
+    fn seat_or_new(&mut self, node: usize, pool: PoolId, domain: KindId, up: usize) -> usize {
         if let Some(seat) = self.seat_of(node, pool) {
             return seat;
         }
@@ -232,9 +264,11 @@ impl Tree {
     }
 
     fn count_one(&mut self, seat: usize, cost: u64) {
+        self.step();
         let Some(s) = self.seats.get_mut(seat) else { return };
         // Counted first: a seat with something queued can't be removed by what follows.
         s.queued = s.queued.saturating_add(1);
+        s.cost = s.cost.saturating_add(cost);
         if s.queued == 1 {
             self.unrest(seat);
             self.catch_up(seat);
@@ -257,6 +291,7 @@ impl Tree {
         let domain = s.domain;
         let (mut clock, mut late) = (0, 0);
         for (_, other) in &node.seats {
+            self.step();
             if let Some(other) = self.seats.get(*other)
                 && other.domain == domain
             {
@@ -270,20 +305,46 @@ impl Tree {
         }
     }
 
-    /// V := max(V, `to`), `to` on the domain's line; idle children it passes are forgotten.
+    /// V := max(V, `to`), `to` on the domain's line; idle children it passes are to be forgotten.
     pub(super) fn raise_clock(&mut self, seat: usize, to: Virtual) {
         let Some(s) = self.seats.get_mut(seat) else { return };
         s.clock = s.clock.max(to.saturating_sub(s.base));
         s.late = s.late.max(s.clock);
-        while let Some(s) = self.seats.get_mut(seat)
-            && let Some(first) = s.rested.first().copied()
-            && first.0 <= s.clock
+        if !s.stale && s.rested.first().is_some_and(|first| first.0 <= s.clock) {
+            s.stale = true;
+            self.stale.push_back(seat);
+        }
+        self.sweep();
+    }
+
+    /// Forgets some of the idle seats that their parent's clock has passed. Until then they stand
+    /// for nothing: who comes back enters as if it had been forgotten.
+    pub(super) fn sweep(&mut self) {
+        while self.may_forget > 0
+            && let Some(seat) = self.stale.front().copied()
         {
-            s.rested.pop_first();
-            if let Some(kid) = self.seats.get_mut(first.2) {
-                kid.resting = false;
+            self.may_forget = self.may_forget.saturating_sub(1);
+            self.step();
+            let passed = self.seats.get_mut(seat).filter(|s| s.stale).and_then(|s| {
+                let first = s.rested.first().copied().filter(|first| first.0 <= s.clock);
+                first.inspect(|first| {
+                    s.rested.remove(first);
+                })
+            });
+            match passed {
+                Some((_, _, kid)) => {
+                    if let Some(kid) = self.seats.get_mut(kid) {
+                        kid.resting = false;
+                    }
+                    self.settle(kid);
+                }
+                None => {
+                    self.stale.pop_front();
+                    if let Some(s) = self.seats.get_mut(seat) {
+                        s.stale = false;
+                    }
+                }
             }
-            self.settle(first.2);
         }
     }
 
@@ -336,6 +397,7 @@ impl Tree {
         let mut most: Virtual = 0;
         let mut least_lag: Option<Virtual> = None;
         for (pool, other) in &node.seats {
+            self.step();
             let Some(other) = self.seats.get(*other) else { continue };
             let Some(other_up) = self.seats.get(other.up) else { continue };
             if *pool == s.pool || other.domain != s.domain {
@@ -367,6 +429,7 @@ impl Tree {
 
     /// Moves the start tag, and the place among the ready siblings with it.
     pub(super) fn set_start(&mut self, seat: usize, start: Virtual) {
+        self.step();
         let Some(old) = self.rank(seat) else { return };
         let Some(s) = self.seats.get_mut(seat) else { return };
         if s.start == start {
@@ -381,12 +444,14 @@ impl Tree {
     }
 
     /// One item fewer beneath every seat from this leaf to the root. The caller settles them.
-    pub(super) fn uncount(&mut self, leaf: usize) {
+    pub(super) fn uncount(&mut self, leaf: usize, cost: u64) {
         let mut at = leaf;
         while let Some(rank) = self.rank(at)
             && let Some(s) = self.seats.get_mut(at)
         {
+            self.steps.set(self.steps.get().wrapping_add(1));
             s.queued = s.queued.saturating_sub(1);
+            s.cost = s.cost.saturating_sub(cost);
             let (gone, up_ix, counted) = (s.queued == 0, s.up, s.counted);
             if gone && let Some(up) = self.seats.get_mut(up_ix) {
                 up.ready.remove(&rank);
@@ -434,6 +499,7 @@ impl Tree {
         while let Some(rank) = self.rank(at)
             && let Some(s) = self.seats.get(at)
         {
+            self.step();
             if !s.idle() || s.resting {
                 return;
             }
@@ -496,10 +562,11 @@ impl Tree {
 
     /// The end of a busy period (rule 2 of SFQ): when nothing of a node is queued or in flight in
     /// the whole domain, its children compete with nobody, and their debts to each other end.
-    pub(super) fn end_busy_period(&mut self, node: usize, domain: PoolId) {
+    pub(super) fn end_busy_period(&mut self, node: usize, domain: KindId) {
         let Some(n) = self.nodes.get(node) else { return };
         let mut own = Vec::new();
         for (_, seat) in &n.seats {
+            self.step();
             let Some(s) = self.seats.get(*seat) else { continue };
             if s.domain == domain {
                 if !s.idle() {

@@ -7,7 +7,6 @@ use super::virtual_time::Virtual;
 
 /// One level of a walk.
 pub(super) struct Step {
-    pub(super) node: usize,
     /// The chosen child's start tag on the domain's line.
     pub(super) start: Virtual,
     /// The parent's seats in the slot's pools.
@@ -18,7 +17,7 @@ pub(super) struct Step {
     pub(super) known: bool,
 }
 
-/// Index of the item that a slot of these pools takes, and the way to it from the realm down.
+/// Index of the item that a slot of these pools takes, and the way to it from the branch down.
 pub(super) fn walk(tree: &mut Tree, pools: &[PoolId]) -> Option<(usize, Vec<Step>)> {
     let mut steps = Vec::with_capacity(LEAF_DEPTH.into());
     let mut node = ROOT;
@@ -32,7 +31,7 @@ pub(super) fn walk(tree: &mut Tree, pools: &[PoolId]) -> Option<(usize, Vec<Step
         let Seat { node: child, newcomer, .. } = *tree.seats.get(seat)?;
         let weight = |seat: &usize| tree.seats.get(*seat).map_or(0, |s| s.ready_weight);
         let waiting = seats.iter().map(weight).fold(0, u64::saturating_add);
-        steps.push(Step { node: child, start, parents: seats, waiting, known: !newcomer });
+        steps.push(Step { start, parents: seats, waiting, known: !newcomer });
         node = child;
     }
 }
@@ -46,6 +45,8 @@ fn head(tree: &Tree, seats: &[usize]) -> Option<usize> {
 /// A node's seats in these pools (sorted), whichever list is shorter being the one that is walked.
 pub(super) fn seats_in(tree: &Tree, node: usize, pools: &[PoolId]) -> Vec<usize> {
     let Some(n) = tree.nodes.get(node) else { return Vec::new() };
+    let looks = n.seats.len().min(pools.len());
+    (0..looks).for_each(|_| tree.step());
     if n.seats.len() <= pools.len() {
         let served = |s: &&(PoolId, usize)| pools.binary_search(&s.0).is_ok();
         n.seats.iter().filter(served).map(|s| s.1).collect()

@@ -4,7 +4,7 @@ use proptest::prelude::{ProptestConfig, prop, prop_assert_eq, proptest};
 
 use super::*;
 
-const ONE_POOL: [PoolId; 1] = [PoolId(0)];
+const ONE_POOL: [PoolId; 1] = [lone(0)];
 
 fn take(q: &mut SafeQueue) -> Dispatched {
     q.dispatch(&ONE_POOL).unwrap()
@@ -60,14 +60,14 @@ fn depth_bytes_and_cost_follow_the_items() {
     q.enqueue(item(1, 0, flow(0, 0), 100)).unwrap();
     q.enqueue(item(2, 0, flow(0, 1), 0)).unwrap();
     q.enqueue(item(3, 1, flow(0, 1), 7)).unwrap();
-    assert_eq!((q.depth(PoolId(0)), q.bytes(PoolId(0)), q.waiting_cost(PoolId(0))), (2, 20, 101));
+    assert_eq!((q.depth(lone(0)), q.bytes(lone(0)), q.waiting_cost(lone(0))), (2, 20, 101));
     assert_eq!((q.len(), q.backlog().count(), q.is_empty()), (3, 2, false));
     assert!(q.remove(id(1)));
     assert!(!q.remove(id(1)));
     assert!(!q.contains(id(1)));
-    assert_eq!((q.depth(PoolId(0)), q.waiting_cost(PoolId(0))), (1, 1));
+    assert_eq!((q.depth(lone(0)), q.waiting_cost(lone(0))), (1, 1));
     take(&mut q);
-    assert_eq!((q.depth(PoolId(0)), q.depth(PoolId(1)), q.outstanding()), (0, 1, 1));
+    assert_eq!((q.depth(lone(0)), q.depth(lone(1)), q.outstanding()), (0, 1, 1));
     q.check_invariants().unwrap();
 }
 
@@ -202,13 +202,13 @@ fn memory_follows_what_is_open() {
     for n in 0..5_000u64 {
         q.enqueue(item(n, (n % 2) as u32, flow(n % 3, n), 100)).unwrap();
         if n >= 4 {
-            let got = q.dispatch(&[PoolId(0), PoolId(1)]).unwrap();
+            let got = q.dispatch(&[lone(0), lone(1)]).unwrap();
             q.finish(got.charge, 100 + n % 50);
         }
         most = most.max(q.flows());
     }
     assert!(most < 60, "{most} seats for five items");
-    while let Some(got) = q.dispatch(&[PoolId(0), PoolId(1)]) {
+    while let Some(got) = q.dispatch(&[lone(0), lone(1)]) {
         q.finish(got.charge, 100);
     }
     assert_eq!(q.flows(), 0);
@@ -218,13 +218,13 @@ fn memory_follows_what_is_open() {
 #[test]
 fn a_leafs_pools_take_turns_by_their_weights() {
     let mut q = queue(ROOMY, &[0, 1]);
-    q.set_weight(Weighted::Pool(PoolId(1)), 3);
+    q.set_weight(Weighted::Pool(lone(1)), 3);
     for n in 0..100 {
         q.enqueue(item(n, 0, flow(0, 0), 10)).unwrap();
         q.enqueue(item(100 + n, 1, flow(0, 0), 10)).unwrap();
     }
-    let both = [PoolId(1), PoolId(0), PoolId(1)];
-    let from_one = (0..80).filter(|_| q.dispatch(&both).unwrap().item.pool == PoolId(1)).count();
+    let both = [lone(1), lone(0), lone(1)];
+    let from_one = (0..80).filter(|_| q.dispatch(&both).unwrap().item.pool == lone(1)).count();
     assert!((59..=61).contains(&from_one), "{from_one}");
 }
 
@@ -254,7 +254,7 @@ fn a_new_weight_changes_later_charges_only() {
         q.enqueue(item(n, 0, flow(0, 0), 100)).unwrap();
     }
     let first = take(&mut q);
-    q.set_weight(Weighted::Realm(key(0)), 10);
+    q.set_weight(Weighted::Branch(key(0)), 10);
     q.check_invariants().unwrap();
     assert_eq!(starts(&q)[0] >> 32, 100);
     q.correct(first.charge, 200);
@@ -266,8 +266,8 @@ fn a_new_weight_changes_later_charges_only() {
 #[test]
 fn extreme_costs_and_weights_do_no_harm() {
     let mut q = queue(ROOMY, &[0]);
-    q.set_weight(Weighted::Realm(key(0)), u32::MAX);
-    q.set_weight(Weighted::Account { realm: key(1), account: key(1) }, 0);
+    q.set_weight(Weighted::Branch(key(0)), u32::MAX);
+    q.set_weight(Weighted::Account { branch: key(1), account: key(1) }, 0);
     for n in 0..50 {
         q.enqueue(item(n, 0, flow(n % 2, n % 2), if n % 3 == 0 { u64::MAX } else { 0 })).unwrap();
     }

@@ -17,13 +17,13 @@ fn lags(q: &SafeQueue) -> BTreeMap<(usize, PoolId), i128> {
 }
 
 fn line(q: &SafeQueue, pool: u32) -> u128 {
-    let seat = q.tree.seat_of(tree::ROOT, PoolId(pool)).unwrap();
+    let seat = q.tree.seat_of(tree::ROOT, lone(pool)).unwrap();
     q.tree.seats.get(seat).unwrap().clock_on_line()
 }
 
 fn feed(account: u64, pools: &[u32]) -> Feed {
     Feed {
-        realm: account % 2,
+        branch: account % 2,
         account,
         class: Class::Batch,
         pools: pools.to_vec(),
@@ -33,7 +33,7 @@ fn feed(account: u64, pools: &[u32]) -> Feed {
 
 fn two_domains(seed: u64) -> Sim {
     let mut q = queue(ROOMY, &[0, 1]);
-    q.set_slots(WorkerKey(2), &[PoolId(2), PoolId(3)]);
+    serve(&mut q, WorkerKey(2), &[lone(2), lone(3)]);
     let feeds = vec![feed(0, &[0, 2]), feed(1, &[1]), feed(2, &[2, 3]), feed(3, &[0, 3])];
     let mut sim = Sim::new(q, feeds, 10, seed);
     for _ in 0..60 {
@@ -58,12 +58,12 @@ proptest! {
         let mut sim = two_domains(seed);
         sim.refill(1);
         let before = lags(&sim.q);
-        sim.q.set_slots(WorkerKey(3), &[PoolId(1), PoolId(2)]);
+        serve(&mut sim.q, WorkerKey(3), &[lone(1), lone(2)]);
         sim.q.check_invariants().unwrap();
         assert_eq!(lags(&sim.q), before);
         let (left, right) = (line(&sim.q, 0).max(line(&sim.q, 1)), line(&sim.q, 2).max(line(&sim.q, 3)));
         assert_eq!(left, right);
-        sim.q.remove_worker(WorkerKey(3));
+        leave(&mut sim.q, WorkerKey(3));
         sim.q.check_invariants().unwrap();
         assert_eq!(lags(&sim.q), before);
     }
@@ -76,8 +76,8 @@ proptest! {
             let worker = WorkerKey(sim.dice.range(2, 4));
             let (a, b) = (sim.dice.range(0, 3) as u32, sim.dice.range(0, 3) as u32);
             match n % 3 {
-                0 => sim.q.set_slots(worker, &[PoolId(a), PoolId(b)]),
-                1 => sim.q.remove_worker(worker),
+                0 => serve(&mut sim.q, worker, &[lone(a), lone(b)]),
+                1 => leave(&mut sim.q, worker),
                 _ => sim.meter(),
             }
             let depth = sim.dice.range(0, 1);
@@ -103,20 +103,23 @@ proptest! {
 fn domains_are_the_connected_components() {
     let mut d = Domains::default();
     let mut tree = Tree::new(0);
-    let p = |list: &[u32]| -> Vec<PoolId> { list.iter().copied().map(PoolId).collect() };
-    assert!(d.state(WorkerKey(1), &p(&[5, 4])));
-    assert!(d.state(WorkerKey(2), &p(&[4, 9])));
-    assert!(d.state(WorkerKey(3), &p(&[7, 8])));
-    assert!(!d.state(WorkerKey(4), &p(&[8, 7, 7])), "a kind that is known");
-    assert!(!d.state(WorkerKey(4), &p(&[7, 8])), "nothing new");
-    d.recompute(&mut tree);
-    let names = |d: &Domains| (4..10).map(|n| d.of(PoolId(n)).0).collect::<Vec<_>>();
-    assert_eq!(names(&d), [4, 4, 6, 7, 7, 4]);
-    assert!(!d.forget(WorkerKey(3)), "worker 4 is of that kind too");
-    assert!(d.forget(WorkerKey(2)));
-    assert!(!d.forget(WorkerKey(2)));
-    d.recompute(&mut tree);
+    let kinds = |list: &[u64]| -> Vec<KindId> { list.iter().copied().map(KindId).collect() };
+    let names = |d: &Domains| (4..10).map(|n| d.of(KindId(n)).0).collect::<Vec<_>>();
+    d.link(&mut tree, WorkerKey(1), &kinds(&[5, 4]));
+    d.link(&mut tree, WorkerKey(3), &kinds(&[7, 8]));
     assert_eq!(names(&d), [4, 4, 6, 7, 7, 9]);
+    d.link(&mut tree, WorkerKey(2), &kinds(&[4, 9]));
+    d.link(&mut tree, WorkerKey(4), &kinds(&[8, 7, 7]));
+    assert_eq!(names(&d), [4, 4, 6, 7, 7, 4]);
+    d.unlink(WorkerKey(3));
+    d.split(&mut tree);
+    assert_eq!(names(&d), [4, 4, 6, 7, 7, 4], "worker 4 links them too");
+    d.unlink(WorkerKey(2));
+    assert_eq!(names(&d), [4, 4, 6, 7, 7, 4], "a split can wait");
+    d.split(&mut tree);
+    assert_eq!(names(&d), [4, 4, 6, 7, 7, 9]);
+    d.link(&mut tree, WorkerKey(5), &kinds(&[8, 5]));
+    assert_eq!(names(&d), [4, 4, 6, 4, 4, 9], "a merge cannot");
 }
 
 /// One domain was busy for long, the other is new. After they meet, newcomers of both are equal, and
@@ -124,7 +127,7 @@ fn domains_are_the_connected_components() {
 #[test]
 fn merging_gives_no_credit() {
     let mut q = queue(ROOMY, &[0]);
-    q.set_slots(WorkerKey(2), &[PoolId(1)]);
+    serve(&mut q, WorkerKey(2), &[lone(1)]);
     let feeds = vec![feed(0, &[0]), feed(1, &[1])];
     let mut sim = Sim::new(q, feeds, 1, 1);
     sim.refill(2);
@@ -133,7 +136,7 @@ fn merging_gives_no_credit() {
         sim.complete();
         sim.refill(2);
     }
-    sim.q.set_slots(WorkerKey(3), &[PoolId(0), PoolId(1)]);
+    serve(&mut sim.q, WorkerKey(3), &[lone(0), lone(1)]);
     sim.service.clear();
     for _ in 0..500 {
         sim.dispatch(&[0, 1]);
@@ -149,24 +152,24 @@ fn merging_gives_no_credit() {
 #[test]
 fn corrections_reach_exactly_what_was_charged() {
     let mut q = queue(ROOMY, &[0]);
-    q.set_slots(WorkerKey(2), &[PoolId(1)]);
+    serve(&mut q, WorkerKey(2), &[lone(1)]);
     let f = flow(0, 0);
     for n in 0..3 {
         q.enqueue(item(n, 0, f, 1_000)).unwrap();
         q.enqueue(item(10 + n, 1, f, 1_000)).unwrap();
     }
     let start = |q: &SafeQueue, pool| {
-        let realm = q.tree.index[&(tree::ROOT, key(0))];
-        q.tree.seats.get(q.tree.seat_of(realm, PoolId(pool)).unwrap()).unwrap().start >> 32
+        let branch = q.tree.index[&(tree::ROOT, key(0))];
+        q.tree.seats.get(q.tree.seat_of(branch, lone(pool)).unwrap()).unwrap().start >> 32
     };
-    let alone = q.dispatch(&[PoolId(0)]).unwrap();
+    let alone = q.dispatch(&[lone(0)]).unwrap();
     assert_eq!((start(&q, 0), start(&q, 1)), (1_000, 0));
-    q.set_slots(WorkerKey(3), &[PoolId(0), PoolId(1)]);
-    let shared = q.dispatch(&[PoolId(1)]).unwrap();
+    serve(&mut q, WorkerKey(3), &[lone(0), lone(1)]);
+    let shared = q.dispatch(&[lone(1)]).unwrap();
     assert_eq!((start(&q, 0), start(&q, 1)), (2_000, 1_000));
     q.correct(alone.charge, 0);
     assert_eq!((start(&q, 0), start(&q, 1)), (1_000, 1_000));
-    q.remove_worker(WorkerKey(3));
+    leave(&mut q, WorkerKey(3));
     q.correct(shared.charge, 10);
     assert_eq!((start(&q, 0), start(&q, 1)), (10, 10));
     q.check_invariants().unwrap();

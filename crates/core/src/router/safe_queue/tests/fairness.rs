@@ -6,15 +6,15 @@ use super::sim::{Feed, Pair, Sim, Who};
 use super::*;
 
 struct Shape {
-    realms: Vec<u32>,
+    branches: Vec<u32>,
     accounts: Vec<Vec<u32>>,
     feeds: Vec<Feed>,
 }
 
 fn shape(dice: &mut Dice, pools: &[u32]) -> Shape {
-    let mut s = Shape { realms: Vec::new(), accounts: Vec::new(), feeds: Vec::new() };
-    for realm in 0..dice.range(1, 3) {
-        s.realms.push(dice.range(1, 9) as u32);
+    let mut s = Shape { branches: Vec::new(), accounts: Vec::new(), feeds: Vec::new() };
+    for branch in 0..dice.range(1, 3) {
+        s.branches.push(dice.range(1, 9) as u32);
         let mut accounts = Vec::new();
         for account in 0..dice.range(1, 3) {
             accounts.push(dice.range(1, 9) as u32);
@@ -25,7 +25,7 @@ fn shape(dice: &mut Dice, pools: &[u32]) -> Shape {
                 if own.is_empty() {
                     own.push(pools[0]);
                 }
-                s.feeds.push(Feed { realm, account, class, pools: own, cost });
+                s.feeds.push(Feed { branch, account, class, pools: own, cost });
             }
         }
         s.accounts.push(accounts);
@@ -35,8 +35,8 @@ fn shape(dice: &mut Dice, pools: &[u32]) -> Shape {
 
 fn pairs(shape: &Shape) -> Vec<Pair> {
     let mut pairs = Vec::new();
-    for (f, wf) in shape.realms.iter().enumerate() {
-        for (g, wg) in shape.realms.iter().enumerate().skip(f + 1) {
+    for (f, wf) in shape.branches.iter().enumerate() {
+        for (g, wg) in shape.branches.iter().enumerate().skip(f + 1) {
             pairs.push(Pair::new((Who::Realm(f as u64), *wf), (Who::Realm(g as u64), *wg)));
         }
     }
@@ -56,11 +56,11 @@ fn pairs(shape: &Shape) -> Vec<Pair> {
 
 fn weighted(shape: &Shape, pools: &[u32], horizon: u64) -> SafeQueue {
     let mut q = queue(QueueLimits { horizon, ..ROOMY }, pools);
-    for (r, w) in shape.realms.iter().enumerate() {
-        q.set_weight(Weighted::Realm(key(r as u64)), *w);
+    for (r, w) in shape.branches.iter().enumerate() {
+        q.set_weight(Weighted::Branch(key(r as u64)), *w);
         for (a, w) in shape.accounts[r].iter().enumerate() {
-            let (realm, account) = (key(r as u64), key(a as u64));
-            q.set_weight(Weighted::Account { realm, account }, *w);
+            let (branch, account) = (key(r as u64), key(a as u64));
+            q.set_weight(Weighted::Account { branch, account }, *w);
         }
     }
     q
@@ -127,10 +127,10 @@ fn long_run_service_follows_the_weights() {
     let mut q = queue(ROOMY, &[0]);
     let weights = [1u32, 2, 5];
     let mut feeds = Vec::new();
-    for (realm, w) in (0u64..).zip(weights) {
-        q.set_weight(Weighted::Realm(key(realm)), w);
-        let cost = (100 * (realm + 1), 1_000);
-        feeds.push(Feed { realm, account: 0, class: Class::Batch, pools: vec![0], cost });
+    for (branch, w) in (0u64..).zip(weights) {
+        q.set_weight(Weighted::Branch(key(branch)), w);
+        let cost = (100 * (branch + 1), 1_000);
+        feeds.push(Feed { branch, account: 0, class: Class::Batch, pools: vec![0], cost });
     }
     let mut sim = Sim::new(q, feeds, 10, 7);
     for _ in 0..20_000 {
@@ -142,7 +142,7 @@ fn long_run_service_follows_the_weights() {
     }
     let per_weight: Vec<i128> = (0u64..)
         .zip(weights)
-        .map(|(realm, w)| sim.service(Who::Realm(realm)) / i128::from(w))
+        .map(|(branch, w)| sim.service(Who::Realm(branch)) / i128::from(w))
         .collect();
     let (least, most) = (per_weight.iter().min().unwrap(), per_weight.iter().max().unwrap());
     assert!((most - least) * 100 <= *most * 4, "{per_weight:?}");
@@ -151,7 +151,7 @@ fn long_run_service_follows_the_weights() {
 #[test]
 fn interactive_gets_four_fifths_of_its_account() {
     let q = queue(ROOMY, &[0]);
-    let feed = |class| Feed { realm: 0, account: 0, class, pools: vec![0], cost: (100, 100) };
+    let feed = |class| Feed { branch: 0, account: 0, class, pools: vec![0], cost: (100, 100) };
     let feeds = vec![feed(Class::Interactive), feed(Class::Batch)];
     let mut sim = Sim::new(q, feeds, 1, 1);
     for _ in 0..1_000 {
@@ -174,18 +174,18 @@ proptest! {
     ) {
         let mut q = SafeQueue::new(ROOMY);
         for (n, kind) in (0u64..).zip(&kinds) {
-            let pools: Vec<PoolId> = kind.iter().copied().map(PoolId).collect();
-            q.set_slots(WorkerKey(n), &pools);
+            let pools: Vec<PoolId> = kind.iter().copied().map(lone).collect();
+            serve(&mut q, WorkerKey(n), &pools);
         }
-        for (n, (realm, account, pool, cost)) in (0u64..).zip(&items) {
-            q.enqueue(item(n, *pool, flow(*realm, *account), *cost)).unwrap();
+        for (n, (branch, account, pool, cost)) in (0u64..).zip(&items) {
+            q.enqueue(item(n, *pool, flow(*branch, *account), *cost)).unwrap();
         }
         let mut turn = 0;
         let mut idle_in_a_row = 0;
         while idle_in_a_row < kinds.len() {
             let kind = &kinds[turn % kinds.len()];
             turn += 1;
-            let pools: Vec<PoolId> = kind.iter().copied().map(PoolId).collect();
+            let pools: Vec<PoolId> = kind.iter().copied().map(lone).collect();
             let waiting = pools.iter().any(|p| q.depth(*p) > 0);
             let got = q.dispatch(&pools);
             prop_assert_eq!(got.is_some(), waiting);
@@ -204,8 +204,8 @@ proptest! {
 #[test]
 fn nobody_starves() {
     let mut q = queue(ROOMY, &[0]);
-    q.set_weight(Weighted::Realm(key(0)), 1);
-    q.set_weight(Weighted::Realm(key(1)), 100);
+    q.set_weight(Weighted::Branch(key(0)), 1);
+    q.set_weight(Weighted::Branch(key(1)), 100);
     let mut dice = Dice(3);
     let mut n = 1;
     q.enqueue(item(0, 0, flow(0, 0), 1_000)).unwrap();
@@ -216,7 +216,7 @@ fn nobody_starves() {
             n += 1;
             q.enqueue(item(n, 0, flow(1, dice.range(account, account + 1_000)), 1_000)).unwrap();
         }
-        let got = q.dispatch(&[PoolId(0)]).unwrap();
+        let got = q.dispatch(&[lone(0)]).unwrap();
         q.finish(got.charge, 1_000);
         if got.item.id == id(0) {
             break;
@@ -239,18 +239,18 @@ fn a_stream_of_newcomers_starves_nobody() {
             q.enqueue(item(10_000 + n, 0, flow(0, 0), 100)).unwrap();
             continue;
         }
-        let got = q.dispatch(&[PoolId(0)]).unwrap();
+        let got = q.dispatch(&[lone(0)]).unwrap();
         q.finish(got.charge, 100);
         if got.item.flow == flow(0, 0) {
             ours += 1;
             q.enqueue(item(20_000 + n, 0, flow(0, 0), 100)).unwrap();
             // Keep ten strangers waiting, not ever more.
-            let more = q.dispatch(&[PoolId(0)]).unwrap();
+            let more = q.dispatch(&[lone(0)]).unwrap();
             q.finish(more.charge, 100);
         }
         most = most.max(q.flows());
     }
     assert!(ours >= 5_000 / 11 / 2, "{ours} of 5,000");
     assert!(most <= 2 * 2 * 25, "{most} seats for some twenty items");
-    assert!(q.depth(PoolId(0)) < 40);
+    assert!(q.depth(lone(0)) < 40);
 }

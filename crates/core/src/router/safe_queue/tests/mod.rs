@@ -19,6 +19,8 @@ pub(super) const ROOMY: QueueLimits = QueueLimits {
     pool_bytes: u64::MAX,
     flows: 1_000_000,
     horizon: 600_000,
+    // The models forget at once.
+    sweep: u32::MAX,
 };
 
 pub(super) fn key(n: u64) -> FlowKey {
@@ -29,19 +31,41 @@ pub(super) fn id(n: u64) -> ItemId {
     ItemId(u128::from(n).to_be_bytes())
 }
 
-pub(super) fn flow(realm: u64, account: u64) -> FlowPath {
-    FlowPath { realm: key(realm), account: key(account), class: Class::Interactive }
+pub(super) fn flow(branch: u64, account: u64) -> FlowPath {
+    FlowPath { branch: key(branch), account: key(account), class: Class::Interactive }
+}
+
+/// A pool of a kind of its own.
+pub(super) const fn lone(n: u32) -> PoolId {
+    PoolId::new(KindId(n as u64), 0)
+}
+
+/// Its number again.
+pub(super) fn no(pool: PoolId) -> u32 {
+    u32::try_from(pool.kind().0).unwrap()
+}
+
+/// States the kinds of these pools as a worker's, and splits what nobody links any more.
+pub(super) fn serve(q: &mut SafeQueue, worker: WorkerKey, pools: &[PoolId]) {
+    let kinds: Vec<KindId> = pools.iter().map(|pool| pool.kind()).collect();
+    q.link(worker, &kinds);
+    q.split();
+}
+
+pub(super) fn leave(q: &mut SafeQueue, worker: WorkerKey) {
+    q.unlink(worker);
+    q.split();
 }
 
 pub(super) fn item(n: u64, pool: u32, flow: FlowPath, cost: u64) -> Item {
-    Item { id: id(n), pool: PoolId(pool), flow, bytes: 10, cost_estimate: cost }
+    Item { id: id(n), pool: lone(pool), flow, bytes: 10, cost_estimate: cost }
 }
 
 /// A queue in which one worker serves these pools.
 pub(super) fn queue(limits: QueueLimits, pools: &[u32]) -> SafeQueue {
     let mut q = SafeQueue::new(limits);
-    let pools: Vec<PoolId> = pools.iter().copied().map(PoolId).collect();
-    q.set_slots(WorkerKey(1), &pools);
+    let pools: Vec<PoolId> = pools.iter().copied().map(lone).collect();
+    serve(&mut q, WorkerKey(1), &pools);
     q
 }
 

@@ -10,12 +10,12 @@ use super::*;
 
 #[derive(Clone, Debug)]
 enum Call {
-    Enqueue { realm: u64, account: u64, batch: bool, pool: u32, cost: u64 },
+    Enqueue { branch: u64, account: u64, batch: bool, pool: u32, cost: u64 },
     Dispatch { pools: BTreeSet<u32> },
     Correct { n: usize, actual: u64 },
     Finish { n: usize, actual: u64, retry: bool },
     Remove { n: u64 },
-    Weight { realm: u64, account: Option<u64>, pool: bool, weight: u32 },
+    Weight { branch: u64, account: Option<u64>, pool: bool, weight: u32 },
     Slots { worker: u64, pools: BTreeSet<u32> },
     Gone { worker: u64 },
 }
@@ -28,7 +28,7 @@ fn call() -> impl Strategy<Value = Call> {
     let cost = || prop_oneof![1u64..20, 1u64..5_000];
     prop_oneof![
         8 => (0u64..3, 0u64..3, prop::bool::ANY, 0u32..4, cost()).prop_map(
-            |(realm, account, batch, pool, cost)| Call::Enqueue { realm, account, batch, pool, cost }
+            |(branch, account, batch, pool, cost)| Call::Enqueue { branch, account, batch, pool, cost }
         ),
         6 => pools().prop_map(|pools| Call::Dispatch { pools }),
         2 => (0usize..8, cost()).prop_map(|(n, actual)| Call::Correct { n, actual }),
@@ -36,7 +36,7 @@ fn call() -> impl Strategy<Value = Call> {
             .prop_map(|(n, actual, retry)| Call::Finish { n, actual, retry }),
         1 => (0u64..200).prop_map(|n| Call::Remove { n }),
         1 => (0u64..3, prop::option::of(0u64..3), prop::bool::ANY, 1u32..9).prop_map(
-            |(realm, account, pool, weight)| Call::Weight { realm, account, pool, weight }
+            |(branch, account, pool, weight)| Call::Weight { branch, account, pool, weight }
         ),
         1 => (0u64..3, pools()).prop_map(|(worker, pools)| Call::Slots { worker, pools }),
         1 => (0u64..3).prop_map(|worker| Call::Gone { worker }),
@@ -53,8 +53,8 @@ struct Both {
 impl Both {
     fn call(&mut self, call: &Call) {
         match call {
-            Call::Enqueue { realm, account, batch, pool, cost } => {
-                let mut path = flow(*realm, *account);
+            Call::Enqueue { branch, account, batch, pool, cost } => {
+                let mut path = flow(*branch, *account);
                 if *batch {
                     path.class = Class::Batch;
                 }
@@ -90,17 +90,19 @@ impl Both {
                 }
                 assert!(!self.q.remove(id(*n)));
             }
-            Call::Weight { realm, account, pool, weight } => {
-                self.weigh(*realm, *account, *pool, *weight);
+            Call::Weight { branch, account, pool, weight } => {
+                self.weigh(*branch, *account, *pool, *weight);
             }
             Call::Slots { worker, pools } => {
-                let list: Vec<PoolId> = pools.iter().copied().map(PoolId).collect();
-                self.q.set_slots(WorkerKey(*worker), &list);
+                let list: Vec<PoolId> = pools.iter().copied().map(lone).collect();
+                serve(&mut self.q, WorkerKey(*worker), &list);
+                // Domains merge by what comes, and split by what went, in this order.
+                self.r.merge(pools.iter().copied().collect());
                 self.r.workers.insert(*worker, pools.iter().copied().collect());
                 self.r.regroup();
             }
             Call::Gone { worker } => {
-                self.q.remove_worker(WorkerKey(*worker));
+                leave(&mut self.q, WorkerKey(*worker));
                 self.r.workers.remove(worker);
                 self.r.regroup();
             }
@@ -108,7 +110,7 @@ impl Both {
     }
 
     fn dispatch(&mut self, pools: &BTreeSet<u32>) {
-        let list: Vec<PoolId> = pools.iter().rev().copied().map(PoolId).collect();
+        let list: Vec<PoolId> = pools.iter().rev().copied().map(lone).collect();
         let got = self.q.dispatch(&list);
         let expected = self.r.dispatch(pools);
         assert_eq!(got.map(|d| d.item), expected.map(|e| e.0));
@@ -117,19 +119,19 @@ impl Both {
         }
     }
 
-    fn weigh(&mut self, realm: u64, account: Option<u64>, pool: bool, weight: u32) {
-        let (r, a) = (key(realm), account.map(key));
+    fn weigh(&mut self, branch: u64, account: Option<u64>, pool: bool, weight: u32) {
+        let (r, a) = (key(branch), account.map(key));
         match (pool, a) {
             (true, _) => {
-                self.q.set_weight(Weighted::Pool(PoolId(realm as u32)), weight);
-                self.r.pool_weights.insert(realm as u32, weight);
+                self.q.set_weight(Weighted::Pool(lone(branch as u32)), weight);
+                self.r.pool_weights.insert(branch as u32, weight);
             }
             (false, None) => {
-                self.q.set_weight(Weighted::Realm(r), weight);
+                self.q.set_weight(Weighted::Branch(r), weight);
                 self.r.weights.insert(vec![r.0], weight);
             }
             (false, Some(a)) => {
-                self.q.set_weight(Weighted::Account { realm: r, account: a }, weight);
+                self.q.set_weight(Weighted::Account { branch: r, account: a }, weight);
                 self.r.weights.insert(vec![r.0, a.0], weight);
             }
         }

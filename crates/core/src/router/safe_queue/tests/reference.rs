@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::*;
 
-/// Keys from the realm down; empty for the root.
+/// Keys from the branch down; empty for the root.
 type Name = Vec<[u8; 16]>;
 type Place = (Name, u32);
 
@@ -51,6 +51,7 @@ pub(super) struct Reference {
     pub(super) pool_weights: BTreeMap<u32, u32>,
     pub(super) workers: BTreeMap<u64, Vec<u32>>,
     domains: BTreeMap<u32, u32>,
+    dispatched: usize,
     tickets: Vec<Option<Ticket>>,
 }
 
@@ -65,7 +66,7 @@ fn up(place: &Place) -> Option<Place> {
 
 fn names(flow: &FlowPath) -> Vec<Name> {
     let class = if flow.class == Class::Interactive { [0; 16] } else { [1; 16] };
-    let full = [flow.realm.0, flow.account.0, class];
+    let full = [flow.branch.0, flow.account.0, class];
     (0..=3).map(|n| full[..n].to_vec()).collect()
 }
 
@@ -137,7 +138,7 @@ impl Reference {
     }
 
     pub(super) fn insert(&mut self, item: Item, front: bool) {
-        let pool = item.pool.0;
+        let pool = no(item.pool);
         for name in names(&item.flow) {
             if !name.is_empty() && !self.ages.contains_key(&name) {
                 self.next_age += 1;
@@ -216,7 +217,7 @@ impl Reference {
 
     fn take(&mut self, item: &Item) {
         for name in names(&item.flow) {
-            let spot = self.spots.get_mut(&(name, item.pool.0)).unwrap();
+            let spot = self.spots.get_mut(&(name, no(item.pool))).unwrap();
             spot.queued -= 1;
             spot.fifo.retain(|i| i.id != item.id);
         }
@@ -227,23 +228,28 @@ impl Reference {
         for pool in pools {
             groups.entry(self.domain(*pool)).or_default().insert(*pool);
         }
-        groups.values().find_map(|pools| self.dispatch_in(pools))
+        let groups: Vec<&BTreeSet<u32>> = groups.values().collect();
+        let first = self.dispatched.checked_rem(groups.len()).unwrap_or(0);
+        let in_turn = groups.iter().cycle().skip(first).take(groups.len());
+        let found = in_turn.copied().find_map(|pools| self.dispatch_in(pools));
+        self.dispatched += usize::from(found.is_some());
+        found
     }
 
     fn dispatch_in(&mut self, pools: &BTreeSet<u32>) -> Option<(Item, usize)> {
         let mut steps = Vec::new();
         let item = self.walk(&Vec::new(), pools, &mut steps)?;
-        let home = (names(&item.flow).pop().unwrap(), item.pool.0);
+        let home = (names(&item.flow).pop().unwrap(), no(item.pool));
         let turn = self.spots[&home].turn;
         let age = self.ages.get_mut(&home.0).unwrap();
         age.1 = age.1.max(turn);
         let mut ticket = Ticket {
             home,
             shares: Vec::new(),
-            pool_weight: self.pool_weights.get(&item.pool.0).copied().unwrap_or(1),
+            pool_weight: self.pool_weights.get(&no(item.pool)).copied().unwrap_or(1),
             turn: 0,
         };
-        let domain = self.domain(item.pool.0);
+        let domain = self.domain(no(item.pool));
         for (name, ..) in &steps {
             for place in self.spots_of(name) {
                 if self.domain(place.1) != domain {
@@ -389,6 +395,18 @@ impl Reference {
             let root = self.spots.get_mut(&(Vec::new(), share.place.1)).unwrap();
             root.refs = root.refs.checked_add_signed(by).unwrap();
         }
+    }
+
+    /// The domains that are, and one of these pools.
+    pub(super) fn merge(&mut self, pools: Vec<u32>) {
+        let workers = std::mem::take(&mut self.workers);
+        let mut domains: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for (pool, domain) in &self.domains {
+            domains.entry(*domain).or_default().push(*pool);
+        }
+        self.workers = (0..).zip(domains.into_values().chain([pools])).collect();
+        self.regroup();
+        self.workers = workers;
     }
 
     /// Domains by flooding; then the lines of those that met are moved together.

@@ -15,7 +15,7 @@ pub(super) enum Who {
 /// A leaf that always keeps `depth` items queued in each of its pools.
 #[derive(Clone, Debug)]
 pub(super) struct Feed {
-    pub(super) realm: u64,
+    pub(super) branch: u64,
     pub(super) account: u64,
     pub(super) class: Class,
     pub(super) pools: Vec<u32>,
@@ -73,7 +73,7 @@ impl Sim {
         let actual = self.dice.range(f.cost.0, f.cost.1);
         let off = self.dice.range(1, self.wrong);
         let estimate = if self.dice.chance(50) { actual * off } else { (actual / off).max(1) };
-        let path = FlowPath { realm: key(f.realm), account: key(f.account), class: f.class };
+        let path = FlowPath { branch: key(f.branch), account: key(f.account), class: f.class };
         self.next += 1;
         self.q.enqueue(item(self.next, pool, path, estimate)).unwrap();
         self.feed_of.insert(id(self.next), (feed, actual));
@@ -109,9 +109,9 @@ impl Sim {
     fn book(&mut self, feed: usize, was: u64, is: u64) {
         let f = &self.feeds[feed];
         let whos = [
-            Who::Realm(f.realm),
-            Who::Account(f.realm, f.account),
-            Who::Leaf(f.realm, f.account, f.class),
+            Who::Realm(f.branch),
+            Who::Account(f.branch, f.account),
+            Who::Leaf(f.branch, f.account, f.class),
         ];
         for who in whos {
             *self.service.entry(who).or_insert(0) += i128::from(is) - i128::from(was);
@@ -122,10 +122,10 @@ impl Sim {
 
     /// A free slot that serves these pools. Returns the feed that got it.
     pub(super) fn dispatch(&mut self, pools: &[u32]) -> Option<usize> {
-        let pools: Vec<PoolId> = pools.iter().copied().map(PoolId).collect();
+        let pools: Vec<PoolId> = pools.iter().copied().map(lone).collect();
         let got = self.q.dispatch(&pools)?;
         let (feed, actual) = self.feed_of.remove(&got.item.id).unwrap();
-        *self.queued.get_mut(&(feed, got.item.pool.0)).unwrap() -= 1;
+        *self.queued.get_mut(&(feed, no(got.item.pool))).unwrap() -= 1;
         self.served[feed] += 1;
         let charged = got.item.cost_estimate;
         self.book(feed, 0, charged);

@@ -5,8 +5,8 @@ use proptest::prelude::{ProptestConfig, prop, proptest};
 use super::sim::{Feed, Pair, Sim, Who};
 use super::*;
 
-fn feed(realm: u64, account: u64, pools: &[u32], cost: (u64, u64)) -> Feed {
-    Feed { realm, account, class: Class::Interactive, pools: pools.to_vec(), cost }
+fn feed(branch: u64, account: u64, pools: &[u32], cost: (u64, u64)) -> Feed {
+    Feed { branch, account, class: Class::Interactive, pools: pools.to_vec(), cost }
 }
 
 fn accounts(f: u64, g: u64) -> Pair {
@@ -37,7 +37,7 @@ fn an_account_in_five_pools_gets_what_an_account_in_one_gets() {
 #[test]
 fn hopping_from_pool_to_pool_sheds_no_debt() {
     let mut q = queue(ROOMY, &[0, 1, 2, 3, 4]);
-    let all_pools: Vec<PoolId> = (0..5).map(PoolId).collect();
+    let all_pools: Vec<PoolId> = (0..5).map(lone).collect();
     let (hopper, other) = (flow(0, 0), flow(0, 1));
     let (mut served, mut waiting) = ([0u32; 2], [0u32; 2]);
     for n in 0..2_000u64 {
@@ -61,13 +61,13 @@ fn hopping_from_pool_to_pool_sheds_no_debt() {
 #[test]
 fn inventing_accounts_gains_nothing_against_the_realms_weight() {
     let mut q = queue(ROOMY, &[0]);
-    q.set_weight(Weighted::Realm(key(0)), 3);
+    q.set_weight(Weighted::Branch(key(0)), 3);
     let feeds = vec![feed(0, 0, &[0], (100, 300)), feed(1, 0, &[], (100, 300))];
     let mut sim = Sim::new(q, feeds, 4, 2);
     let mut pair = Pair::new((Who::Realm(0), 3), (Who::Realm(1), 1));
     for n in 0..4_000u64 {
         sim.refill(2);
-        // A new name for every item of the foreign realm, fifty of them waiting.
+        // A new name for every item of the foreign branch, fifty of them waiting.
         sim.feeds[1].account = n;
         sim.put(1, 0);
         sim.put(1, 0);
@@ -86,7 +86,7 @@ fn inventing_accounts_gains_nothing_against_the_realms_weight() {
 #[test]
 fn service_in_one_pool_counts_in_the_others() {
     let mut q = queue(ROOMY, &[0, 1]);
-    q.set_slots(WorkerKey(2), &[PoolId(0)]);
+    serve(&mut q, WorkerKey(2), &[lone(0)]);
     let feeds = vec![feed(0, 0, &[0, 1], (100, 100)), feed(0, 1, &[1], (100, 100))];
     let mut sim = Sim::new(q, feeds, 1, 5);
     for _ in 0..1_000 {
@@ -106,8 +106,8 @@ fn service_in_one_pool_counts_in_the_others() {
 fn waiting_in_a_slow_pool_earns_no_credit_in_a_fast_one() {
     let horizon = 1_000;
     let mut q = queue(QueueLimits { horizon, ..ROOMY }, &[0, 1]);
-    q.set_slots(WorkerKey(2), &[PoolId(0)]);
-    q.set_slots(WorkerKey(3), &[PoolId(1)]);
+    serve(&mut q, WorkerKey(2), &[lone(0)]);
+    serve(&mut q, WorkerKey(3), &[lone(1)]);
     let slow: Vec<Feed> = (10..30).map(|a| feed(0, a, &[1], (100, 100))).collect();
     let mut feeds = vec![feed(0, 0, &[1], (100, 100)), feed(0, 1, &[0], (100, 100))];
     feeds.extend(slow);
@@ -138,8 +138,8 @@ fn waiting_in_a_slow_pool_earns_no_credit_in_a_fast_one() {
 fn using_a_fast_pool_is_remembered_for_a_horizon() {
     let horizon = 1_000;
     let mut q = queue(QueueLimits { horizon, ..ROOMY }, &[0, 1]);
-    q.set_slots(WorkerKey(2), &[PoolId(0)]);
-    q.set_slots(WorkerKey(3), &[PoolId(1)]);
+    serve(&mut q, WorkerKey(2), &[lone(0)]);
+    serve(&mut q, WorkerKey(3), &[lone(1)]);
     let feeds = vec![feed(0, 0, &[0, 1], (100, 100)), feed(0, 1, &[1], (100, 100))];
     let mut sim = Sim::new(q, feeds, 1, 9);
     for n in 0..1_000 {
@@ -168,8 +168,8 @@ fn using_a_fast_pool_is_remembered_for_a_horizon() {
 #[test]
 fn pools_that_meet_remember_a_horizon() {
     let mut q = queue(QueueLimits { horizon: 1_000, ..ROOMY }, &[0, 1]);
-    q.set_slots(WorkerKey(2), &[PoolId(0)]);
-    q.set_slots(WorkerKey(3), &[PoolId(1)]);
+    serve(&mut q, WorkerKey(2), &[lone(0)]);
+    serve(&mut q, WorkerKey(3), &[lone(1)]);
     let feeds = vec![feed(0, 0, &[0], (100, 100)), feed(0, 1, &[1], (100, 100))];
     let mut sim = Sim::new(q, feeds, 1, 9);
     sim.refill(2);
@@ -196,11 +196,11 @@ fn what_the_horizon_kept_off_is_not_refunded() {
         q.enqueue(item(10 + n, 1, flow(0, 0), 100)).unwrap();
     }
     let start = |q: &SafeQueue| {
-        let realm = q.tree.index[&(tree::ROOT, key(0))];
-        q.tree.seats.get(q.tree.seat_of(realm, PoolId(1)).unwrap()).unwrap().start >> 32
+        let branch = q.tree.index[&(tree::ROOT, key(0))];
+        q.tree.seats.get(q.tree.seat_of(branch, lone(1)).unwrap()).unwrap().start >> 32
     };
-    q.dispatch(&[PoolId(0)]).unwrap();
-    let second = q.dispatch(&[PoolId(0)]).unwrap();
+    q.dispatch(&[lone(0)]).unwrap();
+    let second = q.dispatch(&[lone(0)]).unwrap();
     assert_eq!(start(&q), 10);
     for so_far in [50, 20, 0, 70] {
         q.correct(second.charge, so_far);
@@ -237,12 +237,12 @@ fn idling_earns_no_credit() {
 fn an_item_in_flight_keeps_no_credit() {
     let mut q = queue(ROOMY, &[0]);
     q.enqueue(item(1, 0, flow(0, 0), 100_000)).unwrap();
-    let long = q.dispatch(&[PoolId(0)]).unwrap();
+    let long = q.dispatch(&[lone(0)]).unwrap();
     for n in 10..2_000 {
         q.enqueue(item(n, 0, flow(0, 1), 1_000)).unwrap();
     }
     for _ in 0..1_000 {
-        let got = q.dispatch(&[PoolId(0)]).unwrap();
+        let got = q.dispatch(&[lone(0)]).unwrap();
         q.finish(got.charge, 1_000);
     }
     for n in 5_000..6_000 {
@@ -251,7 +251,7 @@ fn an_item_in_flight_keeps_no_credit() {
     q.finish(long.charge, 0);
     let mut ours = 0;
     for _ in 0..100 {
-        let got = q.dispatch(&[PoolId(0)]).unwrap();
+        let got = q.dispatch(&[lone(0)]).unwrap();
         ours += u32::from(got.item.flow == flow(0, 0));
         q.finish(got.charge, 1_000);
     }
@@ -265,8 +265,8 @@ fn overlapping(seed: u64, slots: u64, kinds: &[Vec<u32>], horizon: u64) {
     let mut q = SafeQueue::new(QueueLimits { horizon, ..ROOMY });
     let kinds: Vec<Vec<u32>> = kinds.iter().map(|k| [vec![0], k.clone()].concat()).collect();
     for (n, kind) in (0u64..).zip(&kinds) {
-        let pools: Vec<PoolId> = kind.iter().copied().map(PoolId).collect();
-        q.set_slots(WorkerKey(n), &pools);
+        let pools: Vec<PoolId> = kind.iter().copied().map(lone).collect();
+        serve(&mut q, WorkerKey(n), &pools);
     }
     let mut feeds = Vec::new();
     for account in 0..4 {

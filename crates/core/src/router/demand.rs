@@ -1,0 +1,92 @@
+//! Demands: whose workers may serve, and how dear they may be.
+
+use mtor_types::intent::{Band, IntentMeta, Trust};
+
+/// What an intent demands of a slot of its kind. There are twelve, so what is looked at for a slot
+/// does not grow with what was ever asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Demand {
+    trust: Trust,
+    band: Band,
+}
+
+/// Whose worker a slot is, for one kind. In the order in which free slots are given out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum TrustClass {
+    /// Of the realm's own account.
+    Own,
+    Proven,
+    Probation,
+}
+
+impl TrustClass {
+    pub(super) fn of(own: bool, proven: bool) -> Self {
+        match (own, proven) {
+            (true, _) => Self::Own,
+            (false, true) => Self::Proven,
+            (false, false) => Self::Probation,
+        }
+    }
+
+    /// Whether the kinds that such a worker serves share the service of their flows. Strangers link
+    /// nothing: they could tie everybody's work together by offering everything.
+    pub(super) fn links(self) -> bool {
+        match self {
+            Self::Own | Self::Proven => true,
+            Self::Probation => false,
+        }
+    }
+}
+
+impl Demand {
+    pub(super) fn of(meta: &IntentMeta) -> Self {
+        Self { trust: meta.trust, band: meta.band }
+    }
+
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        let trusts = [Trust::Own, Trust::Proven, Trust::Any].into_iter();
+        trusts.flat_map(|trust| Band::ALL.into_iter().map(move |band| Self { trust, band }))
+    }
+
+    /// Its number below [`Demand::COUNT`].
+    pub(super) fn number(self) -> u8 {
+        let trust = match self.trust {
+            Trust::Own => 0,
+            Trust::Proven => 1,
+            Trust::Any => 2_u8,
+        };
+        trust.saturating_mul(4).saturating_add(self.band.into())
+    }
+
+    pub(super) fn numbered(number: u8) -> Option<Self> {
+        Self::all().nth(number.into())
+    }
+
+    pub(super) fn trusts(self, class: TrustClass) -> bool {
+        match self.trust {
+            Trust::Own => class == TrustClass::Own,
+            Trust::Proven => class <= TrustClass::Proven,
+            Trust::Any => true,
+        }
+    }
+
+    /// Whether a slot may serve it.
+    pub(super) fn admits(self, class: TrustClass, band: Band) -> bool {
+        self.trusts(class) && band <= self.band
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_demand_has_its_number() {
+        let numbers: Vec<u8> = Demand::all().map(Demand::number).collect();
+        assert_eq!(numbers, (0..12).collect::<Vec<u8>>());
+        for demand in Demand::all() {
+            assert_eq!(Demand::numbered(demand.number()), Some(demand));
+        }
+        assert_eq!(Demand::numbered(12), None);
+    }
+}

@@ -1,0 +1,392 @@
+//! Kinds: what can be asked here, who stands ready for it, and what waits for another worker.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use mtor_types::intent::Band;
+use mtor_types::{Amount, Fence, IntentId, Time, WorkerId};
+
+use super::demand::{Demand, TrustClass};
+use super::safe_queue::{KindId, PoolId};
+use super::view::Shown;
+use super::workers::OfferNo;
+use crate::limits;
+
+/// An offer with a free slot, in its kind and among those of its class of trust: the cheapest first, of
+/// these the least loaded, of these the one that has waited longest for work. So equal workers take
+/// turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Free {
+    /// Rises with the price, so the first is in the lowest band there is.
+    pub(super) band: Band,
+    pub(super) price: Amount,
+    pub(super) load_per_mille: u64,
+    /// The offer's last lease.
+    pub(super) served: Fence,
+    pub(super) worker: WorkerId,
+    pub(super) offer: OfferNo,
+}
+
+/// So many of something, by class of trust and band.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Counts(BTreeMap<(TrustClass, Band), u64>);
+
+impl Counts {
+    fn add(&mut self, part: &Part, count: u64) {
+        let cell = self.0.entry((part.class, part.band)).or_default();
+        *cell = cell.saturating_add(count);
+    }
+
+    fn take(&mut self, part: &Part, count: u64) {
+        let Some(cell) = self.0.get_mut(&(part.class, part.band)) else { return };
+        *cell = cell.saturating_sub(count);
+        if *cell == 0 {
+            self.0.remove(&(part.class, part.band));
+        }
+    }
+
+    fn meeting(&self, demand: Demand) -> u64 {
+        let met = self.0.iter().filter(|((class, band), _)| demand.admits(*class, *band));
+        met.fold(0, |sum, (_, count)| sum.saturating_add(*count))
+    }
+}
+
+/// What one worker adds to a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) class: TrustClass,
+    /// Its cheapest offer's.
+    pub(super) band: Band,
+    /// None while it drains.
+    pub(super) slots: u64,
+}
+
+/// The jobs of one pool.
+#[derive(Debug, Default)]
+struct Demanded {
+    /// Wherever they are.
+    jobs: u32,
+    /// Failed attempts that wait for another worker, by the order in which they failed.
+    retries: BTreeMap<u64, IntentId>,
+    /// Nobody serves the pool; who does not outlive a restart is given up then.
+    unserved_until: Option<Time>,
+}
+
+/// What runs of a kind, so that what is left of it is known without a look at each.
+#[derive(Debug, Default)]
+pub(super) struct Running {
+    count: u64,
+    estimates: u64,
+    /// Sum of the moments when they began.
+    since: u128,
+}
+
+impl Running {
+    pub(super) fn begin(&mut self, estimate: u64, since: Time) {
+        self.count = self.count.saturating_add(1);
+        self.estimates = self.estimates.saturating_add(estimate);
+        self.since = self.since.saturating_add(since.0.into());
+    }
+
+    pub(super) fn end(&mut self, estimate: u64, since: Time) {
+        self.count = self.count.saturating_sub(1);
+        self.estimates = self.estimates.saturating_sub(estimate);
+        self.since = self.since.saturating_sub(since.0.into());
+    }
+
+    /// Slot-milliseconds, about.
+    pub(super) fn left(&self, now: Time) -> u64 {
+        let moments = u128::from(now.0).saturating_mul(self.count.into());
+        let so_far = moments.saturating_sub(self.since);
+        self.estimates.saturating_sub(u64::try_from(so_far).unwrap_or(u64::MAX))
+    }
+
+    /// What one of them is thought to take.
+    pub(super) fn mean(&self) -> u64 {
+        self.estimates.checked_div(self.count).unwrap_or_default()
+    }
+}
+
+/// Work that came lately, slot-milliseconds; it fades within [`Arrivals::MEMORY_MS`].
+#[derive(Debug, Default)]
+pub(super) struct Arrivals {
+    work: u64,
+    at: Time,
+}
+
+impl Arrivals {
+    const MEMORY_MS: u64 = 20_000;
+
+    fn faded(&self, now: Time) -> u64 {
+        let left = Self::MEMORY_MS.saturating_sub(now.since_ms(self.at));
+        let work = u128::from(self.work).saturating_mul(left.into());
+        let work = work.checked_div(Self::MEMORY_MS.into()).unwrap_or_default();
+        u64::try_from(work).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn add(&mut self, now: Time, cost: u64) {
+        (self.work, self.at) = (self.faded(now).saturating_add(cost), now);
+    }
+
+    /// Of what so many slots can do.
+    pub(super) fn per_mille(&self, now: Time, slots: u64) -> u64 {
+        let able = slots.saturating_mul(Self::MEMORY_MS) / 1_000;
+        self.faded(now).checked_div(able).unwrap_or(1_000).min(1_000)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Kind {
+    /// Name and model in one.
+    pub(super) label: String,
+    pub(super) name: String,
+    pub(super) model: Option<String>,
+    jobs: u32,
+    demanded: BTreeMap<u8, Demanded>,
+    workers: BTreeMap<WorkerId, Part>,
+    /// Slots, and heads, of those workers.
+    slots: Counts,
+    heads: Counts,
+    free: BTreeMap<TrustClass, BTreeSet<Free>>,
+    pub(super) shown: Shown,
+    pub(super) running: Running,
+    pub(super) arrivals: Arrivals,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Kinds {
+    by_label: BTreeMap<String, KindId>,
+    by_id: BTreeMap<KindId, Kind>,
+    /// Pools with jobs that nobody serves, by the time their jobs are given up.
+    unserved: BTreeSet<(Time, PoolId)>,
+    next: u64,
+    steps: Cell<u64>,
+}
+
+/// A name has no control characters.
+pub(super) fn label(name: &str, model: Option<&str>) -> String {
+    match model {
+        Some(model) => [name, "\0", model].concat(),
+        None => name.to_owned(),
+    }
+}
+
+impl Kind {
+    /// Failed attempts that wait for another worker.
+    pub(super) fn retries(&self) -> usize {
+        self.demanded.values().map(|found| found.retries.len()).sum()
+    }
+}
+
+impl Kinds {
+    fn step(&self) {
+        self.steps.set(self.steps.get().wrapping_add(1));
+    }
+
+    pub(super) fn steps(&self) -> u64 {
+        self.steps.get()
+    }
+
+    pub(super) fn find(&self, name: &str, model: Option<&str>) -> Option<KindId> {
+        self.step();
+        self.by_label.get(&label(name, model)).copied()
+    }
+
+    pub(super) fn get(&self, kind: KindId) -> Option<&Kind> {
+        self.by_id.get(&kind)
+    }
+
+    pub(super) fn get_mut(&mut self, kind: KindId) -> Option<&mut Kind> {
+        self.by_id.get_mut(&kind)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (KindId, &Kind)> {
+        self.by_id.iter().map(|(id, kind)| (*id, kind))
+    }
+
+    /// There are as many kinds as workers offer and open intents ask for: both are bounded.
+    pub(super) fn find_or_add(&mut self, name: &str, model: Option<&str>) -> KindId {
+        if let Some(known) = self.find(name, model) {
+            return known;
+        }
+        let id = KindId(self.next);
+        self.next = self.next.saturating_add(1);
+        let label = label(name, model);
+        self.by_label.insert(label.clone(), id);
+        let (name, model) = (name.to_owned(), model.map(str::to_owned));
+        self.by_id.insert(id, Kind { label, name, model, ..Kind::default() });
+        id
+    }
+
+    /// Forgets a kind that nobody offers and nothing asks for.
+    pub(super) fn drop_if_idle(&mut self, id: KindId) {
+        let Some(kind) = self.by_id.get(&id) else { return };
+        if kind.jobs == 0 && kind.workers.is_empty() {
+            self.by_label.remove(&kind.label);
+            self.by_id.remove(&id);
+        }
+    }
+
+    pub(super) fn hold(&mut self, pool: PoolId) {
+        let Some(kind) = self.by_id.get_mut(&pool.kind()) else { return };
+        kind.jobs = kind.jobs.saturating_add(1);
+        let demanded = kind.demanded.entry(pool.demand()).or_default();
+        demanded.jobs = demanded.jobs.saturating_add(1);
+    }
+
+    pub(super) fn release(&mut self, pool: PoolId) {
+        let Some(kind) = self.by_id.get_mut(&pool.kind()) else { return };
+        kind.jobs = kind.jobs.saturating_sub(1);
+        if let Some(demanded) = kind.demanded.get_mut(&pool.demand()) {
+            demanded.jobs = demanded.jobs.saturating_sub(1);
+            if demanded.jobs == 0 {
+                if let Some(until) = demanded.unserved_until {
+                    self.unserved.remove(&(until, pool));
+                }
+                kind.demanded.remove(&pool.demand());
+            }
+        }
+        self.drop_if_idle(pool.kind());
+    }
+
+    /// The pools of a kind that have jobs.
+    pub(super) fn pools(&self, id: KindId) -> impl Iterator<Item = PoolId> {
+        let kind = self.by_id.get(&id);
+        let demanded = kind.into_iter().flat_map(|kind| kind.demanded.keys());
+        demanded.map(move |demand| PoolId::new(id, *demand))
+    }
+
+    /// What a worker adds to a kind from now on.
+    pub(super) fn set_part(&mut self, id: KindId, worker: WorkerId, part: Option<Part>) {
+        self.step();
+        let Some(kind) = self.by_id.get_mut(&id) else { return };
+        let before = match part {
+            Some(part) => kind.workers.insert(worker, part),
+            None => kind.workers.remove(&worker),
+        };
+        if let Some(before) = before {
+            kind.slots.take(&before, before.slots);
+            kind.heads.take(&before, 1);
+        }
+        if let Some(part) = part {
+            kind.slots.add(&part, part.slots);
+            kind.heads.add(&part, 1);
+        }
+    }
+
+    pub(super) fn set_free(
+        &mut self,
+        id: KindId,
+        class: TrustClass,
+        before: Option<Free>,
+        after: Option<Free>,
+    ) {
+        self.step();
+        let Some(kind) = self.by_id.get_mut(&id) else { return };
+        let free = kind.free.entry(class).or_default();
+        if let Some(before) = before {
+            free.remove(&before);
+        }
+        if let Some(after) = after {
+            free.insert(after);
+        }
+    }
+
+    pub(super) fn slots(&self, pool: PoolId) -> u64 {
+        let found = self.by_id.get(&pool.kind()).zip(Demand::numbered(pool.demand()));
+        found.map_or(0, |(kind, demand)| kind.slots.meeting(demand))
+    }
+
+    /// The first of the offers with a free slot that may serve the pool, of a worker that is not one
+    /// of these.
+    pub(super) fn freest(&self, pool: PoolId, tried: &[WorkerId]) -> Option<Free> {
+        let kind = self.by_id.get(&pool.kind())?;
+        let demand = Demand::numbered(pool.demand())?;
+        let classes = kind.free.iter().filter(|(class, _)| demand.trusts(**class));
+        classes.map(|(class, free)| (*class, free)).find_map(|(class, free)| {
+            let offers = free.iter().take_while(|free| demand.admits(class, free.band));
+            let mut offers = offers.inspect(|_| self.step());
+            offers.find(|free| !tried.contains(&free.worker)).copied()
+        })
+    }
+
+    /// Whether any connected worker may serve the pool, but for these.
+    pub(super) fn is_served(&self, pool: PoolId, tried: &[WorkerId]) -> bool {
+        self.step();
+        let Some(kind) = self.by_id.get(&pool.kind()) else { return false };
+        let Some(demand) = Demand::numbered(pool.demand()) else { return false };
+        let serves = |part: &&Part| demand.admits(part.class, part.band);
+        let tried = tried.iter().filter_map(|worker| kind.workers.get(worker)).filter(serves);
+        let tried = u64::try_from(tried.count()).unwrap_or(u64::MAX);
+        kind.heads.meeting(demand) > tried
+    }
+
+    /// A failed attempt waits for another worker.
+    pub(super) fn push_retry(&mut self, pool: PoolId, order: u64, intent: IntentId) {
+        self.step();
+        let kind = self.by_id.get_mut(&pool.kind());
+        let demanded = kind.and_then(|kind| kind.demanded.get_mut(&pool.demand()));
+        if let Some(demanded) = demanded {
+            demanded.retries.insert(order, intent);
+        }
+    }
+
+    pub(super) fn remove_retry(&mut self, pool: PoolId, order: u64) {
+        self.step();
+        let kind = self.by_id.get_mut(&pool.kind());
+        let demanded = kind.and_then(|kind| kind.demanded.get_mut(&pool.demand()));
+        if let Some(demanded) = demanded {
+            demanded.retries.remove(&order);
+        }
+    }
+
+    /// What waits in a pool for another worker, from this one of the order on.
+    pub(super) fn retries(&self, pool: PoolId, from: u64) -> impl Iterator<Item = (u64, IntentId)> {
+        let kind = self.by_id.get(&pool.kind());
+        let demanded = kind.and_then(|kind| kind.demanded.get(&pool.demand()));
+        let retries = demanded.into_iter().flat_map(move |found| found.retries.range(from..));
+        retries.inspect(|_| self.step()).map(|(order, intent)| (*order, *intent))
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Time> {
+        self.unserved.first().map(|(at, _)| *at)
+    }
+
+    /// A pool whose jobs have waited too long for any worker.
+    pub(super) fn take_unserved(&mut self, now: Time) -> Option<PoolId> {
+        let (at, pool) = self.unserved.first().copied().filter(|(at, _)| *at <= now)?;
+        self.unserved.remove(&(at, pool));
+        let kind = self.by_id.get_mut(&pool.kind());
+        if let Some(found) = kind.and_then(|kind| kind.demanded.get_mut(&pool.demand())) {
+            found.unserved_until = None;
+        }
+        Some(pool)
+    }
+
+    /// The jobs of a pool that nobody serves are given up then.
+    pub(super) fn give_up_at(&mut self, pool: PoolId, until: Time) {
+        let kind = self.by_id.get_mut(&pool.kind());
+        if let Some(found) = kind.and_then(|kind| kind.demanded.get_mut(&pool.demand())) {
+            found.unserved_until = Some(until);
+            self.unserved.insert((until, pool));
+        }
+    }
+
+    /// Starts or stops the clock of a pool that nobody serves.
+    pub(super) fn watch(&mut self, pool: PoolId, now: Time) {
+        self.step();
+        let served = self.is_served(pool, &[]);
+        let kind = self.by_id.get_mut(&pool.kind());
+        let Some(found) = kind.and_then(|kind| kind.demanded.get_mut(&pool.demand())) else {
+            return;
+        };
+        match found.unserved_until {
+            None if !served => self.give_up_at(pool, now.after_ms(limits::UNSERVED_MS)),
+            Some(until) if served => {
+                found.unserved_until = None;
+                self.unserved.remove(&(until, pool));
+            }
+            None | Some(_) => {}
+        }
+    }
+}
