@@ -27,7 +27,7 @@ impl From<Refusal> for Stopped {
 
 impl From<anyhow::Error> for Stopped {
     fn from(error: anyhow::Error) -> Self {
-        Self::Refused(Refusal::backend(format!("onnxruntime failed: {error}; try again"), true))
+        Self::Refused(Refusal::backend(format!("the model failed: {error}; try again"), true))
     }
 }
 
@@ -105,7 +105,7 @@ impl<R: Send + 'static> Slots<R> {
             while let Some((key, job)) = inbox.take() {
                 let asked = Asked { job: &job, key: &key, inbox: &inbox, outbox: &outbox };
                 let served = serve(asked);
-                let is_revoked = inbox.is_revoked(&key);
+                let is_revoked = asked.is_revoked();
                 // Freed before it is told: who reads the end may assign the next at once.
                 inbox.finish(&key);
                 match served {
@@ -181,5 +181,75 @@ impl<'a, R> Asked<'a, R> {
             return Err(Refusal::backend(text, false).into());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Mutex, PoisonError};
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Said(Arc<Mutex<Vec<u8>>>);
+
+    impl Said {
+        fn text(&self) -> String {
+            let said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            String::from_utf8(said.clone()).unwrap()
+        }
+    }
+
+    impl Write for Said {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is told of one job, while whose work the standard input ends, or goes on.
+    fn told_of(is_end: bool) -> String {
+        let (said, slots) = (Said::default(), Slots::new(1, 1));
+        let outbox = Arc::new(Outbox::new(Box::new(said.clone())));
+        let key = Key { intent: "a".into(), attempt: 1 };
+        let job = Job { request: (), bytes: 0, stream: false, deadline: None };
+        slots.inbox.push(key, job).unwrap();
+        let (served, wait) = std::sync::mpsc::sync_channel(1);
+        let serve = move |asked: Asked<'_, ()>| {
+            if is_end {
+                asked.inbox.close();
+            }
+            served.send(()).unwrap();
+            Ok((Usage { units: 1, input: 1, output: 0 }, json!("all")))
+        };
+        let slot = slots.start("slot", &outbox, serve).unwrap();
+        wait.recv().unwrap();
+        while !is_end && said.text().is_empty() {
+            std::thread::yield_now();
+        }
+        slots.close();
+        slot.join().unwrap();
+        said.text()
+    }
+
+    #[test]
+    fn nothing_is_told_after_the_end_of_standard_input() {
+        assert!(told_of(false).contains(r#""result":"all""#));
+        assert_eq!(told_of(true), "");
+    }
+
+    #[test]
+    fn who_failed_is_not_guessed() {
+        let Stopped::Refused(refusal) = Stopped::from(anyhow::anyhow!("espeak-ng is ill")) else {
+            unreachable!("it is a refusal");
+        };
+        assert_eq!(refusal.message, "the model failed: espeak-ng is ill; try again");
     }
 }

@@ -106,17 +106,39 @@ pub(crate) fn name_of(codec: AudioCodecId) -> &'static str {
     }
 }
 
-/// What the first packet of an Ogg file says it is, for people: a reader that does not know the
-/// codec passes its packets over.
+/// What the first sound of an Ogg file says it is, or else its video, for people: a reader that does
+/// not know the codec passes its packets over.
 pub(crate) fn ogg_codec(bytes: &[u8]) -> Option<&'static str> {
+    let (mut rest, mut video) = (bytes, None);
+    while let Some((packet, more)) = first_page(rest) {
+        match codec_of(packet) {
+            Some(THEORA) => video = Some(THEORA),
+            None => {}
+            sound => return sound,
+        }
+        rest = more;
+    }
+    video
+}
+
+const THEORA: &str = "Theora (a video)";
+
+/// The page that begins a stream, and what is behind it: all streams begin before any goes on.
+fn first_page(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     // RFC 3533, section 6: a page's head has 27 bytes and the lengths of so many segments.
-    let packet = bytes.get(27 + usize::from(*bytes.get(26)?)..)?;
+    let begins = bytes.starts_with(b"OggS") && bytes.get(5)? & 0x02 != 0;
+    let (lengths, rest) = bytes.get(27..)?.split_at_checked(usize::from(*bytes.get(26)?))?;
+    let length = lengths.iter().copied().map(usize::from).sum();
+    rest.split_at_checked(length).filter(|_| begins)
+}
+
+fn codec_of(packet: &[u8]) -> Option<&'static str> {
     let marks = [
         (&b"OpusHead"[..], "Opus"),
         (b"\x01vorbis", "Vorbis"),
         (b"Speex   ", "Speex"),
         (b"\x7fFLAC", "FLAC"),
-        (b"\x80theora", "Theora (a video)"),
+        (b"\x80theora", THEORA),
     ];
     marks.into_iter().find(|(mark, _)| packet.starts_with(mark)).map(|(_, name)| name)
 }

@@ -41,6 +41,18 @@ fn another_codec_is_named_with_the_one_that_is_taken() {
     }
 }
 
+/// What a video says beside its picture; a second of it, made for this test.
+#[test]
+fn the_sound_of_a_video_is_heard() {
+    let bytes = include_bytes!("data/theora-opus.ogg");
+    let heard = hear(bytes, Kind::Ogg).unwrap();
+    assert!(heard.len().abs_diff(RATE as usize) < RATE as usize / 20, "{}", heard.len());
+    assert!(share(&heard, 440.0) > 0.9, "{}", share(&heard, 440.0));
+    // Its first page alone: the picture without a sound.
+    let fault = hear(&bytes[..70], Kind::Ogg).unwrap_err().to_string();
+    assert!(fault.contains("holds Theora (a video); ogg is taken with Opus"), "{fault}");
+}
+
 /// Goertzel: the power of one frequency, as a share of all.
 fn share(samples: &[f32], frequency: f32) -> f32 {
     let step = 2.0 * (std::f32::consts::TAU * frequency / RATE as f32).cos();

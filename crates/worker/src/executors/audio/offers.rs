@@ -31,7 +31,19 @@ struct List {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Model {
     id: String,
+    /// What its server says that it is for.
+    task: Option<String>,
     intents: Vec<Intent>,
+}
+
+/// What is asked of models, and which are not asked.
+#[derive(Default)]
+struct Questions {
+    asked: Vec<(Intent, String)>,
+    /// There are too many.
+    beyond: Vec<String>,
+    /// Their server says that they do something else.
+    other: Vec<String>,
 }
 
 const BOTH: [Intent; 2] = [Intent::Transcribe, Intent::Speak];
@@ -41,7 +53,8 @@ impl Model {
     /// model: it is asked for nothing, unless its name tells otherwise.
     fn of(id: &str, task: Option<&str>) -> Self {
         let name = id.to_ascii_lowercase();
-        let task = task.map(|task| task.to_ascii_lowercase().replace(['_', ' '], "-"));
+        let said = task.map(str::trim).filter(|task| !task.is_empty());
+        let task = said.map(|task| task.to_ascii_lowercase().replace(['_', ' '], "-"));
         let is = |marks: &[&str]| marks.iter().any(|mark| name.contains(mark));
         let intents = match task.as_deref() {
             Some(
@@ -60,43 +73,38 @@ impl Model {
             _ if is(&["whisper", "moonshine", "transcri", "parakeet", "canary", "stt", "asr"]) => {
                 vec![Intent::Transcribe]
             }
-            _ if is(&["tts", "kokoro", "piper", "orpheus", "chatterbox", "speak"])
-                && !name.contains("speaker") =>
+            _ if is(&["tts", "kokoro", "piper", "orpheus", "chatterbox"])
+                || (is(&["speak"]) && !is(&["speaker"])) =>
             {
                 vec![Intent::Speak]
             }
             Some(_another) => Vec::new(),
             None => BOTH.to_vec(),
         };
-        Self { id: id.to_owned(), intents }
+        Self { id: id.to_owned(), task: said.map(str::to_owned), intents }
     }
 }
 
 /// What is asked of them: first what the operator has named, then what its name tells, so that a
-/// long list of other models does not keep them waiting. With those that are asked nothing because
-/// there are too many.
-fn questions(
-    models: &[Model],
-    is_named: impl Fn(&str) -> bool,
-) -> (Vec<(Intent, String)>, Vec<String>) {
+/// long list of other models does not keep them waiting. A model is asked whole or not at all.
+fn questions(models: &[Model], is_named: impl Fn(&str) -> bool) -> Questions {
     let mut models: Vec<_> = models.iter().collect();
     models.sort_by_key(|model| (!is_named(&model.id), model.intents.len()));
-    let (mut asked, mut beyond) = (Vec::new(), Vec::new());
+    let Questions { mut asked, mut beyond, mut other } = Questions::default();
     for model in models {
         let id = &model.id;
         // Who named it knows better than its server.
         let is_unknown = model.intents.is_empty() && is_named(id);
         let intents = if is_unknown { &BOTH[..] } else { &model.intents[..] };
         if intents.is_empty() {
-            continue;
-        }
-        let room = limits::AUDIO_MODELS_MAX.saturating_sub(asked.len());
-        asked.extend(intents.iter().take(room).map(|intent| (*intent, id.clone())));
-        if room < intents.len() {
+            other.push(id.clone());
+        } else if limits::AUDIO_MODELS_MAX.saturating_sub(asked.len()) < intents.len() {
             beyond.push(id.clone());
+        } else {
+            asked.extend(intents.iter().map(|intent| (*intent, id.clone())));
         }
     }
-    (asked, beyond)
+    Questions { asked, beyond, other }
 }
 
 /// What is known of a model for one intent.
@@ -117,6 +125,8 @@ struct Keeper {
     left_out: BTreeSet<String>,
     /// Those that are not asked because there are too many, as it was told last.
     beyond: Vec<String>,
+    /// Those that are not asked because they do something else, as it was told last.
+    other: Vec<String>,
 }
 
 /// The agent has gone.
@@ -125,8 +135,8 @@ struct Over;
 /// Keeps the offers of a backend true until the agent is gone.
 pub(crate) async fn keep(audio: Arc<Audio>, announcer: Announcer) {
     audio.options.names.expect(announcer.executor());
-    let (states, listed, known, left_out, beyond) = Default::default();
-    let mut keeper = Keeper { audio, announcer, states, listed, known, left_out, beyond };
+    let (states, listed, known, left_out, beyond, other) = Default::default();
+    let mut keeper = Keeper { audio, announcer, states, listed, known, left_out, beyond, other };
     while keeper.look().await.is_ok() {}
 }
 
@@ -173,9 +183,11 @@ impl Keeper {
             let reason = "no backend has it now; it is looked for again".to_owned();
             self.tell_left_out(&model, reason, None).await?;
         }
-        let (listed, beyond) = questions(models, |id| self.audio.options.names.is_named(id));
-        self.listed = listed;
+        let Questions { asked, beyond, other } =
+            questions(models, |id| self.audio.options.names.is_named(id));
+        self.listed = asked;
         self.tell_beyond(beyond).await?;
+        self.tell_other(other, models).await?;
         let now = Instant::now();
         self.states.retain(|key, _| self.listed.contains(key));
         for key in &self.listed {
@@ -190,10 +202,7 @@ impl Keeper {
     async fn tell_beyond(&mut self, beyond: Vec<String>) -> Result<(), Over> {
         let is_new = beyond.iter().any(|model| !self.beyond.contains(model));
         if let Some(first) = beyond.first().filter(|_| is_new) {
-            let others = match beyond.len().saturating_sub(1) {
-                0 => String::new(),
-                more => format!(", nor are {more} others"),
-            };
+            let others = others(beyond.len());
             let most = limits::AUDIO_MODELS_MAX;
             let reason = format!(
                 "it is not asked{others}: a backend is asked {most} questions at most; name the \
@@ -202,6 +211,24 @@ impl Keeper {
             self.tell_left_out(first, reason, None).await?;
         }
         self.beyond = beyond;
+        Ok(())
+    }
+
+    /// As above.
+    async fn tell_other(&mut self, other: Vec<String>, models: &[Model]) -> Result<(), Over> {
+        let is_new = other.iter().any(|model| !self.other.contains(model));
+        if let Some(first) = other.first().filter(|_| is_new) {
+            let task = models.iter().find(|model| model.id == *first);
+            let task = task.and_then(|model| model.task.as_deref()).unwrap_or_default();
+            let task = task.get(..task.floor_char_boundary(SHOWN_BYTES)).unwrap_or_default();
+            let others = others(other.len());
+            let reason = format!(
+                "its server says that it does {task:?}: it is not asked{others}; name the models \
+                 that hear or speak with ,model=NAME behind its address"
+            );
+            self.tell_left_out(first, reason, None).await?;
+        }
+        self.other = other;
         Ok(())
     }
 
@@ -288,6 +315,15 @@ impl Keeper {
     }
 }
 
+/// How many more are not asked.
+fn others(all: usize) -> String {
+    match all.saturating_sub(1) {
+        0 => String::new(),
+        1 => ", nor is another one".to_owned(),
+        more => format!(", nor are {more} others"),
+    }
+}
+
 impl Audio {
     async fn list(&self) -> Result<Vec<Model>, String> {
         let named = &self.options.models;
@@ -333,15 +369,17 @@ mod tests {
         assert_eq!(intents("whisper-that-speaks", Some("text-to-speech")), [Intent::Speak]);
         assert_eq!(intents("m", Some("Speech_to_text")), [Intent::Transcribe]);
         assert_eq!(intents("m", Some("tts")), [Intent::Speak]);
-        assert_eq!(intents("m", None), BOTH);
+        assert_eq!([intents("m", None), intents("m", Some(" "))], [BOTH, BOTH]);
+        assert_eq!(intents("tts/kokoro/speaker-2", None), [Intent::Speak]);
+        assert_eq!(intents("wespeaker", None), BOTH);
         // Its server says what it is, and that is neither.
         assert_eq!(intents("m", Some("chat")), []);
         assert_eq!(intents("pyannote/speaker-embedding", Some("speaker-embedding")), []);
         assert_eq!(intents("openai/whisper-1", Some("audio")), [Intent::Transcribe]);
         let models = [Model::of("m", Some("chat")), Model::of("n", Some("chat"))];
-        let (asked, beyond) = questions(&models, |id| id == "n");
+        let Questions { asked, beyond, other } = questions(&models, |id| id == "n");
         assert_eq!(asked, BOTH.map(|intent| (intent, "n".to_owned())));
-        assert_eq!(beyond, [""; 0]);
+        assert_eq!((beyond, other), (Vec::new(), vec!["m".to_owned()]));
     }
 
     #[test]
@@ -349,17 +387,18 @@ mod tests {
         let others = (0..40).map(|number| format!("llm-{number}"));
         let ids = others.chain(["whisper-1".to_owned(), "ear".to_owned()]);
         let models: Vec<_> = ids.map(|id| Model::of(&id, None)).collect();
-        let (asked, beyond) = questions(&models, |id| id == "ear");
+        let Questions { asked, beyond, other } = questions(&models, |id| id == "ear");
         let ids: Vec<_> = asked.iter().map(|(_, id)| &**id).collect();
-        assert_eq!((ids.len(), &ids[..4]), (16, ["ear", "ear", "whisper-1", "llm-0"].as_slice()));
-        // Two are named or known by their names, six more are asked for both and one for the first.
+        assert_eq!((ids.len(), &ids[..4]), (15, ["ear", "ear", "whisper-1", "llm-0"].as_slice()));
+        // Two are named or known by their names, six more are asked for both; none is asked by half.
         assert_eq!((beyond.len(), &*beyond[0]), (34, "llm-6"));
+        assert!(other.is_empty() && ids.iter().all(|id| beyond.iter().all(|left| left != id)));
     }
 
     #[test]
     fn as_many_as_there_is_room_for_leave_nobody_out() {
         let models: Vec<_> = (0..8).map(|number| Model::of(&format!("m{number}"), None)).collect();
-        let (asked, beyond) = questions(&models, |_| false);
+        let Questions { asked, beyond, .. } = questions(&models, |_| false);
         assert_eq!((asked.len(), beyond.len()), (16, 0));
     }
 }
