@@ -99,3 +99,13 @@ pub const RETRY_ACCOUNTS_MAX: usize = 100_000;
 /// How much pools served by different slots remember of each other's service, in slot-milliseconds
 /// of a flow of weight 1.
 pub const QUEUE_HORIZON_MS: u64 = 600_000;
+/// Those who were refused are told to come back within this time at the latest.
+pub const RETURN_MAX_MS: u64 = 60 * 60 * 1000;
+/// Times that were told and not kept yet: of a kind, and of one branch there.
+pub const RETURNS_MAX: usize = 65_536;
+pub const RETURNS_PER_BRANCH_MAX: usize = 1_024;
+/// One in so many parts of what a kind serves is promised to those who come back.
+pub const RETURNS_SHARE: u64 = 4;
+/// Who comes so much earlier or later than told has kept the time.
+pub const RETURN_EARLY_MS: u64 = 250;
+pub const RETURN_LATE_MS: u64 = 10_000;

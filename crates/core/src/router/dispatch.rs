@@ -63,7 +63,9 @@ impl Router {
         if let Some(known) = self.workers.get_mut(worker) {
             known.retried = false;
         }
-        self.assign(turn, worker, group, IntentId(next.item.id.0), taken);
+        let intent = IntentId(next.item.id.0);
+        self.waited(intent, since);
+        self.assign(turn, worker, group, intent, taken);
         true
     }
 

@@ -72,7 +72,9 @@ impl Router {
         outcome: Outcome,
     ) {
         let intent = request.intent;
-        self.queue.remove(ItemId(intent.0));
+        if self.queue.remove(ItemId(intent.0)) && matches!(outcome, Outcome::Expired) {
+            self.waited(intent, turn.now);
+        }
         if let Some(lease) = self.running(intent) {
             let effect = revoke(&lease, self.edge_of(lease.worker), intent);
             turn.now(effect);

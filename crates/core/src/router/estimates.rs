@@ -40,7 +40,7 @@ pub(super) struct Estimates {
 }
 
 /// Sizes count by their power of two.
-fn bucket(size: u64) -> u8 {
+pub(super) fn bucket(size: u64) -> u8 {
     u8::try_from(u64::BITS.saturating_sub(size.leading_zeros())).unwrap_or(u8::MAX)
 }
 

@@ -62,6 +62,8 @@ pub(super) struct Job {
     pub(super) asset: Asset,
     pub(super) pool: PoolId,
     pub(super) deadline: Time,
+    /// When it was queued and what wait it was told, until that wait is over; none if it came back.
+    pub(super) told: Option<(Time, u64)>,
     pub(super) place: Place,
     /// Dispatches, adoptions included.
     pub(super) attempts: u32,
@@ -78,8 +80,8 @@ impl Job {
     pub(super) fn new(meta: Arc<IntentMeta>, asset: Asset, pool: PoolId, now: Time) -> Self {
         let deadline = now.after_ms(meta.remaining_ms);
         let (place, attempts, losses) = (Place::Queued, 0, 0);
-        let (failed, tried, timer) = (None, Vec::new(), None);
-        Self { meta, asset, pool, deadline, place, attempts, losses, failed, tried, timer }
+        let (failed, tried, timer, told) = (None, Vec::new(), None, None);
+        Self { meta, asset, pool, deadline, told, place, attempts, losses, failed, tried, timer }
     }
 }
 

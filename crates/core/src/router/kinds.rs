@@ -7,6 +7,7 @@ use mtor_types::intent::Band;
 use mtor_types::{Amount, Fence, IntentId, Time, WorkerId};
 
 use super::demand::{Demand, TrustClass};
+use super::returns::Returns;
 use super::safe_queue::{KindId, PoolId};
 use super::view::Shown;
 use super::workers::OfferNo;
@@ -105,6 +106,29 @@ impl Running {
     pub(super) fn mean(&self) -> u64 {
         self.estimates.checked_div(self.count).unwrap_or_default()
     }
+
+    /// How long it takes until all of this work was given to so many slots, all of which are busy.
+    ///
+    /// Work that has run for an unknown time has half of it left on average. If what runs now has more
+    /// left than that, the slots come free later, and by that much in the end; if less, sooner.
+    pub(super) fn until_taken(&self, now: Time, work: u64, slots: u64) -> u64 {
+        let slots = slots.max(1);
+        let left = self.left(now);
+        let half = self.mean() / 2;
+        let first = left.checked_div(slots).unwrap_or_default();
+        let base = work.saturating_add(first).checked_div(slots).unwrap_or_default();
+        let usual = half.saturating_mul(slots);
+        let share = |off: u64| {
+            let off = u128::from(off / slots).saturating_mul(base.into());
+            let off = off.checked_div(u128::from(base.saturating_add(half)).max(1));
+            off.and_then(|off| u64::try_from(off).ok()).unwrap_or_default()
+        };
+        if left > usual {
+            base.saturating_add(share(left.saturating_sub(usual)))
+        } else {
+            base.saturating_sub(share(usual.saturating_sub(left)))
+        }
+    }
 }
 
 /// Work that came lately, slot-milliseconds; it fades within [`Arrivals::MEMORY_MS`].
@@ -135,6 +159,49 @@ impl Arrivals {
     }
 }
 
+/// How far waits come out from what was told, on average, as a part of what was told: after the
+/// variance of round-trip times in RFC 6298. A wait that is wrong counts as one told at most, and
+/// as much as its work: so nobody lifts what is added for others beyond its share of the service,
+/// nor anybody at all beyond [`Excess::TIMES`] times the wait.
+#[derive(Debug, Default)]
+pub(super) struct Excess {
+    /// Sums that fade.
+    off: u64,
+    of: u64,
+    samples: u32,
+}
+
+impl Excess {
+    /// What was before so many waits counts half.
+    const SAMPLES: u32 = 256;
+    /// So many times the mean error is added: about one wait in a hundred is longer.
+    const TIMES: u64 = 3;
+    /// Shorter ones say nothing of those that a deadline is compared with.
+    const LEAST_MS: u64 = 1_000;
+
+    pub(super) fn learn(&mut self, told_ms: u64, waited_ms: u64, cost: u64) {
+        if told_ms.max(waited_ms) < Self::LEAST_MS {
+            return;
+        }
+        let off = told_ms.abs_diff(waited_ms).saturating_mul(cost);
+        let off = off.checked_div(told_ms).unwrap_or(cost).min(cost);
+        self.off = self.off.saturating_add(off);
+        self.of = self.of.saturating_add(cost);
+        self.samples = self.samples.saturating_add(1);
+        if self.samples >= Self::SAMPLES {
+            (self.off, self.of, self.samples) = (self.off / 2, self.of / 2, self.samples / 2);
+        }
+    }
+
+    /// What a wait that is told so may come to.
+    pub(super) fn longest(&self, wait_ms: u64) -> u64 {
+        let more = u128::from(wait_ms).saturating_mul(self.off.into());
+        let more = more.checked_div(self.of.into()).unwrap_or_default();
+        let more = u64::try_from(more).unwrap_or(u64::MAX).saturating_mul(Self::TIMES);
+        wait_ms.saturating_add(more)
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Kind {
     /// Name and model in one.
@@ -151,6 +218,8 @@ pub(super) struct Kind {
     pub(super) shown: Shown,
     pub(super) running: Running,
     pub(super) arrivals: Arrivals,
+    pub(super) excess: Excess,
+    pub(super) returns: Returns,
 }
 
 #[derive(Debug, Default)]

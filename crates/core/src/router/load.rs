@@ -10,6 +10,7 @@ use mtor_types::message::{SlotOffer, Slots};
 use mtor_types::worker::LeaseClaim;
 use mtor_types::{AccountId, Amount, Attempt, NodeId, Price, SessionId, WorkerId};
 
+use super::demand::Demand;
 use super::tests::meta;
 use super::*;
 
@@ -59,6 +60,8 @@ struct Asked {
     ended: Option<Outcome>,
     refused: Option<u64>,
     again: bool,
+    probe: bool,
+    number: usize,
 }
 
 /// How a run went.
@@ -72,7 +75,10 @@ struct Figures {
 struct Load {
     router: Router,
     turn: Turn,
+    /// What is asked, and when: the same whatever the router answers.
     dice: Dice,
+    /// Everything else.
+    others: Dice,
     events: BTreeSet<(u64, u64, Event)>,
     order: u64,
     leases: BTreeMap<IntentId, (WorkerId, Attempt)>,
@@ -82,6 +88,8 @@ struct Load {
     accounts: u64,
     admits_all: bool,
     obedient: bool,
+    /// One in so many of those refused is queued all the same, to see what would have become of it.
+    probes: Option<u64>,
 }
 
 /// Nine in ten are short, and most of the work is in the long ones.
@@ -103,6 +111,7 @@ impl Load {
             router: Router::new(),
             turn,
             dice: Dice(seed),
+            others: Dice(seed ^ 0x0fff_ffff),
             events: BTreeSet::new(),
             order: 0,
             leases: BTreeMap::new(),
@@ -111,18 +120,38 @@ impl Load {
             accounts,
             admits_all: false,
             obedient: false,
+            probes: None,
         };
-        for number in 0..WORKERS {
+        this.attach(WORKERS, SLOTS);
+        this.at(0, Event::Arrives);
+        this.at(500, Event::Renews);
+        this
+    }
+
+    /// With so many slots, and work of this size measured to take as long.
+    fn still(slots: u32, sizes: &[u64]) -> Self {
+        let mut this = Self::new(1, 1.0, 1);
+        this.router = Router::new();
+        this.events.clear();
+        for size in sizes {
+            this.router.estimates.learn("echo", *size, *size);
+        }
+        this.attach(1, slots);
+        this
+    }
+
+    fn attach(&mut self, workers: u8, slots: u32) {
+        for number in 0..workers {
             let offer = SlotOffer {
                 intent: "echo".into(),
                 model: None,
-                slots: SLOTS,
+                slots,
                 price: Price { amount: Amount::from_u64(1), per: 1 },
                 band: Band::ALL[0],
                 context: None,
                 group: None,
             };
-            this.take(Message::Slots(Slots {
+            self.take(Message::Slots(Slots {
                 worker: WorkerId([number; 32]),
                 session: SessionId(number.into()),
                 edge: NodeId::default(),
@@ -134,9 +163,13 @@ impl Load {
                 leases: Vec::new(),
             }));
         }
-        this.at(0, Event::Arrives);
-        this.at(500, Event::Renews);
-        this
+    }
+
+    /// Asks, and says what wait was told; `None`: refused.
+    fn told(&mut self, account: u64, size: u64) -> Option<u64> {
+        self.ask(account, size, false);
+        let last = self.figures.asked.values().filter(|asked| asked.account == account);
+        last.max_by_key(|asked| asked.number).unwrap().told_ms
     }
 
     fn now(&self) -> u64 {
@@ -162,7 +195,7 @@ impl Load {
                 self.leases.insert(intent, (grant.worker, grant.attempt));
                 let asked = self.figures.asked.get_mut(&intent).unwrap();
                 asked.began = Some(now);
-                let spread = asked.size * 8 / 10 + self.dice.below(asked.size * 4 / 10);
+                let spread = asked.size * 8 / 10 + self.others.below(asked.size * 4 / 10);
                 self.at(now + spread, Event::Done { intent, attempt: grant.attempt });
             }
         }
@@ -195,8 +228,9 @@ impl Load {
     fn ask(&mut self, account: u64, size: u64, again: bool) {
         let now = self.now();
         let mut id = [0; 16];
-        id[..8].copy_from_slice(&self.dice.next().to_be_bytes());
-        id[8..].copy_from_slice(&now.to_be_bytes());
+        let dice = if again { &mut self.others } else { &mut self.dice };
+        id[8..].copy_from_slice(&dice.next().to_be_bytes());
+        id[..8].copy_from_slice(&now.to_be_bytes());
         let intent = IntentId(id);
         let mut from = [0; 32];
         from[..8].copy_from_slice(&account.to_be_bytes());
@@ -209,6 +243,8 @@ impl Load {
             ended: None,
             refused: None,
             again,
+            probe: false,
+            number: self.figures.asked.len(),
         };
         self.figures.asked.insert(intent, asked);
         let meta = IntentMeta {
@@ -219,9 +255,20 @@ impl Load {
             remaining_ms: DEADLINE_MS,
             ..meta(1)
         };
-        let (meta, asset) = (Arc::new(meta).into(), Asset::Grant);
+        let (meta, asset) = (Arc::new(meta), Asset::Grant);
         self.at(now + DEADLINE_MS, Event::Expires { intent });
-        self.take(Message::Enqueue { meta, asset, recovered: self.admits_all });
+        let mut recovered = self.admits_all;
+        if let Some(probes) = self.probes
+            && self.others.below(probes) == 0
+            && let Some(kind) = self.router.kinds.find("echo", None)
+        {
+            let pool = PoolId::new(kind, Demand::of(&meta).number());
+            if self.router.admit(pool, &meta, self.turn.now).is_err() {
+                self.figures.asked.get_mut(&intent).unwrap().probe = true;
+                recovered = true;
+            }
+        }
+        self.take(Message::Enqueue { meta: meta.into(), asset, recovered });
     }
 
     fn end(&mut self, intent: IntentId, attempt: Option<Attempt>, why: Why) {
@@ -296,32 +343,17 @@ impl Figures {
         asked.told_ms.is_some()
     }
 
-    /// Median of |told − true| / true over those that waited.
-    fn eta_error(&self) -> f64 {
+    /// Median of |told − true| / true over those that waited, of the wait or up to the end.
+    fn eta_error(&self, whole: bool) -> f64 {
         let waited = self.settled().filter_map(|asked| {
             let waited = asked.began? - asked.at;
             let told = asked.told_ms?;
-            (waited >= 200).then(|| told.abs_diff(waited) as f64 / waited as f64)
+            let of = if whole { waited + asked.size } else { waited };
+            (waited >= 200).then(|| told.abs_diff(waited) as f64 / of as f64)
         });
         let mut errors: Vec<f64> = waited.collect();
         errors.sort_by(f64::total_cmp);
         errors.get(errors.len() / 2).copied().unwrap_or_default()
-    }
-
-    fn debug(&self) {
-        let mut v: Vec<(u64, u64, u64)> = self
-            .settled()
-            .filter_map(|a| Some((a.began? - a.at, a.told_ms?, a.size)))
-            .filter(|v| v.0 >= 200)
-            .collect();
-        v.sort();
-        for i in 0..12 {
-            print!("{:?} ", v.get(v.len() * i / 12));
-        }
-        println!();
-        let m =
-            |f: fn(&(u64, u64, u64)) -> u64| v.iter().map(f).sum::<u64>() / v.len().max(1) as u64;
-        println!("mean waited {} told {} n {}", m(|v| v.0), m(|v| v.1), v.len());
     }
 
     fn goodput(&self, load: f64) -> f64 {
@@ -330,22 +362,129 @@ impl Figures {
     }
 }
 
+/// One load: as it is, with admission off, with clients who come back when they are told to, and
+/// with one in twenty of the refused admitted all the same.
+struct Row {
+    plain: Figures,
+    off: Figures,
+    obedient: Figures,
+    probed: Figures,
+}
+
+impl Row {
+    const UNTIL: u64 = 600_000;
+
+    fn new(seed: u64, load: f64, accounts: u64) -> Self {
+        let run = |change: fn(&mut Load)| {
+            let mut load = Load::new(seed, load, accounts);
+            change(&mut load);
+            load.run(Self::UNTIL)
+        };
+        Self {
+            plain: run(|_| {}),
+            off: run(|load| load.admits_all = true),
+            obedient: run(|load| load.obedient = true),
+            probed: run(|load| load.probes = Some(20)),
+        }
+    }
+
+    /// Of those refused, who missed their deadline with admission off.
+    fn rightly(&self) -> f64 {
+        let refused = self.plain.asked.iter().filter(|(_, asked)| {
+            asked.refused.is_some() && asked.at > 60_000 && asked.at < Self::UNTIL - DEADLINE_MS
+        });
+        let ended: Vec<_> = refused.map(|(intent, _)| self.off.asked[intent].ended).collect();
+        let missed = ended.iter().filter(|ended| !matches!(ended, Some(Outcome::Completed(_))));
+        missed.count() as f64 / ended.len().max(1) as f64
+    }
+
+    fn alone(&self) -> f64 {
+        let missed = |asked: &Asked| !matches!(asked.ended, Some(Outcome::Completed(_)));
+        self.probed.share(missed, |asked| asked.probe)
+    }
+
+    fn again(&self) -> f64 {
+        self.obedient.share(|asked| asked.refused.is_some(), |asked| asked.again)
+    }
+}
+
+fn expired(figures: &Figures) -> f64 {
+    figures.share(|asked| asked.ended == Some(Outcome::Expired), Figures::accepted)
+}
+
+/// The aims are 0.01 expired, 0.9 goodput, 0.25 for an error, 0.95 refused rightly and 0.15 again:
+/// decision 0026 says which are met. What is asserted held for five seeds, with a margin.
 #[test]
-fn what_is_accepted_is_served_and_what_is_refused_would_not_have_been() {
-    println!("load  accepted  expired  goodput  ETA error  refused rightly  again refused");
-    for load in [0.5, 0.9, 1.0, 1.5, 2.0, 4.0] {
-        let mut with = Load::new(7, load, 200);
-        with.obedient = true;
-        let with = with.run(600_000);
-        with.debug();
-        let expired = with.share(|a| a.ended == Some(Outcome::Expired), Figures::accepted);
-        let accepted = with.share(Figures::accepted, |_| true);
-        let again = with.share(|a| a.refused.is_some(), |a| a.again);
-        println!(
-            "{load:>4}  {accepted:>8.2}  {expired:>7.3}  {:>7.2}  {:>9.2}  {:>15}  {again:>13.2}",
-            with.goodput(load),
-            with.eta_error(),
-            "",
-        );
+fn what_is_accepted_is_served_in_about_the_time_it_was_told() {
+    println!(
+        "accounts load | accepted expired goodput error to-the-end | rightly alone | again expired goodput"
+    );
+    for accounts in [20, 200, 2_000] {
+        for load in [0.5, 0.9, 1.0, 1.5, 2.0, 4.0] {
+            let row = Row::new(7, load, accounts);
+            let (wait, end) = (row.plain.eta_error(false), row.plain.eta_error(true));
+            let (good, obedient) = (row.plain.goodput(load), row.obedient.goodput(load));
+            let (gone, gone_too) = (expired(&row.plain), expired(&row.obedient));
+            let (accepted, again) = (row.plain.share(Figures::accepted, |_| true), row.again());
+            println!(
+                "{accounts:>8} {load:>4} | {accepted:>8.2} {gone:>7.4} {good:>7.2} {wait:>5.2} {end:>10.2} | \
+                 {:>7.2} {:>5.2} | {again:>5.2} {gone_too:>7.4} {obedient:>7.2}",
+                row.rightly(),
+                row.alone(),
+            );
+            assert!(good.min(obedient) >= 0.9, "goodput {good} and {obedient}");
+            let calm = load <= 1.0;
+            assert!(gone.max(gone_too) <= if calm { 0.01 } else { 0.06 }, "{gone}, {gone_too}");
+            assert!(calm || wait <= if accounts == 20 { 0.35 } else { 0.85 }, "error {wait}");
+            assert!(calm || end <= if accounts == 20 { 0.3 } else { 0.7 }, "error {end}");
+            assert!(again <= if calm { 0.15 } else { 0.5 }, "again {again}");
+        }
+    }
+}
+
+#[test]
+fn one_with_a_long_queue_keeps_nobody_else_out() {
+    // 200 seconds of work on four slots.
+    let mut load = Load::still(4, &[1_000]);
+    load.admits_all = true;
+    for _ in 0..204 {
+        load.ask(1, 1_000, false);
+    }
+    load.admits_all = false;
+    for account in 2..10 {
+        let told = load.told(account, 1_000).expect("nobody else's queue is hopeless");
+        assert!(told <= 500 + 250 * account, "{told} ms are told to the {account}th");
+    }
+    assert!(load.told(1, 1_000).is_none(), "its own is");
+}
+
+#[test]
+fn behind_ten_thousand_of_another_a_newcomer_waits_for_a_slot_only() {
+    let mut load = Load::still(4, &[82]);
+    load.admits_all = true;
+    for _ in 0..10_000 {
+        load.ask(1, 82, false);
+    }
+    load.admits_all = false;
+    let told = load.told(2, 82).unwrap();
+    assert!(told <= 100, "{told} ms");
+}
+
+#[test]
+fn an_accounts_own_queue_counts_in_full() {
+    let mut load = Load::still(4, &[1_000]);
+    for n in 0..84_u64 {
+        let told = load.told(1, 1_000).unwrap();
+        // All that run began together.
+        let whole = n / 4 * 1_000;
+        assert!(told.abs_diff(whole) <= 600, "{told} ms behind {n}");
+    }
+}
+
+#[test]
+fn what_nobody_measured_is_not_refused_for_how_long_it_may_take() {
+    let mut load = Load::still(1, &[]);
+    for n in 0..20 {
+        assert!(load.told(1, 50_000).is_some(), "the {n}th");
     }
 }

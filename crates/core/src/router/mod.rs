@@ -18,6 +18,7 @@ mod kinds;
 #[cfg(test)]
 mod load;
 mod retries;
+mod returns;
 pub mod safe_queue;
 #[cfg(test)]
 mod tests;
@@ -42,9 +43,32 @@ use estimates::Estimates;
 use job::{Job, Place, flow_of};
 use kinds::Kinds;
 use retries::Retries;
+use returns::Refused;
 use safe_queue::{FlowPath, Full, Item, ItemId, PoolId, QueueLimits, SafeQueue};
 pub use view::PoolView;
 use workers::Workers;
+
+/// The wait of one more intent.
+#[derive(Clone, Copy, Debug, Default)]
+struct Wait {
+    ms: u64,
+    /// What all slots do while they do a thousand for its flow.
+    per_mille: u64,
+    slots: u64,
+}
+
+impl Wait {
+    /// What all slots do while they do so much for its flow.
+    fn of_share(&self, work: u64) -> u64 {
+        let all = u128::from(work).saturating_mul(self.per_mille.into()) / 1_000;
+        u64::try_from(all).unwrap_or(u64::MAX)
+    }
+}
+
+/// The random end of a UUIDv7.
+fn random_of(intent: IntentId) -> u64 {
+    intent.0.last_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
 
 #[derive(Debug)]
 pub struct Router {
@@ -181,6 +205,7 @@ impl Router {
             self.insert(job);
             self.schedule(intent, until);
         } else {
+            job.told = (!recovered).then_some((turn.now, wait_ms));
             let item = self.item(&job);
             let cost = item.cost_estimate;
             if let Some(kind) = self.kinds.get_mut(kind) {
@@ -199,36 +224,76 @@ impl Router {
         self.fill_pool(turn, pool);
     }
 
-    /// Whether there is a use in queueing: the estimated wait, or why not.
-    fn admit(&self, pool: PoolId, meta: &IntentMeta, now: Time) -> Result<u64, Rejection> {
+    /// Whether there is a use in queueing: the estimated wait, or why not and when to come back.
+    fn admit(&mut self, pool: PoolId, meta: &IntentMeta, now: Time) -> Result<u64, Rejection> {
         if !self.kinds.is_served(pool, &[]) {
             return Err(Rejection::NoWorker);
         }
         let Some(kind) = self.kinds.get(pool.kind()) else { return Err(Rejection::NoWorker) };
         let estimate = self.estimates.get(&kind.label, meta.size);
-        let wait_ms = if self.kinds.freest(pool, &[]).is_some() {
-            0
+        let most_ms = estimate.most_ms.unwrap_or_default();
+        let free = self.kinds.freest(pool, &[]).is_some();
+        let flow = flow_of(meta);
+        let wait =
+            if free { Wait::default() } else { self.wait_ms(pool, &flow, estimate.mean_ms, now) };
+        let Some(kind) = self.kinds.get_mut(pool.kind()) else { return Err(Rejection::NoWorker) };
+        let (branch, bucket) = (flow.branch, estimates::bucket(meta.size));
+        // Who comes when it was told to is admitted by the wait itself; anybody else by how long that
+        // may become, and behind what its own branch was told. The gap is the room that was promised.
+        let returns = kind.returns.take(now, branch, bucket);
+        let wait_ms = if returns || free {
+            wait.ms
         } else {
-            self.wait_ms(pool, &flow_of(meta), estimate.mean_ms, now)
+            let promised = kind.returns.before(branch, now.after_ms(meta.remaining_ms));
+            let promised = wait.of_share(promised).checked_div(wait.slots).unwrap_or_default();
+            kind.excess.longest(wait.ms).saturating_add(promised)
         };
-        let whole = wait_ms.saturating_add(estimate.most_ms.unwrap_or_default());
-        if whole > meta.remaining_ms {
+        let whole = wait_ms.saturating_add(most_ms);
+        if whole <= meta.remaining_ms {
+            return Ok(wait.ms);
+        }
+        if most_ms > meta.remaining_ms {
+            // No time is better than another.
             return Err(Rejection::DeadlineHopeless { wait_ms: whole });
         }
-        Ok(wait_ms)
+        let cost = estimate.mean_ms;
+        let part = |work: u64| {
+            let work = work.saturating_mul(limits::RETURNS_SHARE);
+            work.checked_div(wait.slots).unwrap_or_default()
+        };
+        let refused = Refused {
+            branch,
+            bucket,
+            cost,
+            first: now.after_ms(whole),
+            line_ms: part(cost),
+            share_ms: part(wait.of_share(cost)),
+            random: random_of(meta.id),
+        };
+        let at = kind.returns.book(now, &refused);
+        Err(Rejection::DeadlineHopeless { wait_ms: at.since_ms(now) })
     }
 
     /// What one more intent of this flow would wait: what is served before it, and what runs, by all
-    /// slots that may serve it; less what still runs on the other slots when the first is free.
-    fn wait_ms(&self, pool: PoolId, flow: &FlowPath, cost: u64, now: Time) -> u64 {
-        let Some(kind) = self.kinds.get(pool.kind()) else { return 0 };
+    /// slots that may serve it.
+    fn wait_ms(&self, pool: PoolId, flow: &FlowPath, cost: u64, now: Time) -> Wait {
         let slots = self.kinds.slots(pool).max(1);
+        let Some(kind) = self.kinds.get(pool.kind()) else { return Wait::default() };
         let pools: Vec<PoolId> = self.kinds.pools(pool.kind()).collect();
         let load = kind.arrivals.per_mille(now, slots);
-        let work =
-            self.queue.ahead(flow, &pools, cost, load).saturating_add(kind.running.left(now));
-        let after = kind.running.mean().saturating_mul(slots.saturating_sub(1)) / 2;
-        work.saturating_sub(after).checked_div(slots).unwrap_or_default()
+        let ahead = self.queue.ahead(flow, &pools, cost, load);
+        let ms = kind.running.until_taken(now, ahead.work, slots);
+        Wait { ms, per_mille: ahead.per_mille, slots }
+    }
+
+    /// The wait of what was queued is over: its kind learns how it compares to what was told.
+    fn waited(&mut self, intent: IntentId, now: Time) {
+        let Some(job) = self.jobs.get_mut(&intent) else { return };
+        let Some((since, told_ms)) = job.told.take() else { return };
+        if let Some(kind) = self.kinds.get_mut(job.pool.kind()) {
+            let cost = self.estimates.get(&kind.label, job.meta.size).mean_ms;
+            kind.excess.learn(told_ms, now.since_ms(since), cost);
+        }
     }
 
     fn refuse(turn: &mut Turn, intent: IntentId, rejection: Rejection) {

@@ -74,6 +74,7 @@ use domain::Domains;
 use items::{End, Items};
 use tree::Tree;
 use virtual_time::scaled;
+pub use wait::Ahead;
 use walk::walk;
 
 /// Opaque key of a branch, or of an account inside its branch.
@@ -358,7 +359,7 @@ impl SafeQueue {
         self.take(at);
         for step in steps.iter().rev() {
             for parent in &step.parents {
-                self.tree.raise_clock(*parent, step.start);
+                self.tree.serve(*parent, counted_cost(&item), step.start);
                 self.tree.creep(*parent, counted_cost(&item), step.waiting, step.known);
             }
         }
@@ -549,7 +550,13 @@ impl SafeQueue {
     /// About how much work, in slot-milliseconds, slots of these pools (of one domain) do before a new
     /// item of this flow and cost, if others come at such a load meanwhile: see `wait.rs`. Costs as many looks as the tree has levels, a pool.
     #[must_use]
-    pub fn ahead(&self, flow: &FlowPath, pools: &[PoolId], cost: u64, load_per_mille: u64) -> u64 {
+    pub fn ahead(
+        &self,
+        flow: &FlowPath,
+        pools: &[PoolId],
+        cost: u64,
+        load_per_mille: u64,
+    ) -> Ahead {
         wait::ahead(&self.tree, flow, pools, cost, load_per_mille)
     }
 

@@ -74,6 +74,10 @@ pub(super) struct Seat {
     /// Where newcomers enter at the latest, relative to `base`: V plus what has been served since a
     /// child that was no newcomer moved V, divided by the weight that was waiting.
     pub(super) late: Virtual,
+    /// What was served here lately, and how far V moved by it: see [`Tree::pace`].
+    pub(super) pace: Pace,
+    /// Of a newcomer: its parent's service at its entry, and the weight that waited there.
+    pub(super) entered: (u64, u64),
     pub(super) ready: BTreeSet<Rank>,
     pub(super) ready_weight: u64,
     /// Idle children whose start is ahead of `clock`.
@@ -104,6 +108,8 @@ impl Seat {
             base: 0,
             clock: 0,
             late: 0,
+            pace: Pace::default(),
+            entered: (0, 0),
             ready: BTreeSet::new(),
             ready_weight: 0,
             rested: BTreeSet::new(),
@@ -119,6 +125,48 @@ impl Seat {
 
     pub(super) fn idle(&self) -> bool {
         self.queued == 0 && self.refs == 0
+    }
+}
+
+/// What was measured of the service beneath a node lately. Every quotient is of sums that fade.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pace {
+    /// All service there ever was.
+    pub(super) total: u64,
+    /// Service, and the way of V by it.
+    pub(super) served: u64,
+    pub(super) moved: Virtual,
+    turns: u32,
+    /// Service between a newcomer's entry and its turn, and the weight that waited at its entry.
+    pub(super) passed: u64,
+    pub(super) waiting: u64,
+    entries: u32,
+}
+
+impl Pace {
+    /// What was before so many dispatches counts half.
+    const TURNS: u32 = 128;
+    const ENTRIES: u32 = 32;
+
+    fn serve(&mut self, cost: u64, by: Virtual) {
+        self.total = self.total.saturating_add(cost);
+        self.served = self.served.saturating_add(cost);
+        self.moved = self.moved.saturating_add(by);
+        self.turns = self.turns.saturating_add(1);
+        if self.turns >= Self::TURNS {
+            let Self { served, moved, turns, .. } = *self;
+            (self.served, self.moved, self.turns) = (served / 2, moved / 2, turns / 2);
+        }
+    }
+
+    fn pass(&mut self, (total, waiting): (u64, u64)) {
+        self.passed = self.passed.saturating_add(self.total.saturating_sub(total));
+        self.waiting = self.waiting.saturating_add(waiting);
+        self.entries = self.entries.saturating_add(1);
+        if self.entries >= Self::ENTRIES {
+            let Self { passed, waiting, entries, .. } = *self;
+            (self.passed, self.waiting, self.entries) = (passed / 2, waiting / 2, entries / 2);
+        }
     }
 }
 
@@ -348,6 +396,34 @@ impl Tree {
         }
     }
 
+    /// A dispatch of `cost` moves V to `to`, on the domain's line.
+    pub(super) fn serve(&mut self, seat: usize, cost: u64, to: Virtual) {
+        let before = self.seats.get(seat).map_or(0, |s| s.clock);
+        self.raise_clock(seat, to);
+        if let Some(s) = self.seats.get_mut(seat) {
+            s.pace.serve(cost, s.clock.saturating_sub(before));
+        }
+    }
+
+    /// A newcomer's turn has come.
+    fn measure_entry(&mut self, seat: usize) {
+        let Some(s) = self.seats.get(seat) else { return };
+        let (entered, up) = (s.entered, s.up);
+        if s.newcomer
+            && let Some(up) = self.seats.get_mut(up)
+        {
+            up.pace.pass(entered);
+        }
+    }
+
+    /// Weight that waits in the pools of this kind beneath a node.
+    fn weight_waiting(&self, node: usize, kind: KindId) -> u64 {
+        let Some(node) = self.nodes.get(node) else { return 0 };
+        let seats = node.seats.iter().filter(|(pool, _)| pool.kind() == kind);
+        let seats = seats.filter_map(|(_, seat)| self.seats.get(*seat));
+        seats.inspect(|_| self.step()).fold(0, |sum, s| sum.saturating_add(s.ready_weight))
+    }
+
     /// `late` goes `back` to V if a child that is no newcomer was served there,
     /// and moves on by what one dispatch of `cost` means to each of the waiting.
     pub(super) fn creep(&mut self, seat: usize, cost: u64, waiting: u64, back: bool) {
@@ -372,7 +448,10 @@ impl Tree {
         let lift = up.late.min(clock.saturating_add(scaled(cost, weight)));
         let forgotten = s.refs == 0 && s.start <= clock;
         let start = if forgotten { self.entry(seat) } else { s.start }.max(lift);
+        let waiting = self.weight_waiting(up.node, s.pool.kind()).saturating_add(weight.into());
+        let entered = (up.pace.total, waiting);
         let Some(s) = self.seats.get_mut(seat) else { return };
+        s.entered = entered;
         if start > s.start {
             // The lift swallows what earlier charges added, so those can't be refunded any more.
             s.epoch = s.epoch.saturating_add(1);
@@ -470,6 +549,7 @@ impl Tree {
 
     /// It has been charged: a newcomer no more.
     pub(super) fn grow_up(&mut self, seat: usize) {
+        self.measure_entry(seat);
         if let Some(s) = self.seats.get_mut(seat) {
             s.newcomer = false;
         }

@@ -2,28 +2,42 @@
 //!
 //! Climbed from the leaf to the root. Inside a node the new item stands behind what the node has
 //! queued. At its parent it is taken when the parent's clock reaches the node's start tag plus that
-//! backlog at the node's share; until then each sibling that stands before this tag is served up to
-//! it, one item at least, and never more than it has queued. Siblings are not looked at one by one:
-//! their tags are taken to lie evenly between the first and the last, so a level costs two looks.
+//! backlog at the node's share. What is served until then is not only what waits now: others come
+//! meanwhile and stand before it. So it is measured at each node, faded, in sums of O(1) a dispatch:
+//!
+//! * what is served between a newcomer's entry and its turn, by the weight that waited at its entry
+//!   (an account has one weight, however much it has queued);
+//! * what is served while V moves by one, for all that stands further back than newcomers.
+//!
+//! Where nothing was measured each that waits is taken to be served one item, and all by their
+//! weights. It is never more than what others have queued and add while it is worked off.
 
-use super::tree::{ROOT, Tree, path_keys};
+use super::tree::{Pace, ROOT, Tree, path_keys};
 use super::virtual_time::{ONE, Virtual, scaled};
 use super::{FlowPath, PoolId};
+
+/// What is served before a new item, in slot-milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ahead {
+    pub work: u64,
+    /// What is served of all, itself included, for each thousand of its flow.
+    pub per_mille: u64,
+}
 
 /// A node's part in the pools of one kind.
 #[derive(Clone, Copy, Default)]
 struct Level {
     queued: u64,
     cost: u64,
-    ready: u64,
     weight: u64,
-    /// The first and the last start tag of what is ready, and the clock, on the domain's line.
-    first: Option<Virtual>,
-    last: Virtual,
+    /// On the domain's line; `late` is where newcomers enter at the latest.
     clock: Virtual,
-    /// Where newcomers enter at the latest.
     late: Virtual,
+    pace: Pace,
 }
+
+/// At most so many times what is queued: arrivals are known too roughly to tell a load of one.
+const MOST_PER_MILLE: u64 = 950;
 
 /// Slot-milliseconds that are served before a new item of this flow, in a domain whose slots serve
 /// these pools.
@@ -33,7 +47,7 @@ pub(super) fn ahead(
     pools: &[PoolId],
     cost: u64,
     load_per_mille: u64,
-) -> u64 {
+) -> Ahead {
     // From the root to as deep as the flow is known.
     let mut known = vec![ROOT];
     for key in path_keys(flow) {
@@ -42,13 +56,13 @@ pub(super) fn ahead(
         known.push(*child);
     }
     let depth = path_keys(flow).len();
-    let mut ahead = 0_u64;
+    let mut ahead = Ahead { work: 0, per_mille: 1_000 };
     for level in (0..depth).rev() {
         let Some(parent) = known.get(level) else { continue };
         let child = known.get(level.saturating_add(1)).copied();
         if level.saturating_add(1) == depth {
             // What the leaf has queued stands before it.
-            ahead = child.map_or(0, |leaf| sum(tree, leaf, pools).cost);
+            ahead.work = child.map_or(0, |leaf| sum(tree, leaf, pools).cost);
         }
         ahead = climb(tree, (*parent, child), pools, ahead, cost, load_per_mille);
     }
@@ -60,54 +74,47 @@ fn climb(
     tree: &Tree,
     (parent, node): (usize, Option<usize>),
     pools: &[PoolId],
-    inside: u64,
+    below: Ahead,
     cost: u64,
     load_per_mille: u64,
-) -> u64 {
+) -> Ahead {
+    let inside = below.work;
     let all = sum(tree, parent, pools);
     let own = node.map(|node| sum(tree, node, pools)).unwrap_or_default();
     let others_cost = all.cost.saturating_sub(own.cost);
     if others_cost == 0 {
-        return inside;
+        return below;
     }
     let weight = node.and_then(|node| tree.nodes.get(node)).map_or(1, |node| node.weight);
+    let others = if own.queued > 0 { all.weight.saturating_sub(weight.into()) } else { all.weight };
     let start = node.and_then(|node| start(tree, node, pools)).unwrap_or(all.clock).max(all.clock);
-    let own_ready = u64::from(own.queued > 0);
     // As `Tree::become_ready` has it.
-    let lift = all.late.min(all.clock.saturating_add(scaled(cost, weight)));
-    let start = if own_ready == 0 { start.max(lift) } else { start };
+    let lift = all.late.min(all.clock.saturating_add(scaled(cost, weight))).max(all.clock);
+    let start = if own.queued > 0 { start } else { start.max(lift) };
     let tag = start.saturating_add(scaled(inside, weight));
-    let others = all.ready.saturating_sub(own_ready).max(1);
-    let others_weight = all.weight.saturating_sub(own_ready.saturating_mul(weight.into())).max(1);
-    let first = all.first.unwrap_or(all.clock);
-    if tag < first {
-        return inside;
-    }
-    // How many of them stand before the tag, in 1,024ths, and where they stand on average.
-    let span = all.last.saturating_sub(first);
-    let reach = tag.saturating_sub(first).min(span);
-    let part = if span == 0 {
-        1_024
-    } else {
-        reach.saturating_mul(1_024).checked_div(span).unwrap_or(1_024)
-    };
-    let part = u64::try_from(part).unwrap_or(1_024);
-    let average = first.saturating_add(reach / 2);
-    let lag = tag.saturating_sub(average);
-    let served = lag.saturating_mul(others_weight.into()).checked_div(ONE).unwrap_or(0);
-    let served = u64::try_from(served).unwrap_or(u64::MAX);
-    // One item each at least, and half a one more than the distance on average.
-    let item = others_cost.checked_div(all.queued.saturating_sub(own.queued).max(1)).unwrap_or(0);
-    let each = item.saturating_mul(others);
-    let work = served.saturating_add(each / 2).max(each);
-    let work = u128::from(work).saturating_mul(part.into()) / 1_024;
-    let work = u64::try_from(work).unwrap_or(u64::MAX);
-    // No more than is queued there and comes meanwhile: x = queued + load · (inside + x).
-    let idle_per_mille = 1_000_u64.saturating_sub(load_per_mille);
-    let comes = load_per_mille.saturating_mul(inside) / 1_000;
+    let item = all.cost.checked_div(all.queued).unwrap_or(0).max(1);
+    // Up to where newcomers enter. What is not measured counts as two that one item each passed.
+    let passed = all.pace.passed.saturating_add(item.saturating_mul(2));
+    let entry = u128::from(passed).saturating_mul(others.into());
+    let entry = entry.checked_div(all.pace.waiting.saturating_add(2).into()).unwrap_or(0);
+    // Beyond. What is not measured counts as one item served by the weights of all.
+    let everybody = u32::try_from(others.saturating_add(weight.into())).unwrap_or(u32::MAX);
+    let served = all.pace.served.saturating_add(item);
+    let moved = all.pace.moved.saturating_add(scaled(item, everybody)).max(1);
+    let beyond = tag.saturating_sub(lift).saturating_mul(served.into());
+    let beyond = beyond.checked_div(moved).unwrap_or(0);
+    let work = u64::try_from(entry.saturating_add(beyond)).unwrap_or(u64::MAX);
+    // x = queued + load · (inside + x) is what there is to be served at most.
+    let load = load_per_mille.min(MOST_PER_MILLE);
+    let comes = load.saturating_mul(inside) / 1_000;
     let most = others_cost.saturating_add(comes).saturating_mul(1_000);
-    let most = most.checked_div(idle_per_mille).unwrap_or(u64::MAX);
-    inside.saturating_add(work.min(most))
+    let most = most.checked_div(1_000_u64.saturating_sub(load)).unwrap_or(u64::MAX);
+    let work = work.clamp(inside, inside.saturating_add(most));
+    // One unit more of its own moves its tag by 1/w.
+    let per = u128::from(below.per_mille).saturating_mul(served.into());
+    let per = per.checked_div((moved / ONE).max(1).saturating_mul(weight.into())).unwrap_or(0);
+    let per_mille = u64::try_from(per).unwrap_or(u64::MAX).max(below.per_mille);
+    Ahead { work, per_mille }
 }
 
 /// The node's start tag where it is in debt or backlogged.
@@ -126,17 +133,12 @@ fn sum(tree: &Tree, node: usize, pools: &[PoolId]) -> Level {
         tree.step();
         all.queued = all.queued.saturating_add(seat.queued);
         all.cost = all.cost.saturating_add(seat.cost);
-        all.ready = all.ready.saturating_add(u64::try_from(seat.ready.len()).unwrap_or(u64::MAX));
         all.weight = all.weight.saturating_add(seat.ready_weight);
         all.clock = all.clock.max(seat.clock_on_line());
         all.late = all.late.max(seat.base.saturating_add(seat.late));
-        let tag = |rank: Option<&(Virtual, u64, usize)>| {
-            rank.map(|(start, _, _)| seat.base.saturating_add(*start))
-        };
-        if let Some(first) = tag(seat.ready.first()) {
-            all.first = Some(all.first.map_or(first, |known| known.min(first)));
+        if seat.pace.served > all.pace.served {
+            all.pace = seat.pace;
         }
-        all.last = all.last.max(tag(seat.ready.last()).unwrap_or(0));
     }
     all
 }
