@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
+use std::time::Instant;
 
 use crate::common::events::Events;
 use crate::common::http::{Guest, open, send};
@@ -10,7 +11,7 @@ use crate::common::socket::Socket;
 use crate::common::worker::Worker;
 use crate::common::{Place, eventually};
 use mtor_server::{
-    Arriving, ArrivingState, ModelAbout, ModelsTold, Realm, RealmOptions, Teller, Weight,
+    Arriving, ArrivingState, ModelAbout, ModelsTold, OfferedAs, Realm, RealmOptions, Teller, Weight,
 };
 use serde_json::{Value, json};
 
@@ -181,6 +182,7 @@ fn tell_arriving(realm: &Told, state: ArrivingState, problem: Option<&str>) {
         rate: 12_500_000,
         left_ms: (state == ArrivingState::Fetching).then_some(44_700),
         problem: problem.map(str::to_owned),
+        offered: None,
     };
     realm.teller.tell_models(ModelsTold { arriving: vec![arriving], ..ModelsTold::default() });
 }
@@ -219,6 +221,40 @@ fn who_comes_before_the_model_hears_how_long_it_takes() {
     }
     let other = r#"{"intent":"chat","data":{"model":"other","messages":[{}]}}"#;
     assert_eq!(guest.ask("POST", "/v1/quote", other).refusal().1, "MT0007");
+}
+
+/// Between the worker's word and the realm's there is a moment in which the model was in no list.
+#[test]
+fn what_its_worker_offers_is_on_its_way_until_it_can_be_asked() {
+    let place = Place::new();
+    let realm = Told::start(&place);
+    let offered = Some(OfferedAs { name: "in_other_words".into(), at: Instant::now() });
+    let arriving = Arriving {
+        id: "voice".into(),
+        intent: "speak".into(),
+        about: about("The Voice"),
+        state: ArrivingState::Starting,
+        received: 0,
+        bytes: 0,
+        rate: 0,
+        left_ms: None,
+        problem: None,
+        offered,
+    };
+    realm.teller.tell_models(ModelsTold { arriving: vec![arriving], ..ModelsTold::default() });
+    let guest = Guest::new(&realm.url);
+    assert_eq!(realm.models()["arriving"][0]["state"], "starting");
+    let early = r#"{"intent":"speak","data":{"input":"a"}}"#;
+    let refused = guest.ask("POST", "/v1/quote", early);
+    assert_eq!(refused.refusal(), (503, "MT0017".into()), "{refused:?}");
+    assert!(refused.body.contains("The Voice is here and starts"), "{refused:?}");
+    let _worker = realm.worker(&place, &["speak/in_other_words"]);
+    let is_in_one_list = |list: &Value| {
+        let is_offered = list["data"].as_array().unwrap().len() == 1;
+        assert_ne!(is_offered, list["arriving"].as_array().unwrap().len() == 1, "{list}");
+        is_offered
+    };
+    eventually(|| is_in_one_list(&realm.models()));
 }
 
 /// A problem may name folders and addresses of the owner's: he alone reads it.

@@ -21,5 +21,5 @@ pub mod weights;
 pub use manifests::{ManifestNews, ManifestProblem};
 pub use origin::Networks;
 pub use realm::{OpenError, Realm, RealmOptions};
-pub use told::{Arriving, ArrivingState, ModelAbout, ModelsTold, Teller, megabytes};
+pub use told::{Arriving, ArrivingState, ModelAbout, ModelsTold, OfferedAs, Teller, megabytes};
 pub use weights::Weight;

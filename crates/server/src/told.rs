@@ -6,10 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::edge::Edge;
+use crate::edge::{Edge, Offered};
 use crate::weights::Weight;
 
 /// Descriptions kept: more than anybody serves from one machine, small beside an answer.
@@ -22,6 +23,9 @@ const DEFAULTS_MAX: usize = 32;
 const TEXT_BYTES_MAX: usize = 256;
 /// What is said of a problem to who is not at home here.
 const STRANGERS_PROBLEM: &str = "whoever runs this realm is told why";
+/// So long what its worker offers may wait to be taken: the registry waits for its store. One that
+/// is not taken by then was refused, and does not come.
+const TAKEN_WITHIN: Duration = Duration::from_secs(30);
 /// Bytes of a problem with its remedy.
 const PROBLEM_BYTES_MAX: usize = 1_024;
 
@@ -63,6 +67,16 @@ pub struct Arriving {
     /// With the remedy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// Its worker offers it: it is on its way until the realm has taken that.
+    #[serde(skip)]
+    pub offered: Option<OfferedAs>,
+}
+
+/// The name in an offer, and since when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfferedAs {
+    pub name: String,
+    pub at: Instant,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -90,14 +104,32 @@ impl ModelsTold {
     }
 
     /// Those of an intent, or the one of that id, that may still come.
-    pub(crate) fn coming(&self, intent: &str, id: Option<&str>) -> Option<&Arriving> {
+    pub(crate) fn coming<'a>(
+        &'a self,
+        intent: &str,
+        id: Option<&str>,
+        offered: &'a Offered,
+    ) -> Option<&'a Arriving> {
         let wanted = |arriving: &&Arriving| {
             arriving.intent == intent && id.is_none_or(|id| arriving.id == id)
         };
         // One that failed is the answer only where none goes on.
         let state =
             |arriving: &&Arriving| (arriving.state == ArrivingState::Failed, left(arriving));
-        self.arriving.iter().filter(wanted).min_by_key(state)
+        self.arriving(offered).filter(wanted).min_by_key(state)
+    }
+
+    /// What cannot be asked yet. What a worker said that it offers stands here until it can be: who
+    /// found it in neither list would take it for gone.
+    pub(crate) fn arriving<'a>(
+        &'a self,
+        offered: &'a Offered,
+    ) -> impl Iterator<Item = &'a Arriving> {
+        self.arriving.iter().filter(|one| {
+            one.offered.as_ref().is_none_or(|OfferedAs { name, at }| {
+                at.elapsed() < TAKEN_WITHIN && !offered.models_of(&one.intent).any(|it| it == name)
+            })
+        })
     }
 
     fn bounded(mut self) -> Self {
@@ -144,6 +176,9 @@ impl Arriving {
         let title = if self.about.title.is_empty() { &self.id } else { &self.about.title };
         let (received, bytes) = (megabytes(self.received), megabytes(self.bytes));
         match self.state {
+            ArrivingState::Waiting if self.bytes == 0 => {
+                format!("{title} is here and waits to be started")
+            }
             ArrivingState::Waiting => format!("{title} ({bytes} MB) waits to be fetched"),
             ArrivingState::Fetching => {
                 let left =
@@ -201,6 +236,7 @@ mod tests {
             rate: 1,
             left_ms,
             problem: None,
+            offered: None,
         }
     }
 
@@ -234,13 +270,36 @@ mod tests {
             ],
             ..ModelsTold::default()
         };
-        let soon = told.coming("chat", None).unwrap();
+        let none = Offered::default();
+        let soon = told.coming("chat", None, &none).unwrap();
         assert_eq!(
             soon.sentence(true),
             "Model soon is being fetched: 320 of 1117 MB, about 2 s left"
         );
-        assert_eq!(told.coming("chat", Some("failed")).unwrap().id, "failed");
-        assert_eq!(told.coming("embed", None), None);
+        assert_eq!(told.coming("chat", Some("failed"), &none).unwrap().id, "failed");
+        assert_eq!(told.coming("embed", None, &none), None);
+    }
+
+    #[test]
+    fn what_is_here_is_not_said_to_wait_for_its_bytes() {
+        let here = Arriving { bytes: 0, ..arriving("x", ArrivingState::Waiting, None) };
+        assert_eq!(here.sentence(true), "Model x is here and waits to be started");
+    }
+
+    #[test]
+    fn what_its_worker_offers_is_on_its_way_until_the_realm_has_taken_it_or_will_not() {
+        let said = |ago: u64| {
+            let at = Instant::now().checked_sub(Duration::from_secs(ago)).unwrap();
+            let offered = Some(OfferedAs { name: "other".into(), at });
+            let one = Arriving { offered, ..arriving("x", ArrivingState::Starting, None) };
+            ModelsTold { arriving: vec![one], ..ModelsTold::default() }
+        };
+        let ids = |told: &ModelsTold| {
+            told.arriving(&Offered::default()).map(|one| one.id.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(&said(0)), ["x"]);
+        assert_eq!(said(0).coming("chat", Some("x"), &Offered::default()).unwrap().id, "x");
+        assert!(ids(&said(31)).is_empty());
     }
 
     #[test]

@@ -253,14 +253,14 @@ impl Edge {
             None => {
                 ask.model = offered.default_model(&ask.name, entry.manifest.price, &told);
                 if ask.model.is_none()
-                    && let Some(coming) = told.coming(&ask.name, None)
+                    && let Some(coming) = told.coming(&ask.name, None, &offered)
                 {
                     return Err(not_yet(coming, at_home));
                 }
             }
             Some(model) if models.any(|known| known == model) => {}
             Some(model) => {
-                if let Some(coming) = told.coming(&ask.name, Some(model)) {
+                if let Some(coming) = told.coming(&ask.name, Some(model), &offered) {
                     return Err(not_yet(coming, at_home));
                 }
                 let known: Vec<&str> = offered.models_of(&ask.name).take(NAMED_MAX).collect();

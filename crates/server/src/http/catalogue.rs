@@ -194,7 +194,7 @@ pub async fn models(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<Ans
     });
     let default = default.collect();
     // A problem may name the owner's folders and addresses.
-    let arriving = told.arriving.iter();
+    let arriving = told.arriving(&offered);
     let arriving = if caller.is_at_home() {
         arriving.map(Cow::Borrowed).collect()
     } else {

@@ -7,7 +7,7 @@ mod stand_in;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use mtor_server::{Arriving, ArrivingState, ModelAbout, ModelsTold};
+use mtor_server::{Arriving, ArrivingState, ModelAbout, ModelsTold, OfferedAs};
 use mtor_worker::memory_needed;
 use serde_json::{Value, json};
 
@@ -493,7 +493,7 @@ impl Shelf {
             entry.state == State::Held && self.found_for(&entry.model.intent).is_some()
         };
         let arriving = self.entries.iter().filter(|entry| !is_found(entry));
-        let arriving = arriving.filter_map(Entry::arriving).collect();
+        let arriving = arriving.filter_map(|entry| entry.arriving(self.name_of(entry))).collect();
         let mut defaults = BTreeMap::new();
         for entry in self.entries.iter().filter(|entry| entry.by != By::Meanwhile) {
             let intent = &entry.model.intent;
@@ -582,9 +582,16 @@ impl Entry {
         Said { event, words }
     }
 
-    fn arriving(&self) -> Option<Arriving> {
+    /// `name`: what it is offered as, where it is.
+    fn arriving(&self, name: &str) -> Option<Arriving> {
         let (state, problem) = match &self.state {
-            State::Serving | State::Retired => return None,
+            State::Retired => return None,
+            // The realm may not have taken its offer yet.
+            State::Serving => (ArrivingState::Starting, None),
+            // Nothing of it has to come: it waits for its turn to be looked at.
+            State::Waiting { problem: None, .. } if self.missing == 0 => {
+                (ArrivingState::Starting, None)
+            }
             State::Held | State::Waiting { problem: None, .. } => (ArrivingState::Waiting, None),
             // Nothing of it has to come: it is only looked at.
             State::Fetching if self.missing == 0 => (ArrivingState::Starting, None),
@@ -597,6 +604,16 @@ impl Entry {
                 (ArrivingState::Failed, Some(problem.clone()))
             }
         };
+        let offered = match self.state {
+            State::Serving => Some(OfferedAs { name: name.to_owned(), at: self.trial.serving()? }),
+            State::Held
+            | State::Waiting { .. }
+            | State::Fetching
+            | State::Starting { .. }
+            | State::Retired
+            | State::Resting { .. }
+            | State::Never { .. } => None,
+        };
         Some(Arriving {
             id: self.model.name.clone(),
             intent: self.model.intent.clone(),
@@ -607,6 +624,7 @@ impl Entry {
             rate: self.rate.per_second().unwrap_or(0),
             left_ms: self.left().map(millis),
             problem,
+            offered,
         })
     }
 }

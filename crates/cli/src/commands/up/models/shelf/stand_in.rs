@@ -48,6 +48,10 @@ impl Trial {
         self.serving = Some(now);
     }
 
+    pub(super) fn serving(&self) -> Option<Instant> {
+        self.serving
+    }
+
     pub(super) fn waits(&mut self, now: Instant) {
         self.waiting = Some(now);
     }

@@ -91,7 +91,9 @@ impl Scene {
 
     fn told(&self, id: &str) -> Option<ArrivingState> {
         let told = self.shelf.told().arriving;
-        told.into_iter().find(|arriving| arriving.id == id).map(|arriving| arriving.state)
+        told.into_iter()
+            .find(|arriving| arriving.id == id && arriving.offered.is_none())
+            .map(|arriving| arriving.state)
     }
 
     fn words(&mut self) -> String {
@@ -122,6 +124,19 @@ fn models_come_one_after_the_other_and_are_told_all_the_way() {
     // The worker died: it is wanted as before, and told.
     scene.shelf.on_news(News::Died, scene.now);
     assert_eq!((scene.told(GOOD), scene.wanted()), (Some(ArrivingState::Starting), vec![GOOD]));
+}
+
+#[test]
+fn what_is_here_is_told_as_starting_until_its_offer_can_be_taken() {
+    let mut scene = Scene::new(&[], &[GOOD, EMBED], false);
+    assert_eq!(scene.order().as_deref(), Some(GOOD));
+    assert_eq!(scene.told(EMBED), Some(ArrivingState::Starting), "it waits for no bytes");
+    scene.arrive(Arrival::Done);
+    let offered = |scene: &Scene| scene.shelf.told().arriving.remove(0).offered;
+    assert_eq!(offered(&scene), None);
+    scene.offers(&[("chat", GOOD)]);
+    let (name, at) = (GOOD.to_owned(), scene.now);
+    assert_eq!(offered(&scene), Some(OfferedAs { name, at }));
 }
 
 #[test]
