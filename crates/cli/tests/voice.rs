@@ -35,7 +35,10 @@ for line in sys.stdin:
         say("mtor.worker.complete.v1", {**key, "usage": {"units": 3, "input": 1, "output": 2}, "result": result})
         continue
     body = job["data"]
-    if not body["input"].isascii():
+    if not body["input"].isascii() and "WORDLESS" in sys.argv:
+        say("mtor.worker.fail.v1", {**key, "code": "unsupported", "message": "no voice can say this text", "retry": False})
+        continue
+    if not body["input"].isascii() and "SAYS" not in sys.argv:
         # A voice alone is asked for: nothing is said, nothing is to be paid.
         if body["voice"] == "nobody":
             say("mtor.worker.fail.v1", {**key, "code": "unsupported", "message": "voice must be somebody", "retry": False})
@@ -122,6 +125,10 @@ fn a_recording_is_written_down_from_a_file_and_from_a_pipe() {
     let heard = place.run(&silent).good();
     assert_eq!(heard.stdout, "", "{heard:#?}");
     assert!(heard.stderr.contains("nobody speaks in silence"), "{heard:#?}");
+    // Players refuse subtitles without their head.
+    let heard = place.run(&[silent.as_slice(), &["--as", "vtt"]].concat()).good();
+    assert_eq!(heard.stdout, "WEBVTT\n\n", "{heard:#?}");
+    assert!(heard.stderr.contains("nobody speaks in silence"), "{heard:#?}");
 }
 
 #[test]
@@ -200,6 +207,25 @@ fn an_answer_is_written_to_a_file_and_a_voice_that_is_not_there_is_told() {
     assert!(no_player.stderr.contains("aplay") && no_player.stderr.contains("--speak=FILE"));
     let usage = done(ask(&place, &realm, &["--voice", "x", "Say"]));
     assert_eq!(usage.code, Some(2), "{usage:#?}");
+}
+
+/// A server of others says what the realm's own voice does not, and refuses what that takes.
+#[test]
+fn what_asking_for_a_voice_cost_is_counted_and_a_refused_text_is_no_refused_voice() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let worker = talker(&place, &realm, &["SAYS"]);
+    let read = done(ask(&place, &realm, &["--speak=said.wav", "--voice", "x", "Say"]));
+    assert_eq!(read.code, Some(0), "{read:#?}");
+    assert!(read.stderr.contains("read aloud for 60 base units"), "two parts and one: {read:#?}");
+    drop(worker);
+
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let _worker = talker(&place, &realm, &["WORDLESS"]);
+    let read = done(ask(&place, &realm, &["--speak=said.wav", "--voice", "x", "Say"]));
+    assert_eq!(read.code, Some(0), "{read:#?}");
+    assert!(read.stderr.contains("read aloud for 40 base units"), "{read:#?}");
 }
 
 /// Who asks the realm's own workers alone does not hand the answer to others.
@@ -335,6 +361,14 @@ fn who_types_on_has_heard_enough() {
     // Ctrl-C silences, and the conversation goes on.
     signal(child.id(), rustix::process::Signal::INT);
     eventually(|| !Path::new(&second).exists());
-    terminal.write("/exit\n");
-    assert_eq!(child.wait().unwrap().code(), Some(0), "{}", terminal.shown());
+    terminal.write("Three?\n");
+    let third = reads();
+    signal(child.id(), rustix::process::Signal::INT);
+    eventually(|| !Path::new(&third).exists());
+    // Who leaves by Ctrl-C is told the sum as well, with what was silenced.
+    signal(child.id(), rustix::process::Signal::INT);
+    let code = child.wait().unwrap().code();
+    let shown = terminal.shown();
+    assert_eq!(code, Some(130), "{shown}");
+    assert!(shown.contains("all in all "), "{shown}");
 }

@@ -17,10 +17,39 @@ pub struct Cue<'a> {
     pub text: &'a str,
 }
 
+/// Captions one after the other, as they come.
+#[derive(Clone, Copy, Debug)]
+pub struct Writing {
+    captions: Captions,
+    written: u64,
+}
+
+impl Writing {
+    #[must_use]
+    pub fn new(captions: Captions) -> Self {
+        Self { captions, written: 0 }
+    }
+
+    pub fn cue(&mut self, cue: Cue<'_>) -> String {
+        let head = self.head();
+        self.written += 1;
+        head.to_owned() + &self.captions.cue(self.written, cue)
+    }
+
+    /// What a file still needs in which nobody spoke.
+    #[must_use]
+    pub fn end(&self) -> &'static str {
+        self.head()
+    }
+
+    fn head(&self) -> &'static str {
+        if self.written == 0 { self.captions.head() } else { "" }
+    }
+}
+
 impl Captions {
     /// What stands before the first caption.
-    #[must_use]
-    pub fn head(self) -> &'static str {
+    fn head(self) -> &'static str {
         match self {
             Self::Srt => "",
             Self::Vtt => "WEBVTT\n\n",
@@ -28,8 +57,7 @@ impl Captions {
     }
 
     /// One caption; `number` counts from 1.
-    #[must_use]
-    pub fn cue(self, number: u64, cue: Cue<'_>) -> String {
+    fn cue(self, number: u64, cue: Cue<'_>) -> String {
         let text = one_line(cue.text).replace("-->", "→");
         let times = |mark| format!("{} --> {}", clock(cue.start_ms, mark), clock(cue.end_ms, mark));
         match self {
@@ -66,8 +94,11 @@ mod tests {
         let first = Cue { start_ms: 80, end_ms: 1_900, text: "One\n\ntwo." };
         let second = Cue { start_ms: 3_725_004, end_ms: 3_726_000, text: "a --> <b> & c" };
         let write = |captions: Captions| {
-            [captions.head().to_owned(), captions.cue(1, first), captions.cue(2, second)].concat()
+            let mut writing = Writing::new(captions);
+            [&writing.cue(first), &writing.cue(second), writing.end()].concat()
         };
+        assert_eq!(Writing::new(Captions::Srt).end(), "");
+        assert_eq!(Writing::new(Captions::Vtt).end(), "WEBVTT\n\n");
         assert_eq!(
             write(Captions::Srt),
             "1\n00:00:00,080 --> 00:00:01,900\nOne two.\n\n\

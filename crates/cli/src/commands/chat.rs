@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::follow::{Ended, Shown, cost_of, failure_of, follow};
 use super::realm::{RealmArgument, explain};
-use super::speech::{Reading, SpeakArguments, Speaker, Spent};
+use super::speech::{Reading, SpeakArguments, Speaker, Spent, Wish};
 use super::work::{Terms, choose_model};
 use super::{Context, Signals, block_on, input};
 use crate::failure::Failure;
@@ -71,17 +71,19 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
         [one] => Some(input::text(one, "QUESTION")?),
         words => Some(words.join(" ")),
     };
-    let mut speaker = Speaker::of(&arguments.speak, context)?;
+    let wish = Wish::of(&arguments.speak, context)?;
     block_on(Box::pin(async {
         let client = arguments.realm.ensured(context).await?;
         let model = choose_model(arguments.terms.model.as_deref(), "chat", &client).await?;
         let room = room(context_of(&model, &client).await?, arguments.max_tokens);
         let mut signals = context.interrupts.take()?;
-        if let Some(speaker) = &mut speaker {
-            tokio::select! {
-                ready = speaker.prepare(&client, &arguments.terms) => ready?,
+        let (mut speaker, mut spoken) = (None, Spent::default());
+        if let Some(wish) = wish {
+            let (ready, spent) = tokio::select! {
+                ready = wish.prepare(&client, &arguments.terms) => ready?,
                 () = signals.next() => return Err(Failure::interrupted("interrupted")),
-            }
+            };
+            (speaker, spoken) = (Some(ready), spent);
         }
         let mut chat = Chat {
             client,
@@ -93,7 +95,7 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
             told_long: false,
             speaker,
             reading: None,
-            spoken: Spent::default(),
+            spoken,
             signals,
             context,
         };
@@ -122,7 +124,7 @@ struct Chat<'a> {
     speaker: Option<Speaker>,
     /// The last answer, as long as it is being read.
     reading: Option<Reading>,
-    /// On what all readings that are over cost.
+    /// What all readings that are over cost, and asking for the voice.
     spoken: Spent,
     signals: Signals,
     context: &'a Context,
@@ -130,10 +132,18 @@ struct Chat<'a> {
 
 impl Chat<'_> {
     async fn talk(&mut self) -> Result<(), Failure> {
+        let mut spent = Amount::ZERO;
+        let done = self.talk_on(&mut spent).await;
+        self.fall_silent().await;
+        self.spoken.add(spent);
+        self.context.out.note(format_args!("all in all {}", self.spoken));
+        done
+    }
+
+    async fn talk_on(&mut self, spent: &mut Amount) -> Result<(), Failure> {
         let out = self.context.out;
         out.note(format_args!("{} at {}. {HELP}", self.model, self.client.address()));
         let mut lines = typed();
-        let mut spent = Amount::ZERO;
         loop {
             prompt(out.is_json());
             let Some(question) = self.next_question(&mut lines).await? else { break };
@@ -152,11 +162,12 @@ impl Chat<'_> {
                 _ if question.len() > QUESTION_BYTES_MAX => {
                     out.note(format_args!("too long: at most {QUESTION_BYTES_MAX} bytes"));
                 }
-                _ => spent = spent.checked_add(self.turn(question).await?).unwrap_or(spent),
+                _ => {
+                    let cost = self.turn(question).await?;
+                    *spent = spent.checked_add(cost).unwrap_or(*spent);
+                }
             }
         }
-        self.spoken.add(spent);
-        out.note(format_args!("all in all {}", self.spoken));
         Ok(())
     }
 
@@ -179,11 +190,11 @@ impl Chat<'_> {
                     over = Some(question);
                 }
                 (spent, done) = finished(&mut self.reading) => {
-                    self.count(spent);
                     if let Err(failure) = done {
                         self.context.out.failure(&explain(failure, self.context));
                         self.context.out.note(format_args!("read aloud for {spent} until then"));
                     }
+                    self.spoken.join(spent);
                 }
                 () = self.signals.next() => {
                     if !is_reading {
@@ -246,7 +257,7 @@ impl Chat<'_> {
             Err(failure) => Err(failure),
             Ok(()) => tokio::select! {
                 (spent, done) = finished(&mut self.reading), if self.reading.is_some() => {
-                    self.count(spent);
+                    self.spoken.join(spent);
                     done
                 }
                 () = self.signals.next(), if self.reading.is_some() => {
@@ -263,15 +274,9 @@ impl Chat<'_> {
         done
     }
 
-    fn count(&mut self, Spent { cost, open }: Spent) {
-        self.spoken.add(cost);
-        self.spoken.open = open.or(self.spoken.open);
-    }
-
     async fn fall_silent(&mut self) {
         if let Some(reading) = self.reading.take() {
-            let spent = reading.stop().await;
-            self.count(spent);
+            self.spoken.join(reading.stop().await);
         }
     }
 

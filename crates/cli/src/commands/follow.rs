@@ -280,6 +280,11 @@ impl Shown {
         Self { heard: Some(transcript), ..Self::new(out, false, false) }
     }
 
+    /// Nobody has spoken in what was heard.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.heard.as_ref().is_none_or(Transcript::is_silent)
+    }
+
     /// Somebody follows the text of the chat.
     pub(crate) fn told_to(self, listener: Option<watch::Sender<Told>>) -> Self {
         Self { listener, ..self }

@@ -52,7 +52,8 @@ const RATE: u32 = 24_000;
 const PART_CHARS_MAX: usize = 2_000;
 /// Pieces that wait to be played: a sentence each.
 const PIECES_MAX: usize = 8;
-/// Nothing of it can be said, so that a voice is asked for and nothing is spoken or paid.
+/// Nothing of it can be said: the realm's own voice says nothing, and nothing is paid. Another server
+/// may say it all the same.
 const UNSPOKEN: &str = "\u{1f50a}";
 /// For a voice to be found or refused; whoever is busy for longer is asked when there is a text.
 const VOICE_PATIENCE_MS: u64 = 5_000;
@@ -68,28 +69,34 @@ pub(crate) struct Speaker {
 
 enum To {
     Player(&'static str, &'static [&'static str]),
-    /// Made when the first answer is about to be read.
-    Named(PathBuf),
     File(Arc<Mutex<Wav>>),
 }
 
+/// How answers are to be read.
+pub(crate) struct Wish {
+    voice: Option<String>,
+    to: Target,
+}
+
+enum Target {
+    Player(&'static str, &'static [&'static str]),
+    Named(PathBuf),
+}
+
 /// What reading cost so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Spent {
-    pub(crate) cost: Amount,
-    /// What it cost is not known.
-    pub(crate) open: Option<IntentId>,
+    cost: Amount,
+    /// What these cost is not known.
+    open: Vec<IntentId>,
 }
 
 impl std::fmt::Display for Spent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&base_units(self.cost))?;
-        match self.open {
-            Some(intent) => {
-                write!(f, ", and what intent {intent} cost: `mtor intents show {intent}` tells it")
-            }
-            None => Ok(()),
-        }
+        self.open.iter().try_for_each(|intent| {
+            write!(f, ", and what intent {intent} cost: `mtor intents show {intent}` tells it")
+        })
     }
 }
 
@@ -98,10 +105,46 @@ impl Spent {
         self.cost = self.cost.checked_add(cost).unwrap_or(self.cost);
     }
 
+    /// As well as what was spent before.
+    pub(crate) fn join(&mut self, other: Self) {
+        self.add(other.cost);
+        self.open.extend(other.open);
+    }
+
+    /// The intent is under way.
+    fn begins(&mut self, intent: Option<IntentId>) {
+        self.open.extend(intent.filter(|intent| !self.open.contains(intent)));
+    }
+
     /// The intent is over, at this cost.
-    fn ends(&mut self, cost: Amount) {
-        self.open = None;
+    fn ends(&mut self, intent: Option<IntentId>, cost: Amount) {
+        self.open.retain(|open| Some(*open) != intent);
         self.add(cost);
+    }
+
+    /// What a stream has told.
+    fn hear(&mut self, intent: Option<IntentId>, event: &EventKind) {
+        match cost_of(event) {
+            Some(cost) => self.ends(intent, cost),
+            None if matches!(event, EventKind::Settled) => {}
+            None => self.begins(intent),
+        }
+    }
+
+    /// Has what is under way cancelled, and waits for its bill, so long.
+    async fn settle(&mut self, client: &Client) {
+        let deadline = Instant::now() + BILL_PATIENCE;
+        for intent in self.open.clone() {
+            // Over already is fine.
+            let _ = timeout_at(deadline, client.cancel(intent)).await;
+            while let Ok(Ok(view)) = timeout_at(deadline, client.intent(intent)).await {
+                if view.status != "open" {
+                    self.ends(Some(intent), view.cost.map_or(Amount::ZERO, |cost| cost.amount));
+                    break;
+                }
+                sleep(BILL_EVERY).await;
+            }
+        }
     }
 }
 
@@ -109,37 +152,44 @@ fn locked(spent: &Mutex<Spent>) -> MutexGuard<'_, Spent> {
     spent.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Speaker {
+impl Wish {
     /// `None` if nothing is to be read.
     pub(crate) fn of(wish: &SpeakArguments, context: &Context) -> Result<Option<Self>, Failure> {
         let voice = wish.voice.clone();
         let to = match &wish.speak {
             None => return Ok(None),
             Some(None) => player(&context.environment)?,
-            Some(Some(path)) => To::Named(named(path)?),
+            Some(Some(path)) => Target::Named(named(path)?),
         };
         Ok(Some(Self { voice, to }))
     }
 
     /// Before the first answer is paid: whether who speaks has that voice, and a file that can be
-    /// written.
-    pub(crate) async fn prepare(&mut self, client: &Client, terms: &Terms) -> Result<(), Failure> {
-        if let Some(voice) = &self.voice {
-            find_voice(voice, client, terms).await?;
-        }
-        if let To::Named(path) = &self.to {
-            self.to = To::File(Arc::new(Mutex::new(Wav::create(path)?)));
-        }
-        Ok(())
+    /// written. With what it cost to ask.
+    pub(crate) async fn prepare(
+        self,
+        client: &Client,
+        terms: &Terms,
+    ) -> Result<(Speaker, Spent), Failure> {
+        let spent = match &self.voice {
+            Some(voice) => find_voice(voice, client, terms).await?,
+            None => Spent::default(),
+        };
+        let to = match self.to {
+            Target::Player(program, arguments) => To::Player(program, arguments),
+            Target::Named(path) => To::File(Arc::new(Mutex::new(Wav::create(&path)?))),
+        };
+        Ok((Speaker { voice: self.voice, to }, spent))
     }
+}
 
+impl Speaker {
     /// Begins to read one answer.
     pub(crate) fn read(&self, client: &Client, terms: &Terms) -> Result<Reading, Failure> {
         let (text, said) = watch::channel(Told::default());
         let (pieces, mut sink) = match &self.to {
             To::Player(program, arguments) => play(program, arguments)?,
             To::File(file) => write(Arc::clone(file)),
-            To::Named(path) => write(Arc::new(Mutex::new(Wav::create(path)?))),
         };
         let spent = Arc::new(Mutex::new(Spent::default()));
         let reader = Reader {
@@ -157,9 +207,9 @@ impl Speaker {
     }
 }
 
-fn player(environment: &Environment) -> Result<To, Failure> {
+fn player(environment: &Environment) -> Result<Target, Failure> {
     let found = PLAYERS.iter().find(|(program, _)| environment.can_run(program.as_ref()));
-    found.map(|(program, arguments)| To::Player(program, arguments)).ok_or_else(|| {
+    found.map(|(program, arguments)| Target::Player(program, arguments)).ok_or_else(|| {
         let names: Vec<_> = PLAYERS.iter().map(|(program, _)| *program).collect();
         Failure::failed(format!("--speak: no player is here: none of {}", names.join(", ")))
             .with_remedy("install one (apt-get install alsa-utils), or give --speak=FILE.wav")
@@ -186,30 +236,55 @@ fn named(path: &Path) -> Result<PathBuf, Failure> {
 }
 
 /// Asks who speaks here, in words that cannot be said. Only a refusal of the voice counts: anything
-/// else is told where there is a text to say.
-async fn find_voice(voice: &str, client: &Client, terms: &Terms) -> Result<(), Failure> {
+/// else is told where there is a text to say. Whoever begins to say it has the voice, and is stopped.
+async fn find_voice(voice: &str, client: &Client, terms: &Terms) -> Result<Spent, Failure> {
     let data = json!({"input": UNSPOKEN, "response_format": "pcm", "stream": true, "voice": voice});
     let data = serde_json::value::to_raw_value(&data).map_err(|error| Failure::caused(&error))?;
     let mut intent = Intent::new("speak", data);
     intent.deadline_ms = Some(VOICE_PATIENCE_MS);
     terms.apply_to_reading(&mut intent, terms.ceiling);
     let mut stream = client.submit_streaming(&intent)?;
+    let mut spent = Spent::default();
     let refused = loop {
-        match stream.next().await {
-            Ok(Some(Event { kind, .. })) if kind.is_end() => break failure_of(kind),
-            Ok(Some(_)) => {}
+        let Event { kind, .. } = match stream.next().await {
+            Ok(Some(event)) => event,
             Ok(None) => break None,
             Err(error) => break Some(error.into()),
+        };
+        spent.hear(stream.intent(), &kind);
+        if matches!(kind, EventKind::Chunk(_)) {
+            drop(stream);
+            spent.settle(client).await;
+            break None;
+        }
+        if kind.is_end() {
+            break failure_of(kind);
         }
     };
-    let is_of_voice = |failure: &Failure| {
-        (failure.is_code(Code::Unsupported) || failure.is_code(Code::InvalidField))
-            && failure.message().to_ascii_lowercase().contains("voice")
-    };
-    refused.filter(is_of_voice).map_or(Ok(()), |failure| {
+    refused.filter(|failure| is_of_voice(failure, voice)).map_or(Ok(spent), |failure| {
         Err(failure
             .about(format_args!("--voice {voice}"))
             .with_remedy("name one that is there; the question was not asked, and nothing is paid"))
+    })
+}
+
+/// It refuses the voice, not the text: the realm's own workers name the field first, another server
+/// the voice that it does not have.
+fn is_of_voice(failure: &Failure, voice: &str) -> bool {
+    let message = failure.message();
+    let field = message.strip_prefix("field `").unwrap_or(message);
+    let field = field.strip_prefix('/').unwrap_or(field);
+    let end = field.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    (failure.is_code(Code::Unsupported) || failure.is_code(Code::InvalidField))
+        && (field.get(..end.unwrap_or(field.len())) == Some("voice") || names(message, voice))
+}
+
+/// As a word of its own.
+fn names(message: &str, name: &str) -> bool {
+    message.match_indices(name).any(|(at, _)| {
+        let before = message.get(..at).and_then(|before| before.chars().next_back());
+        let after = message.get(at + name.len()..).and_then(|after| after.chars().next());
+        ![before, after].into_iter().flatten().any(char::is_alphanumeric)
     })
 }
 
@@ -277,25 +352,15 @@ impl Reading {
     /// has told.
     pub(crate) async fn finish(&mut self) -> (Spent, Result<(), Failure>) {
         let done = (&mut self.said).await.map_err(|error| Failure::caused(&error));
-        let spent = *locked(&self.spent);
+        let spent = locked(&self.spent).clone();
         (spent, done.and_then(|said| said))
     }
 
     /// Falls silent at once, and asks the realm to say no more; what it cost.
     pub(crate) async fn stop(self) -> Spent {
         self.said.abort();
-        let mut spent = *locked(&self.spent);
-        let Some(intent) = spent.open else { return spent };
-        // Over already is fine.
-        let _ = self.client.cancel(intent).await;
-        let deadline = Instant::now() + BILL_PATIENCE;
-        while let Ok(Ok(view)) = timeout_at(deadline, self.client.intent(intent)).await {
-            if view.status != "open" {
-                spent.ends(view.cost.map_or(Amount::ZERO, |cost| cost.amount));
-                break;
-            }
-            sleep(BILL_EVERY).await;
-        }
+        let mut spent = locked(&self.spent).clone();
+        spent.settle(&self.client).await;
         spent
     }
 }
@@ -371,20 +436,18 @@ impl Reader {
                 next = stream.next() => next?,
                 // A player that has ended, a full disk: what nobody hears is not paid.
                 () = self.pieces.closed(), if known.is_some() && given_up.is_none() => {
-                    given_up = Some(Instant::now() + BILL_PATIENCE);
+                    let deadline = Instant::now() + BILL_PATIENCE;
+                    given_up = Some(deadline);
                     if let Some(intent) = known {
                         // Over already is fine.
-                        let _ = self.client.cancel(intent).await;
+                        let _ = timeout_at(deadline, self.client.cancel(intent)).await;
                     }
                     continue;
                 }
                 () = over(given_up) => return Ok(()),
             };
             let Some(event) = next else { return Ok(()) };
-            locked(&self.spent).open = stream.intent();
-            if let Some(cost) = cost_of(&event.kind) {
-                locked(&self.spent).ends(cost);
-            }
+            locked(&self.spent).hear(stream.intent(), &event.kind);
             match event.kind {
                 EventKind::Chunk(chunk) => {
                     come = true;
@@ -581,6 +644,37 @@ mod tests {
             at += part.len();
         }
         parts
+    }
+
+    #[test]
+    fn a_refusal_of_the_text_is_none_of_the_voice() {
+        let is = |message: &str, code: Code| {
+            is_of_voice(&Failure::failed(message).with_code(code.text()), "tex")
+        };
+        for said in ["voice must be one of a, b", "field `/voice`: no", "there is no Voice 'tex'"] {
+            assert!(is(said, Code::Unsupported) && is(said, Code::InvalidField), "{said}");
+            assert!(!is(said, Code::WorkerFailed), "{said}");
+        }
+        for said in ["no voice can say this text", "voices are many", "input is empty", ""] {
+            assert!(!is(said, Code::Unsupported), "{said}");
+        }
+    }
+
+    #[test]
+    fn of_several_costs_that_are_not_known_none_is_forgotten() {
+        let intents = [IntentId([1; 16]), IntentId([2; 16])];
+        let mut spent = Spent::default();
+        for intent in intents {
+            let mut reading = Spent::default();
+            reading.begins(Some(intent));
+            reading.begins(Some(intent));
+            spent.join(reading);
+        }
+        assert_eq!(spent.open, intents);
+        spent.ends(Some(intents[0]), Amount::ZERO);
+        let told = spent.to_string();
+        assert!(told.contains(&intents[1].to_string()), "{told}");
+        assert!(!told.contains(&intents[0].to_string()), "{told}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, ValueEnum};
 use mtor_client::{EventKind, Intent};
-use mtor_sound::captions::{Captions, Cue, one_line};
+use mtor_sound::captions::{Captions, Cue, Writing, one_line};
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -77,7 +77,7 @@ async fn transcribe(arguments: &Arguments, sound: &[u8], context: &Context) -> R
     let stream = client.submit_streaming(&intent)?;
     let mut shown = Shown::heard(context.out, Transcript::new(arguments.form));
     let ended = follow(&client, stream, &mut shown, &mut signals).await?;
-    if matches!(ended.end, Some(EventKind::Completed(_))) && shown.answer.is_empty() {
+    if matches!(ended.end, Some(EventKind::Completed(_))) && shown.is_silent() {
         context.out.note(format_args!("nobody speaks in {}", name_of(&arguments.file)));
     }
     ended.result(context.out)
@@ -109,13 +109,24 @@ struct Heard {
 /// Writes down what comes, stretch by stretch.
 #[derive(Debug)]
 pub(crate) struct Transcript {
-    form: Form,
-    written: u64,
+    /// `None` is text alone.
+    captions: Option<Writing>,
+    is_silent: bool,
 }
 
 impl Transcript {
     fn new(form: Form) -> Self {
-        Self { form, written: 0 }
+        let captions = match form {
+            Form::Text => None,
+            Form::Srt => Some(Captions::Srt),
+            Form::Vtt => Some(Captions::Vtt),
+        };
+        Self { captions: captions.map(Writing::new), is_silent: true }
+    }
+
+    /// Nobody has spoken so far.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.is_silent
     }
 
     /// What a piece adds to it.
@@ -127,20 +138,17 @@ impl Transcript {
     /// The whole, where no piece came.
     pub(crate) fn whole(&mut self, result: &RawValue) -> Option<String> {
         let heard: Heard = serde_json::from_str(result.get()).ok()?;
-        Some(heard.segments.iter().map(|segment| self.write(segment)).collect())
+        let cues: String = heard.segments.iter().map(|segment| self.write(segment)).collect();
+        Some(cues + self.captions.map_or("", |captions| captions.end()))
     }
 
     fn write(&mut self, segment: &Segment) -> String {
         let Segment { start_ms, end_ms, text } = segment;
-        self.written += 1;
-        let captions = match self.form {
-            Form::Text => return format!("{}\n", one_line(text)),
-            Form::Srt => Captions::Srt,
-            Form::Vtt => Captions::Vtt,
-        };
-        let head = if self.written == 1 { captions.head() } else { "" };
-        let cue = Cue { start_ms: *start_ms, end_ms: *end_ms, text };
-        format!("{head}{}", captions.cue(self.written, cue))
+        self.is_silent = false;
+        match &mut self.captions {
+            None => format!("{}\n", one_line(text)),
+            Some(captions) => captions.cue(Cue { start_ms: *start_ms, end_ms: *end_ms, text }),
+        }
     }
 }
 

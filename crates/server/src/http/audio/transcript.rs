@@ -1,7 +1,7 @@
 //! What was heard, in the shapes that OpenAI's clients ask for.
 
 use bytes::Bytes;
-use mtor_sound::captions::{Captions, Cue};
+use mtor_sound::captions::{Captions, Cue, Writing};
 use mtor_sound::limits::LENGTH_MS_MAX;
 use mtor_types::Code;
 use serde::{Deserialize, Serialize};
@@ -167,9 +167,9 @@ impl Transcript {
     }
 
     fn captions(&self, captions: Captions) -> String {
-        let cues = (1..).zip(&self.segments);
-        let cues = cues.map(|(number, segment)| captions.cue(number, segment.cue()));
-        captions.head().to_owned() + &cues.collect::<String>()
+        let mut writing = Writing::new(captions);
+        let cues = self.segments.iter().map(|segment| writing.cue(segment.cue()));
+        cues.collect::<String>() + writing.end()
     }
 
     fn verbose(&self) -> Verbose<'_> {
