@@ -603,12 +603,17 @@ struct Wav {
 
 impl Wav {
     fn create(path: &Path) -> Result<Self, Failure> {
-        let file = File::create(path).map_err(|error| {
+        let cannot = |error| {
             Failure::usage(format!("--speak={}: {error}", path.display()))
                 .with_remedy("name a file that can be written")
-        })?;
+        };
+        let opened = File::options().write(true).create(true).truncate(false).open(path);
+        let file = opened.map_err(cannot)?;
+        let is_new = file.metadata().map_err(cannot)?.len() == 0;
         let mut wav = Self { path: path.to_owned(), file, data: 0 };
-        wav.add(&[])?;
+        if is_new {
+            wav.add(&[])?;
+        }
         Ok(wav)
     }
 
@@ -626,6 +631,10 @@ impl Wav {
 
     /// The samples first: a file that breaks off has a head that is too short, never too long.
     fn put(&mut self, samples: &[u8], data: u32) -> std::io::Result<()> {
+        // What was there before stays until the first sound: the question may be refused.
+        if self.data == 0 && self.file.metadata()?.is_file() {
+            self.file.set_len(0)?;
+        }
         self.file.seek(SeekFrom::Start(wav::HEAD_BYTES as u64 + u64::from(self.data)))?;
         self.file.write_all(samples)?;
         self.file.seek(SeekFrom::Start(0))?;
@@ -720,7 +729,10 @@ mod tests {
     #[test]
     fn a_wav_file_is_whole_after_each_piece() {
         let path = std::env::temp_dir().join(format!("mtor-wav-{}", std::process::id()));
+        let before = vec![7; 1_000];
+        std::fs::write(&path, &before).unwrap();
         let mut wav = Wav::create(&path).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), before, "nothing has come");
         for samples in [&[1_u8, 2, 3, 4][..], &[5, 6]] {
             wav.add(samples).unwrap();
             let bytes = std::fs::read(&path).unwrap();
