@@ -209,6 +209,38 @@ fn an_answer_is_written_to_a_file_and_a_voice_that_is_not_there_is_told() {
     assert_eq!(usage.code, Some(2), "{usage:#?}");
 }
 
+#[test]
+fn where_nobody_speaks_nothing_is_asked_or_paid() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let _worker = talker(&place, &realm, &["CHAT"]);
+    for voice in [&[] as &[&str], &["--voice", "x"]] {
+        let refused = done(ask(&place, &realm, &[&["--speak=a.wav", "Say"], voice].concat()));
+        assert_eq!((refused.code, refused.stdout.as_str()), (Some(1), ""), "{refused:#?}");
+        assert!(refused.stderr.contains("--speak: no worker"), "{refused:#?}");
+        assert!(refused.stderr.contains("the question was not asked"), "{refused:#?}");
+        assert!(!refused.stderr.contains("read aloud"), "{refused:#?}");
+    }
+    assert!(!place.path().join("a.wav").exists());
+}
+
+#[test]
+fn what_is_refused_before_it_is_read_keeps_its_file_and_programs_are_told_the_cost() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let _worker = talker(&place, &realm, &[]);
+    place.write("keep.wav", "precious", 0o644);
+    let refused = done(ask(&place, &realm, &["--speak=keep.wav", "--ceiling", "1", "Say"]));
+    assert_eq!(refused.code, Some(1), "{refused:#?}");
+    assert!(!refused.stderr.contains("read aloud"), "{refused:#?}");
+    assert_eq!(std::fs::read(place.path().join("keep.wav")).unwrap(), b"precious");
+
+    let read = done(ask(&place, &realm, &["--json", "--speak=keep.wav", "Say"]));
+    assert_eq!(read.code, Some(0), "{read:#?}");
+    let last: Value = serde_json::from_str(read.stdout.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["event"], &last["cost"]), (&"read_aloud".into(), &"40".into()), "{last}");
+}
+
 /// A server of others says what the realm's own voice does not, and refuses what that takes.
 #[test]
 fn what_asking_for_a_voice_cost_is_counted_and_a_refused_text_is_no_refused_voice() {

@@ -135,6 +135,7 @@ impl Chat<'_> {
         let mut spent = Amount::ZERO;
         let done = self.talk_on(&mut spent).await;
         self.fall_silent().await;
+        self.tell_spoken();
         self.spoken.add(spent);
         self.context.out.note(format_args!("all in all {}", self.spoken));
         done
@@ -252,6 +253,7 @@ impl Chat<'_> {
 
     /// Waits until an answer that came was read, and says what that cost; Ctrl-C silences it.
     async fn read_out(&mut self, answered: Result<(), Failure>) -> Result<(), Failure> {
+        let is_asked = answered.is_ok();
         let is_read = self.reading.is_some() || self.spoken != Spent::default();
         let done = match answered {
             Err(failure) => Err(failure),
@@ -267,11 +269,20 @@ impl Chat<'_> {
             },
         };
         self.fall_silent().await;
-        if is_read {
+        // What was refused before anything was read has cost nothing.
+        if is_read && (is_asked || self.spoken != Spent::default()) {
             let until = if done.is_ok() { "" } else { " until then" };
             self.context.out.note(format_args!("read aloud for {}{until}", self.spoken));
+            self.tell_spoken();
         }
         done
+    }
+
+    /// For programs: what reading cost.
+    fn tell_spoken(&self) {
+        if self.speaker.is_some() {
+            self.context.out.event("read_aloud", self.spoken.to_json());
+        }
     }
 
     async fn fall_silent(&mut self) {

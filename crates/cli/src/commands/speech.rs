@@ -101,6 +101,11 @@ impl std::fmt::Display for Spent {
 }
 
 impl Spent {
+    /// `cost` in base units, and the intents whose cost is not known.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        json!({"cost": self.cost, "unknown": self.open})
+    }
+
     pub(crate) fn add(&mut self, cost: Amount) {
         self.cost = self.cost.checked_add(cost).unwrap_or(self.cost);
     }
@@ -164,16 +169,18 @@ impl Wish {
         Ok(Some(Self { voice, to }))
     }
 
-    /// Before the first answer is paid: whether who speaks has that voice, and a file that can be
-    /// written. With what it cost to ask.
+    /// Before the first answer is paid: whether anybody speaks, and has that voice, and a file that can
+    /// be written. With what it cost to ask.
     pub(crate) async fn prepare(
         self,
         client: &Client,
         terms: &Terms,
     ) -> Result<(Speaker, Spent), Failure> {
-        let spent = match &self.voice {
-            Some(voice) => find_voice(voice, client, terms).await?,
-            None => Spent::default(),
+        let is_offered = client.pools().await?.iter().any(|pool| pool.intent == "speak");
+        let spent = if self.voice.is_some() || !is_offered {
+            find_voice(self.voice.as_deref(), client, terms).await?
+        } else {
+            Spent::default()
         };
         let to = match self.to {
             Target::Player(program, arguments) => To::Player(program, arguments),
@@ -235,10 +242,13 @@ fn named(path: &Path) -> Result<PathBuf, Failure> {
     }
 }
 
-/// Asks who speaks here, in words that cannot be said. Only a refusal of the voice counts: anything
-/// else is told where there is a text to say. Whoever begins to say it has the voice, and is stopped.
-async fn find_voice(voice: &str, client: &Client, terms: &Terms) -> Result<Spent, Failure> {
-    let data = json!({"input": UNSPOKEN, "response_format": "pcm", "stream": true, "voice": voice});
+/// Asks who speaks here, in words that cannot be said. Only a refusal of the voice counts, or that
+/// nobody speaks: anything else is told where there is a text to say. Whoever begins to say it has the voice, and is stopped.
+async fn find_voice(voice: Option<&str>, client: &Client, terms: &Terms) -> Result<Spent, Failure> {
+    let mut data = json!({"input": UNSPOKEN, "response_format": "pcm", "stream": true});
+    if let Some(voice) = voice {
+        data["voice"] = voice.into();
+    }
     let data = serde_json::value::to_raw_value(&data).map_err(|error| Failure::caused(&error))?;
     let mut intent = Intent::new("speak", data);
     intent.deadline_ms = Some(VOICE_PATIENCE_MS);
@@ -261,11 +271,20 @@ async fn find_voice(voice: &str, client: &Client, terms: &Terms) -> Result<Spent
             break failure_of(kind);
         }
     };
-    refused.filter(|failure| is_of_voice(failure, voice)).map_or(Ok(spent), |failure| {
-        Err(failure
-            .about(format_args!("--voice {voice}"))
-            .with_remedy("name one that is there; the question was not asked, and nothing is paid"))
-    })
+    let Some(failure) = refused else { return Ok(spent) };
+    if failure.is_code(Code::NoWorker) {
+        return Err(failure.about("--speak").with_remedy(
+            "where the realm runs, `mtor up` says what keeps the voice away; the question was not asked, and nothing is paid",
+        ));
+    }
+    match voice {
+        Some(voice) if is_of_voice(&failure, voice) => {
+            Err(failure.about(format_args!("--voice {voice}")).with_remedy(
+                "name one that is there; the question was not asked, and nothing is paid",
+            ))
+        }
+        Some(_) | None => Ok(spent),
+    }
 }
 
 /// It refuses the voice, not the text: the realm's own workers name the field first, another server

@@ -79,6 +79,10 @@ impl Router {
                 let older = lease.clone();
                 turn.now(revoke(&older, self.edge_of(older.worker), intent));
                 turn.now(Effect::Restarted { intent, attempt: older.attempt });
+                if let Some(job) = self.jobs.get_mut(&intent) {
+                    // What it was is over before its slot is given on.
+                    job.place = Place::Paused;
+                }
                 self.free(turn, intent, &older, Standing::Neither);
                 (offer, Taken { since: turn.now, estimate: 0, charge: None }, true)
             }
@@ -104,7 +108,9 @@ impl Router {
     /// any dispatch.
     fn adopting_offer(&self, worker: WorkerId, job: &Job) -> Option<OfferNo> {
         let demand = Demand::of(&job.meta);
-        self.workers.get(worker)?.find(job.pool.kind(), demand, None)
+        let known = self.workers.get(worker)?;
+        let offer = known.find(job.pool.kind(), demand, None)?;
+        known.offers.get(&offer)?.is_within(job.meta.price_max).then_some(offer)
     }
 
     /// A new session of a worker that no longer holds some of its leases: those are lost.

@@ -1,6 +1,7 @@
 //! Giving free slots to queued intents.
 
-use mtor_types::{Attempt, Fence, IntentId, WorkerId};
+use mtor_types::intent::{Outcome, Usage};
+use mtor_types::{Attempt, Code, Fence, IntentId, WorkerId};
 
 use super::Router;
 use super::demand::Demand;
@@ -135,9 +136,23 @@ impl Router {
     ) {
         let Some(job) = self.jobs.get(&intent) else { return };
         let (kind, demand) = (job.pool.kind(), Demand::of(&job.meta));
-        let found =
-            self.workers.get(worker).and_then(|known| known.find(kind, demand, Some(group)));
-        let Some(offer) = found else { return };
+        let price_max = job.meta.price_max;
+        let found = self.workers.get(worker).and_then(|known| {
+            let offer = known.find(kind, demand, Some(group))?;
+            known
+                .offers
+                .get(&offer)
+                .is_some_and(|offer| offer.is_within(price_max))
+                .then_some(offer)
+        });
+        let Some(offer) = found else {
+            // Prices were raised while it was queued: it ends, and costs nothing.
+            if let Some(charge) = taken.charge {
+                self.queue.finish(charge, 0);
+            }
+            let outcome = Outcome::Failed(Code::NoWorker);
+            return self.resolve(turn, intent, outcome, Usage::default(), None);
+        };
         let attempt = Attempt(self.next_number());
         let Some(job) = self.jobs.get_mut(&intent) else { return };
         job.attempts = job.attempts.saturating_add(1);

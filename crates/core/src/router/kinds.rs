@@ -111,9 +111,13 @@ impl Running {
     ///
     /// Work that has run for an unknown time has half of it left on average. If what runs now has more
     /// left than that, the slots come free later, and by that much in the end; if less, sooner.
-    pub(super) fn until_taken(&self, now: Time, work: u64, slots: u64) -> u64 {
+    ///
+    /// `slots` of `all` may take it, and what runs is taken to be spread evenly over all.
+    pub(super) fn until_taken(&self, now: Time, work: u64, slots: u64, all: u64) -> u64 {
         let slots = slots.max(1);
-        let left = self.left(now);
+        let left = u128::from(self.left(now)).saturating_mul(slots.into());
+        let left = left.checked_div(all.max(slots).into()).unwrap_or_default();
+        let left = u64::try_from(left).unwrap_or(u64::MAX);
         let half = self.mean() / 2;
         let first = left.checked_div(slots).unwrap_or_default();
         let base = work.saturating_add(first).checked_div(slots).unwrap_or_default();
@@ -364,6 +368,12 @@ impl Kinds {
     pub(super) fn slots(&self, pool: PoolId) -> u64 {
         let found = self.by_id.get(&pool.kind()).zip(Demand::numbered(pool.demand()));
         found.map_or(0, |(kind, demand)| kind.slots.meeting(demand))
+    }
+
+    /// Of a kind, whoever they may serve.
+    pub(super) fn all_slots(&self, kind: KindId) -> u64 {
+        let counts = self.by_id.get(&kind).map(|kind| kind.slots.0.values());
+        counts.into_iter().flatten().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
     /// The first of the offers with a free slot that may serve the pool, of a worker that is not one

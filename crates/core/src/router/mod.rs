@@ -207,14 +207,13 @@ impl Router {
         } else {
             job.told = (!recovered).then_some((turn.now, wait_ms));
             let item = self.item(&job);
-            let cost = item.cost_estimate;
-            if let Some(kind) = self.kinds.get_mut(kind) {
-                kind.arrivals.add(turn.now, cost);
-            }
             let queued =
                 if recovered { self.queue.restore(item) } else { self.queue.enqueue(item) };
             if let Err(full) = queued {
                 return Self::refuse(turn, intent, refusal(full, wait_ms));
+            }
+            if let Some(kind) = self.kinds.get_mut(kind) {
+                kind.arrivals.add(turn.now, item.cost_estimate);
             }
             self.insert(job);
         }
@@ -280,9 +279,10 @@ impl Router {
         let slots = self.kinds.slots(pool).max(1);
         let Some(kind) = self.kinds.get(pool.kind()) else { return Wait::default() };
         let pools: Vec<PoolId> = self.kinds.pools(pool.kind()).collect();
-        let load = kind.arrivals.per_mille(now, slots);
+        let all = self.kinds.all_slots(pool.kind());
+        let load = kind.arrivals.per_mille(now, all.max(1));
         let ahead = self.queue.ahead(flow, &pools, cost, load);
-        let ms = kind.running.until_taken(now, ahead.work, slots);
+        let ms = kind.running.until_taken(now, ahead.work, slots, all);
         Wait { ms, per_mille: ahead.per_mille, slots }
     }
 

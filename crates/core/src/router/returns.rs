@@ -56,13 +56,13 @@ impl Returns {
     pub(super) fn book(&mut self, now: Time, refused: &Refused) -> Time {
         self.forget(now);
         let own = self.places.get(&refused.branch).and_then(|places| places.back()).copied();
+        let line = self.line.max(now).after_ms(refused.line_ms);
         let (from, spread) = match own {
             Some(last) => {
                 (refused.first.max(last.at.after_ms(refused.share_ms)), refused.share_ms / 4)
             }
             None => {
-                self.line = self.line.max(now).after_ms(refused.line_ms);
-                let from = refused.first.max(self.line);
+                let from = refused.first.max(line);
                 (from, from.since_ms(now) / 16)
             }
         };
@@ -73,6 +73,10 @@ impl Returns {
         if at > most || full {
             let spread = refused.random.checked_rem((limits::RETURN_MAX_MS / 4).max(1));
             return at.min(now.after_ms(limits::RETURN_MAX_MS.saturating_sub(spread.unwrap_or(0))));
+        }
+        // Only a place that is given out moves the line.
+        if own.is_none() {
+            self.line = line;
         }
         if let Some(last) = own {
             self.last.remove(&(last.at, refused.branch));

@@ -134,6 +134,7 @@ pub(super) fn meta(number: u8) -> IntentMeta {
         branch: Branch::Account,
         origin: None,
         band: Band::of_ceiling(Amount::from_u64(10), LIST),
+        price_max: Band::of_ceiling(Amount::from_u64(10), LIST).top(LIST),
         size: 100,
         units_max: 1,
         bytes: 10,
@@ -350,6 +351,45 @@ fn strangers_link_nothing() {
     world.later(limits::DOMAINS_SPLIT_MS);
     world.later(limits::DOMAINS_SPLIT_MS);
     assert!(!together(&world));
+}
+
+#[test]
+fn nobody_pays_a_price_that_was_raised_while_he_waited() {
+    let mut world = World::new();
+    world.attach(A, 1, 1, &[5]);
+    world.enqueue(1);
+    let first = world.granted().remove(0);
+    let waiting = IntentMeta { band: Band::LIST, price_max: LIST, ..meta(2) };
+    world.put(waiting, false);
+    // The list price is ten times as high now, so this is its band again.
+    let raised = Price { amount: Amount::from_u64(50), per: 1 };
+    world.take(Message::Slots(Slots {
+        worker: A,
+        session: SessionId(1),
+        edge: NodeId::default(),
+        owner: AccountId([9; 32]),
+        own: false,
+        proven: true,
+        draining: false,
+        offers: vec![SlotOffer {
+            intent: "echo".into(),
+            model: None,
+            slots: 1,
+            price: raised,
+            band: Band::LIST,
+            context: None,
+            group: None,
+        }],
+        leases: Vec::new(),
+    }));
+    assert!(world.granted().is_empty(), "a new price is no new slot");
+    world.resolved();
+    world.end(&first, Why::Completed(Reason::Done));
+    assert!(world.granted().is_empty(), "ten times what was quoted");
+    let ended: Vec<(IntentId, Outcome)> =
+        world.resolved().into_iter().map(|end| (end.intent, end.outcome)).collect();
+    let second = (IntentId([2; 16]), Outcome::Failed(Code::NoWorker));
+    assert!(ended.contains(&second), "{ended:?}");
 }
 
 #[test]

@@ -23,11 +23,12 @@ struct Group {
     busy: u32,
 }
 
-/// Which slots an offer takes: those of a named group, or its own.
+/// Which slots an offer takes: those of a named group, or those of its intent and model at whatever
+/// price: a new price is no new slot.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum GroupKey {
     Named(String),
-    Own(OfferNo),
+    Own(String, Option<String>),
 }
 
 #[derive(Debug)]
@@ -51,6 +52,11 @@ pub(super) struct OfferSlots {
 impl OfferSlots {
     pub(super) fn is_own(&self) -> bool {
         self.class == TrustClass::Own
+    }
+
+    /// Whether it asks no more than that.
+    pub(super) fn is_within(&self, price_max: Price) -> bool {
+        self.price.per == price_max.per && self.price.amount <= price_max.amount
     }
 
     /// Whether it may serve these demands of its kinds.
@@ -170,8 +176,8 @@ impl WorkerSlots {
                     && known.price == offer.price
                     && match (&known.group, &offer.group) {
                         (GroupKey::Named(known), Some(name)) => known == name,
-                        (GroupKey::Own(_), None) => true,
-                        (GroupKey::Named(_), None) | (GroupKey::Own(_), Some(_)) => false,
+                        (GroupKey::Own(..), None) => true,
+                        (GroupKey::Named(_), None) | (GroupKey::Own(..), Some(_)) => false,
                     }
             };
             let known = self.offers.iter().find(same).map(|(number, _)| *number);
@@ -186,13 +192,14 @@ impl WorkerSlots {
 
     fn put_offer(&mut self, number: OfferNo, offer: SlotOffer, class: TrustClass, newest: Fence) {
         let SlotOffer { intent: name, model, slots, price, band, context, group } = offer;
-        let group = group.map_or(GroupKey::Own(number), GroupKey::Named);
+        let group =
+            group.map_or_else(|| GroupKey::Own(name.clone(), model.clone()), GroupKey::Named);
         let shared = self.groups.entry(group.clone()).or_default();
         shared.slots = match group {
             // Each of its offers says how many the group has.
             GroupKey::Named(_) => shared.slots.max(slots),
-            // The same offer said twice.
-            GroupKey::Own(_) => shared.slots.saturating_add(slots),
+            // The same said twice, or at several prices.
+            GroupKey::Own(..) => shared.slots.saturating_add(slots),
         };
         if let Some(known) = self.offers.get_mut(&number) {
             (known.gone, known.class, known.band, known.context) = (false, class, band, context);

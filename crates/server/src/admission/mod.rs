@@ -297,6 +297,7 @@ impl Ask {
             edge_epoch: stamp.edge_epoch,
             ceiling: terms.hold,
             band: terms.band,
+            price_max: terms.band.top(force.list),
             units_max: self.units_max,
             bytes: self.data.len() as u64,
             size: self.size,

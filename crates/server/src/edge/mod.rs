@@ -326,9 +326,15 @@ impl Edge {
                 let whose: &[u8] = if origin.veiled { b"proxied" } else { b"loopback" };
                 self.identity.network_key(whose, day)
             }
-            IpAddr::V4(address) => self.identity.network_key(&address.octets()[..3], day),
-            IpAddr::V6(address) => self.identity.network_key(&address.octets()[..6], day),
+            IpAddr::V4(address) => self.network_key_of(&address.octets()[..3], origin, day),
+            IpAddr::V6(address) => self.network_key_of(&address.octets()[..6], origin, day),
         }
+    }
+
+    /// Whoever a proxy does not tell apart is not of the network in which the proxy stands.
+    fn network_key_of(&self, network: &[u8], origin: Origin, day: u64) -> NetworkKey {
+        let whose: &[u8] = if origin.veiled { b"proxied" } else { b"" };
+        self.identity.network_key(&[whose, network].concat(), day)
     }
 
     /// Under whose weight the work of a request from there stands.

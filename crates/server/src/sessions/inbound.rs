@@ -157,7 +157,9 @@ impl Inbound {
         self.offers = offers;
         let priced = self.edge.priced(&self.offers);
         let before = std::mem::replace(&mut self.priced, priced);
-        if self.priced.refused != before.refused && !self.priced.refused.is_empty() {
+        // More than a worker may offer are all refused by the registry.
+        let few = self.offers.len() <= limits::OFFERS_PER_WORKER_MAX;
+        if few && self.priced.refused != before.refused && !self.priced.refused.is_empty() {
             self.refuse(self.priced.refused.clone());
         }
         Ok(Slots {
@@ -176,9 +178,9 @@ impl Inbound {
 
     /// Tells the worker which of its offers count for nothing here.
     fn refuse(&self, offers: Vec<RefusedOffer>) {
-        for RefusedOffer { intent, code, message, .. } in &offers {
-            let worker = self.session.worker;
-            tracing::warn!(%worker, %intent, %code, %message, "offer refused");
+        if let Some(RefusedOffer { intent, code, message, .. }) = offers.first() {
+            let (worker, count) = (self.session.worker, offers.len());
+            tracing::warn!(%worker, %intent, %code, %message, count, "offers refused");
         }
         self.session.send(worker::REFUSED, RefusedOffers { offers });
     }
