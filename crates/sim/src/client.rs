@@ -54,7 +54,6 @@ impl Plan {
             edge_epoch,
             ceiling: Amount::from_u64(self.ceiling),
             band: self.band,
-            price_max: self.band.top(LIST),
             units_max: self.units_max,
             bytes: 100,
             size: 100,

@@ -12,7 +12,7 @@ use mtor_types::worker::LeaseClaim;
 use mtor_types::{AccountId, Attempt, Digest, Fence, IntentId, Price, WorkerId};
 
 use crate::edge::News;
-use crate::scenario::LEASE_LATE_MS;
+use crate::scenario::{LEASE_LATE_MS, LIST};
 
 /// How an intent stands in the synced log of the accountant.
 #[derive(Clone, Debug)]
@@ -206,7 +206,7 @@ impl Oracle {
         if !self.fences.insert(grant.fence) {
             return Err(format!("fence {} is given out twice", grant.fence));
         }
-        let Price { amount, per } = grant.meta.price_max;
+        let Price { amount, per } = grant.meta.band.top(LIST);
         if grant.price.per != per || grant.price.amount > amount {
             return Err(format!("{intent} is given out at {:?}, above {amount}", grant.price));
         }

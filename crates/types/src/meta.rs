@@ -31,8 +31,7 @@ pub struct Origin {
     pub alias: [u8; 16],
 }
 
-/// Everything but the payload. The payload stays at the edge named here. Frozen as [`Meta::V2`]: what
-/// changes is a form of its own.
+/// Everything but the payload. The payload stays at the edge named here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IntentMeta {
     pub id: IntentId,
@@ -59,8 +58,6 @@ pub struct IntentMeta {
     pub ceiling: Amount,
     /// The dearest offers that may serve.
     pub band: Band,
-    /// The top of that band when it was taken: nobody serves for more, whatever became of prices.
-    pub price_max: Price,
     /// The edge's own upper bound of billable units.
     pub units_max: u64,
     /// The payload's size.
@@ -148,7 +145,6 @@ impl From<IntentMetaV1> for IntentMeta {
             edge_epoch,
             ceiling,
             band: Band::LIST,
-            price_max: old.price_max,
             units_max,
             bytes,
             size: bytes,

@@ -157,7 +157,6 @@ fn meta() -> IntentMeta {
         branch: Branch::Network(NetworkKey([0x99; 16])),
         origin: Some(Origin { realm: REALM, alias: [0xaa; 16] }),
         band: Band::try_from(2).unwrap(),
-        price_max: price(),
         size: 300,
         ..meta_v1().into()
     }

@@ -90,7 +90,6 @@ fn meta(intent: IntentId, payer: AccountId, ceiling: u64) -> IntentMeta {
         branch: Branch::Account,
         origin: None,
         band: Band::LIST,
-        price_max: mtor_types::Price { amount: mtor_types::Amount::from_u64(1), per: 1 },
         size: 100,
         units_max: ceiling,
         bytes: 10,

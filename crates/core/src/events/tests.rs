@@ -25,7 +25,6 @@ fn meta() -> IntentMeta {
         branch: Branch::Account,
         origin: None,
         band: Band::LIST,
-        price_max: mtor_types::Price { amount: mtor_types::Amount::from_u64(1), per: 1 },
         size: 100,
         units_max: 1,
         bytes: 10,

@@ -171,7 +171,6 @@ fn echo(number: u8) -> IntentMeta {
         branch: Branch::Account,
         origin: None,
         band: Band::LIST,
-        price_max: mtor_types::Price { amount: mtor_types::Amount::from_u64(1), per: 1 },
         size: 100,
         units_max: 1,
         bytes: 10,

@@ -108,9 +108,7 @@ impl Router {
     /// any dispatch.
     fn adopting_offer(&self, worker: WorkerId, job: &Job) -> Option<OfferNo> {
         let demand = Demand::of(&job.meta);
-        let known = self.workers.get(worker)?;
-        let offer = known.find(job.pool.kind(), demand, None)?;
-        known.offers.get(&offer)?.is_within(job.meta.price_max).then_some(offer)
+        self.workers.get(worker)?.find(job.pool.kind(), demand, None)
     }
 
     /// A new session of a worker that no longer holds some of its leases: those are lost.

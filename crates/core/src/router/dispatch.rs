@@ -136,17 +136,10 @@ impl Router {
     ) {
         let Some(job) = self.jobs.get(&intent) else { return };
         let (kind, demand) = (job.pool.kind(), Demand::of(&job.meta));
-        let price_max = job.meta.price_max;
-        let found = self.workers.get(worker).and_then(|known| {
-            let offer = known.find(kind, demand, Some(group))?;
-            known
-                .offers
-                .get(&offer)
-                .is_some_and(|offer| offer.is_within(price_max))
-                .then_some(offer)
-        });
+        let found =
+            self.workers.get(worker).and_then(|known| known.find(kind, demand, Some(group)));
         let Some(offer) = found else {
-            // Prices were raised while it was queued: it ends, and costs nothing.
+            // Only if a pool and what serves it disagreed: it ends rather than be forgotten.
             if let Some(charge) = taken.charge {
                 self.queue.finish(charge, 0);
             }

@@ -54,11 +54,6 @@ impl OfferSlots {
         self.class == TrustClass::Own
     }
 
-    /// Whether it asks no more than that.
-    pub(super) fn is_within(&self, price_max: Price) -> bool {
-        self.price.per == price_max.per && self.price.amount <= price_max.amount
-    }
-
     /// Whether it may serve these demands of its kinds.
     fn admits(&self, demand: Demand) -> bool {
         !self.gone && demand.admits(self.class, self.band)

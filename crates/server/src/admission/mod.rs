@@ -76,6 +76,8 @@ pub struct Ask {
     size: u64,
     /// Whether a ceiling below the bound cuts the stream instead of being refused.
     pub may_be_cut: bool,
+    /// The dearest that may serve, once it was quoted.
+    pub price_max: Option<Price>,
     /// The client's bytes, untouched.
     pub data: Bytes,
 }
@@ -190,6 +192,7 @@ impl Ask {
             answers: scan.n.unwrap_or(1),
             size,
             may_be_cut: entry.manifest.meter.bound.may_be_cut(),
+            price_max: None,
             data,
         })
     }
@@ -297,7 +300,6 @@ impl Ask {
             edge_epoch: stamp.edge_epoch,
             ceiling: terms.hold,
             band: terms.band,
-            price_max: terms.band.top(force.list),
             units_max: self.units_max,
             bytes: self.data.len() as u64,
             size: self.size,

@@ -89,7 +89,15 @@ impl Carrier {
     fn assign(&self, assignment: Assignment, begin: Begin) {
         let edge = &self.0;
         match edge.lives.get(assignment.meta.id) {
-            Some(live) => edge.dispatch(&live, &assignment, begin),
+            Some(live) if live.pays(assignment.price) => edge.dispatch(&live, &assignment, begin),
+            // Prices were raised while it was queued: it ends, and costs nothing.
+            Some(_) => edge.node().tell(Command::End(EndRequest {
+                intent: assignment.meta.id,
+                attempt: Some(assignment.attempt),
+                why: Why::WorkerFailed { code: Code::NoWorker, retry: false },
+                usage: Usage::default(),
+                delivered: false,
+            })),
             None => {
                 // A durable intent after a restart: its payload is sealed on disk.
                 let edge = Arc::clone(edge);

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use mtor_types::fact::Asset;
 use mtor_types::worker::AssignMeter;
-use mtor_types::{AccountId, Amount, Attempt, Fence, IntentId, SessionId, WorkerId};
+use mtor_types::{AccountId, Amount, Attempt, Fence, IntentId, Price, SessionId, WorkerId};
 use tokio::sync::oneshot;
 
 use crate::admission::Ask;
@@ -43,6 +43,8 @@ pub(super) struct Live {
     auto: Option<Range<usize>>,
     /// For a handler that counts by itself.
     pub(super) meter: AssignMeter,
+    /// The dearest that may serve, as it was quoted; not known after a restart.
+    price_max: Option<Price>,
     pub(super) stream: Arc<IntentStream>,
     state: Mutex<State>,
 }
@@ -65,8 +67,13 @@ impl Live {
     ) -> Self {
         let state = Mutex::new(State { waiter, ..State::default() });
         let (pieces, data, auto) = (ask.stream, ask.data.clone(), ask.auto.clone());
-        let meter = ask.meter();
-        Self { account, name, durable, pieces, data, auto, meter, stream, state }
+        let (meter, price_max) = (ask.meter(), ask.price_max);
+        Self { account, name, durable, pieces, data, auto, meter, price_max, stream, state }
+    }
+
+    /// Whether that is no more than what was quoted, whatever became of prices.
+    pub(super) fn pays(&self, price: Price) -> bool {
+        self.price_max.is_none_or(|max| price.per == max.per && price.amount <= max.amount)
     }
 
     /// What the worker gets: the client's bytes, with the model's own name where they say `auto`.

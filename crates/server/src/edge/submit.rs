@@ -153,6 +153,7 @@ impl Edge {
         let priced = self
             .choose_model(entry, &mut ask, at_home)
             .and_then(|()| self.price(entry, &ask, &options));
+        let list = priced.as_ref().ok().map(|force| force.list);
         let made = priced.and_then(|force| ask.meta(stamp, entry, force, &options, route));
         let meta = match (made, &options.key) {
             (Ok(meta), _) => meta,
@@ -163,6 +164,7 @@ impl Edge {
             }
             (Err(error), _) => return Err(error),
         };
+        ask.price_max = list.map(|list| meta.band.top(list));
         if self.lives.bytes().saturating_add(meta.bytes) > PAYLOADS_BYTES_MAX {
             return Err(ApiError::overloaded());
         }
