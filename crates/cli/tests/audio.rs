@@ -692,9 +692,14 @@ fn any_server_of_these_routes_serves_a_realm() {
     let mut flow = Flow::ask(&guest, SPEECH, "application/json", data).headed();
     assert_eq!((flow.status, flow.rest()), (200, [tone(), vec![0; 4_800]].concat()));
     let mut flow = Flow::ask(&guest, SPEECH, "application/json", br#"{"input":"late"}"#).headed();
-    assert_eq!(flow.status, 200);
-    let broken = std::iter::repeat_with(|| flow.next()).find(|next| !matches!(next, Ok(Some(_))));
-    assert!(broken.unwrap().is_err(), "it looks whole");
+    // Whether its first sound outran its end on the way from there is chance; whole it never looks.
+    if flow.status == 200 {
+        let mut next = std::iter::repeat_with(|| flow.next());
+        let broken = next.find(|next| !matches!(next, Ok(Some(_))));
+        assert!(broken.unwrap().is_err(), "it looks whole");
+    } else {
+        assert_eq!(flow.status, 502);
+    }
     // Ten seconds heard, and 1.1 spoken; the refused and the broken are free.
     eventually(|| guest.grant().1 == 0);
     assert!((1_000_000 - 300..1_000_000 - 200).contains(&guest.grant().0), "{:?}", guest.grant());
