@@ -23,8 +23,7 @@ impl Router {
 
     /// Gives the free slots that an offer shares to what is due among all that they serve.
     pub(super) fn fill_offer(&mut self, turn: &mut Turn, worker: WorkerId, offer: OfferNo) {
-        let found = self.workers.get(worker).and_then(|known| known.offers.get(&offer));
-        if let Some(group) = found.map(|offer| offer.group.clone()) {
+        if let Some(group) = self.group_of(worker, offer) {
             self.fill_group(turn, worker, &group);
         }
     }
@@ -33,7 +32,7 @@ impl Router {
         // Bounded by the slots of one group: each round takes one.
         for _ in 0..limits::SLOTS_PER_OFFER_MAX {
             let Some(known) = self.workers.get(worker) else { return };
-            let pools = known.serves(group, |kind| self.kinds.pools(kind).collect());
+            let pools = self.served_by_group(worker, group);
             if pools.is_empty() {
                 return;
             }

@@ -140,10 +140,9 @@ impl Router {
         self.kinds.push_retry(pool, order, intent);
         let (free, durable) = (self.kinds.freest(pool, &job.tried), job.meta.durable);
         if let Some(free) = free
-            && let Some(known) = self.workers.get(free.worker)
-            && let Some(group) = known.offers.get(&free.offer).map(|offer| offer.group.clone())
+            && let Some(group) = self.group_of(free.worker, free.offer)
         {
-            let pools = known.serves(&group, |kind| self.kinds.pools(kind).collect());
+            let pools = self.served_by_group(free.worker, &group);
             self.give_retry(turn, free.worker, &group, intent, &pools);
             return;
         }
@@ -312,8 +311,7 @@ impl Router {
         if let Some(kind) = self.kinds.get_mut(lease.pool.kind()) {
             kind.running.end(lease.taken.estimate, lease.taken.since);
         }
-        let offer = self.workers.get(worker).and_then(|known| known.offers.get(&lease.offer));
-        let group = offer.map(|offer| offer.group.clone());
+        let group = self.group_of(worker, lease.offer);
         self.give_back_slot(worker, lease.offer);
         if let Some(known) = self.workers.get_mut(worker) {
             known.drop_gone_offers();

@@ -7,6 +7,7 @@ use mtor_types::intent::Band;
 use mtor_types::{Amount, Fence, IntentId, Time, WorkerId};
 
 use super::demand::{Demand, TrustClass};
+use super::job::{Job, Place};
 use super::returns::Returns;
 use super::safe_queue::{KindId, PoolId};
 use super::view::Shown;
@@ -36,6 +37,12 @@ impl Counts {
     fn add(&mut self, part: &Part, count: u64) {
         let cell = self.0.entry((part.class, part.band)).or_default();
         *cell = cell.saturating_add(count);
+    }
+
+    fn of<'a>(parts: impl Iterator<Item = (&'a Part, u64)>) -> Self {
+        let mut all = Self::default();
+        parts.for_each(|(part, count)| all.add(part, count));
+        all
     }
 
     fn take(&mut self, part: &Part, count: u64) {
@@ -74,7 +81,7 @@ struct Demanded {
 }
 
 /// What runs of a kind, so that what is left of it is known without a look at each.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Running {
     count: u64,
     estimates: u64,
@@ -398,6 +405,45 @@ impl Kinds {
         let tried = tried.iter().filter_map(|worker| kind.workers.get(worker)).filter(serves);
         let tried = u64::try_from(tried.count()).unwrap_or(u64::MAX);
         kind.heads.meeting(demand) > tried
+    }
+
+    /// Recounts from the jobs what is kept as they come and go.
+    pub(super) fn check_jobs(&self, jobs: &BTreeMap<IntentId, Job>) -> Result<(), String> {
+        let mut recounted: BTreeMap<PoolId, (u32, BTreeMap<u64, IntentId>)> = BTreeMap::new();
+        let mut running: BTreeMap<KindId, Running> = BTreeMap::new();
+        for (intent, job) in jobs {
+            let (count, retries) = recounted.entry(job.pool).or_default();
+            *count = count.saturating_add(1);
+            if let Place::Retrying { order, .. } = job.place {
+                retries.insert(order, *intent);
+            }
+            if let Place::Running(lease) = &job.place {
+                let of_kind = running.entry(job.pool.kind()).or_default();
+                of_kind.begin(lease.taken.estimate, lease.taken.since);
+            }
+        }
+        for (id, kind) in &self.by_id {
+            if kind.running != running.remove(id).unwrap_or_default() {
+                return Err(format!("kind {id:?} counts what runs wrongly: {:?}", kind.running));
+            }
+            for (demand, found) in &kind.demanded {
+                let (count, retries) =
+                    recounted.remove(&PoolId::new(*id, *demand)).unwrap_or_default();
+                if found.jobs != count || found.retries != retries {
+                    return Err(format!("kind {id:?} counts its jobs wrongly: {found:?}"));
+                }
+            }
+            let slots = kind.workers.values().map(|part| (part, part.slots));
+            let heads = kind.workers.values().map(|part| (part, 1));
+            if kind.slots != Counts::of(slots) || kind.heads != Counts::of(heads) {
+                return Err(format!("kind {id:?} counts its workers wrongly"));
+            }
+        }
+        if recounted.is_empty() && running.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("jobs of kinds that are not known: {recounted:?}"))
+        }
     }
 
     /// A failed attempt waits for another worker.

@@ -447,6 +447,16 @@ impl Router {
         if running.count() != self.running {
             return Err("running jobs are counted wrongly".to_owned());
         }
+        let ephemeral = self.jobs.values().filter(|job| !job.meta.durable);
+        let ephemeral = ephemeral.map(|job| (job.meta.edge, job.meta.edge_epoch, job.meta.id));
+        if self.ephemeral != ephemeral.collect() {
+            return Err("what ends with its edge is known wrongly".to_owned());
+        }
+        let timers = self.jobs.values().filter_map(|job| Some((job.timer?, job.meta.id)));
+        if self.timers != timers.collect() {
+            return Err("a timer and its job differ".to_owned());
+        }
+        self.kinds.check_jobs(&self.jobs)?;
         self.workers.check_invariants(&self.jobs)?;
         self.check_idle()
     }
@@ -456,8 +466,7 @@ impl Router {
         for id in self.workers.ids() {
             let Some(known) = self.workers.get(id) else { continue };
             for offer in known.offers.values() {
-                let pools = known.serves(&offer.group, |kind| self.kinds.pools(kind).collect());
-                for pool in pools {
+                for pool in self.served_by_group(id, &offer.group) {
                     let waits = self.kinds.retries(pool, 0).find(|(_, intent)| {
                         self.jobs.get(intent).is_some_and(|job| !job.tried.contains(&id))
                     });

@@ -9,7 +9,7 @@ use mtor_types::{AccountId, Fence, IntentId, NodeId, Price, SessionId, WorkerId}
 use super::Router;
 use super::demand::{Demand, TrustClass};
 use super::job::{Job, Place};
-use super::kinds::{Free, Part};
+use super::kinds::{Free, Kinds, Part};
 use super::safe_queue::{KindId, PoolId, WorkerKey};
 
 /// The number of one offer of one worker; never reused within the worker's time here.
@@ -125,14 +125,10 @@ impl WorkerSlots {
     }
 
     /// The pools that a free slot of this group may serve, of those with jobs; in order, once.
-    pub(super) fn serves(
-        &self,
-        group: &GroupKey,
-        pools: impl Fn(KindId) -> Vec<PoolId>,
-    ) -> Vec<PoolId> {
+    fn serves(&self, group: &GroupKey, kinds: &Kinds) -> Vec<PoolId> {
         let free = self.offers.values().filter(|o| o.group == *group && self.takes_work(o));
         let all = free.flat_map(|offer| {
-            let pools = offer.kinds.iter().flat_map(|kind| pools(*kind));
+            let pools = offer.kinds.iter().flat_map(|kind| kinds.pools(*kind));
             pools.filter(|pool| Demand::numbered(pool.demand()).is_some_and(|d| offer.admits(d)))
         });
         let mut all: Vec<PoolId> = all.collect();
@@ -324,6 +320,15 @@ impl Workers {
 }
 
 impl Router {
+    pub(super) fn group_of(&self, worker: WorkerId, offer: OfferNo) -> Option<GroupKey> {
+        Some(self.workers.get(worker)?.offers.get(&offer)?.group.clone())
+    }
+
+    pub(super) fn served_by_group(&self, worker: WorkerId, group: &GroupKey) -> Vec<PoolId> {
+        let known = self.workers.get(worker);
+        known.map(|known| known.serves(group, &self.kinds)).unwrap_or_default()
+    }
+
     /// Takes a worker out of every kind, before what it offers changes or it goes. Returns which.
     pub(super) fn leave_kinds(&mut self, worker: WorkerId) -> BTreeSet<KindId> {
         let mut left = BTreeSet::new();
