@@ -3,6 +3,7 @@
 
 use crate::common::events::Events;
 use crate::common::http::Guest;
+use crate::common::socket::Hand;
 use crate::common::worker::Worker;
 use crate::common::{Done, Place, Realm, eventually};
 use serde_json::{Value, json};
@@ -124,6 +125,38 @@ fn pieces_come_for_every_type_when_the_request_wishes_them() {
     assert_eq!(json!(said(&submit(&["--stream"]))), whole);
     let done = submit(&[]);
     assert_eq!((said(&done).len(), &done.event("completed")["result"]["words"]), (0, &whole));
+}
+
+/// The list price is raised tenfold while one intent is served and another waits for the slot.
+#[test]
+fn work_that_waits_is_not_served_above_its_quote() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    place.write("data/manifests/words.toml", MANIFEST, 0o644);
+    assert_eq!(realm.wait("manifest", "added")["name"], "words");
+    let (owner, guest) = (Guest::new(&realm.url), Guest::new(&realm.url));
+    let mut hand = Hand::join(&owner, 1, &json!([{"intent": "words", "slots": 1}]));
+    eventually(|| offered(&guest));
+    let body = r#"{"intent":"words","data":{"text":"a"},"durable":false}"#;
+    let mut served = Events::submit(&guest, body);
+    let assign = hand.assigned();
+    let mut waits = Events::submit(&guest, body);
+    waits.next("accepted");
+
+    place.write("data/manifests/words.toml", &MANIFEST.replace("\"2\"", "\"20\""), 0o644);
+    realm.wait("manifest", "changed");
+    let in_pools =
+        || guest.ask("GET", "/v1/pools", "").json()["items"][0]["price"]["amount"].clone();
+    eventually(|| in_pools() == "20");
+    hand.complete(&assign, 5);
+    assert_eq!(served.next("completed")["cost"]["amount"], "10", "at the price of its day");
+    assert_eq!(waits.next("failed")["code"], "MT0017");
+    assert_eq!(guest.grant(), (1_000_000 - 10, 0));
+
+    let mut anew = Events::submit(&guest, body);
+    let assign = hand.assigned();
+    hand.complete(&assign, 5);
+    assert_eq!(anew.next("completed")["cost"]["amount"], "100", "whoever asks now agrees to it");
 }
 
 #[test]

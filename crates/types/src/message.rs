@@ -184,13 +184,13 @@ pub struct SlotOfferV1 {
 }
 
 impl From<SlotsV1> for Slots {
-    /// The band is not known here; that of the list price is the one which work without a ceiling
-    /// is in. An offer without a price cannot be paid and is none.
+    /// The band is not known here. The dearest is the one that costs nobody more than he agreed to,
+    /// until the worker offers again. An offer without a price cannot be paid and is none.
     fn from(old: SlotsV1) -> Self {
         let SlotsV1 { worker, session, edge, owner, own, proven, draining, offers, leases } = old;
         let offers = offers.into_iter().filter_map(|offer| {
             let SlotOfferV1 { intent, model, slots, price, context } = offer;
-            let (price, band, group) = (price?, Band::LIST, None);
+            let (price, band, group) = (price?, Band::DEAREST, None);
             Some(SlotOffer { intent, model, slots, price, band, context, group })
         });
         let offers = offers.collect();

@@ -494,7 +494,7 @@ fn what_is_old_is_read_as_the_newest() {
         assert_eq!(old.current(), new);
     }
     let offer = Slots::from(slots_v1()).offers.pop().unwrap();
-    assert_eq!((offer.band, offer.price, offer.group), (Band::LIST, price(), None));
+    assert_eq!((offer.band, offer.price, offer.group), (Band::DEAREST, price(), None));
     let unpriced = SlotOfferV1 { price: None, ..slots_v1().offers.pop().unwrap() };
     assert!(Slots::from(SlotsV1 { offers: vec![unpriced], ..slots_v1() }).offers.is_empty());
     let fact =

@@ -8,11 +8,11 @@
 )]
 
 use mtor_types::intent::{Band, EndRequest, Trust, Why};
-use mtor_types::message::{SlotOffer, Slots};
+use mtor_types::message::SlotOffer;
 use mtor_types::rejection::Code;
-use mtor_types::{AccountId, Amount, NodeId, Price, SessionId, WorkerId};
+use mtor_types::{AccountId, Amount, Price, SessionId, WorkerId};
 
-use super::tests::meta;
+use super::tests::{meta, session_of};
 use super::*;
 use crate::effect::Assignment;
 
@@ -62,17 +62,15 @@ impl Crowd {
             context: None,
             group: None,
         };
-        self.take(Message::Slots(Slots {
-            worker: WorkerId(worker),
-            session: SessionId(number.into()),
-            edge: NodeId::default(),
-            owner: AccountId([9; 32]),
-            own: false,
-            proven: true,
-            draining: false,
-            offers: models.iter().map(offer).collect(),
-            leases: Vec::new(),
-        }))
+        let offers = models.iter().map(offer).collect();
+        self.take(Message::Slots(session_of(WorkerId(worker), number.into(), offers)))
+    }
+
+    fn leave(&mut self, number: u32) {
+        let mut worker = [0; 32];
+        worker[..4].copy_from_slice(&number.to_be_bytes());
+        let session = SessionId(number.into());
+        self.take(Message::SessionLost { worker: WorkerId(worker), session });
     }
 
     /// An intent of one of so many accounts.
@@ -119,12 +117,13 @@ impl Crowd {
 
 /// So many workers of a model that always fails: every failure waits for another of them, until each
 /// intent has failed as often as it may. Then work that goes well.
-fn looks(workers: u32) -> [(f64, u64); 2] {
+fn looks(workers: u32) -> [(f64, u64); 4] {
     let mut crowd = Crowd::new();
     let mut running: std::collections::VecDeque<Assignment> = std::collections::VecDeque::new();
     for number in 0..workers {
         running.extend(crowd.join(number, &["broken", "sound"]));
     }
+    let joining = crowd.measured();
     for _ in 0..workers * 2 {
         running.extend(crowd.ask("broken", 1_000));
     }
@@ -144,14 +143,20 @@ fn looks(workers: u32) -> [(f64, u64); 2] {
             crowd.complete(&grant);
         }
     }
+    let sound = crowd.measured();
+    // The list of what failed is long now: who goes and comes again must not look through it.
+    for number in 0..workers.min(100) {
+        crowd.leave(number);
+        crowd.join(number, &["broken", "sound"]);
+    }
     crowd.router.check_invariants().unwrap();
-    [failing, crowd.measured()]
+    [joining, failing, sound, crowd.measured()]
 }
 
 #[test]
 fn a_command_costs_the_same_among_ten_thousand_failing_workers_as_among_ten() {
     let few = looks(10);
-    println!("workers: mean and most looks a command while all fails, and while all goes well");
+    println!("workers: mean and most looks a command while all join, fail, do well, go and come");
     println!("{:>7}: {few:?}", 10);
     for workers in [100, 1_000, 10_000] {
         let start = std::time::Instant::now();

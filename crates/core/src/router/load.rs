@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use mtor_types::intent::{Band, EndRequest, Reason, Why};
 use mtor_types::message::{SlotOffer, Slots};
 use mtor_types::worker::LeaseClaim;
-use mtor_types::{AccountId, Amount, Attempt, NodeId, Price, SessionId, WorkerId};
+use mtor_types::{AccountId, Amount, Attempt, Price, SessionId, WorkerId};
 
 use super::demand::Demand;
-use super::tests::meta;
+use super::tests::{meta, session_of};
 use super::*;
 
 const DEADLINE_MS: u64 = 30_000;
@@ -151,17 +151,8 @@ impl Load {
                 context: None,
                 group: None,
             };
-            self.take(Message::Slots(Slots {
-                worker: WorkerId([number; 32]),
-                session: SessionId(number.into()),
-                edge: NodeId::default(),
-                owner: AccountId([99; 32]),
-                own: true,
-                proven: true,
-                draining: false,
-                offers: vec![offer],
-                leases: Vec::new(),
-            }));
+            let session = session_of(WorkerId([number; 32]), number.into(), vec![offer]);
+            self.take(Message::Slots(Slots { own: true, owner: AccountId([99; 32]), ..session }));
         }
     }
 

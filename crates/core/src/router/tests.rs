@@ -57,17 +57,8 @@ impl World {
             let (intent, model, context, group) = ("echo".into(), None, None, None);
             SlotOffer { intent, model, slots, price, band, context, group }
         };
-        self.take(Message::Slots(Slots {
-            worker,
-            session: SessionId(session),
-            edge: NodeId::default(),
-            owner: AccountId([9; 32]),
-            own: false,
-            proven: true,
-            draining: false,
-            offers: prices.iter().map(offer).collect(),
-            leases,
-        }));
+        let offers = prices.iter().map(offer).collect();
+        self.take(Message::Slots(Slots { leases, ..session_of(worker, session, offers) }));
     }
 
     fn enqueue(&mut self, number: u8) {
@@ -112,6 +103,21 @@ impl World {
 
     fn offers_of(&self, worker: WorkerId) -> usize {
         self.router.workers.get(worker).map_or(0, |known| known.offers.len())
+    }
+}
+
+/// A proven worker's session.
+pub(super) fn session_of(worker: WorkerId, session: u64, offers: Vec<SlotOffer>) -> Slots {
+    Slots {
+        worker,
+        session: SessionId(session),
+        edge: NodeId::default(),
+        owner: AccountId([9; 32]),
+        own: false,
+        proven: true,
+        draining: false,
+        offers,
+        leases: Vec::new(),
     }
 }
 
@@ -288,17 +294,8 @@ fn a_group_of_offers_has_its_slots_once() {
         context: None,
         group: Some("gpu".into()),
     };
-    world.take(Message::Slots(Slots {
-        worker: A,
-        session: SessionId(1),
-        edge: NodeId::default(),
-        owner: AccountId([9; 32]),
-        own: true,
-        proven: true,
-        draining: false,
-        offers: vec![offer("a"), offer("b"), offer("c")],
-        leases: Vec::new(),
-    }));
+    let offers = vec![offer("a"), offer("b"), offer("c")];
+    world.take(Message::Slots(Slots { own: true, ..session_of(A, 1, offers) }));
     let of = |number: u8, model: &str| IntentMeta {
         name: "chat".into(),
         model: Some(model.into()),
@@ -326,17 +323,8 @@ fn strangers_link_nothing() {
             context: None,
             group: None,
         };
-        world.take(Message::Slots(Slots {
-            worker,
-            session: SessionId(1),
-            edge: NodeId::default(),
-            owner: AccountId([9; 32]),
-            own: false,
-            proven,
-            draining: false,
-            offers: vec![offer("x"), offer("y")],
-            leases: Vec::new(),
-        }));
+        let offers = vec![offer("x"), offer("y")];
+        world.take(Message::Slots(Slots { proven, ..session_of(worker, 1, offers) }));
     };
     let together = |world: &World| {
         let domain = |name| world.router.queue.domain(world.router.kinds.find(name, None).unwrap());
