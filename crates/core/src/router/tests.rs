@@ -420,6 +420,23 @@ fn the_newest_attempt_is_adopted_even_if_an_older_one_comes_first() {
 }
 
 #[test]
+fn a_lease_that_another_takes_over_ends_once() {
+    let mut world = World::new();
+    let of = |number: u8, counter: u64| LeaseClaim {
+        intent: IntentId([number; 16]),
+        attempt: Attempt(id::first_of_boot(1) + counter),
+    };
+    world.put(meta(1), true);
+    world.put(meta(2), true);
+    world.attach_with(A, 1, 2, &[1], vec![of(1, 1), of(2, 2)]);
+    assert_eq!(world.granted().len(), 2);
+    // What runs is recounted after each command.
+    world.attach_with(B, 2, 1, &[1], vec![of(1, 3)]);
+    let adopted = world.granted().remove(0);
+    assert_eq!((adopted.worker, world.router.leased()), (B, 2));
+}
+
+#[test]
 fn a_claim_said_twice_is_one_lease() {
     let mut world = World::new();
     world.put(meta(1), true);
