@@ -43,6 +43,14 @@ pub struct Origin {
     pub veiled: bool,
 }
 
+/// Those of its site.
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().into_iter().take(3).collect(),
+        IpAddr::V6(address) => address.octets().into_iter().take(6).collect(),
+    }
+}
+
 impl Networks {
     /// `peer` is the other end of the connection.
     pub fn origin(&self, peer: IpAddr, headers: &HeaderMap) -> Origin {
@@ -64,6 +72,20 @@ impl Networks {
     /// Whether accounts are branches of their own there.
     pub fn is_home(&self, origin: Origin) -> bool {
         !origin.veiled && contains(&self.home, origin.address)
+    }
+
+    /// What names the network of an origin: a /24 of IPv4 or a /48 of IPv6, which is the least that
+    /// one site gets. This machine is one network, and whoever a proxy on it asks for without being
+    /// believed is another. So are those whom a trusted proxy does not tell apart: not people of the
+    /// network in which it stands. A header of one's own makes nobody another.
+    pub fn network(&self, origin: Origin) -> Vec<u8> {
+        let Origin { address, veiled } = origin;
+        let (whose, of_site): (&[u8], &[u8]) = (b"proxied", &octets(address));
+        if address.is_loopback() {
+            return if veiled { whose } else { b"loopback" }.to_vec();
+        }
+        let by_proxy = veiled && contains(&self.trusted, address);
+        [if by_proxy { whose } else { &[] }, of_site].concat()
     }
 
     /// From the right to the first that is not trusted; `None` without that header. What cannot be

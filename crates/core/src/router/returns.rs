@@ -177,6 +177,17 @@ mod tests {
     }
 
     #[test]
+    fn who_is_told_no_place_moves_nobodys_time() {
+        let mut returns = Returns::default();
+        let mut far = refused(A);
+        far.first = Time(limits::RETURN_MAX_MS * 2);
+        for _ in 0..10_000 {
+            returns.book(Time(0), &far);
+        }
+        assert_eq!((returns.count, returns.book(Time(0), &refused(B))), (0, Time(5_000)));
+    }
+
+    #[test]
     fn branches_come_one_after_the_other() {
         let mut returns = Returns::default();
         let branches = (0..200).map(|n| FlowKey([n; 16]));

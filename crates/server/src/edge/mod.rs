@@ -18,7 +18,6 @@ pub mod render;
 mod submit;
 mod workers;
 
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -316,25 +315,9 @@ impl Edge {
         }
     }
 
-    /// A client's network, for limits and shares, without keeping an address: a /24 of IPv4 or a
-    /// /48 of IPv6, which is the least that one site gets. This machine is one network, and
-    /// whoever a proxy on it asks for without being believed is another.
+    /// A client's network, for limits and shares, without keeping an address.
     pub fn network_of(&self, origin: Origin) -> NetworkKey {
-        let day = self.now().day();
-        match origin.address {
-            address if address.is_loopback() => {
-                let whose: &[u8] = if origin.veiled { b"proxied" } else { b"loopback" };
-                self.identity.network_key(whose, day)
-            }
-            IpAddr::V4(address) => self.network_key_of(&address.octets()[..3], origin, day),
-            IpAddr::V6(address) => self.network_key_of(&address.octets()[..6], origin, day),
-        }
-    }
-
-    /// Whoever a proxy does not tell apart is not of the network in which the proxy stands.
-    fn network_key_of(&self, network: &[u8], origin: Origin, day: u64) -> NetworkKey {
-        let whose: &[u8] = if origin.veiled { b"proxied" } else { b"" };
-        self.identity.network_key(&[whose, network].concat(), day)
+        self.identity.network_key(&self.networks.network(origin), self.now().day())
     }
 
     /// Under whose weight the work of a request from there stands.

@@ -30,6 +30,22 @@ fn origin(lines: &[(&'static str, &str)]) -> (String, bool) {
 }
 
 #[test]
+fn whom_a_proxy_does_not_name_is_not_of_its_network_and_a_header_makes_nobody_another() {
+    let networks = networks(&["10.0.0.1/32"], &[]);
+    let of = |peer: &str, lines: &[(&'static str, &str)]| {
+        networks.network(networks.origin(address(peer), &headers(lines)))
+    };
+    let forged = "x".repeat(HEADER_BYTES_MAX + 1);
+    let neighbour = of("10.0.0.7", &[]);
+    assert_ne!(of("10.0.0.1", &[("x-forwarded-for", &forged)]), neighbour);
+    assert_eq!(of("10.0.0.1", &[("x-forwarded-for", "10.0.0.7")]), neighbour);
+    // Not believed, and no second share of the day's grants either.
+    assert_eq!(of("203.0.113.9", &[("x-forwarded-for", "8.8.8.8")]), of("203.0.113.9", &[]));
+    assert_ne!(of("127.0.0.1", &[("x-forwarded-for", "8.8.8.8")]), of("127.0.0.1", &[]));
+    assert_eq!(of("2001:db8:1:2::3", &[]), of("2001:db8:1:ff::1", &[]));
+}
+
+#[test]
 fn the_client_is_the_first_from_the_right_that_is_no_trusted_proxy() {
     let xff = |value| origin(&[("x-forwarded-for", value)]);
     for (value, found) in [
