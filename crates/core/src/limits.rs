@@ -88,6 +88,8 @@ pub const DEADLINE_MAX_MS: u64 = 24 * 60 * 60 * 1000;
 pub const UNSERVED_MS: u64 = 30_000;
 /// Intents of such a pool that fail in one go.
 pub const UNSERVED_AT_ONCE_MAX: usize = 256;
+/// Intents of its owner's that a freed slot looks at for one that its worker did not fail.
+pub const OWN_LOOKS_MAX: usize = 16;
 /// Kinds that no worker links any more share their flows' service for so long at most.
 pub const DOMAINS_SPLIT_MS: u64 = 1_000;
 /// What an intent is thought to take before any of its kind was measured, in slot-milliseconds.

@@ -196,8 +196,9 @@ impl<'a> World<'a> {
         }
         for (number, worker) in self.workers.iter().enumerate() {
             let token = KeyHash(tagged(5, number));
-            // The first worker is the realm's own.
-            let owner = if number == 0 {
+            // The first worker is the realm's own. Who owns one is served by it first, so where service
+            // is compared nobody who asks does.
+            let owner = if number == 0 || self.scenario.steady {
                 owner
             } else {
                 self.accounts.get(number % self.accounts.len()).copied().unwrap_or(owner)

@@ -7,7 +7,6 @@ use mtor_types::worker::LeaseClaim;
 use mtor_types::{Fence, IntentId, SessionId, WorkerId};
 
 use super::Router;
-use super::demand::Demand;
 use super::ends::{Standing, revoke, revoke_claim};
 use super::job::{Job, Place, Taken};
 use super::safe_queue::{KindId, PoolId};
@@ -79,10 +78,8 @@ impl Router {
                 let older = lease.clone();
                 turn.now(revoke(&older, self.edge_of(older.worker), intent));
                 turn.now(Effect::Restarted { intent, attempt: older.attempt });
-                if let Some(job) = self.jobs.get_mut(&intent) {
-                    // What it was is over before its slot is given on.
-                    job.place = Place::Paused;
-                }
+                // What it was is over before its slot is given on.
+                self.set_place(intent, Place::Paused);
                 self.free(turn, intent, &older, Standing::Neither);
                 (offer, Taken { since: turn.now, estimate: 0, charge: None }, true)
             }
@@ -107,8 +104,7 @@ impl Router {
     /// The offer under which a worker may go on with an intent: one that meets its demands, as at
     /// any dispatch.
     fn adopting_offer(&self, worker: WorkerId, job: &Job) -> Option<OfferNo> {
-        let demand = Demand::of(&job.meta);
-        self.workers.get(worker)?.find(job.pool.kind(), demand, None)
+        self.workers.get(worker)?.find(job.pool.kind(), &job.meta, None)
     }
 
     /// A new session of a worker that no longer holds some of its leases: those are lost.

@@ -1,10 +1,9 @@
 //! Giving free slots to queued intents.
 
 use mtor_types::intent::{Outcome, Usage};
-use mtor_types::{Attempt, Code, Fence, IntentId, WorkerId};
+use mtor_types::{Amount, Attempt, Code, Fence, IntentId, WorkerId};
 
 use super::Router;
-use super::demand::Demand;
 use super::job::{Lease, Place, Taken};
 use super::safe_queue::PoolId;
 use super::workers::{GroupKey, OfferNo};
@@ -13,10 +12,11 @@ use crate::limits;
 use crate::turn::Turn;
 
 impl Router {
-    /// An intent was queued in this pool: the first free slot there takes what is due. If there is
-    /// one, nothing else was waiting for it.
-    pub(super) fn fill_pool(&mut self, turn: &mut Turn, pool: PoolId) {
-        if let Some(free) = self.kinds.freest(pool, &[]) {
+    /// An intent was queued: the first free slot for it takes what is due. If there is one, nothing
+    /// else was waiting for it.
+    pub(super) fn fill_for(&mut self, turn: &mut Turn, intent: IntentId) {
+        let Some(job) = self.jobs.get(&intent).filter(|job| job.place.waits()) else { return };
+        if let Some(free) = self.kinds.freest(job.pool, job.meta.account, &job.tried) {
             self.fill_offer(turn, free.worker, free.offer);
         }
     }
@@ -31,6 +31,9 @@ impl Router {
     pub(super) fn fill_group(&mut self, turn: &mut Turn, worker: WorkerId, group: &GroupKey) {
         // Bounded by the slots of one group: each round takes one.
         for _ in 0..limits::SLOTS_PER_OFFER_MAX {
+            if self.take_own(turn, worker, group) {
+                continue;
+            }
             let Some(known) = self.workers.get(worker) else { return };
             let pools = self.served_by_group(worker, group);
             if pools.is_empty() {
@@ -113,9 +116,6 @@ impl Router {
         pools: &[PoolId],
     ) {
         let Some(job) = self.jobs.get(&intent) else { return };
-        if let Place::Retrying { order, .. } = job.place {
-            self.kinds.remove_retry(job.pool, order);
-        }
         let item = self.item(job);
         let charge = self.queue.charge(item, pools).ok();
         let taken = Taken { since: turn.now, estimate: item.cost_estimate, charge };
@@ -125,7 +125,7 @@ impl Router {
         self.assign(turn, worker, group, intent, taken);
     }
 
-    fn assign(
+    pub(super) fn assign(
         &mut self,
         turn: &mut Turn,
         worker: WorkerId,
@@ -134,9 +134,8 @@ impl Router {
         taken: Taken,
     ) {
         let Some(job) = self.jobs.get(&intent) else { return };
-        let (kind, demand) = (job.pool.kind(), Demand::of(&job.meta));
-        let found =
-            self.workers.get(worker).and_then(|known| known.find(kind, demand, Some(group)));
+        let (kind, meta) = (job.pool.kind(), &job.meta);
+        let found = self.workers.get(worker).and_then(|known| known.find(kind, meta, Some(group)));
         let Some(offer) = found else {
             // Only if a pool and what serves it disagreed: it ends rather than be forgotten.
             if let Some(charge) = taken.charge {
@@ -146,9 +145,12 @@ impl Router {
             return self.resolve(turn, intent, outcome, Usage::default(), None);
         };
         let attempt = Attempt(self.next_number());
+        let own = self.workers.get(worker).map(|known| known.owner);
         let Some(job) = self.jobs.get_mut(&intent) else { return };
         job.attempts = job.attempts.saturating_add(1);
-        self.retries.dispatched(job.meta.account);
+        if own != Some(job.meta.account) {
+            self.retries.dispatched(job.meta.account);
+        }
         if let Some(assignment) = self.lease(turn, worker, offer, intent, attempt, taken) {
             turn.now(Effect::Assign(assignment));
         }
@@ -169,13 +171,16 @@ impl Router {
         let until = turn.now.after_ms(limits::LEASE_MS);
         let known = self.workers.get_mut(worker)?;
         let (session, edge) = (known.session, known.edge);
-        let price = known.offers.get(&offer)?.price;
+        let mut price = known.offers.get(&offer)?.price;
+        let owner = known.owner;
         if known.leases.insert(intent) {
             self.running = self.running.saturating_add(1);
         }
-        let job = self.jobs.get_mut(&intent)?;
-        let meta = std::sync::Arc::clone(&job.meta);
-        let pool = job.pool;
+        let job = self.jobs.get(&intent)?;
+        let (meta, pool) = (std::sync::Arc::clone(&job.meta), job.pool);
+        if owner == meta.account {
+            price.amount = Amount::ZERO;
+        }
         if let Some(kind) = self.kinds.get_mut(pool.kind()) {
             if let Place::Running(before) = &job.place {
                 kind.running.end(before.taken.estimate, before.taken.since);
@@ -183,7 +188,7 @@ impl Router {
             kind.running.begin(taken.estimate, taken.since);
         }
         let remaining_ms = job.deadline.since_ms(turn.now);
-        job.place = Place::Running(Lease {
+        let lease = Lease {
             meta: std::sync::Arc::clone(&meta),
             pool,
             worker,
@@ -194,7 +199,8 @@ impl Router {
             price,
             until,
             taken,
-        });
+        };
+        self.set_place(intent, Place::Running(lease));
         self.take_slot(worker, offer, fence);
         self.schedule(intent, until);
         let limit = meta.units_max.min(price.buys(meta.ceiling));

@@ -88,8 +88,9 @@ impl Router {
     /// fails.
     fn failed(&mut self, turn: &mut Turn, request: &EndRequest, code: Code, retry: bool) {
         let intent = request.intent;
+        let Some(before) = self.set_place(intent, Place::Paused) else { return };
         let Some(job) = self.jobs.get_mut(&intent) else { return };
-        let (lease, lost) = match std::mem::replace(&mut job.place, Place::Paused) {
+        let (lease, lost) = match before {
             Place::Running(lease) => (Some(lease), false),
             Place::Lost(_) => (None, true),
             Place::Queued | Place::Adoptable { .. } | Place::Retrying { .. } | Place::Paused => {
@@ -133,12 +134,15 @@ impl Router {
         self.unschedule(intent);
         let order = self.retried;
         self.retried = order.saturating_add(1);
-        let Some(job) = self.jobs.get_mut(&intent) else { return };
-        let pool = job.pool;
-        let unserved = !self.kinds.is_served(pool, &job.tried);
-        job.place = Place::Retrying { order, unserved };
-        self.kinds.push_retry(pool, order, intent);
-        let (free, durable) = (self.kinds.freest(pool, &job.tried), job.meta.durable);
+        let Some(job) = self.jobs.get(&intent) else { return };
+        let (pool, account, durable) = (job.pool, job.meta.account, job.meta.durable);
+        let unserved = !self.kinds.is_served(pool, account, &job.tried);
+        let free = self.kinds.freest(pool, account, &job.tried);
+        self.set_place(intent, Place::Retrying { order, unserved });
+        let is_own = |worker| self.workers.get(worker).is_some_and(|known| known.owner == account);
+        if let Some(free) = free.filter(|free| is_own(free.worker)) {
+            return self.fill_offer(turn, free.worker, free.offer);
+        }
         if let Some(free) = free
             && let Some(group) = self.group_of(free.worker, free.offer)
         {
@@ -155,7 +159,7 @@ impl Router {
     /// Its time is over if nobody could serve it at two looks.
     pub(super) fn look_for_another(&mut self, turn: &mut Turn, intent: IntentId) {
         let Some(job) = self.jobs.get_mut(&intent) else { return };
-        let served = self.kinds.is_served(job.pool, &job.tried);
+        let served = self.kinds.is_served(job.pool, job.meta.account, &job.tried);
         let code = job.failed.unwrap_or(Code::NoWorker);
         let Place::Retrying { unserved, .. } = &mut job.place else { return };
         if std::mem::replace(unserved, !served) && !served {
@@ -190,8 +194,7 @@ impl Router {
     /// Back into its queue: it was admitted once, so no bound refuses it.
     pub(super) fn put_back(&mut self, turn: &mut Turn, intent: IntentId, how: PutBack) {
         self.unschedule(intent);
-        let Some(job) = self.jobs.get_mut(&intent) else { return };
-        job.place = Place::Queued;
+        self.set_place(intent, Place::Queued);
         let Some(job) = self.jobs.get(&intent) else { return };
         let (item, pool) = (self.item(job), job.pool);
         let queued = match how {
@@ -205,7 +208,7 @@ impl Router {
             return;
         }
         self.kinds.watch(pool, turn.now);
-        self.fill_pool(turn, pool);
+        self.fill_for(turn, intent);
     }
 
     /// A lease ran out, or its session is over: only the edge knows what was delivered.
@@ -213,9 +216,7 @@ impl Router {
         let Some(lease) = self.running(intent) else { return };
         let Some(served) = self.served_by(&lease) else { return };
         let attempt = lease.attempt;
-        if let Some(job) = self.jobs.get_mut(&intent) {
-            job.place = Place::Lost(served);
-        }
+        self.set_place(intent, Place::Lost(served));
         turn.now(revoke(&lease, self.edge_of(lease.worker), intent));
         self.free(turn, intent, &lease, Standing::Bad);
         turn.now(Effect::Lost { intent, attempt });
@@ -239,24 +240,25 @@ impl Router {
         }
     }
 
-    /// Nobody came to serve this pool: what would not outlive a restart fails, some at a time. The
-    /// rest waits until its deadline.
-    pub(super) fn fail_unserved(&mut self, turn: &mut Turn, pool: PoolId) {
-        if self.kinds.is_served(pool, &[]) {
+    /// Nobody came to serve this pool: what would not outlive a restart fails, some at a time, but for
+    /// that whose own account came to serve it. The rest waits until its deadline.
+    pub(super) fn fail_unserved(&mut self, turn: &mut Turn, pool: PoolId, after: Option<IntentId>) {
+        if self.kinds.is_shared(pool, &[]) {
             return;
         }
-        let queued = self.queue.items_of(pool).map(|item| IntentId(item.0));
-        let given_up = queued
-            .filter(|intent| self.jobs.get(intent).is_some_and(|job| !job.meta.durable))
-            .take(limits::UNSERVED_AT_ONCE_MAX);
-        let given_up: Vec<IntentId> = given_up.collect();
-        if given_up.len() == limits::UNSERVED_AT_ONCE_MAX {
-            self.kinds.give_up_at(pool, turn.now.after_ms(1));
+        let looked_at = self.kinds.ephemeral(pool, after).take(limits::UNSERVED_AT_ONCE_MAX);
+        let looked_at: Vec<IntentId> = looked_at.collect();
+        if looked_at.len() == limits::UNSERVED_AT_ONCE_MAX {
+            self.kinds.give_up_at(pool, turn.now.after_ms(1), looked_at.last().copied());
         }
-        for intent in given_up {
-            self.queue.remove(ItemId(intent.0));
-            let outcome = Outcome::Failed(Code::NoWorker);
-            self.resolve(turn, intent, outcome, Usage::default(), None);
+        for intent in looked_at {
+            let Some(job) = self.jobs.get(&intent) else { continue };
+            let queued = matches!(job.place, Place::Queued);
+            if queued && !self.kinds.is_served(pool, job.meta.account, &[]) {
+                self.queue.remove(ItemId(intent.0));
+                let outcome = Outcome::Failed(Code::NoWorker);
+                self.resolve(turn, intent, outcome, Usage::default(), None);
+            }
         }
         self.kinds.watch(pool, turn.now);
     }

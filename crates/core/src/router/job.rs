@@ -31,6 +31,16 @@ pub(super) enum Place {
     Lost(ServedBy),
 }
 
+impl Place {
+    /// Whether it waits for any slot that it may have.
+    pub(super) fn waits(&self) -> bool {
+        match self {
+            Self::Queued | Self::Retrying { .. } => true,
+            Self::Adoptable { .. } | Self::Running(_) | Self::Paused | Self::Lost(_) => false,
+        }
+    }
+}
+
 /// A grant of the intent to one slot until a moment.
 #[derive(Clone, Debug)]
 pub(super) struct Lease {

@@ -2,16 +2,18 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use mtor_types::intent::Band;
-use mtor_types::{Amount, Fence, IntentId, Time, WorkerId};
+use mtor_types::{AccountId, Amount, Fence, IntentId, Time, WorkerId};
 
 use super::demand::{Demand, TrustClass};
 use super::job::{Job, Place};
+use super::owned::Owned;
 use super::returns::Returns;
 use super::safe_queue::{KindId, PoolId};
 use super::view::Shown;
-use super::workers::OfferNo;
+use super::workers::{OfferNo, Workers};
 use crate::limits;
 
 /// An offer with a free slot, in its kind and among those of its class of trust: the cheapest first, of
@@ -62,6 +64,7 @@ impl Counts {
 /// What one worker adds to a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Part {
+    pub(super) owner: AccountId,
     pub(super) class: TrustClass,
     /// Its cheapest offer's.
     pub(super) band: Band,
@@ -76,8 +79,18 @@ struct Demanded {
     jobs: u32,
     /// Failed attempts that wait for another worker, by the order in which they failed.
     retries: BTreeMap<u64, IntentId>,
-    /// Nobody serves the pool; who does not outlive a restart is given up then.
-    unserved_until: Option<Time>,
+    /// Those that do not outlive a restart, wherever they are.
+    ephemeral: BTreeSet<IntentId>,
+    /// Nobody serves the pool.
+    unserved: Option<Unserved>,
+}
+
+/// What does not outlive a restart is given up then, in the order of its ids.
+#[derive(Clone, Copy, Debug)]
+struct Unserved {
+    until: Time,
+    /// Those up to here were looked at.
+    after: Option<IntentId>,
 }
 
 /// What runs of a kind, so that what is left of it is known without a look at each.
@@ -226,6 +239,8 @@ pub(super) struct Kind {
     slots: Counts,
     heads: Counts,
     free: BTreeMap<TrustClass, BTreeSet<Free>>,
+    /// By account, of those that own workers here or wait for some.
+    owned: BTreeMap<AccountId, Owned>,
     pub(super) shown: Shown,
     pub(super) running: Running,
     pub(super) arrivals: Arrivals,
@@ -251,7 +266,22 @@ pub(super) fn label(name: &str, model: Option<&str>) -> String {
     }
 }
 
+fn replace(free: &mut BTreeSet<Free>, before: Option<Free>, after: Option<Free>) {
+    if let Some(before) = before {
+        free.remove(&before);
+    }
+    free.extend(after);
+}
+
 impl Kind {
+    fn change_owned(&mut self, account: AccountId, change: impl FnOnce(&mut Owned)) {
+        let owned = self.owned.entry(account).or_default();
+        change(owned);
+        if owned.is_empty() {
+            self.owned.remove(&account);
+        }
+    }
+
     /// Failed attempts that wait for another worker.
     pub(super) fn retries(&self) -> usize {
         self.demanded.values().map(|found| found.retries.len()).sum()
@@ -259,7 +289,7 @@ impl Kind {
 }
 
 impl Kinds {
-    fn step(&self) {
+    pub(super) fn step(&self) {
         self.steps.set(self.steps.get().wrapping_add(1));
     }
 
@@ -307,21 +337,26 @@ impl Kinds {
         }
     }
 
-    pub(super) fn hold(&mut self, pool: PoolId) {
-        let Some(kind) = self.by_id.get_mut(&pool.kind()) else { return };
+    pub(super) fn hold(&mut self, job: &Job) {
+        let Some(kind) = self.by_id.get_mut(&job.pool.kind()) else { return };
         kind.jobs = kind.jobs.saturating_add(1);
-        let demanded = kind.demanded.entry(pool.demand()).or_default();
+        let demanded = kind.demanded.entry(job.pool.demand()).or_default();
         demanded.jobs = demanded.jobs.saturating_add(1);
+        if !job.meta.durable {
+            demanded.ephemeral.insert(job.meta.id);
+        }
     }
 
-    pub(super) fn release(&mut self, pool: PoolId) {
+    pub(super) fn release(&mut self, job: &Job) {
+        let pool = job.pool;
         let Some(kind) = self.by_id.get_mut(&pool.kind()) else { return };
         kind.jobs = kind.jobs.saturating_sub(1);
         if let Some(demanded) = kind.demanded.get_mut(&pool.demand()) {
             demanded.jobs = demanded.jobs.saturating_sub(1);
+            demanded.ephemeral.remove(&job.meta.id);
             if demanded.jobs == 0 {
-                if let Some(until) = demanded.unserved_until {
-                    self.unserved.remove(&(until, pool));
+                if let Some(unserved) = demanded.unserved {
+                    self.unserved.remove(&(unserved.until, pool));
                 }
                 kind.demanded.remove(&pool.demand());
             }
@@ -347,29 +382,50 @@ impl Kinds {
         if let Some(before) = before {
             kind.slots.take(&before, before.slots);
             kind.heads.take(&before, 1);
+            kind.change_owned(before.owner, |owned| {
+                owned.workers = owned.workers.saturating_sub(1);
+                owned.slots = owned.slots.saturating_sub(before.slots);
+            });
         }
         if let Some(part) = part {
             kind.slots.add(&part, part.slots);
             kind.heads.add(&part, 1);
+            kind.change_owned(part.owner, |owned| {
+                owned.workers = owned.workers.saturating_add(1);
+                owned.slots = owned.slots.saturating_add(part.slots);
+            });
         }
+    }
+
+    pub(super) fn owned(&self, id: KindId, account: AccountId) -> Option<&Owned> {
+        self.step();
+        self.by_id.get(&id)?.owned.get(&account)
+    }
+
+    /// An intent waits, or does no longer.
+    pub(super) fn set_asked(&mut self, job: &Job, waits: bool) {
+        self.step();
+        let Some(kind) = self.by_id.get_mut(&job.pool.kind()) else { return };
+        kind.change_owned(job.meta.account, |owned| {
+            if waits {
+                owned.asked.insert(job.meta.id);
+            } else {
+                owned.asked.remove(&job.meta.id);
+            }
+        });
     }
 
     pub(super) fn set_free(
         &mut self,
         id: KindId,
-        class: TrustClass,
+        (owner, class): (AccountId, TrustClass),
         before: Option<Free>,
         after: Option<Free>,
     ) {
         self.step();
         let Some(kind) = self.by_id.get_mut(&id) else { return };
-        let free = kind.free.entry(class).or_default();
-        if let Some(before) = before {
-            free.remove(&before);
-        }
-        if let Some(after) = after {
-            free.insert(after);
-        }
+        replace(kind.free.entry(class).or_default(), before, after);
+        kind.change_owned(owner, |owned| replace(&mut owned.free, before, after));
     }
 
     pub(super) fn slots(&self, pool: PoolId) -> u64 {
@@ -383,10 +439,15 @@ impl Kinds {
         counts.into_iter().flatten().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
-    /// The first of the offers with a free slot that may serve the pool, of a worker that is not one
-    /// of these.
-    pub(super) fn freest(&self, pool: PoolId, tried: &[WorkerId]) -> Option<Free> {
+    /// The first of the offers with a free slot that may serve what this account asks of the pool, of
+    /// a worker that is not one of these: the account's own before all others.
+    pub(super) fn freest(&self, pool: PoolId, asks: AccountId, tried: &[WorkerId]) -> Option<Free> {
         let kind = self.by_id.get(&pool.kind())?;
+        let own = kind.owned.get(&asks).into_iter().flat_map(|owned| &owned.free);
+        let mut own = own.inspect(|_| self.step());
+        if let Some(own) = own.find(|free| !tried.contains(&free.worker)) {
+            return Some(*own);
+        }
         let demand = Demand::numbered(pool.demand())?;
         let classes = kind.free.iter().filter(|(class, _)| demand.trusts(**class));
         classes.map(|(class, free)| (*class, free)).find_map(|(class, free)| {
@@ -396,8 +457,18 @@ impl Kinds {
         })
     }
 
-    /// Whether any connected worker may serve the pool, but for these.
-    pub(super) fn is_served(&self, pool: PoolId, tried: &[WorkerId]) -> bool {
+    /// Whether any connected worker may serve what this account asks of the pool, but for these.
+    pub(super) fn is_served(&self, pool: PoolId, asks: AccountId, tried: &[WorkerId]) -> bool {
+        self.step();
+        let Some(kind) = self.by_id.get(&pool.kind()) else { return false };
+        let tried_own = tried.iter().filter_map(|worker| kind.workers.get(worker));
+        let tried_own = tried_own.filter(|part| part.owner == asks).count();
+        let own = kind.owned.get(&asks).and_then(|owned| usize::try_from(owned.workers).ok());
+        own.unwrap_or_default() > tried_own || self.is_shared(pool, tried)
+    }
+
+    /// Whether any connected worker may serve the pool for whoever asks, but for these.
+    pub(super) fn is_shared(&self, pool: PoolId, tried: &[WorkerId]) -> bool {
         self.step();
         let Some(kind) = self.by_id.get(&pool.kind()) else { return false };
         let Some(demand) = Demand::numbered(pool.demand()) else { return false };
@@ -409,17 +480,23 @@ impl Kinds {
 
     /// Recounts from the jobs what is kept as they come and go.
     pub(super) fn check_jobs(&self, jobs: &BTreeMap<IntentId, Job>) -> Result<(), String> {
-        let mut recounted: BTreeMap<PoolId, (u32, BTreeMap<u64, IntentId>)> = BTreeMap::new();
+        let mut recounted: BTreeMap<PoolId, Demanded> = BTreeMap::new();
         let mut running: BTreeMap<KindId, Running> = BTreeMap::new();
+        let mut asked: BTreeMap<(KindId, AccountId), BTreeSet<IntentId>> = BTreeMap::new();
         for (intent, job) in jobs {
-            let (count, retries) = recounted.entry(job.pool).or_default();
-            *count = count.saturating_add(1);
+            let found = recounted.entry(job.pool).or_default();
+            found.jobs = found.jobs.saturating_add(1);
+            found.ephemeral.extend(Some(*intent).filter(|_| !job.meta.durable));
             if let Place::Retrying { order, .. } = job.place {
-                retries.insert(order, *intent);
+                found.retries.insert(order, *intent);
             }
             if let Place::Running(lease) = &job.place {
                 let of_kind = running.entry(job.pool.kind()).or_default();
                 of_kind.begin(lease.taken.estimate, lease.taken.since);
+            }
+            if job.place.waits() {
+                let of = (job.pool.kind(), job.meta.account);
+                asked.entry(of).or_default().insert(*intent);
             }
         }
         for (id, kind) in &self.by_id {
@@ -427,23 +504,64 @@ impl Kinds {
                 return Err(format!("kind {id:?} counts what runs wrongly: {:?}", kind.running));
             }
             for (demand, found) in &kind.demanded {
-                let (count, retries) =
-                    recounted.remove(&PoolId::new(*id, *demand)).unwrap_or_default();
-                if found.jobs != count || found.retries != retries {
+                let counted = recounted.remove(&PoolId::new(*id, *demand)).unwrap_or_default();
+                let of = |found: &Demanded| (found.jobs, found.retries.clone());
+                if of(found) != of(&counted) || found.ephemeral != counted.ephemeral {
                     return Err(format!("kind {id:?} counts its jobs wrongly: {found:?}"));
                 }
+                let clock =
+                    found.unserved.map(|unserved| (unserved.until, PoolId::new(*id, *demand)));
+                if clock.is_some_and(|clock| !self.unserved.contains(&clock)) {
+                    return Err(format!("a pool of kind {id:?} is unserved for ever"));
+                }
             }
+            for (account, owned) in &kind.owned {
+                if owned.asked != asked.remove(&(*id, *account)).unwrap_or_default() {
+                    return Err(format!("kind {id:?} knows wrongly what {account} waits for"));
+                }
+            }
+        }
+        if recounted.is_empty() && running.is_empty() && asked.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("jobs of kinds that are not known: {recounted:?}"))
+        }
+    }
+
+    /// Recounts from the workers what is kept as they come and go.
+    pub(super) fn check_workers(&self, workers: &Workers) -> Result<(), String> {
+        let mut free = workers.free_by_kind();
+        let clocks = self.by_id.values().flat_map(|kind| kind.demanded.values());
+        if clocks.filter(|found| found.unserved.is_some()).count() != self.unserved.len() {
+            return Err("clocks of pools that nobody serves are counted wrongly".to_owned());
+        }
+        for (id, kind) in &self.by_id {
             let slots = kind.workers.values().map(|part| (part, part.slots));
             let heads = kind.workers.values().map(|part| (part, 1));
             if kind.slots != Counts::of(slots) || kind.heads != Counts::of(heads) {
                 return Err(format!("kind {id:?} counts its workers wrongly"));
             }
+            let mut shared: BTreeMap<TrustClass, BTreeSet<Free>> = BTreeMap::new();
+            let mut owned: BTreeMap<AccountId, Owned> = BTreeMap::new();
+            for (owner, class, entry) in free.remove(id).unwrap_or_default() {
+                shared.entry(class).or_default().insert(entry);
+                owned.entry(owner).or_default().free.insert(entry);
+            }
+            for part in kind.workers.values() {
+                let of = owned.entry(part.owner).or_default();
+                (of.workers, of.slots) =
+                    (of.workers.saturating_add(1), of.slots.saturating_add(part.slots));
+            }
+            for (account, found) in &kind.owned {
+                owned.entry(*account).or_default().asked.clone_from(&found.asked);
+            }
+            let known: BTreeMap<_, _> =
+                kind.free.iter().filter(|(_, free)| !free.is_empty()).collect();
+            if known != shared.iter().collect() || kind.owned != owned {
+                return Err(format!("kind {id:?} knows its free slots wrongly"));
+            }
         }
-        if recounted.is_empty() && running.is_empty() {
-            Ok(())
-        } else {
-            Err(format!("jobs of kinds that are not known: {recounted:?}"))
-        }
+        if free.is_empty() { Ok(()) } else { Err("free slots of kinds that are gone".to_owned()) }
     }
 
     /// A failed attempt waits for another worker.
@@ -477,22 +595,35 @@ impl Kinds {
         self.unserved.first().map(|(at, _)| *at)
     }
 
-    /// A pool whose jobs have waited too long for any worker.
-    pub(super) fn take_unserved(&mut self, now: Time) -> Option<PoolId> {
+    /// A pool whose jobs have waited too long for any worker, and up to where they were looked at.
+    pub(super) fn take_unserved(&mut self, now: Time) -> Option<(PoolId, Option<IntentId>)> {
         let (at, pool) = self.unserved.first().copied().filter(|(at, _)| *at <= now)?;
         self.unserved.remove(&(at, pool));
         let kind = self.by_id.get_mut(&pool.kind());
-        if let Some(found) = kind.and_then(|kind| kind.demanded.get_mut(&pool.demand())) {
-            found.unserved_until = None;
-        }
-        Some(pool)
+        let found = kind.and_then(|kind| kind.demanded.get_mut(&pool.demand()));
+        Some((pool, found.and_then(|found| found.unserved.take()).and_then(|found| found.after)))
     }
 
-    /// The jobs of a pool that nobody serves are given up then.
-    pub(super) fn give_up_at(&mut self, pool: PoolId, until: Time) {
+    /// Those of a pool's jobs that do not outlive a restart, behind this one.
+    pub(super) fn ephemeral(
+        &self,
+        pool: PoolId,
+        after: Option<IntentId>,
+    ) -> impl Iterator<Item = IntentId> {
+        let kind = self.by_id.get(&pool.kind());
+        let demanded = kind.and_then(|kind| kind.demanded.get(&pool.demand()));
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let found = demanded
+            .into_iter()
+            .flat_map(move |found| found.ephemeral.range((from, Bound::Unbounded)));
+        found.inspect(|_| self.step()).copied()
+    }
+
+    /// The jobs of a pool that nobody serves, those behind this one, are given up then.
+    pub(super) fn give_up_at(&mut self, pool: PoolId, until: Time, after: Option<IntentId>) {
         let kind = self.by_id.get_mut(&pool.kind());
         if let Some(found) = kind.and_then(|kind| kind.demanded.get_mut(&pool.demand())) {
-            found.unserved_until = Some(until);
+            found.unserved = Some(Unserved { until, after });
             self.unserved.insert((until, pool));
         }
     }
@@ -500,15 +631,15 @@ impl Kinds {
     /// Starts or stops the clock of a pool that nobody serves.
     pub(super) fn watch(&mut self, pool: PoolId, now: Time) {
         self.step();
-        let served = self.is_served(pool, &[]);
+        let served = self.is_shared(pool, &[]);
         let kind = self.by_id.get_mut(&pool.kind());
         let Some(found) = kind.and_then(|kind| kind.demanded.get_mut(&pool.demand())) else {
             return;
         };
-        match found.unserved_until {
-            None if !served => self.give_up_at(pool, now.after_ms(limits::UNSERVED_MS)),
-            Some(until) if served => {
-                found.unserved_until = None;
+        match found.unserved {
+            None if !served => self.give_up_at(pool, now.after_ms(limits::UNSERVED_MS), None),
+            Some(Unserved { until, .. }) if served => {
+                found.unserved = None;
                 self.unserved.remove(&(until, pool));
             }
             None | Some(_) => {}

@@ -17,6 +17,7 @@ mod job;
 mod kinds;
 #[cfg(test)]
 mod load;
+mod owned;
 mod retries;
 mod returns;
 pub mod safe_queue;
@@ -220,18 +221,28 @@ impl Router {
         let position = self.queue.position(ItemId(intent.0)).unwrap_or_default();
         turn.send(Service::Events, Message::Taken { intent, asset, hold, position, wait_ms });
         self.kinds.watch(pool, turn.now);
-        self.fill_pool(turn, pool);
+        self.fill_for(turn, intent);
     }
 
     /// Whether there is a use in queueing: the estimated wait, or why not and when to come back.
     fn admit(&mut self, pool: PoolId, meta: &IntentMeta, now: Time) -> Result<u64, Rejection> {
-        if !self.kinds.is_served(pool, &[]) {
+        if !self.kinds.is_served(pool, meta.account, &[]) {
             return Err(Rejection::NoWorker);
         }
         let Some(kind) = self.kinds.get(pool.kind()) else { return Err(Rejection::NoWorker) };
         let estimate = self.estimates.get(&kind.label, meta.size);
         let most_ms = estimate.most_ms.unwrap_or_default();
-        let free = self.kinds.freest(pool, &[]).is_some();
+        let own = self.own_wait_ms(pool.kind(), meta.account, estimate.mean_ms);
+        if let Some(own) = own {
+            let whole = own.saturating_add(most_ms);
+            if whole <= meta.remaining_ms {
+                return Ok(own);
+            }
+            if !self.kinds.is_shared(pool, &[]) {
+                return Err(Rejection::DeadlineHopeless { wait_ms: whole });
+            }
+        }
+        let free = self.kinds.freest(pool, meta.account, &[]).is_some();
         let flow = flow_of(meta);
         let wait =
             if free { Wait::default() } else { self.wait_ms(pool, &flow, estimate.mean_ms, now) };
@@ -321,7 +332,8 @@ impl Router {
     }
 
     fn insert(&mut self, job: Job) {
-        self.kinds.hold(job.pool);
+        self.kinds.hold(&job);
+        self.kinds.set_asked(&job, job.place.waits());
         if !job.meta.durable {
             self.ephemeral.insert((job.meta.edge, job.meta.edge_epoch, job.meta.id));
         }
@@ -343,15 +355,30 @@ impl Router {
     }
 
     fn forget(&mut self, intent: IntentId) {
+        self.set_place(intent, Place::Paused);
         let Some(job) = self.jobs.remove(&intent) else { return };
-        if let Place::Retrying { order, .. } = job.place {
-            self.kinds.remove_retry(job.pool, order);
-        }
-        self.kinds.release(job.pool);
+        self.kinds.release(&job);
         self.ephemeral.remove(&(job.meta.edge, job.meta.edge_epoch, intent));
         if let Some(at) = job.timer {
             self.timers.remove(&(at, intent));
         }
+    }
+
+    /// Moves a job to another place; gives back the one that it leaves.
+    fn set_place(&mut self, intent: IntentId, place: Place) -> Option<Place> {
+        let job = self.jobs.get_mut(&intent)?;
+        let before = std::mem::replace(&mut job.place, place);
+        let waits = job.place.waits();
+        if before.waits() != waits {
+            self.kinds.set_asked(job, waits);
+        }
+        if let Place::Retrying { order, .. } = before {
+            self.kinds.remove_retry(job.pool, order);
+        }
+        if let Place::Retrying { order, .. } = job.place {
+            self.kinds.push_retry(job.pool, order, intent);
+        }
+        Some(before)
     }
 
     fn unschedule(&mut self, intent: IntentId) {
@@ -385,8 +412,8 @@ impl Router {
                 self.wake(turn, intent);
             }
         }
-        while let Some(pool) = self.kinds.take_unserved(turn.now) {
-            self.fail_unserved(turn, pool);
+        while let Some((pool, after)) = self.kinds.take_unserved(turn.now) {
+            self.fail_unserved(turn, pool, after);
         }
         if self.split_at <= turn.now {
             self.queue.split();
@@ -457,6 +484,7 @@ impl Router {
             return Err("a timer and its job differ".to_owned());
         }
         self.kinds.check_jobs(&self.jobs)?;
+        self.kinds.check_workers(&self.workers)?;
         self.workers.check_invariants(&self.jobs)?;
         self.check_idle()
     }
@@ -466,6 +494,10 @@ impl Router {
         for id in self.workers.ids() {
             let Some(known) = self.workers.get(id) else { continue };
             for offer in known.offers.values() {
+                let mut kinds = known.kinds_with_room(&offer.group).into_iter();
+                if let Some(own) = kinds.find_map(|kind| self.first_own(kind, known.owner, id)) {
+                    return Err(format!("worker {id} idles while its owner's {own} waits"));
+                }
                 for pool in self.served_by_group(id, &offer.group) {
                     let waits = self.kinds.retries(pool, 0).find(|(_, intent)| {
                         self.jobs.get(intent).is_some_and(|job| !job.tried.contains(&id))

@@ -549,3 +549,96 @@ fn equal_workers_take_turns_and_a_cheaper_one_comes_before_them() {
     assert_eq!(world.granted().remove(0).worker, C);
     assert_eq!(served(&mut world, 11..15), [B, A, B, A]);
 }
+
+/// Of the account that asks in these tests, on probation, and dear.
+fn own_session(worker: WorkerId, session: u64) -> Slots {
+    let price = Price { amount: Amount::from_u64(50), per: 1 };
+    let (intent, model, context, group) = ("echo".into(), None, None, None);
+    let band = Band::DEAREST;
+    let offer = SlotOffer { intent, model, slots: 1, price, band, context, group };
+    let owner = meta(0).account;
+    Slots { owner, proven: false, ..session_of(worker, session, vec![offer]) }
+}
+
+#[test]
+fn an_accounts_own_slot_serves_it_first_under_every_trust_and_at_no_price() {
+    for trust in [Trust::Own, Trust::Proven, Trust::Any] {
+        let mut world = World::new();
+        world.attach(A, 1, 1, &[1]);
+        world.take(Message::Slots(own_session(B, 2)));
+        world.put(IntentMeta { trust, ..meta(1) }, false);
+        let grant = world.granted().remove(0);
+        assert_eq!((grant.worker, grant.price.amount), (B, Amount::ZERO), "{trust:?}");
+        assert_eq!(grant.limit, 1, "no price cuts it");
+        world.end(&grant, Why::Completed(Reason::Done));
+        let served = world.resolved().remove(0).served.unwrap();
+        assert_eq!(served.price.amount, Amount::ZERO);
+    }
+}
+
+#[test]
+fn what_waits_takes_its_accounts_own_slot_before_all_others_and_is_not_charged() {
+    let mut world = World::new();
+    world.take(Message::Slots(own_session(B, 2)));
+    let stranger = AccountId([3; 32]);
+    let dear = Band::DEAREST;
+    world.put(IntentMeta { account: stranger, band: dear, ..meta(1) }, false);
+    let running = world.granted().remove(0);
+    assert_eq!(running.worker, B, "a free slot idles for nobody");
+    world.put(IntentMeta { account: stranger, band: dear, ..meta(2) }, false);
+    // The list band and `own`: no slot but its own would do.
+    world.put(IntentMeta { trust: Trust::Own, ..meta(3) }, false);
+    world.put(IntentMeta { trust: Trust::Own, ..meta(4) }, false);
+    world.end(&running, Why::Completed(Reason::Done));
+    let own = world.granted().remove(0);
+    assert_eq!(own.meta.id, meta(3).id);
+    world.end(&own, Why::Completed(Reason::Done));
+    assert_eq!(world.granted().remove(0).meta.id, meta(4).id);
+}
+
+#[test]
+fn own_does_not_mean_the_worker_of_another() {
+    let mut world = World::new();
+    world.take(Message::Slots(own_session(B, 2)));
+    let stranger = AccountId([3; 32]);
+    world.put(IntentMeta { account: stranger, trust: Trust::Own, ..meta(1) }, false);
+    assert!(world.granted().is_empty());
+    assert_eq!(world.resolved()[0].rejection, Some(Rejection::NoWorker));
+}
+
+#[test]
+fn what_its_own_worker_failed_goes_to_another_that_it_trusts_and_back_to_nobody() {
+    let mut world = World::new();
+    world.attach(A, 1, 1, &[1]);
+    world.take(Message::Slots(own_session(B, 2)));
+    world.put(meta(1), false);
+    let first = world.granted().remove(0);
+    world.fail(&first);
+    let second = world.granted().remove(0);
+    assert_eq!((first.worker, second.worker), (B, A));
+    world.fail(&second);
+    assert!(world.granted().is_empty());
+}
+
+#[test]
+fn what_only_its_own_worker_may_serve_is_given_up_when_that_went() {
+    let mut world = World::new();
+    world.take(Message::Slots(own_session(B, 2)));
+    world.put(IntentMeta { trust: Trust::Own, ..ephemeral(1) }, false);
+    world.put(IntentMeta { trust: Trust::Own, ..ephemeral(2) }, false);
+    let running = world.granted().remove(0);
+    // As long as it is there nobody else is missed.
+    for _ in 0..70 {
+        let (intent, attempt) = (running.meta.id, running.attempt);
+        let leases = vec![LeaseClaim { intent, attempt }];
+        world.take(Message::Renew { worker: B, session: SessionId(2), leases });
+        world.later(limits::UNSERVED_MS / 30);
+    }
+    assert_eq!((world.router.leased(), world.router.queued()), (1, 1));
+    world.take(Message::SessionLost { worker: B, session: SessionId(2) });
+    world.resolved();
+    for _ in 0..2 {
+        world.later(limits::UNSERVED_MS);
+    }
+    assert_eq!(world.router.queued(), 0);
+}

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mtor_types::intent::Band;
+use mtor_types::intent::{Band, IntentMeta};
 use mtor_types::message::{SlotOffer, Slots};
 use mtor_types::{AccountId, Fence, IntentId, NodeId, Price, SessionId, WorkerId};
 
@@ -108,20 +108,27 @@ impl WorkerSlots {
         if self.draining || offer.gone { 0 } else { slots }
     }
 
-    /// The cheapest offer of this kind that may serve these demands, of those with a free slot in
-    /// a group if one is named.
+    /// The cheapest offer of this kind that may serve this intent, of those with a free slot in a
+    /// group if one is named.
     pub(super) fn find(
         &self,
         kind: KindId,
-        demand: Demand,
+        meta: &IntentMeta,
         group: Option<&GroupKey>,
     ) -> Option<OfferNo> {
         let of_kind = self.offers.iter().filter(|(_, offer)| offer.kinds.contains(&kind));
-        let meets = of_kind.filter(|(_, offer)| offer.admits(demand));
+        let (own, demand) = (self.owner == meta.account, Demand::of(meta));
+        let meets = of_kind.filter(|(_, offer)| offer.admits(demand) || (own && !offer.gone));
         let free = meets.filter(|(_, offer)| {
             group.is_none_or(|group| offer.group == *group && self.takes_work(offer))
         });
         free.min_by_key(|(number, offer)| (offer.price.amount, **number)).map(|(no, _)| *no)
+    }
+
+    /// The kinds that a free slot of this group may serve, whoever asks.
+    pub(super) fn kinds_with_room(&self, group: &GroupKey) -> BTreeSet<KindId> {
+        let free = self.offers.values().filter(|o| o.group == *group && self.takes_work(o));
+        free.flat_map(|offer| offer.kinds.iter().copied()).collect()
     }
 
     /// The pools that a free slot of this group may serve, of those with jobs; in order, once.
@@ -223,8 +230,8 @@ impl WorkerSlots {
             for kind in &offer.kinds {
                 let fresh = counted.insert((*kind, &offer.group));
                 let slots = if fresh { u64::from(self.slots_of(offer)) } else { 0 };
-                let (class, band) = (offer.class, offer.band);
-                let part = parts.entry(*kind).or_insert(Part { class, band, slots: 0 });
+                let (owner, class, band) = (self.owner, offer.class, offer.band);
+                let part = parts.entry(*kind).or_insert(Part { owner, class, band, slots: 0 });
                 (part.class, part.band) = (part.class.min(class), part.band.min(band));
                 part.slots = part.slots.saturating_add(slots);
             }
@@ -307,6 +314,20 @@ impl Workers {
         Ok(())
     }
 
+    /// For the check: every offer with a free slot, by the kinds that it serves.
+    pub(super) fn free_by_kind(&self) -> BTreeMap<KindId, Vec<(AccountId, TrustClass, Free)>> {
+        let mut free: BTreeMap<KindId, Vec<_>> = BTreeMap::new();
+        for (id, worker) in &self.by_id {
+            for (number, offer) in &worker.offers {
+                let Some(entry) = self.free_entry(*id, *number) else { continue };
+                for kind in &offer.kinds {
+                    free.entry(*kind).or_default().push((worker.owner, offer.class, entry));
+                }
+            }
+        }
+        free
+    }
+
     /// The entry of an offer among its kinds' free ones, if it has one.
     fn free_entry(&self, worker: WorkerId, number: OfferNo) -> Option<Free> {
         let known = self.by_id.get(&worker)?;
@@ -339,14 +360,14 @@ impl Router {
             let free = self.workers.free_entry(worker, number);
             let Some(known) = self.workers.get_mut(worker) else { break };
             let Some(offer) = known.offers.get_mut(&number) else { continue };
-            let (kinds, class) = (std::mem::take(&mut offer.kinds), offer.class);
+            let (kinds, whose) = (std::mem::take(&mut offer.kinds), (known.owner, offer.class));
             if let Some(offer) = known.offers.get(&number).filter(|_| !known.draining)
                 && let Some(kind) = kinds.first().and_then(|kind| self.kinds.get_mut(*kind))
             {
                 kind.shown.take(offer, known.slots_of(offer));
             }
             for kind in kinds {
-                self.kinds.set_free(kind, class, free, None);
+                self.kinds.set_free(kind, whose, free, None);
                 self.kinds.set_part(kind, worker, None);
                 left.insert(kind);
             }
@@ -381,7 +402,7 @@ impl Router {
         for (number, offer) in &known.offers {
             let free = self.workers.free_entry(worker, *number);
             for kind in &offer.kinds {
-                self.kinds.set_free(*kind, offer.class, None, free);
+                self.kinds.set_free(*kind, (known.owner, offer.class), None, free);
             }
         }
         if links {
@@ -439,7 +460,7 @@ impl Router {
             let Some(known) = self.workers.get(worker) else { return };
             let Some(offer) = known.offers.get(&number) else { continue };
             for kind in &offer.kinds {
-                self.kinds.set_free(*kind, offer.class, before, after);
+                self.kinds.set_free(*kind, (known.owner, offer.class), before, after);
             }
         }
     }
