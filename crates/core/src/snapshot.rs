@@ -51,6 +51,8 @@ pub enum RecoverError {
     LeftOver(usize),
     #[error("batch {found} follows batch {last} in the log")]
     Gap { last: u64, found: u64 },
+    #[error("batch {batch} of the log does not fit the ledger before it: {what}")]
+    Misfit { batch: u64, what: String },
 }
 
 /// The durable state of one service as a snapshot holds it.

@@ -130,7 +130,7 @@ impl OpenError {
             | Self::Recover(_)
             | Self::Snapshot(_)
             | Self::Ledger(_)
-            | Self::Start(StartError::Store(_)) => Code::StoreUnavailable,
+            | Self::Start(StartError::Store(_) | StartError::Broken(_)) => Code::StoreUnavailable,
             Self::Identity(_) | Self::Manifest(_) | Self::File { .. } | Self::Fee => {
                 Code::BadConfiguration
             }

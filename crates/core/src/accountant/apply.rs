@@ -1,4 +1,5 @@
-//! How facts change the ledger. Nothing is decided here, and time is the record's.
+//! How facts change the ledger. Nothing is decided here, and time is the record's. What does not
+//! fit the ledger changes nothing of it: see [`Accountant::fits`].
 
 use mtor_types::Time;
 use mtor_types::fact::{AccountKind, Asset, Fact, NetworkKey, Transfer, TransferKind};
@@ -15,10 +16,14 @@ const REMEMBER_MS: u64 = limits::IDEMPOTENCY_MS;
 
 impl Accountant {
     /// The only way the ledger changes. Facts of other services change nothing.
+    ///
+    /// # Panics
+    /// If the fact does not fit: what was read from anywhere is asked by [`Accountant::fits`] first.
     pub fn apply(&mut self, at: Time, fact: &Fact) {
+        let fits = self.fits(fact);
+        assert!(fits.is_ok(), "a fact that does not fit the ledger: {fits:?}");
         match fact {
             Fact::LedgerOpened { realm, assets, owner } => {
-                debug_assert!(self.ledger.opened.is_none(), "a ledger is opened once");
                 let (realm, assets, owner) = (*realm, assets.clone(), *owner);
                 self.ledger.opened = Some(Opened { realm, assets, owner });
             }
@@ -71,16 +76,13 @@ impl Accountant {
     }
 
     fn account_opened(&mut self, account: AccountId, kind: AccountKind, name_secret: [u8; 32]) {
-        debug_assert!(self.ledger.opened.is_some(), "the ledger is opened first");
         let balances = PerAsset::default();
         let opened = Account { balances, name_secret, kind, banned: false, keys: 0 };
-        let before = self.ledger.accounts.insert(account, opened);
-        debug_assert!(before.is_none(), "an account is opened once");
+        self.ledger.accounts.insert(account, opened);
     }
 
     fn key_added(&mut self, account: AccountId, key: KeyHash) {
-        let before = self.ledger.keys.insert(key, account);
-        debug_assert!(before.is_none(), "a key belongs to one account");
+        self.ledger.keys.insert(key, account);
         if let Some(found) = self.ledger.accounts.get_mut(&account) {
             found.keys = found.keys.saturating_add(1);
         }
@@ -105,8 +107,6 @@ impl Accountant {
     }
 
     fn hold_placed(&mut self, at: Time, intent: IntentId, hold: Hold, transfer: Option<&Transfer>) {
-        debug_assert!(!self.ledger.holds.contains_key(&intent), "an intent has one hold");
-        debug_assert_eq!(transfer.is_none(), hold.amount.is_zero());
         if let Some(transfer) = transfer {
             self.ledger.transfer(transfer);
         }
@@ -123,16 +123,14 @@ impl Accountant {
         usage: Usage,
         transfers: &[Transfer],
     ) {
-        let hold = self.ledger.holds.remove(&intent);
-        debug_assert!(hold.is_some(), "a hold is resolved once");
-        // A resolution without its hold moves nothing: the hold's money has moved already.
-        let Some(hold) = hold else { return };
+        let Some(hold) = self.ledger.holds.remove(&intent) else { return };
         self.index.remove(intent, &hold);
         for transfer in transfers {
             self.ledger.transfer(transfer);
         }
         let end = end_of(intent, hold.asset, outcome, usage, transfers);
-        debug_assert_eq!(end.cost.checked_add(end.refunded), Some(hold.amount), "all is resolved");
+        let whole = end.cost.checked_add(end.refunded);
+        assert_eq!(whole, Some(hold.amount), "{intent}: all of its hold is resolved");
         self.ledger.ends.insert(intent, Remembered { end, at });
         self.index.ended(intent, at);
         self.forget(at);
@@ -164,10 +162,7 @@ fn end_of(
             TransferKind::Grant
             | TransferKind::Hold
             | TransferKind::Deposit
-            | TransferKind::Withdraw => {
-                debug_assert!(false, "{:?} does not resolve a hold", transfer.kind);
-                continue;
-            }
+            | TransferKind::Withdraw => continue,
         };
         *part = part.checked_add(transfer.amount).unwrap_or(Amount::MAX);
     }

@@ -61,10 +61,8 @@ impl Accountant {
         while let Some(intent) = self.index.expired(turn.now) {
             let release = TransferKind::Expire;
             let (outcome, usage) = (Outcome::Expired, Usage::default());
-            if !self.end(turn, intent, &Ending { outcome, usage, served: None, release }) {
-                debug_assert!(false, "an indexed hold is open");
-                return;
-            }
+            let ended = self.end(turn, intent, &Ending { outcome, usage, served: None, release });
+            assert!(ended, "the hold of {intent} runs out and is not open");
             self.tell_end(turn, intent);
         }
     }

@@ -11,6 +11,7 @@
 
 mod accounts;
 mod apply;
+mod fits;
 mod holds;
 mod index;
 mod invariants;

@@ -24,6 +24,7 @@ use crate::command::{GrantPolicy, OpenAccount};
 use crate::limits;
 use crate::turn::Turn;
 
+mod fits;
 mod model;
 
 const REALM: RealmId = RealmId([9; 32]);

@@ -186,12 +186,17 @@ impl Node {
         &self.router
     }
 
-    /// For the simulator: what must hold between any two commands.
+    /// O(n): what must hold between any two commands of a node that was started. For tests, the
+    /// simulator, and once after each start, before anything of it is written.
+    ///
+    /// # Errors
+    /// Whose invariant does not hold, and which.
     pub fn check_invariants(&self) -> Result<(), String> {
-        self.accountant.check_invariants()?;
-        self.events.check_invariants()?;
-        self.registry.check_invariants()?;
-        self.router.check_invariants()
+        let of = |service: &str, what: String| format!("{service}: {what}");
+        self.accountant.check_invariants().map_err(|what| of("accountant", what))?;
+        self.events.check_invariants().map_err(|what| of("event processor", what))?;
+        self.registry.check_invariants().map_err(|what| of("registry", what))?;
+        self.router.check_invariants().map_err(|what| of("router", what))
     }
 
     /// Time stands still within a batch, so that a replay, which knows only the batch's time,

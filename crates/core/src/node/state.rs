@@ -51,6 +51,10 @@ impl Node {
     }
 
     /// Applies one batch of the log.
+    ///
+    /// # Errors
+    /// It is not the next one, or something in it cannot be one of this ledger's facts: what is
+    /// recovered so far is then of no use.
     pub fn replay(&mut self, batch: &Batch) -> Result<(), RecoverError> {
         if Some(batch.number) != self.batch.checked_add(1) {
             return Err(RecoverError::Gap { last: self.batch, found: batch.number });
@@ -59,6 +63,8 @@ impl Node {
         self.batch_at = batch.at;
         self.turn.now = self.turn.now.max(batch.at);
         for fact in &batch.facts {
+            let misfit = |what| RecoverError::Misfit { batch: batch.number, what };
+            self.accountant.fits(fact).map_err(misfit)?;
             self.apply(batch.at, fact);
         }
         Ok(())

@@ -48,6 +48,11 @@ impl Shell {
 pub enum StartError {
     #[error("the start cannot be recorded")]
     Store(#[from] StoreError),
+    #[error(
+        "the recovered state does not hold ({0}): nothing was written; keep this data directory as \
+         it is and start from a copy of an earlier one"
+    )]
+    Broken(String),
     #[error("the node's threads cannot be started")]
     Threads(#[from] std::io::Error),
 }
@@ -64,6 +69,7 @@ pub fn start<L: Log + 'static>(
     connect: impl FnOnce(NodeHandle),
 ) -> Result<Shell, StartError> {
     node.start(clock.now());
+    node.check_invariants().map_err(StartError::Broken)?;
     let boot: Vec<_> = node.close_batch().iter().map(encode_batch).collect();
     log.append(&boot)?;
     (followers.synced)(boot);
@@ -81,6 +87,7 @@ pub fn start<L: Log + 'static>(
         move || store_thread::run(log, &store_inbox, &shared, &*sink, &wake, followers)
     })?;
     let node = std::thread::Builder::new().name("node".into()).spawn(move || {
+        let _ends = EndsWithPanic;
         let mut thread = NodeThread::new(node, clock, sink, shared, to_store);
         // The boot's own effects wait for its batch, which is synced.
         thread.end_round(Vec::new());
@@ -88,6 +95,19 @@ pub fn start<L: Log + 'static>(
         thread.run(&inbox);
     })?;
     Ok(Shell { handle, node, store })
+}
+
+/// A panic of the node is a fault of the program: what it decided last is not trusted. Nothing of
+/// it was written, so the process ends and recovers from the log, as it does when the store fails.
+struct EndsWithPanic;
+
+impl Drop for EndsWithPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the node broke an invariant; ending to recover from the log");
+            std::process::exit(1);
+        }
+    }
 }
 
 struct NodeThread {

@@ -169,6 +169,33 @@ async fn open(store: &Moody) -> (Shell, Receiver<Seen>) {
     (shell, seen)
 }
 
+/// A state that no sequence of facts gives is read, and refused before anything is written.
+#[tokio::test]
+async fn a_state_that_does_not_add_up_refuses_the_start_by_name() {
+    let store = Moody::new();
+    let (shell, _seen) = open(&store).await;
+    shell.stop();
+    let node = store.recovered();
+    let mut bytes = node.encode_state().unwrap();
+    // The guest's grant, as it stands behind its account's id: 1,000 becomes 1,001.
+    let account = bytes.windows(32).position(|id| id == CLIENT.0).unwrap();
+    let grant = bytes[account..].windows(2).position(|two| two == [0xe8, 0x07]).unwrap();
+    bytes[account + grant] = 0xe9;
+    let state = NodeState::decode(&bytes).unwrap();
+    let node = Node::recover(NodeConfig::whole(policy(), OWNER), state);
+    let before = store.last();
+    let clock = Clock::start(node.now());
+    let followers = Followers { synced: Box::new(drop), snapshot: Box::new(drop) };
+    let (tell, _seen) = sync_channel(10);
+    let sink = Arc::new(Watch(tell));
+    let Err(refused) = start(node, store.clone(), clock, sink, followers, drop) else {
+        panic!("it starts")
+    };
+    assert!(matches!(refused, StartError::Broken(_)), "{refused}");
+    assert!(refused.to_string().contains("accountant: grant: 1001 are owed"), "{refused}");
+    assert_eq!(store.last(), before, "nothing was written");
+}
+
 fn echo(number: u8, durable: bool) -> Box<IntentMeta> {
     Box::new(IntentMeta {
         id: IntentId([number; 16]),

@@ -83,3 +83,26 @@ fn what_is_newer_or_not_whole_is_refused_by_name() {
     longer.insert(11 + usize::try_from(length).unwrap(), 0);
     assert!(matches!(NodeState::decode(&longer), Err(RecoverError::LeftOver(1))));
 }
+
+#[test]
+fn a_log_that_does_not_fit_its_ledger_is_refused_by_its_batch() {
+    let world = World::new(1);
+    let mut log = world.log.clone();
+    let fresh = || Node::recover(NodeConfig::whole(policy(), OWNER), NodeState::default());
+    let mut node = fresh();
+    log.iter().for_each(|batch| node.replay(batch).unwrap());
+    // The batch that opened the guest's account, once more behind the last one.
+    let opens = |batch: &&Batch| {
+        let mut facts = batch.facts.iter();
+        facts.any(|fact| matches!(fact, Fact::AccountOpened { account, .. } if *account == CLIENT))
+    };
+    let mut again = log.iter().find(opens).unwrap().clone();
+    again.number = node.batch() + 1;
+    log.push(again);
+    let mut node = fresh();
+    let refused = log.iter().try_for_each(|batch| node.replay(batch)).unwrap_err();
+    assert!(matches!(refused, RecoverError::Misfit { .. }), "{refused}");
+    let told = refused.to_string();
+    assert!(told.contains(&format!("batch {}", log.len())), "{told}");
+    assert!(told.contains("opened a second time"), "{told}");
+}
