@@ -9,6 +9,8 @@ use mtor_types::id::{AccountId, Attempt, Fence, IntentId, NodeId, SessionId, Wor
 use mtor_types::intent::{End, IntentMeta, Why};
 use mtor_types::rejection::Rejection;
 
+use crate::router::TrustClass;
+
 /// When an effect may leave the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
@@ -80,6 +82,9 @@ pub struct Assignment {
     pub fence: Fence,
     pub edge: NodeId,
     pub worker: WorkerId,
+    /// Whose worker it is, and what is thought of it.
+    pub owner: AccountId,
+    pub class: TrustClass,
     pub session: SessionId,
     /// What is paid per unit.
     pub price: Price,

@@ -14,6 +14,7 @@ pub mod intent;
 pub mod manifest;
 pub mod message;
 mod meta;
+pub mod model;
 pub mod rejection;
 pub mod time;
 pub mod worker;

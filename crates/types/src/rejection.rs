@@ -120,6 +120,10 @@ codes! {
     ModelUnavailable = 40, "MT0040", 500, "model_unavailable";
     /// A worker's offer asks more than ten times the list price.
     OfferTooDear = 41, "MT0041", 400, "offer_too_dear";
+    /// Only workers that are not yet proven offer it, and the intent does not say that those may.
+    NotProven = 42, "MT0042", 503, "not_proven";
+    /// A worker's offer bears a name that reads as another account's.
+    OfferMisnamed = 43, "MT0043", 400, "offer_misnamed";
 }
 
 impl Code {
@@ -130,6 +134,7 @@ impl Code {
             Self::QueueFull
                 | Self::DeadlineHopeless
                 | Self::NoWorker
+                | Self::NotProven
                 | Self::GrantsExhausted
                 | Self::NetworkLimit
                 | Self::LimitReached
@@ -229,6 +234,11 @@ pub enum Rejection {
     MessageGap { expected: u64 },
     #[error("that is not a message of this version")]
     MessageUnreadable,
+    #[error(
+        "only workers that are not yet proven offer this just now: name the model with its owner, \
+         as `GET /v1/models` lists it, or say `trust`: `any`"
+    )]
+    NotProven,
 }
 
 /// What a bound of the core counts.
@@ -279,6 +289,7 @@ impl Rejection {
             Self::RealmRestarted => Code::RealmRestarted,
             Self::Expired => Code::Expired,
             Self::MessageGap { .. } | Self::MessageUnreadable => Code::Protocol,
+            Self::NotProven => Code::NotProven,
         }
     }
 

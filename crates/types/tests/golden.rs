@@ -323,9 +323,10 @@ fn rejection_name(rejection: &Rejection) -> &'static str {
         Rejection::Expired => "expired",
         Rejection::MessageGap { .. } => "message-gap",
         Rejection::MessageUnreadable => "message-unreadable",
+        Rejection::NotProven => "not-proven",
     }
 }
-const REJECTIONS: usize = 20;
+const REJECTIONS: usize = 21;
 
 fn rejections() -> Vec<Rejection> {
     vec![
@@ -349,6 +350,7 @@ fn rejections() -> Vec<Rejection> {
         Rejection::Expired,
         Rejection::MessageGap { expected: 300 },
         Rejection::MessageUnreadable,
+        Rejection::NotProven,
     ]
 }
 

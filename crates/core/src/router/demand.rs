@@ -12,11 +12,22 @@ pub(super) struct Demand {
 
 /// Whose worker a slot is, for one kind. In the order in which free slots are given out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum TrustClass {
+pub enum TrustClass {
     /// Of the realm's own account.
     Own,
     Proven,
     Probation,
+}
+
+impl TrustClass {
+    /// As clients read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Proven => "proven",
+            Self::Probation => "probation",
+        }
+    }
 }
 
 impl TrustClass {
@@ -41,6 +52,11 @@ impl TrustClass {
 impl Demand {
     pub(super) fn of(meta: &IntentMeta) -> Self {
         Self { trust: meta.trust, band: meta.band }
+    }
+
+    /// As it would be if strangers might serve it.
+    pub(super) fn of_anybody(meta: &IntentMeta) -> Self {
+        Self { trust: Trust::Any, band: meta.band }
     }
 
     pub(super) fn all() -> impl Iterator<Item = Self> {

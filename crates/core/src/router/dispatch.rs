@@ -6,7 +6,7 @@ use mtor_types::{Amount, Attempt, Code, Fence, IntentId, WorkerId};
 use super::Router;
 use super::job::{Lease, Place, Taken};
 use super::safe_queue::PoolId;
-use super::workers::{GroupKey, OfferNo};
+use super::workers::{GroupKey, OfferNo, OfferSlots};
 use crate::effect::{Assignment, Effect};
 use crate::limits;
 use crate::turn::Turn;
@@ -170,9 +170,8 @@ impl Router {
         let fence = Fence(self.next_number());
         let until = turn.now.after_ms(limits::LEASE_MS);
         let known = self.workers.get_mut(worker)?;
-        let (session, edge) = (known.session, known.edge);
-        let mut price = known.offers.get(&offer)?.price;
-        let owner = known.owner;
+        let (session, edge, owner) = (known.session, known.edge, known.owner);
+        let OfferSlots { mut price, class, .. } = *known.offers.get(&offer)?;
         if known.leases.insert(intent) {
             self.running = self.running.saturating_add(1);
         }
@@ -204,7 +203,19 @@ impl Router {
         self.take_slot(worker, offer, fence);
         self.schedule(intent, until);
         let limit = meta.units_max.min(price.buys(meta.ceiling));
-        Some(Assignment { meta, attempt, fence, edge, worker, session, price, limit, remaining_ms })
+        Some(Assignment {
+            meta,
+            attempt,
+            fence,
+            edge,
+            worker,
+            owner,
+            class,
+            session,
+            price,
+            limit,
+            remaining_ms,
+        })
     }
 
     /// Attempts and fences come from one counter, so neither ever repeats.

@@ -17,6 +17,8 @@ mod job;
 mod kinds;
 #[cfg(test)]
 mod load;
+#[cfg(test)]
+mod named;
 mod owned;
 mod retries;
 mod returns;
@@ -30,7 +32,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use mtor_types::fact::Asset;
-use mtor_types::intent::{IntentMeta, Outcome, Usage};
+use mtor_types::intent::{IntentMeta, Outcome, Trust, Usage};
 use mtor_types::message::{Message, Resolution, ServedBy, Service};
 use mtor_types::rejection::Rejection;
 use mtor_types::{IntentId, NodeId, Time, id};
@@ -39,6 +41,7 @@ use crate::effect::Effect;
 use crate::limits;
 use crate::turn::Turn;
 use demand::Demand;
+pub use demand::TrustClass;
 use ends::PutBack;
 use estimates::Estimates;
 use job::{Job, Place, flow_of};
@@ -46,7 +49,7 @@ use kinds::Kinds;
 use retries::Retries;
 use returns::Refused;
 use safe_queue::{FlowPath, Full, Item, ItemId, PoolId, QueueLimits, SafeQueue};
-pub use view::PoolView;
+pub use view::{Figures, Party, PoolView};
 use workers::Workers;
 
 /// The wait of one more intent.
@@ -227,7 +230,7 @@ impl Router {
     /// Whether there is a use in queueing: the estimated wait, or why not and when to come back.
     fn admit(&mut self, pool: PoolId, meta: &IntentMeta, now: Time) -> Result<u64, Rejection> {
         if !self.kinds.is_served(pool, meta.account, &[]) {
-            return Err(Rejection::NoWorker);
+            return Err(self.unserved(pool, meta));
         }
         let Some(kind) = self.kinds.get(pool.kind()) else { return Err(Rejection::NoWorker) };
         let estimate = self.estimates.get(&kind.label, meta.size);
@@ -282,6 +285,13 @@ impl Router {
         };
         let at = kind.returns.book(now, &refused);
         Err(Rejection::DeadlineHopeless { wait_ms: at.since_ms(now) })
+    }
+
+    /// Why nobody may serve it: whether the word `any` would help.
+    fn unserved(&self, pool: PoolId, meta: &IntentMeta) -> Rejection {
+        let anybody = PoolId::new(pool.kind(), Demand::of_anybody(meta).number());
+        let helps = meta.trust == Trust::Proven && self.kinds.is_served(anybody, meta.account, &[]);
+        if helps { Rejection::NotProven } else { Rejection::NoWorker }
     }
 
     /// What one more intent of this flow would wait: what is served before it, and what runs, by all

@@ -1,23 +1,71 @@
-//! What can be asked here, as edges are told.
+//! What can be asked here, and whose workers offer it, as edges are told.
 
 use std::collections::BTreeMap;
 
-use mtor_types::{Amount, Price};
+use mtor_types::{AccountId, Amount, Price, model};
 
 use super::Router;
+use super::demand::TrustClass;
 use super::kinds::Kind;
+use super::safe_queue::KindId;
 use super::workers::OfferSlots;
 
-/// One (intent, model), whatever trust or price is demanded.
+/// Owners of one kind that are told of: more than anybody reads. The realm's own and those of proven
+/// workers come first.
+const PARTIES_MAX: usize = 32;
+
+/// One (intent, model), and who offers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolView {
     pub intent: String,
     pub model: Option<String>,
+    /// The realm's own first, then proven ones, then the others; of each in order of their ids.
+    pub parties: Vec<Party>,
+    /// What waits for it, whoever may serve that.
+    waits: Waits,
+    /// What an intent that runs now is thought to take.
+    mean_ms: u64,
+}
+
+/// The workers of one owner and standing that offer it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Party {
+    pub class: TrustClass,
+    pub owner: AccountId,
+    /// The lowest.
+    pub price: Price,
+    /// The least.
+    pub context: Option<u32>,
+    pub slots: u64,
+    pub busy: u64,
+    /// What waits for this owner's workers alone.
+    waits: Waits,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Waits {
+    items: u64,
+    /// Slot-milliseconds.
+    cost: u64,
+}
+
+impl Waits {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            items: self.items.saturating_add(other.items),
+            cost: self.cost.saturating_add(other.cost),
+        }
+    }
+}
+
+/// What some of the parties come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Figures {
+    /// The best there is among them.
+    pub class: TrustClass,
     /// The lowest price on offer.
     pub price: Price,
     pub context: Option<u32>,
-    /// A worker of the realm's own account is among those who offer it.
-    pub own: bool,
     pub slots: u64,
     pub busy: u64,
     /// Intents waiting.
@@ -26,90 +74,111 @@ pub struct PoolView {
     pub wait_ms: u64,
 }
 
-/// What the offers that name one kind come to, kept as they come and go.
+impl PoolView {
+    /// Of those parties that are meant; `None` if there are none.
+    pub fn figures(&self, is_meant: impl Fn(&Party) -> bool) -> Option<Figures> {
+        let meant = || self.parties.iter().filter(|party| is_meant(party));
+        let price = meant().map(|party| party.price).min_by_key(|price| price.amount)?;
+        let class = meant().map(|party| party.class).min()?;
+        let context = meant().map(|party| party.context).min()?;
+        let sum = |of: fn(&Party) -> u64| {
+            meant().map(of).fold(0, |sum: u64, count| sum.saturating_add(count))
+        };
+        let (slots, busy) = (sum(|party| party.slots), sum(|party| party.busy));
+        let waits = meant().fold(self.waits, |waits, party| waits.plus(party.waits));
+        let mut wait_ms = 0;
+        if busy >= slots {
+            let queued = waits.cost.checked_div(slots).unwrap_or_default();
+            wait_ms = queued.saturating_add(self.mean_ms / 2);
+        }
+        Some(Figures { class, price, context, slots, busy, depth: waits.items, wait_ms })
+    }
+}
+
+/// What the offers that name one kind come to, by whose they are, kept as they come and go.
 #[derive(Debug, Default)]
-pub(super) struct Shown {
+pub(super) struct Shown(BTreeMap<(TrustClass, AccountId), Sums>);
+
+#[derive(Debug, Default)]
+struct Sums {
     prices: BTreeMap<Amount, (Price, u32)>,
     contexts: BTreeMap<Option<u32>, u32>,
-    own: u32,
     slots: u64,
     busy: u64,
 }
 
 impl Shown {
-    pub(super) fn add(&mut self, offer: &OfferSlots, slots: u32) {
-        let price = self.prices.entry(offer.price.amount).or_insert((offer.price, 0));
+    pub(super) fn add(&mut self, offer: &OfferSlots, owner: AccountId, slots: u32) {
+        let sums = self.0.entry((offer.class, owner)).or_default();
+        let price = sums.prices.entry(offer.price.amount).or_insert((offer.price, 0));
         price.1 = price.1.saturating_add(1);
-        let context = self.contexts.entry(offer.context).or_default();
+        let context = sums.contexts.entry(offer.context).or_default();
         *context = context.saturating_add(1);
-        self.own = self.own.saturating_add(u32::from(offer.is_own()));
-        self.slots = self.slots.saturating_add(slots.into());
-        self.busy = self.busy.saturating_add(offer.busy.into());
+        sums.slots = sums.slots.saturating_add(slots.into());
+        sums.busy = sums.busy.saturating_add(offer.busy.into());
     }
 
-    pub(super) fn take(&mut self, offer: &OfferSlots, slots: u32) {
-        if let Some((_, count)) = self.prices.get_mut(&offer.price.amount) {
+    pub(super) fn take(&mut self, offer: &OfferSlots, owner: AccountId, slots: u32) {
+        let key = (offer.class, owner);
+        let Some(sums) = self.0.get_mut(&key) else { return };
+        if let Some((_, count)) = sums.prices.get_mut(&offer.price.amount) {
             *count = count.saturating_sub(1);
             if *count == 0 {
-                self.prices.remove(&offer.price.amount);
+                sums.prices.remove(&offer.price.amount);
             }
         }
-        if let Some(count) = self.contexts.get_mut(&offer.context) {
+        if let Some(count) = sums.contexts.get_mut(&offer.context) {
             *count = count.saturating_sub(1);
             if *count == 0 {
-                self.contexts.remove(&offer.context);
+                sums.contexts.remove(&offer.context);
             }
         }
-        self.own = self.own.saturating_sub(u32::from(offer.is_own()));
-        self.slots = self.slots.saturating_sub(slots.into());
-        self.busy = self.busy.saturating_sub(offer.busy.into());
+        sums.slots = sums.slots.saturating_sub(slots.into());
+        sums.busy = sums.busy.saturating_sub(offer.busy.into());
+        if sums.prices.is_empty() {
+            self.0.remove(&key);
+        }
     }
 
-    pub(super) fn change_busy(&mut self, before: u32, after: u32) {
-        self.busy = self.busy.saturating_sub(before.into()).saturating_add(after.into());
+    pub(super) fn change_busy(&mut self, key: (TrustClass, AccountId), before: u32, after: u32) {
+        let Some(sums) = self.0.get_mut(&key) else { return };
+        sums.busy = sums.busy.saturating_sub(before.into()).saturating_add(after.into());
     }
 }
 
 impl Router {
     /// One row for each kind that any worker offers, in order of names.
     pub fn pools_view(&self) -> Vec<PoolView> {
-        let mut rows: Vec<PoolView> = self
-            .kinds
-            .iter()
-            .filter_map(|(id, kind)| {
-                let (price, _) = kind.shown.prices.values().next()?;
-                let (context, _) = kind.shown.contexts.first_key_value()?;
-                // What names no model waits for any of them.
-                let nameless = self.kinds.find(&kind.name, None).filter(|nameless| *nameless != id);
-                let waiting = [Some(id), nameless].into_iter().flatten();
-                let waiting = waiting.flat_map(|id| self.queue.backlog_of(id));
-                let (depth, cost) = waiting.fold((0_u64, 0_u64), |(depth, cost), (_, backlog)| {
-                    (depth.saturating_add(backlog.items), cost.saturating_add(backlog.cost))
-                });
-                let retries = u64::try_from(kind.retries()).unwrap_or(u64::MAX);
-                let depth = depth.saturating_add(retries);
-                Some(self.row(kind, *price, *context, depth, cost))
-            })
-            .collect();
+        let offered = self.kinds.iter().filter(|(_, kind)| !kind.shown.0.is_empty());
+        let mut rows: Vec<PoolView> = offered.map(|(id, kind)| self.row(id, kind)).collect();
         rows.sort_by(|a, b| (&a.intent, &a.model).cmp(&(&b.intent, &b.model)));
         rows
     }
 
-    fn row(
-        &self,
-        kind: &Kind,
-        price: Price,
-        context: Option<u32>,
-        depth: u64,
-        cost: u64,
-    ) -> PoolView {
+    fn row(&self, id: KindId, kind: &Kind) -> PoolView {
+        let parties = kind.shown.0.iter().take(PARTIES_MAX).filter_map(|((class, owner), sums)| {
+            let (price, _) = *sums.prices.values().next()?;
+            let (context, _) = sums.contexts.first_key_value()?;
+            let (class, owner, context) = (*class, *owner, *context);
+            let alone = kind.model.as_ref().map(|name| model::owned(name, owner));
+            let alone = alone.and_then(|name| self.kinds.find(&kind.name, Some(&name)));
+            let waits = alone.map(|kind| self.waits(kind)).unwrap_or_default();
+            let Sums { slots, busy, .. } = *sums;
+            Some(Party { class, owner, price, context, slots, busy, waits })
+        });
+        let parties = parties.collect();
+        // What names no model waits for any of them.
+        let nameless = self.kinds.find(&kind.name, None).filter(|nameless| *nameless != id);
+        let nameless = nameless.map(|kind| self.waits(kind)).unwrap_or_default();
+        let retries = u64::try_from(kind.retries()).unwrap_or(u64::MAX);
+        let waits = self.waits(id).plus(nameless).plus(Waits { items: retries, cost: 0 });
         let (intent, model) = (kind.name.clone(), kind.model.clone());
-        let Shown { own, slots, busy, .. } = kind.shown;
-        let mut wait_ms = 0;
-        if busy >= slots {
-            let queued = cost.checked_div(slots).unwrap_or_default();
-            wait_ms = queued.saturating_add(kind.running.mean() / 2);
-        }
-        PoolView { intent, model, price, context, own: own > 0, slots, busy, depth, wait_ms }
+        PoolView { intent, model, parties, waits, mean_ms: kind.running.mean() }
+    }
+
+    fn waits(&self, kind: KindId) -> Waits {
+        self.queue.backlog_of(kind).fold(Waits::default(), |waits, (_, backlog)| {
+            waits.plus(Waits { items: backlog.items, cost: backlog.cost })
+        })
     }
 }

@@ -364,7 +364,7 @@ impl Router {
             if let Some(offer) = known.offers.get(&number).filter(|_| !known.draining)
                 && let Some(kind) = kinds.first().and_then(|kind| self.kinds.get_mut(*kind))
             {
-                kind.shown.take(offer, known.slots_of(offer));
+                kind.shown.take(offer, known.owner, known.slots_of(offer));
             }
             for kind in kinds {
                 self.kinds.set_free(kind, whose, free, None);
@@ -379,11 +379,16 @@ impl Router {
     pub(super) fn join_kinds(&mut self, worker: WorkerId) -> BTreeSet<KindId> {
         let mut joined = BTreeSet::new();
         let Some(known) = self.workers.get_mut(worker) else { return joined };
-        let (key, mut links) = (known.key(), true);
+        let (key, owner, mut links) = (known.key(), known.owner, true);
         for offer in known.offers.values_mut().filter(|offer| !offer.gone) {
             offer.kinds.push(self.kinds.find_or_add(&offer.name, offer.model.as_deref()));
-            if offer.model.is_some() {
+            if let Some(model) = &offer.model {
                 offer.kinds.push(self.kinds.find_or_add(&offer.name, None));
+                // Who names its owner has chosen that one alone.
+                if !offer.is_own() {
+                    let owned = mtor_types::model::owned(model, owner);
+                    offer.kinds.push(self.kinds.find_or_add(&offer.name, Some(&owned)));
+                }
             }
             links &= offer.class.links();
             joined.extend(offer.kinds.iter().copied());
@@ -393,7 +398,7 @@ impl Router {
         for offer in known.offers.values().filter(|_| !known.draining) {
             let slots = known.slots_of(offer);
             if let Some(kind) = offer.kinds.first().and_then(|kind| self.kinds.get_mut(*kind)) {
-                kind.shown.add(offer, slots);
+                kind.shown.add(offer, known.owner, slots);
             }
         }
         for (kind, part) in known.parts() {
@@ -452,7 +457,7 @@ impl Router {
             change(offer, group);
             let kind = offer.kinds.first().filter(|_| !known.draining);
             if let Some(kind) = kind.and_then(|kind| self.kinds.get_mut(*kind)) {
-                kind.shown.change_busy(busy, offer.busy);
+                kind.shown.change_busy((offer.class, known.owner), busy, offer.busy);
             }
         }
         for (number, before) in sharing.into_iter().zip(before) {

@@ -23,6 +23,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
+use mtor_core::router::{Party, TrustClass};
 use mtor_core::{Command, Node};
 use mtor_store::{BlobName, BlobStore, Reader};
 use mtor_types::fact::{Asset, NetworkKey};
@@ -266,7 +267,8 @@ impl Edge {
         }
         let at = Instant::now();
         let pools = self.node().ask(|node| node.router().pools_view()).await?;
-        if pools.iter().any(|pool| pool.own) {
+        let is_own = |party: &Party| party.class == TrustClass::Own;
+        if pools.iter().any(|pool| pool.parties.iter().any(is_own)) {
             self.offered_once.store(true, Ordering::Release);
         }
         let offered = Arc::new(Offered::new(pools));

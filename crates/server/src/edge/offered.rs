@@ -1,6 +1,6 @@
 //! What workers offer now: a snapshot for the request path.
 
-use mtor_core::router::PoolView;
+use mtor_core::router::{PoolView, TrustClass};
 use mtor_types::amount::Price;
 
 use crate::told::ModelsTold;
@@ -39,24 +39,27 @@ impl Offered {
     pub fn default_model(&self, intent: &str, list: Price, told: &ModelsTold) -> Option<String> {
         let of_intent = self.pools.iter().filter(|pool| pool.intent == intent);
         let named = of_intent.filter_map(|pool| Some((pool, pool.model.as_ref()?)));
-        let rank = |(pool, model): &(&PoolView, &String)| {
-            let dearer = pool.price.amount > list.amount;
-            (dearer, !pool.own, told.rank(intent, model), (*model).clone())
-        };
-        named.min_by_key(rank).map(|(_, model)| model.clone())
+        let ranked = named.filter_map(|(pool, model)| {
+            let figures = pool.figures(|_| true)?;
+            let dearer = figures.price.amount > list.amount;
+            let others = figures.class != TrustClass::Own;
+            Some((dearer, others, told.rank(intent, model), model))
+        });
+        ranked.min().map(|(.., model)| model.clone())
     }
 
     /// The lowest price that anybody asks for it.
     pub fn lowest_price(&self, intent: &str, model: Option<&str>) -> Option<Price> {
         let of_intent = self.pools.iter().filter(|pool| pool.intent == intent);
         let fits = of_intent.filter(|pool| model.is_none() || pool.model.as_deref() == model);
-        fits.map(|pool| pool.price).min_by_key(|price| price.amount)
+        let figures = fits.filter_map(|pool| pool.figures(|_| true));
+        figures.map(|figures| figures.price).min_by_key(|price| price.amount)
     }
 
     pub fn wait_ms(&self, intent: &str, model: Option<&str>) -> u64 {
         let found = self.pools.iter().find(|pool| {
             pool.intent == intent && (model.is_none() || pool.model.as_deref() == model)
         });
-        found.map_or(0, |pool| pool.wait_ms)
+        found.and_then(|pool| pool.figures(|_| true)).map_or(0, |figures| figures.wait_ms)
     }
 }

@@ -9,7 +9,7 @@ use mtor_store::BlobName;
 use mtor_types::intent::{Band, EndRequest, Reason, Why};
 use mtor_types::message::SlotOffer;
 use mtor_types::worker::{self, Chunk, Complete, Fail, FailCode, Offer, RefusedOffer, Revoke};
-use mtor_types::{Attempt, Code, IntentId, Price};
+use mtor_types::{Attempt, Code, IntentId, Price, model};
 
 use super::Edge;
 use super::live::Live;
@@ -33,6 +33,11 @@ impl Edge {
             // Prices of one intent are compared per the manifest's own number of units.
             let price = offer.price.filter(|price| price.per == list.per).unwrap_or(list);
             let Offer { intent, model, slots, price: _, context } = offer.clone();
+            if let Some((bare, _)) = model.as_deref().and_then(model::split_owner) {
+                let refused = misnamed(bare, &offer.intent, model.as_deref());
+                priced.refused.push(refused);
+                continue;
+            }
             match Band::of_offer(price.amount, list) {
                 Some(band) => {
                     let group = None;
@@ -203,6 +208,16 @@ fn too_dear(intent: String, model: Option<String>, list: Price) -> RefusedOffer 
         Band::DEAREST.top(list).in_words()
     );
     RefusedOffer { intent, model, code: Code::OfferTooDear.to_string(), message }
+}
+
+fn misnamed(bare: &str, intent: &str, model: Option<&str>) -> RefusedOffer {
+    let message = format!(
+        "field `model`: `@` and 8 to 44 letters and digits at a name's end name an account here; \
+         offer it by another name, such as `--served-model-name {bare}={}`",
+        model.unwrap_or_default()
+    );
+    let (intent, model) = (intent.to_owned(), model.map(str::to_owned));
+    RefusedOffer { intent, model, code: Code::OfferMisnamed.to_string(), message }
 }
 
 /// `{"pieces":[…]}`, as they came. `None` if there are none, or they cannot be read.

@@ -87,15 +87,16 @@ pub async fn pools(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<Answ
     let manifests = edge.manifests.load();
     let row = |pool: &mtor_core::router::PoolView| {
         let unit = manifests.get(&pool.intent)?.manifest.meter.unit.as_str();
+        let figures = pool.figures(|_| true)?;
         Some(PoolRow {
-            price: PriceRow::new(pool.price, unit),
+            price: PriceRow::new(figures.price, unit),
             intent: pool.intent.clone(),
             model: pool.model.clone(),
-            context: pool.context,
-            slots: pool.slots,
-            busy: pool.busy,
-            depth: pool.depth,
-            eta_ms: pool.wait_ms,
+            context: figures.context,
+            slots: figures.slots,
+            busy: figures.busy,
+            depth: figures.depth,
+            eta_ms: figures.wait_ms,
         })
     };
     let items = offered.pools().iter().filter_map(row).collect();
