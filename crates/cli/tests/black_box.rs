@@ -20,6 +20,7 @@ mod own_intent_page;
 mod own_intents;
 mod page;
 mod pages;
+mod pauses;
 mod proxies;
 mod realm;
 mod refusals;

@@ -31,6 +31,14 @@ pub const LEASE_MS: u64 = 3_000;
 pub const HEARTBEAT_MS: u64 = 900;
 /// A session silent for this long is over. Below the lease, so the loss is known first.
 pub const SESSION_SILENCE_MS: u64 = 2_800;
+/// Two rounds of a node that are further apart: the realm itself was away (stopped, a machine that
+/// slept, a disk that stalled), and nobody was silent. Less is within what a lease allows for.
+pub const PAUSE_MS: u64 = 500;
+/// A node has a round so often at least, whether or not anything is to be done: it knows of a pause
+/// by the round that it missed.
+pub const ROUND_MS: u64 = 200;
+/// After a pause no timer judges anybody for so long: what waits in sockets is taken before.
+pub const PAUSE_SETTLE_MS: u64 = 500;
 /// The hold's own expiry comes this much after deadline and lease: later than every other timer.
 pub const HOLD_GRACE_MS: u64 = 60_000;
 /// Without progress for this long the Event Processor repeats its last message for an intent.

@@ -127,7 +127,7 @@ impl World<'_> {
                     }
                 }
                 Effect::Adopt(grant) => self.oracle.granted(grant, now, false)?,
-                other => self.oracle.emitted(other, now),
+                other => self.oracle.emitted(other, now)?,
             }
             if when == When::Now || last <= synced {
                 leaving.push(Leaving::Effect(effect));
@@ -259,7 +259,10 @@ impl World<'_> {
         if process.node.is_none() {
             return;
         }
+        // Who waited for a process that stood still finds it gone.
+        let held_up = std::mem::take(&mut process.held_up);
         process.crash();
+        held_up.into_iter().for_each(|event| self.plan(0, event));
         self.plan(down_ms, Event::Restart { node: id });
         if self.scenario.topology == Topology::Whole {
             self.oracle.forget_leases();

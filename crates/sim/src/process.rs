@@ -6,7 +6,7 @@ use mtor_core::{Command, Effect, Node, NodeConfig};
 use mtor_types::{Rejection, Time};
 
 use crate::disk::Disk;
-use crate::event::Asker;
+use crate::event::{Asker, Event};
 
 /// What leaves a node once its batch is synced.
 #[derive(Debug)]
@@ -46,6 +46,9 @@ pub(crate) struct Process {
     pub(crate) slow_disk: bool,
     pub(crate) failing_until: u64,
     pub(crate) crash_after_sync: Option<u64>,
+    /// It stands still since then; what would have happened to it waits, in order.
+    pub(crate) paused: Option<u64>,
+    pub(crate) held_up: VecDeque<Event>,
 }
 
 impl Process {
@@ -66,6 +69,8 @@ impl Process {
             slow_disk: false,
             failing_until: 0,
             crash_after_sync: None,
+            paused: None,
+            held_up: VecDeque::new(),
         }
     }
 
@@ -85,6 +90,7 @@ impl Process {
         self.wake_planned = None;
         self.syncing = false;
         self.crash_after_sync = None;
+        self.paused = None;
         self.disk.crash();
     }
 }

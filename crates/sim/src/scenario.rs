@@ -23,6 +23,8 @@ pub(crate) const HEALED_MS: u64 = 45_000;
 pub(crate) const STEPS_MAX: u64 = 2_000_000;
 /// A lost worker's work must be given up this long after its last sign of life, in a healthy node.
 pub(crate) const LEASE_LATE_MS: u64 = 200;
+/// A worker's word must have been handled so soon by a node that holds its edge and its registry.
+pub(crate) const HEARD_LATE_MS: u64 = 200;
 /// What one chunk may bill at most: the edge's own bound.
 pub(crate) const UNITS_PER_CHUNK: u64 = 2;
 /// Batches that wait for their sync; beyond it new work is refused.
@@ -140,6 +142,11 @@ pub(crate) enum Fault {
         node: NodeId,
         down_ms: u64,
     },
+    /// The process stands still, and the edge with it; connections stay open.
+    Pause {
+        node: NodeId,
+        for_ms: u64,
+    },
     /// Syncs take long.
     SlowDisk {
         node: NodeId,
@@ -207,7 +214,7 @@ pub(crate) fn faults(scenario: &Scenario, seed: u64) -> Vec<(u64, Fault)> {
         let worker = rng.index(usize::try_from(scenario.workers).unwrap_or(usize::MAX));
         let at = rng.between(500, scenario.storm_ms);
         let for_ms = long(&mut rng);
-        let fault = match rng.between(0, 13) {
+        let fault = match rng.between(0, 15) {
             0 | 1 => Fault::Crash { node, down_ms: for_ms },
             2 | 3 => Fault::CrashAfterSync { node, down_ms: for_ms },
             4 => Fault::SlowDisk { node, for_ms },
@@ -218,6 +225,7 @@ pub(crate) fn faults(scenario: &Scenario, seed: u64) -> Vec<(u64, Fault)> {
             9 => Fault::Freeze { worker, for_ms },
             10 | 11 => Fault::Break { worker, for_ms },
             12 => Fault::Drain { worker, for_ms },
+            13 | 14 => Fault::Pause { node, for_ms },
             _ => Fault::Ban { worker, for_ms },
         };
         faults.push((at, fault));

@@ -6,7 +6,7 @@ use mtor_types::{Fence, IntentId, SessionId};
 
 use crate::edge::{Act, Edge, Vault};
 use crate::event::{EdgeEvent, Event, FromWorker, ToWorker};
-use crate::scenario::{ATTACH_REPEAT_MS, CLIENT_RETRY_MS, UNSYNCED_MAX};
+use crate::scenario::{ATTACH_REPEAT_MS, CLIENT_RETRY_MS, Topology, UNSYNCED_MAX};
 use crate::worker::Step;
 use crate::world::{Line, World, soon};
 
@@ -156,6 +156,11 @@ impl World<'_> {
             return;
         }
         let leases = worker.claims();
+        if let Some(session) = worker.session
+            && self.scenario.topology == Topology::Whole
+        {
+            self.oracle.spoke(session, self.now);
+        }
         self.worker_says(index, FromWorker::Renew { leases });
         self.plan(limits::HEARTBEAT_MS, Event::Beat { worker: index, life });
     }

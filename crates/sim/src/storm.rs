@@ -18,6 +18,7 @@ impl World<'_> {
                     process.crash_after_sync = Some(down_ms);
                 }
             }
+            Fault::Pause { node, for_ms } => self.pause(node, for_ms),
             Fault::SlowDisk { node, for_ms } => {
                 if let Some(process) = self.processes.get_mut(&node) {
                     process.slow_disk = true;
@@ -87,8 +88,39 @@ impl World<'_> {
         self.knock(registry, Command::BanWorker { worker, banned }, Asker::Nobody, 0);
     }
 
-    pub(crate) fn heal(&mut self, heal: Heal) {
+    fn pause(&mut self, node: NodeId, for_ms: u64) {
+        let now = self.now;
+        let Some(process) = self.processes.get_mut(&node) else { return };
+        if process.node.is_some() && process.paused.is_none() {
+            process.paused = Some(now);
+            let boot = process.boot;
+            self.plan(for_ms, Event::Heal(Heal::Pause { node, boot }));
+        }
+    }
+
+    /// The process runs again: its timers, and what came meanwhile, in the order of their times.
+    fn go_on(&mut self, node: NodeId) -> Result<(), String> {
+        let now = self.now;
+        let Some(process) = self.processes.get_mut(&node) else { return Ok(()) };
+        let Some(since) = process.paused.take() else { return Ok(()) };
+        let (clock, gap_ms) = (process.clock(now), now.saturating_sub(since));
+        if let Some(node) = process.node.as_mut() {
+            node.paused(clock, gap_ms);
+        }
+        self.oracle.paused(gap_ms);
+        for event in std::mem::take(&mut process.held_up) {
+            self.happen(event)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn heal(&mut self, heal: Heal) -> Result<(), String> {
         match heal {
+            Heal::Pause { node, boot } => {
+                if self.processes.get(&node).is_some_and(|process| process.boot == boot) {
+                    return self.go_on(node);
+                }
+            }
             Heal::Disk { node } => {
                 if let Some(process) = self.processes.get_mut(&node) {
                     process.slow_disk = false;
@@ -100,6 +132,7 @@ impl World<'_> {
             Heal::Drain { worker } => self.drain(worker, false),
             Heal::Ban { worker } => self.ban(worker, false),
         }
+        Ok(())
     }
 
     fn revive(&mut self, index: usize, life: u64) {
@@ -123,6 +156,7 @@ impl World<'_> {
                 process.failing_until = 0;
                 process.crash_after_sync = None;
             }
+            self.go_on(node)?;
             self.boot(node)?;
         }
         for index in 0..self.workers.len() {

@@ -118,7 +118,10 @@ impl<'a> World<'a> {
             }
             self.trace.word(at);
             self.tell(|| format!("{event:?}"));
-            self.happen(event)?;
+            match self.held_up(&event) {
+                Some(process) => process.held_up.push_back(event),
+                None => self.happen(event)?,
+            }
             if self.done {
                 break;
             }
@@ -215,7 +218,35 @@ impl<'a> World<'a> {
         self.plan(after_ms, Event::Submit { plan });
     }
 
-    fn happen(&mut self, event: Event) -> Result<(), String> {
+    /// The process to which it happens, if that stands still. What only reaches its sockets does
+    /// not wait.
+    fn held_up(&mut self, event: &Event) -> Option<&mut Process> {
+        let edge = self.place(Service::Events);
+        let node = match event {
+            Event::Turn { node, .. } | Event::Wake { node, .. } | Event::Synced { node, .. } => {
+                *node
+            }
+            Event::Edge { .. }
+            | Event::FromWorker { .. }
+            | Event::Connect { .. }
+            | Event::Submit { .. }
+            | Event::Cancel { .. } => edge,
+            Event::Restart { .. }
+            | Event::Packet { .. }
+            | Event::Acknowledged { .. }
+            | Event::Ask { .. }
+            | Event::ToWorker { .. }
+            | Event::Beat { .. }
+            | Event::Work { .. }
+            | Event::Fault(_)
+            | Event::Heal(_)
+            | Event::Calm
+            | Event::Check => return None,
+        };
+        self.processes.get_mut(&node).filter(|process| process.paused.is_some())
+    }
+
+    pub(crate) fn happen(&mut self, event: Event) -> Result<(), String> {
         match event {
             Event::Turn { node, boot } => return self.turn(node, boot),
             Event::Wake { node, boot } => {
@@ -251,7 +282,7 @@ impl<'a> World<'a> {
             Event::Submit { plan } => return self.submit(plan),
             Event::Cancel { plan } => return self.cancel(plan),
             Event::Fault(fault) => self.fault(fault),
-            Event::Heal(heal) => self.heal(heal),
+            Event::Heal(heal) => return self.heal(heal),
             Event::Calm => return self.calm_down(),
             Event::Check => return self.check(),
         }

@@ -42,6 +42,8 @@ pub(crate) const NAME_BYTES_MAX: usize = 256;
 pub(crate) const CONNECT_MS: u64 = 10_000;
 /// A session in which nothing was heard for so many leases is over.
 pub(crate) const SILENCE_LEASES: u64 = 3;
+/// A heartbeat that is so late says that this worker stood still, and no realm was silent meanwhile.
+pub(crate) const PAUSE_MS: u64 = 500;
 /// The realm's heartbeat and lease are believed within these.
 pub(crate) const HEARTBEAT_MS_MIN: u64 = 20;
 pub(crate) const HEARTBEAT_MS_MAX: u64 = 60_000;

@@ -65,7 +65,38 @@ pub(crate) struct Session {
     taken: bool,
     /// The end came with frames before it; it is told after them.
     ended: Option<Event>,
-    silence: Duration,
+    silence: Silence,
+}
+
+/// How long the realm may say nothing. This worker's own pause (its process was stopped, its machine
+/// slept) is not the realm's silence: what the realm said meanwhile may still stand in the socket.
+struct Silence {
+    longest: Duration,
+    /// When something came last, at the last look.
+    heard: Instant,
+    /// This worker's pauses since.
+    away: Duration,
+}
+
+impl Silence {
+    fn new(longest: Duration, heard: Instant) -> Self {
+        Self { longest, heard, away: Duration::ZERO }
+    }
+
+    /// A heartbeat came so late.
+    fn beat(&mut self, heard: Instant, late: Duration) {
+        if heard != self.heard {
+            (self.heard, self.away) = (heard, Duration::ZERO);
+        }
+        if late > Duration::from_millis(limits::PAUSE_MS) {
+            self.away += late;
+        }
+    }
+
+    fn is_over(&self, heard: Instant, now: Instant) -> bool {
+        let away = if heard == self.heard { self.away } else { Duration::ZERO };
+        now.saturating_duration_since(heard) > self.longest + away
+    }
 }
 
 impl Session {
@@ -80,7 +111,9 @@ impl Session {
         let mut heartbeat = interval_at(Instant::now() + beat, beat);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let lease = Duration::from_millis(hello.lease_ms.min(limits::DEADLINE_MS_MAX)).max(beat);
+        let longest = lease * u32::try_from(limits::SILENCE_LEASES).unwrap_or(1);
         Self {
+            silence: Silence::new(longest, life.last()),
             socket,
             hello,
             encoder,
@@ -93,7 +126,6 @@ impl Session {
             heard: false,
             taken: false,
             ended: None,
-            silence: lease * u32::try_from(limits::SILENCE_LEASES).unwrap_or(1),
         }
     }
 
@@ -139,7 +171,7 @@ impl Session {
 
     /// Whether nothing came for too long.
     pub(crate) fn is_silent(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.life.last()) > self.silence
+        self.silence.is_over(self.life.last(), now)
     }
 
     pub(crate) async fn next(&mut self) -> Event {
@@ -158,7 +190,8 @@ impl Session {
                 Poll::Pending => {}
             }
         }
-        if self.heartbeat.poll_tick(cx).is_ready() {
+        if let Poll::Ready(due) = self.heartbeat.poll_tick(cx) {
+            self.silence.beat(self.life.last(), due.elapsed());
             return Poll::Ready(Event::Heartbeat);
         }
         // A realm that sends and does not read is not read either. Pieces do not count: they are
@@ -307,6 +340,22 @@ mod tests {
         let last = session.life.last();
         assert!(!session.is_silent(last + silence));
         assert!(session.is_silent(last + silence + Duration::from_nanos(1)));
+    }
+
+    #[test]
+    fn a_pause_of_ones_own_is_not_the_realms_silence() {
+        let (begun, second) = (Instant::now(), Duration::from_secs(1));
+        let mut silence = Silence::new(9 * second, begun);
+        // Stopped for eleven seconds: the next beat comes so late.
+        silence.beat(begun, 11 * second);
+        assert!(!silence.is_over(begun, begun + 20 * second));
+        assert!(silence.is_over(begun, begun + 21 * second));
+        // What came since begins anew.
+        let heard = begun + 12 * second;
+        assert!(!silence.is_over(heard, heard + 9 * second));
+        assert!(silence.is_over(heard, heard + 10 * second));
+        silence.beat(heard, Duration::from_millis(limits::PAUSE_MS));
+        assert!(silence.is_over(heard, heard + 10 * second));
     }
 
     #[tokio::test]

@@ -77,6 +77,8 @@ pub struct Node {
     marks: BTreeMap<NodeId, u64>,
     /// Soft, per sender: messages that came before their turn.
     early: BTreeMap<NodeId, BTreeMap<u64, Arc<[u8]>>>,
+    /// Soft: no timer judges before, for what came in a pause is to be taken first.
+    settled: Time,
 }
 
 impl Node {
@@ -117,9 +119,27 @@ impl Node {
         result
     }
 
+    /// The shell had no round for so long. A pause of ours is nobody's silence: leases, sessions,
+    /// and waits for workers to come last longer by it; deadlines do not. A shorter gap is none.
+    pub fn paused(&mut self, now: Time, gap_ms: u64) {
+        if gap_ms <= limits::PAUSE_MS {
+            return;
+        }
+        self.clock(now);
+        self.registry.paused(now, gap_ms);
+        self.router.paused(now, gap_ms);
+        // Not at each of many pauses in a row: between two of them timers have their turn.
+        if now >= self.settled.after_ms(limits::PAUSE_SETTLE_MS) {
+            self.settled = now.after_ms(limits::PAUSE_SETTLE_MS);
+        }
+    }
+
     /// Lets everything happen that is due by now.
     pub fn tick(&mut self, now: Time) {
         self.clock(now);
+        if now < self.settled {
+            return;
+        }
         self.events.tick(&mut self.turn);
         self.accountant.tick(&mut self.turn);
         self.registry.tick(&mut self.turn);
@@ -137,7 +157,8 @@ impl Node {
             self.router.next_timeout(),
         ];
         let outboxes = self.outboxes.values().map(Outbox::next_timeout);
-        services.into_iter().chain(outboxes).flatten().min()
+        let due = services.into_iter().chain(outboxes).flatten().min();
+        due.map(|due| due.max(self.settled))
     }
 
     /// The next effect, in order. A durable one belongs to the batch that is open now, or to the

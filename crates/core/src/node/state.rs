@@ -46,6 +46,7 @@ impl Node {
             outboxes: state.outboxes,
             marks: state.marks,
             early: BTreeMap::new(),
+            settled: Time::default(),
             config,
         }
     }

@@ -57,6 +57,8 @@ struct Session {
     /// As the router was told, but without leases: those speak of one moment only.
     slots: Slots,
     heard: Time,
+    /// When it is over unless its worker is heard before.
+    over: Time,
 }
 
 /// A worker as the sysop sees it.
@@ -157,7 +159,7 @@ impl Registry {
             if presence.newest != Some(session.slots.session) {
                 return Err(format!("{worker} is attached by an older session"));
             }
-            silences.insert((session.over(), *worker));
+            silences.insert((session.over, *worker));
         }
         if silences != self.silences {
             return Err("the index of silences does not agree with the sessions".to_owned());
@@ -173,8 +175,7 @@ impl Registry {
 }
 
 impl Session {
-    /// When it is over unless its worker is heard before.
-    fn over(&self) -> Time {
-        self.heard.after_ms(limits::SESSION_SILENCE_MS)
+    fn heard(slots: Slots, now: Time) -> Self {
+        Self { slots, heard: now, over: now.after_ms(limits::SESSION_SILENCE_MS) }
     }
 }

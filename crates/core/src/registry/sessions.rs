@@ -1,11 +1,11 @@
 //! Sessions: attached, heard, renewed, lost; and how results end a worker's probation.
 
-use mtor_types::Rejection;
 use mtor_types::fact::Fact;
 use mtor_types::id::{Attempt, SessionId, WorkerId};
 use mtor_types::message::{Message, Service, Slots};
 use mtor_types::rejection::Limited;
 use mtor_types::worker::LeaseClaim;
+use mtor_types::{Rejection, Time};
 
 use super::{Registry, Session};
 use crate::effect::{CloseReason, Effect};
@@ -95,16 +95,14 @@ impl Registry {
         let mut slots = Slots { owner, own, proven, ..slots };
         turn.send(Service::Router, Message::Slots(slots.clone()));
         slots.leases.clear();
-        let heard = turn.now;
         let presence = self.presences.entry(worker).or_default();
         presence.newest = Some(session);
-        let attached = Session { slots, heard };
-        self.silences.insert((attached.over(), worker));
-        if let Some(before) = presence.session.replace(attached)
-            && before.heard != heard
-        {
-            self.silences.remove(&(before.over(), worker));
+        let attached = Session::heard(slots, turn.now);
+        let over = attached.over;
+        if let Some(before) = presence.session.replace(attached) {
+            self.silences.remove(&(before.over, worker));
         }
+        self.silences.insert((over, worker));
         Ok(())
     }
 
@@ -121,10 +119,24 @@ impl Registry {
         let current = self.presences.get_mut(&worker).and_then(|found| found.session.as_mut());
         let current = current.filter(|current| current.slots.session == session);
         let current = current.ok_or(Rejection::UnknownWorker)?;
-        self.silences.remove(&(current.over(), worker));
+        self.silences.remove(&(current.over, worker));
         current.heard = turn.now;
-        self.silences.insert((current.over(), worker));
+        current.over = turn.now.after_ms(limits::SESSION_SILENCE_MS);
+        self.silences.insert((current.over, worker));
         Ok(())
+    }
+
+    /// The realm was away for so long: nobody was silent meanwhile.
+    pub fn paused(&mut self, now: Time, gap_ms: u64) {
+        let longest = now.after_ms(limits::SESSION_SILENCE_MS);
+        let silences = std::mem::take(&mut self.silences);
+        for (over, worker) in silences {
+            let presence = self.presences.get_mut(&worker);
+            if let Some(session) = presence.and_then(|found| found.session.as_mut()) {
+                session.over = over.after_ms(gap_ms).min(longest);
+                self.silences.insert((session.over, worker));
+            }
+        }
     }
 
     /// A sign of life, and these leases go on.
@@ -178,7 +190,7 @@ impl Registry {
         why: CloseReason,
     ) -> Option<Effect> {
         let lost = self.presences.get_mut(&worker)?.session.take()?;
-        self.silences.remove(&(lost.over(), worker));
+        self.silences.remove(&(lost.over, worker));
         let Slots { session, edge, .. } = lost.slots;
         turn.send(Service::Router, Message::SessionLost { worker, session });
         Some(Effect::CloseSession { edge, worker, session, why })

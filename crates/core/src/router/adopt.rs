@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use mtor_types::message::Slots;
 use mtor_types::worker::LeaseClaim;
-use mtor_types::{Fence, IntentId, SessionId, WorkerId};
+use mtor_types::{Fence, IntentId, SessionId, Time, WorkerId};
 
 use super::Router;
 use super::ends::{Standing, revoke, revoke_claim};
-use super::job::{Job, Place, Taken};
+use super::job::{Job, Lease, Place, Taken};
 use super::safe_queue::{KindId, PoolId};
 use super::workers::{GroupKey, OfferNo, WorkerSlots};
 use crate::effect::Effect;
@@ -159,6 +159,28 @@ impl Router {
             }
             self.kinds.drop_if_idle(*kind);
         }
+    }
+
+    /// The realm was away for so long: leases, and waits for workers to come, last longer by it.
+    pub fn paused(&mut self, now: Time, gap_ms: u64) {
+        let longest = now.after_ms(limits::LEASE_MS);
+        let mut put_off = Vec::new();
+        for (intent, job) in &mut self.jobs {
+            match &mut job.place {
+                // Their timer, which stays, looks at this.
+                Place::Running(Lease { until, .. }) | Place::Adoptable { until } => {
+                    *until = until.after_ms(gap_ms).min(longest);
+                }
+                Place::Retrying { .. } => {
+                    put_off.extend(job.timer.map(|at| (*intent, at.after_ms(gap_ms))));
+                }
+                Place::Queued | Place::Paused | Place::Lost(_) => {}
+            }
+        }
+        for (intent, at) in put_off {
+            self.schedule(intent, at);
+        }
+        self.kinds.put_off(gap_ms);
     }
 
     /// The registry begins a new boot: it knows no session until the edges say them again.

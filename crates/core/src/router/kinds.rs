@@ -628,6 +628,19 @@ impl Kinds {
         }
     }
 
+    /// Pools that nobody serves are waited with for so much longer.
+    pub(super) fn put_off(&mut self, by_ms: u64) {
+        for (until, pool) in std::mem::take(&mut self.unserved) {
+            let until = until.after_ms(by_ms);
+            let kind = self.by_id.get_mut(&pool.kind());
+            let found = kind.and_then(|kind| kind.demanded.get_mut(&pool.demand()));
+            if let Some(unserved) = found.and_then(|found| found.unserved.as_mut()) {
+                unserved.until = until;
+                self.unserved.insert((until, pool));
+            }
+        }
+    }
+
     /// Starts or stops the clock of a pool that nobody serves.
     pub(super) fn watch(&mut self, pool: PoolId, now: Time) {
         self.step();

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use mtor_core::{Command, Effect, Node, When};
+use mtor_core::{Command, Effect, Node, When, limits};
 use mtor_store::{Log, Snapshot, StoreError, encode_batch};
 
 use super::clock::Clock;
@@ -120,6 +120,8 @@ struct NodeThread {
     waiting: VecDeque<(u64, Waiting)>,
     follow: Vec<Command>,
     facts_since_snapshot: usize,
+    /// When this thread last saw that it runs.
+    looked: Instant,
     stopping: bool,
 }
 
@@ -145,6 +147,7 @@ impl NodeThread {
             waiting: VecDeque::new(),
             follow: Vec::new(),
             facts_since_snapshot: 0,
+            looked: Instant::now(),
             stopping: false,
         }
     }
@@ -152,6 +155,7 @@ impl NodeThread {
     fn run(&mut self, inbox: &Receiver<Request>) {
         while !self.stopping {
             let Some(first) = self.wait(inbox) else { continue };
+            self.look();
             let mut answers = Vec::new();
             self.take(first, &mut answers);
             for request in inbox.try_iter().take(ROUND_MAX) {
@@ -164,11 +168,24 @@ impl NodeThread {
         self.drain(inbox);
     }
 
+    /// Tells the node for how long this thread did not run: the process was stopped, the machine
+    /// slept, or a disk held it up.
+    fn look(&mut self) {
+        let now = Instant::now();
+        let gap = now.duration_since(std::mem::replace(&mut self.looked, now));
+        let gap_ms = u64::try_from(gap.as_millis()).unwrap_or(u64::MAX);
+        if gap_ms > limits::PAUSE_MS {
+            tracing::warn!(gap_ms, "the realm stood still; that is nobody else's silence");
+        }
+        self.node.paused(self.clock.now(), gap_ms);
+    }
+
     /// Waits for a request or for the node's next timer.
     fn wait(&mut self, inbox: &Receiver<Request>) -> Option<Request> {
-        let idle = Duration::from_secs(3_600);
+        let idle = Duration::from_millis(limits::ROUND_MS);
         let timer = self.node.next_timeout().map(|at| self.clock.instant(at));
-        let timeout = timer.map_or(idle, |at| at.saturating_duration_since(Instant::now()));
+        let timer = timer.map(|at| at.saturating_duration_since(Instant::now()));
+        let timeout = timer.map_or(idle, |timer| timer.min(idle));
         match inbox.recv_timeout(timeout) {
             Ok(request) => Some(request),
             Err(RecvTimeoutError::Timeout) => {
@@ -185,6 +202,8 @@ impl NodeThread {
     }
 
     fn tick_if_due(&mut self) {
+        // Here, too: a round may be held up in its midst.
+        self.look();
         let now = self.clock.now();
         if self.node.next_timeout().is_some_and(|at| at <= now) {
             self.node.tick(now);

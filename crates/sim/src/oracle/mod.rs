@@ -3,16 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mtor_core::effect::Assignment;
+use mtor_core::effect::{Assignment, CloseReason};
 use mtor_core::limits;
 use mtor_core::{Command, Effect};
 use mtor_types::fact::{Batch, Fact, Purse, Transfer, TransferKind};
 use mtor_types::intent::{End, EndRequest, Idempotency, IntentMeta, Outcome, Usage};
 use mtor_types::worker::LeaseClaim;
-use mtor_types::{AccountId, Attempt, Digest, Fence, IntentId, Price, WorkerId};
+use mtor_types::{AccountId, Attempt, Digest, Fence, IntentId, Price, SessionId, WorkerId};
 
 use crate::edge::News;
-use crate::scenario::{LEASE_LATE_MS, LIST};
+use crate::scenario::{HEARD_LATE_MS, LEASE_LATE_MS, LIST};
 
 /// How an intent stands in the synced log of the accountant.
 #[derive(Clone, Debug)]
@@ -69,6 +69,8 @@ pub(crate) struct Oracle {
     /// The attempt a client reads, and the piece it expects next.
     streams: BTreeMap<IntentId, (Attempt, u64)>,
     settled: BTreeSet<IntentId>,
+    /// When a worker last said in a session that it lives.
+    spoken: BTreeMap<SessionId, u64>,
 }
 
 impl Oracle {
@@ -238,7 +240,7 @@ impl Oracle {
     }
 
     /// An effect as its node decided it.
-    pub(crate) fn emitted(&mut self, effect: &Effect, now: u64) {
+    pub(crate) fn emitted(&mut self, effect: &Effect, now: u64) -> Result<(), String> {
         #[expect(clippy::wildcard_enum_match_arm, reason = "only these end a lease")]
         match effect {
             Effect::Revoke { intent, attempt, .. } | Effect::Lost { intent, attempt } => {
@@ -254,8 +256,12 @@ impl Oracle {
                 let served = serving.map(|(_, (from, account))| (from, now, account));
                 self.service.extend(served);
             }
+            Effect::CloseSession { session, why: CloseReason::Silent, .. } => {
+                return self.is_silent(*session, now);
+            }
             _ => {}
         }
+        Ok(())
     }
 
     /// An effect as it leaves its node.
@@ -319,6 +325,28 @@ impl Oracle {
                 "{intent} attempt {attempt} still leased to {worker}, silent since {at}"
             )),
             None => Ok(()),
+        }
+    }
+
+    /// The realm stood still: leases last longer by it, and timers judge a while after it.
+    pub(crate) fn paused(&mut self, gap_ms: u64) {
+        let more = gap_ms.saturating_add(limits::PAUSE_SETTLE_MS);
+        self.leases.values_mut().for_each(|(_, at)| *at = at.saturating_add(more));
+    }
+
+    /// A worker says in a session that it lives.
+    pub(crate) fn spoke(&mut self, session: SessionId, now: u64) {
+        self.spoken.insert(session, now);
+    }
+
+    /// Who is taken for silent was silent. `HEARD_LATE_MS` for its word to come and be handled.
+    fn is_silent(&self, session: SessionId, now: u64) -> Result<(), String> {
+        let latest = limits::SESSION_SILENCE_MS.saturating_sub(HEARD_LATE_MS);
+        match self.spoken.get(&session) {
+            Some(at) if now < at.saturating_add(latest) => {
+                Err(format!("session {session} is taken for silent and has spoken at {at}"))
+            }
+            Some(_) | None => Ok(()),
         }
     }
 
