@@ -17,6 +17,7 @@ fi
 # Files that tests have anyway.
 seeds() {
   case $1 in
+    content) printf '%s\n' fuzz/seeds/content ;;
     sound) printf '%s\n' crates/sound/tests/data crates/models/tests/exec/data ;;
     *) printf 'fuzz: there is no target %s: see fuzz/Cargo.toml\n' "$1" >&2 && return 2 ;;
   esac

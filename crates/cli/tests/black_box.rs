@@ -2,6 +2,7 @@
 //! linked once. Each file of this folder is a room of its own.
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
 
+mod answers;
 mod audio;
 mod backends;
 mod clients;

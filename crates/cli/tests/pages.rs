@@ -90,7 +90,7 @@ fn every_command_of_the_page_does_what_it_says() {
             let result = match assign["name"].as_str() {
                 Some("chat") => json!({"choices": [{"message": {"content": "Once."}}]}),
                 Some("speak") => json!({"audio": "AAAA"}),
-                _ => "done".into(),
+                _ => json!({"text": "Once.", "segments": []}),
             };
             hand.complete_with(assign, 1, &result);
         });

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::common::events::Events;
 use crate::common::http::Guest;
-use crate::common::socket::Hand;
+use crate::common::socket::{Hand, done};
 use crate::common::{Place, Realm, eventually};
 use serde_json::{Value, json};
 use tungstenite::Message;
@@ -46,7 +46,7 @@ fn still_serves(client: &Guest, owner: &Guest) {
     let mut events = Events::of(client, &fft.expect("it is taken at last"), None);
     let assign = honest.assigned();
     honest.complete(&assign, 1);
-    assert_eq!(events.next("completed")["result"], "done");
+    assert_eq!(events.next("completed")["result"], done(&assign));
 }
 
 #[test]
@@ -109,7 +109,8 @@ fn what_was_answered_first_is_kept_and_so_is_what_the_ceiling_cut() {
     let mut events = submit(&client, body);
     let assign = hand.assigned();
     for seq in 0..20 {
-        hand.chunk(&assign, seq, seq * 1_000, &json!({"piece": seq}));
+        let piece = json!({"choices": [{"index": 0, "delta": {"content": "on and on and on"}}]});
+        hand.chunk(&assign, seq, seq * 1_000, &piece);
     }
     // It has been cut; neither its end nor its failure counts any more.
     hand.complete(&assign, 1);
@@ -140,10 +141,10 @@ fn what_was_answered_first_is_kept_and_so_is_what_the_ceiling_cut() {
         &json!({"intent": assign["intent"], "attempt": assign["attempt"],
             "usage": {"units": 1, "input": 0, "output": 1}, "result": "forged"}),
     );
-    assert_eq!(events.next("completed")["result"], "done");
+    assert_eq!(events.next("completed")["result"], done(&assign));
     events.next("settled");
     let path = format!("/v1/intents/{}", assign["intent"].as_str().unwrap());
-    assert_eq!(client.ask("GET", &path, "").json()["result"], "done");
+    assert_eq!(client.ask("GET", &path, "").json()["result"], done(&assign));
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub struct Manifest {
     pub result: Option<ResultForm>,
 }
 
-/// What a result is, for who shows it. Results are not checked against it.
+/// What a result is: for who shows it, and for the meter, which counts content and nothing around it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResultForm {
@@ -39,12 +39,49 @@ pub struct ResultForm {
     /// together are the text. Anything else: a JSON string in base64.
     #[serde(default = "json")]
     pub media: String,
-    /// JSON Schema of the result.
+    /// JSON Schema of the result. Results are not checked against it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<serde_json::Value>,
     /// JSON Schema of one piece.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chunk: Option<serde_json::Value>,
+    /// Where content stands in a result: JSON pointers, `*` for every item of a list. If it is not
+    /// said, all values are content, and every result but `null` has some.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub content: Vec<String>,
+    /// The same of a piece.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chunk_content: Vec<String>,
+    /// An answer of which nothing is content is one all the same, such as what was heard of silence.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub may_be_empty: bool,
+    /// The most units that one byte of content is paid for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub units_per_byte: Option<u64>,
+    /// The most bytes of content that a unit of the bound may have; a longer answer is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_unit: Option<u64>,
+    /// How many there are of what was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub items: Option<Items>,
+}
+
+/// A list in a result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Items {
+    /// A JSON pointer.
+    pub at: String,
+    pub of: ItemsOf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ItemsOf {
+    /// At most one for each answer that was asked for by `n`.
+    Answers,
+    /// One for each item of `input`, each with content.
+    Inputs,
 }
 
 fn json() -> String {

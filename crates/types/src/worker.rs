@@ -5,7 +5,7 @@
 //! whose data is one of the structs here. `piece`, `result` and a client's `data` are raw JSON:
 //! nobody on the way parses or rebuilds them.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use crate::amount::Price;
@@ -192,9 +192,16 @@ pub struct Complete<'a> {
     pub intent: IntentId,
     pub attempt: Attempt,
     pub usage: Usage,
-    /// The result, unless all of it was sent in pieces.
-    #[serde(borrow, default)]
+    /// The result, unless all of it was sent in pieces. A `null` that is there is told from none:
+    /// it may be what was asked for.
+    #[serde(borrow, default, deserialize_with = "whatever_is_there")]
     pub result: Option<&'a RawValue>,
+}
+
+fn whatever_is_there<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 /// Worker → realm: cannot do it.

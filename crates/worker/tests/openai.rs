@@ -358,7 +358,8 @@ async fn refusals_are_told_apart() {
 
 #[tokio::test]
 async fn an_answer_without_usage_costs_a_unit_and_the_address_may_name_the_version() {
-    let (url, mut asked) = backend(|_| Answer::Json(200, r#"{"choices":[]}"#)).await;
+    let answer = r#"{"choices":[{"message":{"content":"yes"}}]}"#;
+    let (url, mut asked) = backend(move |_| Answer::Json(200, answer)).await;
     let realm = Realm::start().await;
     let _worker = Worker::start(&realm, vec![executor(&format!("{url}/v1/"))]);
     let mut session = realm.accept().await;

@@ -198,7 +198,15 @@ impl Hand {
     }
 
     pub fn complete(&mut self, assign: &Value, units: u64) {
-        self.complete_with(assign, units, &"done".into());
+        self.complete_with(assign, units, &done(assign));
+    }
+
+    /// Completes it without a result.
+    pub fn complete_bare(&mut self, assign: &Value, units: u64) {
+        let (intent, attempt) = (&assign["intent"], &assign["attempt"]);
+        let usage = json!({"units": units, "input": units, "output": units});
+        let complete = json!({"intent": intent, "attempt": attempt, "usage": usage});
+        self.socket.say("mtor.worker.complete.v1", &complete);
     }
 
     pub fn complete_with(&mut self, assign: &Value, units: u64, result: &Value) {
@@ -251,6 +259,25 @@ impl Hand {
                 return;
             }
         }
+    }
+}
+
+/// A completion that says so.
+pub fn says(content: &str) -> Value {
+    let message = json!({"role": "assistant", "content": content});
+    let choice = json!({"index": 0, "message": message, "finish_reason": "stop"});
+    json!({"object": "chat.completion", "choices": [choice]})
+}
+
+/// "done", as the answer to that.
+pub fn done(assign: &Value) -> Value {
+    match assign["name"].as_str().unwrap_or_default() {
+        "chat" => says("done"),
+        "embed" => json!({"data": [{"index": 0, "embedding": [0.5, 0.25]}]}),
+        "fft" => json!({"dtype": "c64", "shape": [1], "data": "AAAAAAAAAAA="}),
+        "speak" => json!({"audio": "UklGRg==", "duration_ms": 1, "segments": []}),
+        "transcribe" => json!({"text": "done", "segments": []}),
+        _ => "done".into(),
     }
 }
 

@@ -29,6 +29,7 @@ mod sound;
 mod speech;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use mtor_types::amount::Price;
@@ -44,7 +45,7 @@ pub use options::{ClientKey, Options};
 use scan::Scan;
 
 use crate::api_error::ApiError;
-use crate::manifests::Entry;
+use crate::manifests::{Entry, Form};
 use crate::streams::Bounds;
 
 /// Points of one transform: far above any payload, so that sums of bounds cannot overflow.
@@ -70,12 +71,14 @@ pub struct Ask {
     pub input_units: u64,
     /// The most output units of all answers; 0 if the manifest counts none.
     pub output_max: u64,
-    /// Answers to the one request; at least 1.
+    /// Answers to the one request, or inputs of it; at least 1.
     pub answers: u64,
     /// The size of the work, in what the manifest names for it.
     size: u64,
     /// Whether a ceiling below the bound cuts the stream instead of being refused.
     pub may_be_cut: bool,
+    /// What an answer is.
+    pub form: Arc<Form>,
     /// The dearest that may serve, once it was quoted.
     pub price_max: Option<Price>,
     /// The client's bytes, untouched.
@@ -178,20 +181,23 @@ impl Ask {
         let scan = scan::scan(text, entry.wanted)?;
         let (input_units, output_max) = bound(entry, &scan, text)?;
         let size = size(entry, &scan, (input_units, output_max), text);
+        // A number of pieces asks for pieces.
+        let says_stream = scan.stream.or(scan.chunks.map(|chunks| chunks > 0));
         Ok(Self {
             name: entry.manifest.name.clone(),
             unit: entry.manifest.meter.unit.clone(),
             bound: entry.manifest.meter.bound,
             model: scan.model,
             auto: scan.auto,
-            stream: scan.stream.unwrap_or(false),
-            says_stream: scan.stream,
+            stream: says_stream.unwrap_or(false),
+            says_stream,
             units_max: input_units.saturating_add(output_max).max(1),
             input_units,
             output_max,
-            answers: scan.n.unwrap_or(1),
+            answers: scan.n.or(scan.inputs).unwrap_or(1).max(1),
             size,
             may_be_cut: entry.manifest.meter.bound.may_be_cut(),
+            form: Arc::clone(&entry.form),
             price_max: None,
             data,
         })
@@ -219,7 +225,8 @@ impl Ask {
     /// What the meter of its stream may count.
     pub fn bounds(&self) -> Bounds {
         let Self { units_max, input_units, output_max, answers, may_be_cut, .. } = *self;
-        Bounds { units_max, input_units, output_max, answers, may_be_cut }
+        let yields = self.form.yields(self.bound);
+        Bounds { units_max, input_units, output_max, answers, may_be_cut, yields }
     }
 
     /// Hold and price band.

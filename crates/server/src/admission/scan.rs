@@ -28,6 +28,8 @@ pub struct Wanted {
     pub speech: bool,
     /// `chunks` and `delayms`.
     pub delay: bool,
+    /// How many items `input` has.
+    pub inputs: bool,
 }
 
 impl Wanted {
@@ -41,6 +43,7 @@ impl Wanted {
         sound: true,
         speech: true,
         delay: true,
+        inputs: false,
     };
 }
 
@@ -66,6 +69,8 @@ pub struct Scan {
     pub speed: Option<Range<usize>>,
     pub chunks: Option<u64>,
     pub delay_ms: Option<u64>,
+    /// Texts in `input`, each of which may be a list of tokens.
+    pub inputs: Option<u64>,
 }
 
 pub const DIMENSIONS_MAX: usize = 8;
@@ -93,6 +98,7 @@ enum Field {
     Audio,
     Format,
     Input,
+    Inputs,
     Speed,
     Chunks,
     Delay,
@@ -111,6 +117,7 @@ impl Field {
             "audio" if wanted.sound => Self::Audio,
             "format" if wanted.sound => Self::Format,
             "input" if wanted.speech => Self::Input,
+            "input" if wanted.inputs => Self::Inputs,
             "speed" if wanted.speech => Self::Speed,
             "chunks" if wanted.delay => Self::Chunks,
             "delayms" if wanted.delay => Self::Delay,
@@ -128,7 +135,7 @@ impl Field {
             Self::Shape => "shape",
             Self::Audio => "audio",
             Self::Format => "format",
-            Self::Input => "input",
+            Self::Input | Self::Inputs => "input",
             Self::Speed => "speed",
             Self::Chunks => "chunks",
             Self::Delay => "delayms",
@@ -146,6 +153,7 @@ impl Field {
             Self::Audio => "a sound in base64",
             Self::Format => "the name of a kind of sound",
             Self::Input => speech::INPUT,
+            Self::Inputs => "a text, or a list of them",
             Self::Speed => speech::SPEED,
             Self::Chunks | Self::Delay => "a whole number",
             Self::Other => "",
@@ -166,6 +174,7 @@ impl Field {
             Self::Speed => 512,
             Self::Chunks => 1024,
             Self::Delay => 2048,
+            Self::Inputs => 4096,
             Self::Other => 0,
         }
     }
@@ -273,6 +282,11 @@ impl Top<'_> {
                 *slot = place;
                 return Ok(());
             }
+            Field::Inputs => {
+                let raw = map.next_value::<&'de RawValue>()?.get();
+                self.scan.inputs = inputs(raw).filter(|_| raw != "null");
+                return Ok(());
+            }
             Field::Stream
             | Field::MaxTokens
             | Field::MaxCompletionTokens
@@ -336,6 +350,41 @@ impl Scan {
             }
             _ => false,
         }
+    }
+}
+
+/// Items of an `input`: a text is one, and so is a list of numbers, which are tokens of one.
+fn inputs(raw: &str) -> Option<u64> {
+    let Some(list) = raw.strip_prefix('[') else { return Some(1) };
+    if list.trim_start().starts_with(|c: char| c.is_ascii_digit() || c == '-') {
+        return Some(1);
+    }
+    json::read(raw, Count).ok()
+}
+
+struct Count;
+
+impl<'de> DeserializeSeed<'de> for Count {
+    type Value = u64;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<u64, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Count {
+    type Value = u64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<u64, A::Error> {
+        let mut count = 0_u64;
+        while items.next_element::<IgnoredAny>()?.is_some() {
+            count = count.saturating_add(1);
+        }
+        Ok(count)
     }
 }
 

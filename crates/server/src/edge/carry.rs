@@ -230,6 +230,8 @@ impl Edge {
             session: *session,
             attempt: *attempt,
             fence: *fence,
+            // What was wished before a restart is not known any more: its worker may know.
+            pieces: live.pieces || (begin == Begin::Adopted && live.is_reopened()),
         });
         // A session that is gone has told the node so itself.
         let Some(session) = self.sessions.get(*session) else { return };

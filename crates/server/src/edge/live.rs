@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::admission::Ask;
 use crate::api_error::ApiError;
+use crate::manifests::Form;
 use crate::streams::IntentStream;
 
 /// The answer to a submission.
@@ -29,6 +30,8 @@ pub(super) struct Assigned {
     pub(super) session: SessionId,
     pub(super) attempt: Attempt,
     pub(super) fence: Fence,
+    /// Pieces of it are taken.
+    pub(super) pieces: bool,
 }
 
 pub(super) struct Live {
@@ -41,6 +44,9 @@ pub(super) struct Live {
     pub(super) data: Bytes,
     /// Where they say `auto` for the model.
     auto: Option<Range<usize>>,
+    /// What an answer is, and to how many of the request.
+    pub(super) form: Arc<Form>,
+    pub(super) answers: u64,
     /// For a handler that counts by itself.
     pub(super) meter: AssignMeter,
     /// The dearest that may serve, as it was quoted; not known after a restart.
@@ -65,10 +71,24 @@ impl Live {
         stream: Arc<IntentStream>,
         waiter: Option<oneshot::Sender<Admission>>,
     ) -> Self {
-        let state = Mutex::new(State { waiter, ..State::default() });
         let (pieces, data, auto) = (ask.stream, ask.data.clone(), ask.auto.clone());
         let (meter, price_max) = (ask.meter(), ask.price_max);
-        Self { account, name, durable, pieces, data, auto, meter, price_max, stream, state }
+        let (form, answers) = (Arc::clone(&ask.form), ask.answers);
+        let state = Mutex::new(State { waiter, ..State::default() });
+        Self {
+            account,
+            name,
+            durable,
+            pieces,
+            data,
+            auto,
+            form,
+            answers,
+            meter,
+            price_max,
+            stream,
+            state,
+        }
     }
 
     /// Whether that is no more than what was quoted, whatever became of prices.
@@ -106,15 +126,20 @@ impl Live {
     }
 
     /// The assignment, if it is this worker's session and attempt.
-    pub(super) fn is_assigned(
+    pub(super) fn assigned_to(
         &self,
         worker: WorkerId,
         session: SessionId,
         attempt: Attempt,
-    ) -> bool {
-        self.state().assigned.is_some_and(|assigned| {
+    ) -> Option<Assigned> {
+        self.state().assigned.filter(|assigned| {
             (assigned.worker, assigned.session, assigned.attempt) == (worker, session, attempt)
         })
+    }
+
+    /// Nothing is known of its client's wishes but what its data says: it was brought back.
+    pub(super) fn is_reopened(&self) -> bool {
+        self.price_max.is_none()
     }
 
     pub(super) fn assigned(&self) -> Option<Assigned> {

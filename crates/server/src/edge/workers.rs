@@ -10,11 +10,12 @@ use mtor_types::intent::{Band, EndRequest, Reason, Why};
 use mtor_types::message::SlotOffer;
 use mtor_types::worker::{self, Chunk, Complete, Fail, FailCode, Offer, RefusedOffer, Revoke};
 use mtor_types::{Attempt, Code, IntentId, Price, model};
+use serde_json::value::RawValue;
 
 use super::Edge;
 use super::live::Live;
 use crate::sessions::Session;
-use crate::streams::{ChunkError, Closed, Entry, Next};
+use crate::streams::{ChunkError, Closed, Entry, Measured, Next, is_all_in_pieces};
 
 /// Between two tries to seal a result.
 const SEAL_AGAIN: Duration = Duration::from_secs(1);
@@ -60,9 +61,15 @@ impl Edge {
     /// A piece, if this session has that attempt; else `false`, and it is nothing.
     pub(crate) fn worker_chunk(self: &Arc<Self>, session: &Session, chunk: &Chunk<'_>) -> bool {
         let Chunk { intent, attempt, seq, count, piece } = *chunk;
-        let Some(live) = self.assigned_to(session, intent, attempt) else { return false };
-        let piece = Bytes::copy_from_slice(piece.get().as_bytes());
-        match live.stream.chunk(attempt, seq, count, piece) {
+        let Some((live, takes_pieces)) = self.assigned_to(session, intent, attempt) else {
+            return false;
+        };
+        // Nobody asked for it, so nobody gets or pays it: what the worker gives at the end counts.
+        if !takes_pieces {
+            return true;
+        }
+        let (content, bytes) = (live.form.piece(piece.get()), bytes_of(piece));
+        match live.stream.chunk(attempt, seq, count, Measured { bytes, content }) {
             Ok(metered) if metered.exhausted => {
                 let Some(closed) = live.stream.cut(attempt) else { return true };
                 session.send(worker::REVOKE, Revoke { intent, attempt });
@@ -77,13 +84,17 @@ impl Edge {
             Err(error @ (ChunkError::Full | ChunkError::NoRoom)) => {
                 self.no_room(session, &live, attempt, error);
             }
+            Err(
+                error
+                @ (ChunkError::Nothing | ChunkError::Beyond { .. } | ChunkError::Items { .. }),
+            ) => self.no_answer(session, &live, attempt, error),
         }
         true
     }
 
     pub(crate) fn worker_completed(self: &Arc<Self>, session: &Session, complete: &Complete<'_>) {
         let Complete { intent, attempt, usage, result } = *complete;
-        let Some(live) = self.assigned_to(session, intent, attempt) else {
+        let Some((live, _)) = self.assigned_to(session, intent, attempt) else {
             // Over already, and synced or soon: the worker need not keep it.
             session.send(worker::REVOKE, Revoke { intent, attempt });
             return;
@@ -92,16 +103,28 @@ impl Edge {
         if live.stream.is_complete(attempt) {
             return;
         }
-        let result = result.map(|result| Bytes::copy_from_slice(result.get().as_bytes()));
-        let closed = match live.stream.complete(attempt, usage, result.clone()) {
+        let answer = match answer_of(&live, result) {
+            Ok(answer) => answer,
+            Err(error) => return self.no_answer(session, &live, attempt, error),
+        };
+        let result = answer.as_ref().map(|answer| answer.bytes.clone());
+        let closed = match live.stream.complete(attempt, usage, answer) {
             Ok(closed) => closed,
             Err(error @ (ChunkError::Full | ChunkError::NoRoom)) => {
                 return self.no_room(session, &live, attempt, error);
             }
+            Err(
+                error
+                @ (ChunkError::Nothing | ChunkError::Beyond { .. } | ChunkError::Items { .. }),
+            ) => return self.no_answer(session, &live, attempt, error),
             Err(ChunkError::Stale | ChunkError::Sequence { .. }) => return,
         };
         let end = request(intent, attempt, closed, Why::Completed(Reason::Done));
-        self.conclude(end, result, live);
+        self.conclude(
+            end,
+            result.filter(|result| !is_all_in_pieces(result, closed.delivered)),
+            live,
+        );
     }
 
     /// Passes a completion on. The result of durable work is synced before its end is.
@@ -115,7 +138,7 @@ impl Edge {
     }
 
     pub(crate) fn worker_failed(&self, session: &Session, fail: &Fail) {
-        let Some(live) = self.assigned_to(session, fail.intent, fail.attempt) else { return };
+        let Some((live, _)) = self.assigned_to(session, fail.intent, fail.attempt) else { return };
         let code = match fail.code {
             FailCode::BadRequest => Code::InvalidField,
             FailCode::ContextOverflow => Code::ContextOverflow,
@@ -170,6 +193,13 @@ impl Edge {
         self.finish_attempt(session, live, attempt, Why::WorkerFailed { code, retry: false });
     }
 
+    /// What came is not what was asked for. Another worker may have it.
+    fn no_answer(&self, session: &Session, live: &Live, attempt: Attempt, error: ChunkError) {
+        live.explain(error.to_string());
+        let why = Why::WorkerFailed { code: Code::WorkerFailed, retry: true };
+        self.finish_attempt(session, live, attempt, why);
+    }
+
     /// Takes nothing more of the attempt and tells both sides.
     fn finish_attempt(&self, session: &Session, live: &Live, attempt: Attempt, why: Why) {
         let intent = live.stream.id();
@@ -178,17 +208,29 @@ impl Edge {
         self.node().tell(Command::End(request(intent, attempt, closed, why)));
     }
 
-    /// The intent, if this session has this attempt of it. A worker's word about any other is
-    /// nothing.
+    /// The intent, if this session has this attempt of it, and whether pieces are taken. A worker's
+    /// word about any other is nothing.
     fn assigned_to(
         &self,
         session: &Session,
         intent: IntentId,
         attempt: Attempt,
-    ) -> Option<Arc<Live>> {
+    ) -> Option<(Arc<Live>, bool)> {
         let live = self.lives.get(intent)?;
-        live.is_assigned(session.worker, session.id, attempt).then_some(live)
+        let assigned = live.assigned_to(session.worker, session.id, attempt)?;
+        Some((live, assigned.pieces))
     }
+}
+
+/// A worker's result, unless it holds nothing at all.
+fn answer_of(live: &Live, result: Option<&RawValue>) -> Result<Option<Measured>, ChunkError> {
+    let Some(result) = result else { return Ok(None) };
+    let content = live.form.result(result.get(), live.answers)?;
+    Ok(content.map(|content| Measured { bytes: bytes_of(result), content }))
+}
+
+fn bytes_of(raw: &RawValue) -> Bytes {
+    Bytes::copy_from_slice(raw.get().as_bytes())
 }
 
 /// What a worker's offers come to here.

@@ -224,6 +224,7 @@ async fn streamed(
         let (mut attended, mut cursor, ready) = state?;
         let next = match ready {
             Some(first) => first,
+            // What came first was a piece: more follow.
             None => match step(&mut attended, &mut cursor, false).await {
                 Ok(next) => next,
                 Err(error) => Step::Last(line(error.to_openai_json().as_bytes())),
@@ -272,6 +273,10 @@ async fn step(
             Entry::End(ended) => {
                 attended.iter_mut().for_each(Attended::over);
                 match completed(&ended) {
+                    Ok(Some(result)) if first && out.is_empty() => {
+                        put(&mut out, &as_piece(result));
+                        put(&mut out, b"[DONE]");
+                    }
                     Ok(_) => put(&mut out, b"[DONE]"),
                     Err(error) if first && out.is_empty() => return Err(error),
                     Err(error) => put(&mut out, error.to_openai_json().as_bytes()),
@@ -284,6 +289,26 @@ async fn step(
             | Entry::Settled(_) => {}
         }
     }
+}
+
+/// The whole answer of a worker that has no pieces, as the one piece of a stream.
+fn as_piece(result: &[u8]) -> Bytes {
+    let written = || {
+        let mut whole: serde_json::Value = serde_json::from_slice(result).ok()?;
+        for choice in whole.get_mut("choices")?.as_array_mut()? {
+            let choice = choice.as_object_mut()?;
+            let mut delta = choice.remove("message")?;
+            let calls = delta.get_mut("tool_calls").and_then(serde_json::Value::as_array_mut);
+            for (index, call) in calls.into_iter().flatten().enumerate() {
+                call.as_object_mut()?.entry("index").or_insert_with(|| index.into());
+            }
+            choice.insert("delta".to_owned(), delta);
+        }
+        *whole.get_mut("object")? = "chat.completion.chunk".into();
+        serde_json::to_vec(&whole).ok()
+    };
+    // What is no completion is what it is.
+    written().map_or_else(|| Bytes::copy_from_slice(result), Bytes::from)
 }
 
 /// One event.
@@ -306,6 +331,27 @@ fn put(out: &mut BytesMut, json: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_whole_answer_is_one_piece_of_a_stream() {
+        let whole = r#"{"id":"x","object":"chat.completion","choices":[{"index":0,"message":{
+            "role":"assistant","content":"hi","tool_calls":[{"id":"a"},{"id":"b","index":7}]},
+            "finish_reason":"stop"}],"usage":{"total_tokens":2}}"#;
+        let piece: serde_json::Value = serde_json::from_slice(&as_piece(whole.as_bytes())).unwrap();
+        assert_eq!(piece["object"], "chat.completion.chunk");
+        let choice = &piece["choices"][0];
+        assert_eq!(
+            (&choice["delta"]["content"], &choice["finish_reason"]),
+            (&"hi".into(), &"stop".into())
+        );
+        assert!(choice.get("message").is_none());
+        let calls = &choice["delta"]["tool_calls"];
+        assert_eq!((&calls[0]["index"], &calls[1]["index"]), (&0.into(), &7.into()));
+        assert_eq!((&piece["id"], &piece["usage"]["total_tokens"]), (&"x".into(), &2.into()));
+        for other in ["7", r#"{"choices":[{}]}"#, r#"{"data":[]}"#, "no JSON"] {
+            assert_eq!(as_piece(other.as_bytes()), other.as_bytes());
+        }
+    }
 
     #[test]
     fn the_field_that_a_worker_refuses_is_named() {

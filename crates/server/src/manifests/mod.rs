@@ -4,11 +4,13 @@
 //! request path need not doubt it; a table of manifests never changes, a new one replaces it.
 
 mod folder;
+mod form;
 mod schema;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use mtor_types::Digest;
 use mtor_types::manifest::{Bound, Manifest, Size};
@@ -16,6 +18,7 @@ use mtor_types::worker::DATA_BYTES_MAX;
 use sha2::{Digest as _, Sha256};
 
 pub use folder::{Folder, ManifestNews, ManifestProblem};
+pub use form::Form;
 pub use schema::{Schema, SchemaError};
 
 use crate::admission::scan::Wanted;
@@ -28,6 +31,8 @@ pub struct Entry {
     /// RFC 8785 (sorted keys, no white space).
     pub digest: Digest,
     pub schema: Schema,
+    /// What an answer is.
+    pub form: Arc<Form>,
     /// Fields that the edge reads, because the schema declares them.
     pub wanted: Wanted,
 }
@@ -163,6 +168,8 @@ fn compile(path: &Path, text: &str) -> Result<Entry, ManifestError> {
         }
     }
     let schema = schema("parameters", &manifest.parameters)?;
+    let form = Form::compile(&manifest).map_err(|(field, why)| wrong((field, &why)))?;
+    let form = Arc::new(form);
     let wanted = Wanted {
         model: schema.declares("model"),
         stream: schema.declares("stream"),
@@ -173,25 +180,30 @@ fn compile(path: &Path, text: &str) -> Result<Entry, ManifestError> {
         sound: manifest.meter.bound == Bound::Sound,
         speech: manifest.meter.bound == Bound::Speech,
         delay: manifest.size == Size::Delay,
+        inputs: form.counts_inputs(),
     };
     check_size(&manifest, &schema).map_err(wrong)?;
     let canonical = serde_jcs::to_vec(&manifest);
     let canonical = canonical.map_err(|_| wrong(("parameters", "has no canonical form")))?;
     let digest = Digest(Sha256::digest(canonical).into());
+    if form.counts_inputs() && (!schema.declares("input") || schema.declares("n")) {
+        let why = "items of \"inputs\" need a property `input`, and none called `n`";
+        return Err(wrong(("result.items", why)));
+    }
     // What the edge cannot read it cannot bound.
     let (bound, read) = match manifest.meter.bound {
         Bound::Points => ("points", "shape"),
         Bound::Sound => ("sound", "audio"),
         Bound::Speech => ("speech", "input"),
         Bound::One | Bound::Bytes | Bound::BytesAndOutput => {
-            return Ok(Entry { manifest, digest, schema, wanted });
+            return Ok(Entry { manifest, digest, schema, form, wanted });
         }
     };
     if !schema.declares(read) {
         let why = format!("a meter bound by {bound} needs a property `{read}`");
         return Err(wrong(("parameters", &why)));
     }
-    Ok(Entry { manifest, digest, schema, wanted })
+    Ok(Entry { manifest, digest, schema, form, wanted })
 }
 
 /// Whether the edge can read the size of the work where the manifest says that it stands.

@@ -1,10 +1,20 @@
 //! What the edge counts itself, so that no worker's claim is billed unchecked.
 //!
 //! Billed = min(worker's count, bound so far, what the ceiling buys). The bound so far grows with
-//! what was really sent: for a stream that may be cut it is the input and the bytes of its pieces,
-//! up to the output limit; for everything else it is the whole bound, known at admission.
+//! the content that was really sent (see [`super::content`]): before the first of it the bound is
+//! nothing. For a stream that may be cut it is the input and the bytes of content, up to the output
+//! limit; for everything else it is the whole bound, known at admission, or less where a manifest
+//! says how many units a byte of content may stand for.
+//!
+//! An answer that holds nothing is none, unless nothing is claimed for it: a model may have nothing
+//! to say. One that is longer than its bound could be is not taken.
 
 use mtor_types::intent::Usage;
+
+use super::stream::ChunkError;
+
+/// Content that is never too much: a short answer may have long words.
+const BYTES_FREE: u64 = 1_024;
 
 /// The edge's upper bounds for one intent (see [`crate::admission::Ask::bounds`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,12 +25,47 @@ pub struct Bounds {
     pub output_max: u64,
     pub answers: u64,
     pub may_be_cut: bool,
+    pub yields: Yield,
+}
+
+/// How units and bytes of content belong together; what is absent is not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Yield {
+    pub units_per_byte: Option<u64>,
+    pub bytes_per_unit: Option<u64>,
 }
 
 impl Bounds {
     /// Of an intent that never ran here.
-    pub const NONE: Self =
-        Self { units_max: 0, input_units: 0, output_max: 0, answers: 1, may_be_cut: false };
+    pub const NONE: Self = Self {
+        units_max: 0,
+        input_units: 0,
+        output_max: 0,
+        answers: 1,
+        may_be_cut: false,
+        yields: Yield { units_per_byte: None, bytes_per_unit: None },
+    };
+}
+
+/// What a piece or a result holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Content {
+    /// As it reads; a run of white space is one.
+    pub bytes: u64,
+    pub begins_white: bool,
+    pub ends_white: bool,
+    /// Something of what was asked for.
+    pub counts: bool,
+    /// Not even something beside it, such as the name of a role.
+    pub is_hollow: bool,
+}
+
+impl Content {
+    /// So many bytes of content.
+    pub const fn plain(bytes: u64) -> Self {
+        let counts = bytes > 0;
+        Self { bytes, begins_white: false, ends_white: false, counts, is_hollow: !counts }
+    }
 }
 
 /// The state after a piece.
@@ -36,7 +81,14 @@ pub struct Metered {
 pub(super) struct Meter {
     bounds: Bounds,
     limit: u64,
+    /// Content of the pieces, and of the result: an answer that is said twice is one.
     sent: u64,
+    whole: u64,
+    /// The pieces so far end with white space.
+    white: bool,
+    /// Something of what was asked for came, or at least something.
+    counts: bool,
+    came: bool,
     count: u64,
     /// The parts of the worker's last word, informative only.
     claim: Option<Usage>,
@@ -44,7 +96,17 @@ pub(super) struct Meter {
 
 impl Meter {
     pub(super) fn new(bounds: Bounds) -> Self {
-        Self { bounds, limit: u64::MAX, sent: 0, count: 0, claim: None }
+        Self {
+            bounds,
+            limit: u64::MAX,
+            sent: 0,
+            whole: 0,
+            white: false,
+            counts: false,
+            came: false,
+            count: 0,
+            claim: None,
+        }
     }
 
     /// A new attempt counts from nothing.
@@ -62,18 +124,39 @@ impl Meter {
         self.limit = limit;
     }
 
-    /// One more piece, and the worker's count with it. A count that falls is not believed.
-    pub(super) fn piece(&mut self, bytes: u64, count: u64) -> Metered {
-        self.sent = self.sent.saturating_add(bytes);
+    /// One more piece, and the worker's count with it. A count that falls is not believed. A piece
+    /// that makes the answer longer than it may be changes nothing.
+    pub(super) fn piece(&mut self, content: Content, count: u64) -> Result<Metered, ChunkError> {
+        let Content { bytes, begins_white, ends_white, counts, is_hollow } = content;
+        let run = bytes > 0 && self.sent > 0 && (self.white || begins_white);
+        let sent = self.sent.saturating_add(bytes).saturating_add(u64::from(run));
+        self.check_length(sent)?;
+        self.sent = sent;
+        self.white = if bytes > 0 { ends_white } else { self.white || ends_white };
+        self.counts |= counts;
+        self.came |= !is_hollow;
         self.count = self.count.max(count);
-        self.now()
+        Ok(self.now())
     }
 
-    /// The worker's last word. It may be below its running count, never above the bound.
-    pub(super) fn complete(&mut self, result_bytes: u64, claim: Usage) {
-        self.sent = self.sent.saturating_add(result_bytes);
+    /// The worker's last word. It may be below its running count, never above the bound. One that
+    /// is no answer changes nothing.
+    pub(super) fn complete(
+        &mut self,
+        result: Option<Content>,
+        claim: Usage,
+    ) -> Result<(), ChunkError> {
+        let result = result.unwrap_or(Content { is_hollow: true, ..Content::default() });
+        self.check_length(result.bytes)?;
+        let came = self.came || !result.is_hollow;
+        if !(self.counts || result.counts) && (claim.units > 0 || !came) {
+            return Err(ChunkError::Nothing);
+        }
+        self.whole = result.bytes;
+        self.counts |= result.counts;
         self.count = claim.units;
         self.claim = Some(claim);
+        Ok(())
     }
 
     pub(super) fn now(&self) -> Metered {
@@ -89,73 +172,29 @@ impl Meter {
         Usage { units, input, output: claim.output.min(units - input) }
     }
 
+    fn check_length(&self, bytes: u64) -> Result<(), ChunkError> {
+        let Bounds { units_max, output_max, may_be_cut, yields, .. } = self.bounds;
+        let Some(each) = yields.bytes_per_unit else { return Ok(()) };
+        let units = if may_be_cut { output_max.min(self.limit) } else { units_max };
+        let most = units.saturating_mul(each).saturating_add(BYTES_FREE);
+        if bytes > most { Err(ChunkError::Beyond { most }) } else { Ok(()) }
+    }
+
     fn bound(&self) -> u64 {
-        let Bounds { units_max, input_units, output_max, may_be_cut, .. } = self.bounds;
-        if may_be_cut {
-            input_units.saturating_add(self.sent.min(output_max)).min(units_max)
-        } else {
-            units_max
+        let Bounds { units_max, input_units, output_max, may_be_cut, yields, .. } = self.bounds;
+        let sent = self.sent.max(self.whole);
+        if !self.counts || (may_be_cut && sent == 0) {
+            return 0;
         }
+        let units = if may_be_cut {
+            input_units.saturating_add(sent.min(output_max))
+        } else {
+            yields.units_per_byte.map_or(u64::MAX, |units| sent.saturating_mul(units))
+        };
+        units.min(units_max)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const CHAT: Bounds =
-        Bounds { units_max: 110, input_units: 10, output_max: 100, answers: 1, may_be_cut: true };
-
-    #[test]
-    fn a_greedy_count_is_cut_to_what_was_sent() {
-        let mut meter = Meter::new(CHAT);
-        meter.begin(1_000);
-        assert_eq!(meter.piece(5, 1_000_000), Metered { units: 15, exhausted: false });
-        assert_eq!(meter.piece(500, 1_000_000), Metered { units: 110, exhausted: false });
-    }
-
-    #[test]
-    fn the_ceiling_ends_a_stream_that_may_be_cut() {
-        let mut meter = Meter::new(CHAT);
-        meter.begin(12);
-        assert_eq!(meter.piece(200, 11), Metered { units: 11, exhausted: false });
-        assert_eq!(meter.piece(200, 13), Metered { units: 12, exhausted: true });
-        meter.begin(12);
-        assert_eq!(meter.now(), Metered { units: 0, exhausted: false });
-        let whole =
-            Bounds { units_max: 1, input_units: 1, output_max: 0, answers: 1, may_be_cut: false };
-        let mut meter = Meter::new(whole);
-        meter.begin(1);
-        assert_eq!(meter.piece(9, 9), Metered { units: 1, exhausted: false });
-    }
-
-    proptest! {
-        #[test]
-        fn never_above_claim_bound_or_limit(
-            input in 0_u64..1_000, output in 0_u64..1_000, cut: bool, limit in 0_u64..3_000,
-            pieces in prop::collection::vec((0_u64..300, 0_u64..4_000), 0..8),
-            claim in 0_u64..4_000, parts in (0_u64..4_000, 0_u64..4_000),
-        ) {
-            let bounds = Bounds {
-                units_max: input + output, input_units: input, output_max: output, answers: 1, may_be_cut: cut,
-            };
-            let mut meter = Meter::new(bounds);
-            meter.begin(limit);
-            let (mut sent, mut before) = (0, 0);
-            for (bytes, count) in pieces {
-                let metered = meter.piece(bytes, count);
-                sent += bytes;
-                prop_assert!(metered.units >= before, "running units never fall");
-                prop_assert!(metered.units <= limit.min(bounds.units_max));
-                prop_assert!(!cut || metered.units <= input + sent.min(output));
-                before = metered.units;
-            }
-            meter.complete(0, Usage { units: claim, input: parts.0, output: parts.1 });
-            let usage = meter.usage();
-            prop_assert!(usage.units <= claim.min(limit).min(bounds.units_max));
-            prop_assert!(usage.input + usage.output <= usage.units);
-        }
-    }
-}
+#[path = "meter/tests.rs"]
+mod tests;

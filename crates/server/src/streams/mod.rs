@@ -12,6 +12,7 @@
 //!
 //! Absent on purpose: sockets, SSE text, prices, and any decision about an intent's end.
 
+pub mod content;
 mod cursor;
 mod meter;
 mod spill;
@@ -26,8 +27,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use mtor_types::{IntentId, Time};
 
 pub use cursor::{Cursor, LastEventId, Next, ParseLastEventIdError};
-pub use meter::{Bounds, Metered};
-pub use stream::{ChunkError, Closed, Ended, Entry, IntentStream};
+pub use meter::{Bounds, Content, Metered, Yield};
+pub use stream::{ChunkError, Closed, Ended, Entry, IntentStream, Measured, is_all_in_pieces};
 
 use crate::api_error::ApiError;
 use spill::Vault;

@@ -12,7 +12,7 @@ use mtor_types::intent::{End, Outcome, Usage};
 use mtor_types::{Amount, Attempt, IntentId, Time, WorkerId};
 use tokio::sync::Notify;
 
-use super::meter::{Bounds, Meter, Metered};
+use super::meter::{Bounds, Content, Meter, Metered};
 use super::spill::{Place, sealed_bytes};
 use super::{Cursor, LastEventId, STREAM_BYTES, Shared};
 
@@ -55,7 +55,27 @@ pub struct Ended {
     pub result: Option<Bytes>,
 }
 
-/// Why a piece was not taken.
+/// A piece or a result, and what it holds.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    pub bytes: Bytes,
+    pub content: Content,
+}
+
+impl Measured {
+    /// All of it is content.
+    pub fn plain(bytes: Bytes) -> Self {
+        let content = Content::plain(bytes.len() as u64);
+        Self { bytes, content }
+    }
+}
+
+/// A `null` after pieces says that they are all there is.
+pub fn is_all_in_pieces(result: &[u8], delivered: bool) -> bool {
+    delivered && result == b"null"
+}
+
+/// Why a piece or a result was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChunkError {
     /// Not the attempt that is open here: drop it without a word.
@@ -64,6 +84,14 @@ pub enum ChunkError {
     /// The worker broke the protocol.
     #[error("expected seq {expected}")]
     Sequence { expected: u64 },
+    /// Neither a piece nor a result with anything of what was asked for: the worker's failure, as
+    /// the next two.
+    #[error("the worker's answer holds nothing")]
+    Nothing,
+    #[error("the worker's answer is longer than what was asked for can be: {most} bytes")]
+    Beyond { most: u64 },
+    #[error("the worker's answer has {came} items of the {asked} that were asked for")]
+    Items { asked: u64, came: u64 },
     /// More than one buffer may hold: stop the attempt.
     #[error("the answer is larger than this realm keeps")]
     Full,
@@ -304,8 +332,9 @@ impl IntentStream {
         attempt: Attempt,
         seq: u64,
         count: u64,
-        piece: Bytes,
+        piece: Measured,
     ) -> Result<Metered, ChunkError> {
+        let Measured { bytes: piece, content } = piece;
         let mut state = self.state();
         if state.attempt != Some(attempt) || !state.open {
             return Err(ChunkError::Stale);
@@ -316,9 +345,9 @@ impl IntentStream {
         if seq != state.next_seq {
             return Err(ChunkError::Sequence { expected: state.next_seq });
         }
-        let bytes = piece.len() as u64;
-        self.make_room(&mut state, bytes)?;
-        let metered = state.meter.piece(bytes, count);
+        // Metered first, and undone if there is no room: the attempt is over then.
+        let metered = state.meter.piece(content, count)?;
+        self.make_room(&mut state, piece.len() as u64)?;
         state.next_seq += 1;
         state.slots.push(Slot::Here(Entry::Chunk { attempt, seq, piece }));
         self.tell(state);
@@ -326,21 +355,23 @@ impl IntentStream {
     }
 
     /// The worker is done: nothing more is taken, the result waits for [`IntentStream::finish`].
-    /// Said again, it gives the same figures.
+    /// Said again, it gives the same figures. What is no answer is not taken.
     pub fn complete(
         &self,
         attempt: Attempt,
         claim: Usage,
-        result: Option<Bytes>,
+        result: Option<Measured>,
     ) -> Result<Closed, ChunkError> {
         let mut state = self.state();
         if state.attempt != Some(attempt) || !(state.open || state.completed) {
             return Err(ChunkError::Stale);
         }
         if !state.completed {
-            let bytes = result.as_ref().map_or(0, |result| result.len() as u64);
-            state.result = result.map(|result| self.keep(&mut state, result)).transpose()?;
-            state.meter.complete(bytes, claim);
+            let delivered = state.next_seq > 0;
+            state.meter.complete(result.as_ref().map(|result| result.content), claim)?;
+            let result = result.filter(|result| !is_all_in_pieces(&result.bytes, delivered));
+            let kept = result.map(|result| self.keep(&mut state, result.bytes)).transpose()?;
+            state.result = kept;
             state.completed = true;
             state.open = false;
         }

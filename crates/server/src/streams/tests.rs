@@ -12,6 +12,7 @@ const BOUNDS: Bounds = Bounds {
     output_max: 1_000_000,
     answers: 1,
     may_be_cut: true,
+    yields: Yield { units_per_byte: None, bytes_per_unit: None },
 };
 const INTENT: IntentId = IntentId([7; 16]);
 const WORKER: WorkerId = WorkerId([8; 32]);
@@ -44,6 +45,11 @@ fn done() -> End {
 
 fn piece(n: u64) -> Bytes {
     Bytes::from(format!("\"{n}\""))
+}
+
+/// Every byte is content.
+fn all(bytes: Bytes) -> Measured {
+    Measured::plain(bytes)
 }
 
 /// Everything there is for a cursor now, in short: `A`ccepted, `Q`ueued, `S`tarted, chunks as
@@ -86,17 +92,17 @@ fn every_reader_sees_the_whole_life() {
     assert_eq!(drain(&mut early), "?");
     stream.accepted(Asset::Grant, Amount::from_u64(5), 1, 20);
     assert!(stream.begin(Attempt(4), WORKER, 100));
-    let metered = stream.chunk(Attempt(4), 0, 12, piece(0)).unwrap();
+    let metered = stream.chunk(Attempt(4), 0, 12, all(piece(0))).unwrap();
     assert_eq!(metered, Metered { units: 12, exhausted: false });
     assert_eq!(drain(&mut early), "A Q S 4.0 ?");
     let result = Bytes::from_static(b"{\"r\":1}");
     let claim = Usage { units: 13, input: 10, output: 3 };
     assert!(!stream.is_complete(Attempt(4)));
-    let closed = stream.complete(Attempt(4), claim, Some(result.clone())).unwrap();
+    let closed = stream.complete(Attempt(4), claim, Some(all(result.clone()))).unwrap();
     assert_eq!(closed, Closed { attempt: Some(Attempt(4)), usage: claim, delivered: true });
     assert_eq!(stream.complete(Attempt(4), Usage::default(), None), Ok(closed), "said again");
     assert!(stream.is_complete(Attempt(4)) && !stream.is_complete(Attempt(3)));
-    assert_eq!(stream.chunk(Attempt(4), 1, 12, piece(1)), Err(ChunkError::Stale));
+    assert_eq!(stream.chunk(Attempt(4), 1, 12, all(piece(1))), Err(ChunkError::Stale));
     assert_eq!(stream.ended().unwrap(), None);
     stream.finish(Time(5), done(), None);
     stream.finish(Time(6), end(Outcome::Cancelled), None);
@@ -113,10 +119,10 @@ fn every_reader_sees_the_whole_life() {
 fn what_was_stopped_takes_no_piece_of_a_worker_that_comes_back() {
     let (_streams, stream) = open(StreamLimits::default());
     stream.begin(Attempt(1), WORKER, 100);
-    stream.chunk(Attempt(1), 0, 7, piece(0)).unwrap();
+    stream.chunk(Attempt(1), 0, 7, all(piece(0))).unwrap();
     let closed = stream.close(None).unwrap();
     stream.adopt(Attempt(1), WORKER, 100);
-    assert_eq!(stream.chunk(Attempt(1), 1, 8, piece(1)), Err(ChunkError::Stale));
+    assert_eq!(stream.chunk(Attempt(1), 1, 8, all(piece(1))), Err(ChunkError::Stale));
     assert_eq!(stream.close(None), Some(closed));
 }
 
@@ -124,23 +130,23 @@ fn what_was_stopped_takes_no_piece_of_a_worker_that_comes_back() {
 fn an_attempt_that_was_cut_is_complete_and_stays_closed() {
     let (_streams, stream) = open(StreamLimits::default());
     stream.begin(Attempt(1), WORKER, 100);
-    stream.chunk(Attempt(1), 0, 7, piece(0)).unwrap();
+    stream.chunk(Attempt(1), 0, 7, all(piece(0))).unwrap();
     let closed = stream.cut(Attempt(1)).unwrap();
     assert_eq!(closed.usage.units, 7);
     assert!(stream.is_complete(Attempt(1)));
     assert_eq!(stream.cut(Attempt(1)), None, "once");
-    assert_eq!(stream.chunk(Attempt(1), 1, 8, piece(1)), Err(ChunkError::Stale));
+    assert_eq!(stream.chunk(Attempt(1), 1, 8, all(piece(1))), Err(ChunkError::Stale));
     // Its worker comes back with it: nothing more is taken.
     assert!(stream.adopt(Attempt(1), WORKER, 100));
-    assert_eq!(stream.chunk(Attempt(1), 1, 8, piece(1)), Err(ChunkError::Stale));
+    assert_eq!(stream.chunk(Attempt(1), 1, 8, all(piece(1))), Err(ChunkError::Stale));
 }
 
 #[test]
 fn a_restart_voids_what_came_before_it() {
     let (streams, stream) = open(StreamLimits::default());
     stream.begin(Attempt(1), WORKER, 100);
-    stream.chunk(Attempt(1), 0, 1, piece(0)).unwrap();
-    stream.chunk(Attempt(1), 1, 2, piece(1)).unwrap();
+    stream.chunk(Attempt(1), 0, 1, all(piece(0))).unwrap();
+    stream.chunk(Attempt(1), 1, 2, all(piece(1))).unwrap();
     let mut reader = stream.subscribe();
     assert_eq!(drain(&mut reader), "S 1.0 1.1 ?");
     let before = streams.totals().memory_bytes;
@@ -150,9 +156,9 @@ fn a_restart_voids_what_came_before_it() {
     assert!(streams.totals().memory_bytes < before, "its pieces are let go");
     assert!(!stream.begin(Attempt(1), WORKER, 100), "attempts never repeat");
     assert!(stream.begin(Attempt(3), WORKER, 100));
-    assert_eq!(stream.chunk(Attempt(1), 2, 3, piece(2)), Err(ChunkError::Stale));
+    assert_eq!(stream.chunk(Attempt(1), 2, 3, all(piece(2))), Err(ChunkError::Stale));
     assert_eq!(stream.usage().units, 0, "a new attempt counts from nothing");
-    stream.chunk(Attempt(3), 0, 1, piece(0)).unwrap();
+    stream.chunk(Attempt(3), 0, 1, all(piece(0))).unwrap();
     assert_eq!(drain(&mut reader), "R1 S 3.0 ?");
     check(&stream, "", "S R1 S 3.0 ?");
     check(&stream, "1.0", "R1 S 3.0 ?");
@@ -164,18 +170,27 @@ fn a_restart_voids_what_came_before_it() {
 #[test]
 fn sequences_are_dense_and_only_an_adopted_worker_repeats() {
     let (_streams, stream) = open(StreamLimits::default());
-    assert_eq!(stream.chunk(Attempt(1), 0, 1, piece(0)), Err(ChunkError::Stale), "none began");
+    assert_eq!(stream.chunk(Attempt(1), 0, 1, all(piece(0))), Err(ChunkError::Stale), "none began");
     stream.begin(Attempt(1), WORKER, 100);
-    assert_eq!(stream.chunk(Attempt(1), 1, 1, piece(1)), Err(ChunkError::Sequence { expected: 0 }));
-    stream.chunk(Attempt(1), 0, 1, piece(0)).unwrap();
-    stream.chunk(Attempt(1), 1, 2, piece(1)).unwrap();
-    assert_eq!(stream.chunk(Attempt(1), 1, 2, piece(1)), Err(ChunkError::Sequence { expected: 2 }));
+    assert_eq!(
+        stream.chunk(Attempt(1), 1, 1, all(piece(1))),
+        Err(ChunkError::Sequence { expected: 0 })
+    );
+    stream.chunk(Attempt(1), 0, 1, all(piece(0))).unwrap();
+    stream.chunk(Attempt(1), 1, 2, all(piece(1))).unwrap();
+    assert_eq!(
+        stream.chunk(Attempt(1), 1, 2, all(piece(1))),
+        Err(ChunkError::Sequence { expected: 2 })
+    );
     assert!(stream.adopt(Attempt(1), WORKER, 50));
     for seq in 0..2 {
-        assert_eq!(stream.chunk(Attempt(1), seq, seq + 1, piece(seq)).unwrap().units, 2);
+        assert_eq!(stream.chunk(Attempt(1), seq, seq + 1, all(piece(seq))).unwrap().units, 2);
     }
-    assert_eq!(stream.chunk(Attempt(1), 3, 4, piece(3)), Err(ChunkError::Sequence { expected: 2 }));
-    assert_eq!(stream.chunk(Attempt(1), 2, 3, piece(2)).unwrap().units, 3);
+    assert_eq!(
+        stream.chunk(Attempt(1), 3, 4, all(piece(3))),
+        Err(ChunkError::Sequence { expected: 2 })
+    );
+    assert_eq!(stream.chunk(Attempt(1), 2, 3, all(piece(2))).unwrap().units, 3);
     check(&stream, "1.1", "1.2 ?");
 }
 
@@ -186,7 +201,7 @@ fn after_a_restart_of_the_edge_a_reader_gets_what_it_lacks() {
     let mut other = stream.resume("0.7".parse().unwrap());
     assert!(stream.adopt(Attempt(1), WORKER, 100), "an attempt this edge does not know yet");
     for seq in 0..3 {
-        stream.chunk(Attempt(1), seq, seq + 1, piece(seq)).unwrap();
+        stream.chunk(Attempt(1), seq, seq + 1, all(piece(seq))).unwrap();
     }
     assert_eq!(drain(&mut same), "S 1.2 ?");
     assert_eq!(drain(&mut other), "S R0 1.0 1.1 1.2 ?");
@@ -196,11 +211,11 @@ fn after_a_restart_of_the_edge_a_reader_gets_what_it_lacks() {
 fn a_close_is_final_for_its_attempt() {
     let (_streams, stream) = open(StreamLimits::default());
     stream.begin(Attempt(1), WORKER, 11);
-    let metered = stream.chunk(Attempt(1), 0, 40, piece(123)).unwrap();
+    let metered = stream.chunk(Attempt(1), 0, 40, all(piece(123))).unwrap();
     assert_eq!(metered, Metered { units: 11, exhausted: true });
     let closed = stream.close(None).unwrap();
     assert_eq!((closed.usage.units, closed.delivered), (11, true));
-    assert_eq!(stream.chunk(Attempt(1), 1, 41, piece(1)), Err(ChunkError::Stale));
+    assert_eq!(stream.chunk(Attempt(1), 1, 41, all(piece(1))), Err(ChunkError::Stale));
     assert_eq!(stream.complete(Attempt(1), Usage::default(), None), Err(ChunkError::Stale));
     assert!(!stream.begin(Attempt(2), WORKER, 11), "its figure was given: nothing more is");
     assert_eq!(stream.close(None), Some(closed), "said again");
@@ -224,14 +239,14 @@ fn what_memory_has_no_room_for_is_read_from_disk() {
     assert_eq!(drain(&mut slow), "S ?");
     let expected: Vec<_> = (0..100).map(|seq| format!("1.{seq}")).collect();
     for seq in 0..100 {
-        stream.chunk(Attempt(1), seq, seq, padded(seq)).unwrap();
+        stream.chunk(Attempt(1), seq, seq, all(padded(seq))).unwrap();
         assert!(streams.totals().memory_bytes <= 4_096 + STREAM_BYTES, "bounded");
     }
     assert!(streams.totals().disk_bytes > 20_000);
     assert_eq!(drain(&mut slow), format!("{} ?", expected.join(" ")));
     check(&stream, "1.3", &format!("{} ?", expected[4..].join(" ")));
     let result = Bytes::from(vec![b'7'; 10_000]);
-    stream.complete(Attempt(1), Usage::default(), Some(result.clone())).unwrap();
+    stream.complete(Attempt(1), Usage::default(), Some(all(result.clone()))).unwrap();
     stream.finish(Time(1), done(), None);
     assert_eq!(stream.ended().unwrap().unwrap().result, Some(result));
     drop((slow, stream));
@@ -245,15 +260,19 @@ fn a_full_buffer_stops_the_attempt_and_keeps_what_it_has() {
     let (_streams, stream) = open(small());
     stream.begin(Attempt(1), WORKER, u64::MAX);
     let full = (0..1_000)
-        .find(|seq| stream.chunk(Attempt(1), *seq, 1, padded(*seq)) == Err(ChunkError::Full));
+        .find(|seq| stream.chunk(Attempt(1), *seq, 1, all(padded(*seq))) == Err(ChunkError::Full));
     assert_eq!(full, Some(64 * 1024 / 300));
     let large = Bytes::from(vec![b' '; 64 * 1024]);
-    assert_eq!(stream.complete(Attempt(1), Usage::default(), Some(large)), Err(ChunkError::Full));
+    assert_eq!(
+        stream.complete(Attempt(1), Usage::default(), Some(all(large))),
+        Err(ChunkError::Full)
+    );
     let disk = StreamLimits { disk_total: 1_000, ..small() };
     let (_streams, stream) = open(disk);
     stream.begin(Attempt(1), WORKER, u64::MAX);
-    let full = (0..1_000)
-        .find(|seq| stream.chunk(Attempt(1), *seq, 1, padded(*seq)) == Err(ChunkError::NoRoom));
+    let full = (0..1_000).find(|seq| {
+        stream.chunk(Attempt(1), *seq, 1, all(padded(*seq))) == Err(ChunkError::NoRoom)
+    });
     assert!(full.is_some_and(|seq| seq < 20), "{full:?}");
     let mut cursor = stream.subscribe();
     assert!(drain(&mut cursor).starts_with("S 1.0 1.1"));
@@ -312,7 +331,7 @@ async fn many_readers_miss_nothing() {
         .collect();
     stream.begin(Attempt(1), WORKER, u64::MAX);
     for seq in 0..PIECES {
-        stream.chunk(Attempt(1), seq, seq, padded(seq)).unwrap();
+        stream.chunk(Attempt(1), seq, seq, all(padded(seq))).unwrap();
         if seq % 16 == 0 {
             tokio::task::yield_now().await;
         }
@@ -427,7 +446,7 @@ proptest! {
                 }
                 Step::Chunk { attempt, seq, bytes, count } => {
                     let piece = Bytes::from(vec![b' '; bytes]);
-                    if let Ok(metered) = stream.chunk(Attempt(attempt), seq, count, piece) {
+                    if let Ok(metered) = stream.chunk(Attempt(attempt), seq, count, all(piece)) {
                         prop_assert!(metered.units <= 30);
                         prop_assert!(attempt == current && seq <= next);
                         next = next.max(seq + 1);
@@ -435,7 +454,7 @@ proptest! {
                 }
                 Step::Next { bytes, count } => {
                     let piece = Bytes::from(vec![b' '; bytes]);
-                    if stream.chunk(Attempt(current), next, count, piece).is_ok() {
+                    if stream.chunk(Attempt(current), next, count, all(piece)).is_ok() {
                         next += 1;
                     }
                 }
@@ -446,7 +465,7 @@ proptest! {
                 }
                 Step::Restart(attempt) => stream.restarted(Attempt(attempt)),
                 Step::Complete(attempt, bytes) => {
-                    let result = Some(Bytes::from(vec![b' '; bytes]));
+                    let result = Some(all(Bytes::from(vec![b' '; bytes])));
                     let claim = Usage { units: 99, input: 1, output: 1 };
                     let _ = stream.complete(Attempt(attempt), claim, result);
                 }

@@ -1,7 +1,8 @@
 //! What an answer used, by the backend's own count where it has one.
 //!
 //! A backend that lies upwards gains nothing by it: the realm pays no more than what was asked for
-//! and what it has seen. One that says nothing, or zero, is counted here. One count is expected for
+//! and what it has seen. Of an answer in which nothing is said nothing is claimed: a model may end at
+//! once, and a realm takes a claim for nothing as a failure. One that says nothing, or zero, is counted here. One count is expected for
 //! all answers of a request (`n`); llama.cpp's server gives that of one answer, and in a stream one
 //! for each.
 
@@ -49,19 +50,32 @@ struct Choice<'a> {
     #[serde(borrow, default)]
     delta: Option<BTreeMap<String, &'a RawValue>>,
     #[serde(borrow, default)]
-    message: Option<Message<'a>>,
+    message: Option<BTreeMap<String, &'a RawValue>>,
     #[serde(borrow, default)]
     finish_reason: Option<&'a RawValue>,
 }
 
-#[derive(Deserialize)]
-struct Message<'a> {
-    #[serde(borrow, default)]
-    content: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    reasoning_content: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    tool_calls: Option<&'a RawValue>,
+/// Where a model speaks, in a chunk's `delta` and in an answer's `message`.
+const SPOKEN: [&str; 7] = [
+    "content",
+    "reasoning_content",
+    "reasoning",
+    "refusal",
+    "tool_calls",
+    "function_call",
+    "audio",
+];
+
+/// Whether something stands there that can be seen.
+fn shows(raw: &RawValue) -> bool {
+    match raw.get() {
+        "null" | "[]" | "{}" => false,
+        text if text.starts_with('"') => {
+            // Half of a surrogate pair is no text of its own, but something.
+            serde_json::from_str::<String>(text).map_or(true, |text| !text.trim().is_empty())
+        }
+        _ => true,
+    }
 }
 
 impl Choice<'_> {
@@ -72,9 +86,19 @@ impl Choice<'_> {
         fields.any(|(name, raw)| name != "role" && filled(raw))
     }
 
+    /// Something that can be seen.
+    fn speaks(&self) -> bool {
+        let mut fields = self.delta.iter().flatten().chain(self.message.iter().flatten());
+        fields.any(|(name, raw)| SPOKEN.contains(&name.as_str()) && shows(raw))
+    }
+
+    fn message(&self, field: &str) -> Option<&'_ RawValue> {
+        self.message.as_ref().and_then(|message| message.get(field).copied())
+    }
+
     /// Bytes of a whole answer's content, without its quotation marks.
     fn content_bytes(&self) -> usize {
-        let content = self.message.as_ref().and_then(|message| message.content);
+        let content = self.message("content");
         let content = content.filter(|raw| raw.get() != "null");
         content.map_or(0, |raw| raw.get().len().saturating_sub(2))
     }
@@ -94,9 +118,10 @@ impl Choice<'_> {
             raw.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()
         };
         let mut said = String::new();
-        if let Some(message) = &self.message {
-            said = text(message.reasoning_content) + &text(message.content);
-            let calls = message.tool_calls.and_then(|raw| serde_json::from_str(raw.get()).ok());
+        if self.message.is_some() {
+            said = text(self.message("reasoning_content")) + &text(self.message("content"));
+            let calls = self.message("tool_calls");
+            let calls = calls.and_then(|raw| serde_json::from_str(raw.get()).ok());
             let calls: Vec<Call> = calls.unwrap_or_default();
             said.extend(calls.into_iter().flat_map(|c| [c.function.name, c.function.arguments]));
         }
@@ -127,6 +152,7 @@ pub(super) fn whole(text: &str) -> Result<Usage, End> {
     }
     let counted = glance.usage.as_ref().map(UsageIn::usage);
     Ok(match (counted, &glance.choices) {
+        (_, Some(choices)) if !choices.iter().any(Choice::speaks) => Usage::default(),
         (Some(usage), Some(choices)) if usage.output == 0 && has_text(choices) => {
             of(usage.input, uncounted(choices))
         }
@@ -182,6 +208,8 @@ pub(super) struct Progress {
     /// Counts that stood alone, and what they say together.
     alone: u64,
     output: u64,
+    /// Something was said.
+    spoke: bool,
     /// A choice has named its end.
     finished: bool,
     usage_wanted: bool,
@@ -195,8 +223,18 @@ pub(super) struct Progress {
 
 impl Progress {
     pub(super) fn new(usage_wanted: bool, choices: u64, shown: Option<String>) -> Self {
-        let (chunks, usage, alone, output, held) = (0, None, 0, 0, None);
-        Self { chunks, usage, alone, output, finished: false, usage_wanted, choices, held, shown }
+        Self {
+            chunks: 0,
+            usage: None,
+            alone: 0,
+            output: 0,
+            spoke: false,
+            finished: false,
+            usage_wanted,
+            choices,
+            held: None,
+            shown,
+        }
     }
 
     /// What of an event is forwarded.
@@ -218,6 +256,7 @@ impl Progress {
         if choices.iter().any(Choice::has_content) {
             self.chunks += 1;
         }
+        self.spoke = self.spoke || choices.iter().any(Choice::speaks);
         self.finished |= choices.iter().any(|choice| choice.finish_reason.is_some());
         let Some(usage) = glance.usage.as_ref().map(UsageIn::usage) else {
             return Ok(Some(raw));
@@ -264,7 +303,8 @@ impl Progress {
     }
 
     pub(super) fn end(&self) -> End {
-        End::Complete { usage: self.usage(), result: None }
+        let usage = if self.spoke { self.usage() } else { Usage::default() };
+        End::Complete { usage, result: None }
     }
 }
 
@@ -277,9 +317,47 @@ mod tests {
         let claimed = |text: &str| whole(text).unwrap_or_else(|_| panic!("{text}"));
         let answer = r#"{"choices":[{"message":{"role":"assistant","content":"twelve bytes"}}]}"#;
         assert_eq!(claimed(answer), of(0, 3));
-        assert_eq!(claimed(r#"{"choices":[{"message":{"content":null}}]}"#).units, 1);
-        assert_eq!(claimed(r#"{"choices":[]}"#).units, 1);
         assert_eq!(claimed("[]").units, 1);
+    }
+
+    #[test]
+    fn nothing_is_claimed_for_nothing() {
+        let usage = r#""usage":{"prompt_tokens":9,"completion_tokens":3}"#;
+        let claimed = |choices: &str, usage: &str| {
+            let text = format!(r#"{{"choices":{choices}{usage}}}"#);
+            whole(&text).unwrap_or_else(|_| panic!("{text}")).units
+        };
+        let streamed = |delta: &str| {
+            let mut progress = Progress::new(false, 1, None);
+            let event =
+                format!(r#"{{"choices":[{{"delta":{delta},"finish_reason":"stop"}}],{usage}}}"#);
+            assert!(progress.piece(event).is_ok());
+            let End::Complete { usage, .. } = progress.end() else { panic!("{delta}") };
+            usage.units
+        };
+        for message in [
+            "{}",
+            r#"{"role":"assistant","content":null}"#,
+            r#"{"content":"","tool_calls":[]}"#,
+            r#"{"content":" \n\t\u00a0"}"#,
+            r#"{"something":"else"}"#,
+        ] {
+            let choices = format!(r#"[{{"message":{message}}}]"#);
+            assert_eq!(claimed(&choices, &format!(",{usage}")), 0, "{message}");
+            assert_eq!(claimed(&choices, ""), 0, "{message}");
+            assert_eq!(streamed(message), 0, "{message}");
+        }
+        assert_eq!(claimed("[]", ""), 0);
+        for message in [
+            r#"{"content":"x"}"#,
+            r#"{"content":"\ud83d"}"#,
+            r#"{"content":null,"refusal":"no"}"#,
+            r#"{"tool_calls":[{"function":{"name":"f"}}]}"#,
+        ] {
+            let choices = format!(r#"[{{"message":{message}}}]"#);
+            assert_eq!(claimed(&choices, &format!(",{usage}")), 12, "{message}");
+            assert_eq!(streamed(message), 12, "{message}");
+        }
     }
 
     #[test]
