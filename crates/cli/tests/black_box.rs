@@ -25,6 +25,7 @@ mod pauses;
 mod proxies;
 mod realm;
 mod refusals;
+mod rejoin;
 mod restarts;
 mod speak;
 mod strangers;

@@ -36,7 +36,7 @@ use live::Lives;
 pub use metrics::Metrics;
 pub use names::Names;
 pub use offered::Offered;
-pub use submit::{Attended, Submission, Submitted};
+pub use submit::{Submission, Submitted};
 pub use workers::Priced;
 
 use crate::api_error::ApiError;

@@ -6,7 +6,7 @@ use mtor_store::Reader;
 use mtor_store::read::IntentRow;
 use mtor_types::intent::{End, Outcome};
 use mtor_types::worker::{self, Acknowledge};
-use mtor_types::{AccountId, IntentId};
+use mtor_types::{AccountId, Amount, IntentId};
 
 use super::Edge;
 use crate::api_error::ApiError;
@@ -83,6 +83,12 @@ impl Edge {
         let receipts = issued.map_err(|_| ApiError::internal())?;
         Ok(receipts.into_iter().find(|receipt| receipt.statement.intent == intent))
     }
+}
+
+/// The same, with what was held for it.
+pub(super) fn end_and_hold(row: IntentRow) -> Option<(End, Amount)> {
+    let hold = row.hold;
+    end_of(row).map(|(end, _)| (end, hold))
 }
 
 /// How an intent ended, as the log has it. A refusal has no receipt: nothing was done.

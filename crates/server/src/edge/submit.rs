@@ -7,17 +7,21 @@ use mtor_core::Command;
 use mtor_core::command::Prior;
 use mtor_store::{BlobName, StoreError};
 use mtor_types::fact::Asset;
-use mtor_types::intent::{Branch, IntentMeta, Why};
+use mtor_types::intent::{Branch, IntentMeta, Outcome, Why};
 use mtor_types::{AccountId, Amount, Code, Digest, IntentId};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
 use super::Edge;
+use super::carry::failure;
 use super::live::{Admission, Live};
+use super::receipts::end_and_hold;
 use crate::admission::{Ask, InForce, Options, Quote, Route, Stamp, key_digest};
 use crate::api_error::ApiError;
 use crate::identity;
 use crate::manifests::{Entry, Manifests};
-use crate::streams::IntentStream;
+use crate::streams::{Bounds, Cursor, Ended, IntentStream};
 use crate::told::Arriving;
 
 /// Models that a refusal names at most.
@@ -49,12 +53,10 @@ pub struct Submitted {
     pub durable: bool,
     /// The client wants pieces.
     pub pieces: bool,
-    /// `None` if it joined an intent whose buffer is no longer kept.
-    pub stream: Option<Arc<IntentStream>>,
     /// It is the intent of an earlier, equal submission.
     pub joined: bool,
-    /// Of an OpenAI request that opened it.
-    pub attended: Option<Attended>,
+    /// From the first event on; `None` of an intent of an earlier boot whose end is on its way.
+    pub cursor: Option<Cursor>,
 }
 
 /// Work that only the node may still refuse.
@@ -63,32 +65,6 @@ struct Checked {
     meta: IntentMeta,
     prior: Option<Prior>,
     stream: Arc<IntentStream>,
-}
-
-/// An intent that lives with its request: dropped before its end, it cancels it.
-pub struct Attended {
-    edge: Arc<Edge>,
-    intent: IntentId,
-    over: bool,
-}
-
-impl Attended {
-    fn new(edge: Arc<Edge>, intent: IntentId) -> Self {
-        Self { edge, intent, over: false }
-    }
-
-    /// There is nothing to cancel any more.
-    pub fn over(&mut self) {
-        self.over = true;
-    }
-}
-
-impl Drop for Attended {
-    fn drop(&mut self) {
-        if !self.over {
-            self.edge.cancel(self.intent);
-        }
-    }
 }
 
 impl Edge {
@@ -109,7 +85,8 @@ impl Edge {
     }
 
     /// Admits work, or says why not. Nothing of it stays behind when it is refused. Who stops
-    /// waiting changes nothing, except for an OpenAI request: that is cancelled.
+    /// waiting changes nothing, except for an OpenAI request without a key: nobody could come back
+    /// to it, so it is cancelled when its last reader has left.
     pub async fn submit(self: &Arc<Self>, submission: Submission) -> Result<Submitted, ApiError> {
         let (account, route, name) =
             (submission.account, submission.route, submission.name.clone());
@@ -121,7 +98,14 @@ impl Edge {
         let kind = (name, durable);
         let live = Live::new(account, kind, &ask, Arc::clone(&stream), Some(waiter));
         self.lives.get_or_insert(asked, Arc::new(live));
-        let mut attended = route.is_openai().then(|| Attended::new(Arc::clone(self), asked));
+        // Its reader is there before anything of it is.
+        let cursor = stream.subscribe();
+        if route.is_openai() && meta.idempotency.is_none() {
+            let edge = Arc::downgrade(self);
+            stream.lives_by_readers(move |intent| {
+                edge.upgrade().iter().for_each(|edge| edge.cancel(intent));
+            });
+        }
         if durable {
             let edge = Arc::clone(self);
             tokio::spawn(async move { edge.seal_and_request(meta, prior, ask.data).await });
@@ -129,18 +113,63 @@ impl Edge {
             self.request(meta, prior);
         }
         let admission = admission.await.map_err(|_| ApiError::stopping())?;
-        if let (Some(attended), Admission::Joined(_) | Admission::Refused(_)) =
-            (&mut attended, &admission)
-        {
-            attended.over();
+        if !matches!(admission, Admission::Admitted { .. }) {
+            stream.close_unopened();
         }
-        let (intent, hold, joined) = match admission {
-            Admission::Admitted { asset, hold } => (asked, Some((asset, hold)), false),
-            Admission::Joined(intent) => (intent, None, true),
-            Admission::Refused(error) => return Err(error),
+        match admission {
+            Admission::Admitted { asset, hold } => {
+                let (hold, cursor) = (Some((asset, hold)), Some(cursor));
+                Ok(Submitted { intent: asked, hold, durable, pieces, cursor, joined: false })
+            }
+            Admission::Joined(intent) => {
+                let hold = None;
+                // Who is told of it alone need not read it.
+                let cursor = match route {
+                    Route::Stored => None,
+                    Route::Streamed | Route::OpenAi | Route::OpenAiPieces => {
+                        self.rejoin(intent, account, route).await?
+                    }
+                };
+                Ok(Submitted { intent, hold, durable, pieces, cursor, joined: true })
+            }
+            Admission::Refused(error) => Err(error),
+        }
+    }
+
+    /// A reader of an intent that was asked for before: of its buffer, or of what the log and the
+    /// disk still know of its end. `None` if it is of an earlier boot and has no end yet.
+    async fn rejoin(
+        self: &Arc<Self>,
+        intent: IntentId,
+        account: AccountId,
+        route: Route,
+    ) -> Result<Option<Cursor>, ApiError> {
+        match self.stream_of(intent).await {
+            Ok(stream) => return Ok(Some(stream.subscribe())),
+            Err(error) if error.code == Code::Gone => {}
+            Err(error) => return Err(error),
+        }
+        let row = self.read(move |reader| reader.intent(intent)).await?;
+        let Some((end, hold)) = row.and_then(end_and_hold) else { return Ok(None) };
+        let result = match end.outcome {
+            Outcome::Completed(_) => self.result_of(intent).await?,
+            Outcome::Failed(_) | Outcome::Cancelled | Outcome::Expired | Outcome::Refused => None,
         };
-        let stream = if joined { self.streams.get(intent) } else { Some(stream) };
-        Ok(Submitted { intent, hold, durable, pieces, stream, joined, attended })
+        let message = match end.outcome {
+            Outcome::Failed(code) => Some(failure(code).to_owned()),
+            Outcome::Completed(_) | Outcome::Cancelled | Outcome::Expired | Outcome::Refused => {
+                None
+            }
+        };
+        // Its pieces, for who reads nothing else (see [`Edge::seal_result`]).
+        let pieces = result.as_ref().filter(|_| route.is_openai()).and_then(kept_pieces);
+        let result = result.filter(|_| pieces.is_none());
+        let receipt = self.receipt_of(intent, account).await?;
+        let receipt = receipt.and_then(|receipt| serde_json::to_vec(&receipt).ok());
+        let stream = self.streams.detached(intent, Bounds::NONE);
+        let ended = Ended { end, message, result };
+        stream.recall(hold, pieces.unwrap_or_default(), ended, receipt.map(Bytes::from));
+        Ok(Some(stream.subscribe()))
     }
 
     /// What can be said of work before the node is asked.
@@ -314,6 +343,19 @@ impl Edge {
         let found = self.read(move |reader| reader.idempotency(asked.key)).await?;
         Ok(found.map(|(intent, body)| Prior { intent, body }))
     }
+}
+
+/// The pieces of an answer that came in nothing else.
+fn kept_pieces(result: &Bytes) -> Option<Vec<Bytes>> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Kept<'a> {
+        #[serde(borrow)]
+        pieces: Vec<&'a RawValue>,
+    }
+    let kept: Kept<'_> = serde_json::from_slice(result).ok()?;
+    let piece = |piece: &RawValue| result.slice_ref(piece.get().as_bytes());
+    Some(kept.pieces.into_iter().map(piece).collect())
 }
 
 /// What is asked for is on its way, or did not come.

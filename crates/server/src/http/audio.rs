@@ -2,7 +2,7 @@
 //!
 //! What a worker sends is another's word here as everywhere: it is read, and written anew in the
 //! shape that was asked for. The head of an answer waits for its first bytes, so that a failure
-//! before them has its own status. A client that goes away cancels its request.
+//! before them has its own status. A client that goes away cancels its request, unless that has a key.
 
 mod form;
 mod speech;

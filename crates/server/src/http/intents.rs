@@ -117,19 +117,16 @@ pub async fn submit(
     let (at_home, branch) = (caller.is_at_home(), caller.branch(&edge));
     let submission = Submission { account, branch, name, data, options, route, at_home };
     let submitted = edge.submit(submission).await?;
-    match submitted.stream.as_ref().filter(|_| streamed) {
-        Some(stream) => {
-            let cursor = stream.subscribe();
+    let view = SubmittedView::new(&submitted);
+    match submitted.cursor.filter(|_| streamed) {
+        Some(cursor) => {
             let mut response = sse::respond(StatusCode::OK, edge, cursor);
             if let Ok(intent) = submitted.intent.to_string().parse() {
                 response.headers_mut().insert("mtor-intent", intent);
             }
             Ok(response)
         }
-        None => {
-            let view = SubmittedView::new(&submitted);
-            Ok(Answer::json(StatusCode::ACCEPTED, &view).into_response())
-        }
+        None => Ok(Answer::json(StatusCode::ACCEPTED, &view).into_response()),
     }
 }
 

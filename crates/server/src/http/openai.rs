@@ -2,7 +2,8 @@
 //! back untouched.
 //!
 //! The answer's head waits for the first piece, so that a failure before it has its own status.
-//! A client that goes away cancels its request. An answer that begins anew after something of it was
+//! A client that goes away cancels its request, unless it has an idempotency key: then it runs on,
+//! and the same request joins it. An answer that begins anew after something of it was
 //! sent fails: no client of these routes can take a piece back.
 
 use std::convert::Infallible;
@@ -23,7 +24,7 @@ use super::auth::Member;
 use super::json::Body;
 use crate::admission::{Options, Route};
 use crate::api_error::{ApiError, OpenAiError};
-use crate::edge::{Attended, Edge, Submission};
+use crate::edge::{Edge, Submission, Submitted};
 use crate::streams::{Cursor, Ended, Entry, Next};
 
 /// Pieces sent in one write at most.
@@ -48,10 +49,8 @@ pub async fn embeddings(
 async fn run(edge: Arc<Edge>, name: &str, request: Request) -> Result<Response, ApiError> {
     let asker = Asker::of(&edge, &request)?;
     let Body(data) = Body::from_request(request, &edge).await?;
-    let Begun { intent, attended, cursor, pieces } =
-        asker.begin(edge, name, data, Route::OpenAi).await?;
-    let response =
-        if pieces { streamed(attended, cursor).await? } else { whole(attended, cursor).await? };
+    let Begun { intent, cursor, pieces } = asker.begin(edge, name, data, Route::OpenAi).await?;
+    let response = if pieces { streamed(cursor).await? } else { whole(cursor).await? };
     Ok(named(response, intent))
 }
 
@@ -66,7 +65,6 @@ pub(super) struct Asker {
 /// Work that is under way.
 pub(super) struct Begun {
     pub(super) intent: IntentId,
-    attended: Option<Attended>,
     cursor: Cursor,
     /// Whether its worker was asked for pieces.
     pieces: bool,
@@ -116,10 +114,12 @@ impl Asker {
         let Self { account, branch, options, at_home } = self;
         let name = name.to_owned();
         let submission = Submission { account, branch, name, data, options, route, at_home };
-        let submitted = edge.submit(submission).await?;
-        let stream = submitted.stream.ok_or_else(ApiError::gone)?;
-        let (intent, attended, pieces) = (submitted.intent, submitted.attended, submitted.pieces);
-        Ok(Begun { intent, attended, cursor: stream.subscribe(), pieces })
+        let Submitted { intent, cursor, pieces, .. } = edge.submit(submission).await?;
+        let cursor = cursor.ok_or_else(ApiError::gone)?;
+        if cursor.stream().is_answer_gone() {
+            return Err(answer_gone(intent));
+        }
+        Ok(Begun { intent, cursor, pieces })
     }
 }
 
@@ -129,10 +129,7 @@ impl Begun {
         loop {
             match self.cursor.next().await?.ok_or_else(ApiError::stopping)? {
                 Entry::Chunk { piece, .. } => return Ok(Said::Piece(piece)),
-                Entry::End(ended) => {
-                    self.attended.iter_mut().for_each(Attended::over);
-                    return Ok(Said::End(ended));
-                }
+                Entry::End(ended) => return Ok(Said::End(ended)),
                 Entry::Restarted { .. } => return Ok(Said::Anew),
                 Entry::Accepted { .. }
                 | Entry::Queued { .. }
@@ -141,6 +138,15 @@ impl Begun {
             }
         }
     }
+}
+
+/// It ran once under its key, and its answer is no longer kept.
+fn answer_gone(intent: IntentId) -> ApiError {
+    let message = format!(
+        "this was answered and paid under its idempotency key, and the answer is no longer kept; \
+         GET /v1/intents/{intent} tells its end; to ask anew take another key"
+    );
+    ApiError::new(Code::Gone, message)
 }
 
 /// Only a request that joined another route's comes to this: of its own none begins anew once a piece
@@ -160,10 +166,9 @@ pub(super) fn named(mut response: Response, intent: IntentId) -> Response {
 }
 
 /// Waits for the whole result.
-async fn whole(mut attended: Option<Attended>, mut cursor: Cursor) -> Result<Response, ApiError> {
+async fn whole(mut cursor: Cursor) -> Result<Response, ApiError> {
     while let Some(entry) = cursor.next().await? {
         let Entry::End(ended) = entry else { continue };
-        attended.iter_mut().for_each(Attended::over);
         let result = completed(&ended)?
             .clone()
             .ok_or_else(|| ApiError::new(Code::WorkerFailed, "the worker sent no result"))?;
@@ -214,26 +219,21 @@ enum Step {
     Last(Bytes),
 }
 
-async fn streamed(
-    mut attended: Option<Attended>,
-    mut cursor: Cursor,
-) -> Result<Response, ApiError> {
-    let first = step(&mut attended, &mut cursor, true).await?;
-    let state = Some((attended, cursor, Some(first)));
+async fn streamed(mut cursor: Cursor) -> Result<Response, ApiError> {
+    let first = step(&mut cursor, true).await?;
+    let state = Some((cursor, Some(first)));
     let body = body::Body::from_stream(stream::unfold(state, |state| async move {
-        let (mut attended, mut cursor, ready) = state?;
+        let (mut cursor, ready) = state?;
         let next = match ready {
             Some(first) => first,
             // What came first was a piece: more follow.
-            None => match step(&mut attended, &mut cursor, false).await {
+            None => match step(&mut cursor, false).await {
                 Ok(next) => next,
                 Err(error) => Step::Last(line(error.to_openai_json().as_bytes())),
             },
         };
         match next {
-            Step::Pieces(bytes) => {
-                Some((Ok::<_, Infallible>(bytes), Some((attended, cursor, None))))
-            }
+            Step::Pieces(bytes) => Some((Ok::<_, Infallible>(bytes), Some((cursor, None)))),
             Step::Last(bytes) => Some((Ok(bytes), None)),
         }
     }));
@@ -250,11 +250,7 @@ pub(super) fn events(body: body::Body) -> Response {
 }
 
 /// The pieces that are there, or the end. An error before the first piece is the request's.
-async fn step(
-    attended: &mut Option<Attended>,
-    cursor: &mut Cursor,
-    first: bool,
-) -> Result<Step, ApiError> {
+async fn step(cursor: &mut Cursor, first: bool) -> Result<Step, ApiError> {
     let mut out = BytesMut::new();
     loop {
         let entry = if out.is_empty() {
@@ -271,7 +267,6 @@ async fn step(
             Entry::Restarted { .. } if first => out.clear(),
             Entry::Restarted { .. } => return Err(begun_anew()),
             Entry::End(ended) => {
-                attended.iter_mut().for_each(Attended::over);
                 match completed(&ended) {
                     Ok(Some(result)) if first && out.is_empty() => {
                         put(&mut out, &as_piece(result));

@@ -231,8 +231,8 @@ impl Client {
         let (at_home, branch) = (caller.is_at_home(), caller.branch(&self.edge));
         let submission = Submission { account, branch, name, data, options, route, at_home };
         let submitted = self.edge.submit(submission).await?;
-        let cause = event.id.into_owned();
-        Ok(submitted.stream.map(|stream| (stream.subscribe(), cause)))
+        let cursor = submitted.cursor.ok_or_else(ApiError::gone)?;
+        Ok(Some((cursor, event.id.into_owned())))
     }
 
     /// Sends every event of one intent, with the id of the client's event that asked for it. A slow

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use mtor_types::Attempt;
 
-use super::stream::{Entry, Found, IntentStream};
+use super::entry::Entry;
+use super::stream::{Found, IntentStream};
 use crate::api_error::ApiError;
 
 /// The id of an event in a stream, as `attempt.seq`.

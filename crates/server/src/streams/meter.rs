@@ -11,7 +11,7 @@
 
 use mtor_types::intent::Usage;
 
-use super::stream::ChunkError;
+use super::entry::ChunkError;
 
 /// Content that is never too much: a short answer may have long words.
 const BYTES_FREE: u64 = 1_024;

@@ -14,6 +14,7 @@
 
 pub mod content;
 mod cursor;
+mod entry;
 mod meter;
 mod spill;
 mod stream;
@@ -27,8 +28,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use mtor_types::{IntentId, Time};
 
 pub use cursor::{Cursor, LastEventId, Next, ParseLastEventIdError};
+pub use entry::{ChunkError, Closed, Ended, Entry, Measured, is_all_in_pieces};
 pub use meter::{Bounds, Content, Metered, Yield};
-pub use stream::{ChunkError, Closed, Ended, Entry, IntentStream, Measured, is_all_in_pieces};
+pub use stream::IntentStream;
 
 use crate::api_error::ApiError;
 use spill::Vault;

@@ -12,103 +12,10 @@ use mtor_types::intent::{End, Outcome, Usage};
 use mtor_types::{Amount, Attempt, IntentId, Time, WorkerId};
 use tokio::sync::Notify;
 
-use super::meter::{Bounds, Content, Meter, Metered};
+use super::entry::{ChunkError, Closed, Ended, Entry, Measured, is_all_in_pieces};
+use super::meter::{Bounds, Meter, Metered};
 use super::spill::{Place, sealed_bytes};
 use super::{Cursor, LastEventId, STREAM_BYTES, Shared};
-
-/// One step of an intent's life, as its clients see it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Entry {
-    Accepted {
-        asset: Asset,
-        hold: Amount,
-    },
-    Queued {
-        position: u64,
-        wait_ms: u64,
-    },
-    Started {
-        attempt: Attempt,
-        worker: WorkerId,
-    },
-    Chunk {
-        attempt: Attempt,
-        seq: u64,
-        piece: Bytes,
-    },
-    /// What came of that attempt counts no more; another one will begin.
-    Restarted {
-        attempt: Attempt,
-    },
-    End(Arc<Ended>),
-    /// The receipt, as JSON.
-    Settled(Bytes),
-}
-
-/// The one end of an intent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
-    pub end: End,
-    /// Why it failed, for the client.
-    pub message: Option<String>,
-    /// The worker's result, unless all of it was sent in pieces.
-    pub result: Option<Bytes>,
-}
-
-/// A piece or a result, and what it holds.
-#[derive(Clone, Debug)]
-pub struct Measured {
-    pub bytes: Bytes,
-    pub content: Content,
-}
-
-impl Measured {
-    /// All of it is content.
-    pub fn plain(bytes: Bytes) -> Self {
-        let content = Content::plain(bytes.len() as u64);
-        Self { bytes, content }
-    }
-}
-
-/// A `null` after pieces says that they are all there is.
-pub fn is_all_in_pieces(result: &[u8], delivered: bool) -> bool {
-    delivered && result == b"null"
-}
-
-/// Why a piece or a result was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ChunkError {
-    /// Not the attempt that is open here: drop it without a word.
-    #[error("this attempt is not open")]
-    Stale,
-    /// The worker broke the protocol.
-    #[error("expected seq {expected}")]
-    Sequence { expected: u64 },
-    /// Neither a piece nor a result with anything of what was asked for: the worker's failure, as
-    /// the next two.
-    #[error("the worker's answer holds nothing")]
-    Nothing,
-    #[error("the worker's answer is longer than what was asked for can be: {most} bytes")]
-    Beyond { most: u64 },
-    #[error("the worker's answer has {came} items of the {asked} that were asked for")]
-    Items { asked: u64, came: u64 },
-    /// More than one buffer may hold: stop the attempt.
-    #[error("the answer is larger than this realm keeps")]
-    Full,
-    /// The buffers' disk is full or fails: stop the attempt, it may do better another time.
-    #[error("the realm has no room for the answer just now; nothing was charged")]
-    NoRoom,
-}
-
-/// The figures of an attempt once nothing more of it is taken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Closed {
-    /// `None` if none has begun.
-    pub attempt: Option<Attempt>,
-    pub usage: Usage,
-    /// Whether a piece of this attempt stands in the buffer.
-    pub delivered: bool,
-}
 
 /// A bounded buffer with one writer and many readers.
 pub struct IntentStream {
@@ -147,11 +54,15 @@ struct State {
     file: Option<Arc<File>>,
     file_bytes: u64,
     readers: usize,
+    /// Done when the last reader leaves before the end: for work that lives with its readers.
+    unheard: Option<Unheard>,
     /// Out of the map: let go as soon as nobody reads. The map itself drops it some time later.
     left: bool,
     /// Let go, and taken off the accounts.
     cleared: bool,
 }
+
+type Unheard = Box<dyn FnOnce(IntentId) + Send>;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -231,6 +142,7 @@ impl IntentStream {
             file: None,
             file_bytes: 0,
             readers: 0,
+            unheard: None,
             left: false,
             cleared: false,
         };
@@ -525,9 +437,64 @@ impl IntentStream {
     pub(super) fn reader_went(&self) {
         let mut state = self.state();
         state.readers -= 1;
-        if state.readers == 0 && state.left {
+        if state.readers > 0 {
+            return;
+        }
+        if state.left {
             state.clear(&self.shared);
         }
+        let unheard = state.unheard.take().filter(|_| state.phase == Phase::Running);
+        drop(state);
+        if let Some(unheard) = unheard {
+            unheard(self.id);
+        }
+    }
+
+    /// From now on nobody wants it who does not read it: `unheard` is called once, when the last
+    /// reader leaves before its end.
+    pub fn lives_by_readers(&self, unheard: impl FnOnce(IntentId) + Send + 'static) {
+        self.state().unheard = Some(Box::new(unheard));
+    }
+
+    /// It was refused, or never opened: who reads it finds nothing more, and nobody is to be told.
+    pub fn close_unopened(&self) {
+        let mut state = self.state();
+        state.phase = Phase::Over;
+        state.unheard = None;
+        self.tell(state);
+    }
+
+    /// Fills the buffer of an intent whose own is no longer kept with what is known of its end.
+    pub fn recall(&self, hold: Amount, pieces: Vec<Bytes>, ended: Ended, receipt: Option<Bytes>) {
+        let (asset, attempt) = (ended.end.asset, Attempt(0));
+        let pieces = (0..).zip(pieces).map(|(seq, piece)| Entry::Chunk { attempt, seq, piece });
+        let mut state = self.state();
+        state.slots.push(Slot::Here(Entry::Accepted { asset, hold }));
+        state.slots.extend(pieces.map(Slot::Here));
+        state.slots.push(Slot::Here(Entry::End(Arc::new(ended))));
+        state.slots.extend(receipt.map(|receipt| Slot::Here(Entry::Settled(receipt))));
+        state.phase = Phase::Over;
+        state.open = false;
+        self.tell(state);
+    }
+
+    /// It completed, and nothing is here of what it was answered.
+    pub fn is_answer_gone(&self) -> bool {
+        let state = self.state();
+        let mut is_gone = false;
+        for slot in &state.slots {
+            match slot {
+                Slot::Here(Entry::Chunk { .. }) | Slot::Away { .. } | Slot::EndAway { .. } => {
+                    return false;
+                }
+                Slot::Here(Entry::End(ended)) => {
+                    let completed = matches!(ended.end.outcome, Outcome::Completed(_));
+                    is_gone = completed && ended.result.is_none();
+                }
+                Slot::Here(_) | Slot::Void => {}
+            }
+        }
+        is_gone
     }
 
     pub(super) fn changed(&self) -> tokio::sync::futures::Notified<'_> {

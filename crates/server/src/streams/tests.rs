@@ -116,6 +116,59 @@ fn every_reader_sees_the_whole_life() {
 }
 
 #[test]
+fn what_lives_by_its_readers_is_given_up_by_the_last_of_them() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let begun = |streams: &Streams| {
+        let stream = streams.detached(INTENT, BOUNDS);
+        let calls = Arc::clone(&calls);
+        stream.lives_by_readers(move |intent| {
+            assert_eq!(intent, INTENT);
+            calls.fetch_add(1, Ordering::Relaxed);
+        });
+        stream
+    };
+    let called = || calls.load(Ordering::Relaxed);
+    let streams = streams(StreamLimits::default());
+    let stream = begun(&streams);
+    let (first, second) = (stream.subscribe(), stream.subscribe());
+    drop(first);
+    assert_eq!(called(), 0, "another still reads");
+    drop(second);
+    assert_eq!(called(), 1);
+    drop(stream.subscribe());
+    assert_eq!(called(), 1, "once");
+
+    let stream = begun(&streams);
+    let reader = stream.subscribe();
+    stream.finish(Time(1), done(), None);
+    drop(reader);
+    let stream = begun(&streams);
+    let reader = stream.subscribe();
+    stream.close_unopened();
+    drop(reader);
+    assert_eq!(called(), 1, "what is over, or never began, is nobody's to give up");
+}
+
+#[test]
+fn what_is_known_of_an_end_is_read_like_any_other() {
+    let streams = streams(StreamLimits::default());
+    let recalled = |pieces: &[Bytes], result: Option<Bytes>| {
+        let stream = streams.detached(INTENT, Bounds::NONE);
+        let ended = Ended { end: done(), message: None, result };
+        stream.recall(Amount::from_u64(5), pieces.to_vec(), ended, Some(Bytes::from("{}")));
+        stream
+    };
+    let pieces = recalled(&[piece(0), piece(1)], None);
+    check(&pieces, "", "A 0.0 0.1 E T .");
+    let whole = recalled(&[], Some(piece(7)));
+    check(&whole, "", "A E T .");
+    let nothing = recalled(&[], None);
+    check(&nothing, "", "A E T .");
+    let gone = [&pieces, &whole, &nothing].map(|stream| stream.is_answer_gone());
+    assert_eq!(gone, [false, false, true]);
+}
+
+#[test]
 fn what_was_stopped_takes_no_piece_of_a_worker_that_comes_back() {
     let (_streams, stream) = open(StreamLimits::default());
     stream.begin(Attempt(1), WORKER, 100);
