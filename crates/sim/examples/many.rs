@@ -18,11 +18,7 @@ fn main() {
             .filter(|(i, _)| topology > 3 || u64::try_from(*i) == Ok(topology))
         {
             let _ = index;
-            let mut scenario = match seed % 5 {
-                0 => Scenario::calm(topology),
-                1 => Scenario::long(topology),
-                _ => Scenario::stormy(topology),
-            };
+            let mut scenario = Scenario::of_seed(topology, seed);
             if faults < 99 {
                 scenario.faults = u32::try_from(faults).unwrap_or_default();
             }

@@ -5,7 +5,7 @@ use mtor_types::intent::{Band, Branch, Class, Idempotency, IntentMeta, Trust};
 use mtor_types::{AccountId, Amount, Digest, IntentId, NodeId};
 
 use crate::rng::Rng;
-use crate::scenario::{DEADLINE_MS, LIST, Scenario};
+use crate::scenario::{BLOCK_MS, DEADLINE_MS, LIST, Scenario};
 
 /// One client's wish. It may take several submissions.
 #[derive(Clone, Debug)]
@@ -16,6 +16,7 @@ pub(crate) struct Plan {
     restart: bool,
     pub(crate) key: Option<Idempotency>,
     name: &'static str,
+    model: Option<&'static str>,
     ceiling: u64,
     band: Band,
     branch: Branch,
@@ -43,7 +44,7 @@ impl Plan {
             account,
             name: self.name.to_owned(),
             manifest: Digest([1; 32]),
-            model: None,
+            model: self.model.map(str::to_owned),
             trust: self.trust,
             branch: self.branch,
             origin: None,
@@ -74,7 +75,7 @@ pub(crate) fn plans(scenario: &Scenario, seed: u64) -> Vec<Plan> {
         let stream = u64::try_from(number).unwrap_or(u64::MAX);
         let mut rng = Rng::new(seed, 1_000_000_u64.saturating_add(stream));
         let mut plan = if scenario.steady {
-            Plan { at: 100, account: number.checked_rem(accounts).unwrap_or_default(), ..steady() }
+            steady(number.checked_rem(accounts).unwrap_or_default(), scenario.blocks)
         } else {
             draw(&mut rng, accounts, scenario.storm_ms)
         };
@@ -108,19 +109,24 @@ pub(crate) fn plans(scenario: &Scenario, seed: u64) -> Vec<Plan> {
     plans
 }
 
-fn steady() -> Plan {
+/// All work of an account comes at once; in blocks, one account after the other. Whoever comes later
+/// asks for longer work, so that counts of items are no shares of service.
+fn steady(account: usize, blocks: bool) -> Plan {
+    let number = u64::try_from(account).unwrap_or(u64::MAX);
+    let ceiling = number.saturating_mul(4).saturating_add(4);
     Plan {
-        at: 0,
-        account: 0,
+        at: if blocks { number.saturating_mul(BLOCK_MS) } else { 0 }.saturating_add(100),
+        account,
         durable: false,
         restart: false,
         key: None,
         name: "chat",
-        ceiling: 10,
+        model: None,
+        ceiling,
         band: Band::LIST,
         branch: Branch::Account,
-        units_max: 10,
-        deadline_ms: 600_000,
+        units_max: ceiling,
+        deadline_ms: 3_600_000,
         class: Class::Interactive,
         trust: Trust::Any,
         cancel_after_ms: None,
@@ -135,19 +141,29 @@ fn draw(rng: &mut Rng, accounts: usize, storm_ms: u64) -> Plan {
         1..=3 => rng.between(300, 5_000),
         _ => rng.between(5_000, DEADLINE_MS),
     };
+    let name = if rng.per_cent(25) { "fft" } else { "chat" };
+    let model = match rng.between(0, 9) {
+        _ if name == "fft" => None,
+        0 | 1 => Some("small"),
+        2 => Some("large"),
+        _ => None,
+    };
+    let most = match rng.between(0, 9) {
+        0..=3 => 1,
+        4..=6 => 2,
+        7 => 5,
+        _ => 10,
+    };
     Plan {
         at: rng.between(200, storm_ms),
         account: rng.index(accounts),
         durable: rng.per_cent(50),
         restart: rng.per_cent(30),
         key: None,
-        name: if rng.per_cent(25) { "fft" } else { "chat" },
+        name,
+        model,
         ceiling: if rng.per_cent(10) { 0 } else { rng.between(1, 40) },
-        band: if rng.per_cent(50) {
-            Band::LIST
-        } else {
-            Band::of_ceiling(Amount::from_u64(2), LIST)
-        },
+        band: Band::of_ceiling(Amount::from_u64(most), LIST),
         branch: if rng.per_cent(50) {
             Branch::Account
         } else {
@@ -162,7 +178,11 @@ fn draw(rng: &mut Rng, accounts: usize, storm_ms: u64) -> Plan {
             _ => Trust::Any,
         },
         cancel_after_ms: rng.per_cent(20).then(|| rng.between(0, 4_000)),
-        repeat_after_ms: rng.per_cent(15).then(|| rng.between(0, 8_000)),
+        // Now and then so late that only the log remembers it.
+        repeat_after_ms: rng.per_cent(15).then(|| {
+            let late = rng.per_cent(20);
+            if late { rng.between(60_000, 80_000) } else { rng.between(0, 8_000) }
+        }),
         submitted: Vec::new(),
     }
 }

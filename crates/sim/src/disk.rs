@@ -1,7 +1,7 @@
 //! A node's log on a simulated disk, the store's own in memory: appends are volatile until they are
 //! synced, a crash drops them. Everything is kept encoded and decoded again at recovery.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use mtor_core::Node;
 use mtor_core::node::{NodeConfig, NodeState};
@@ -14,18 +14,23 @@ use crate::scenario::SNAPSHOTS_MAX;
 #[derive(Debug, Default)]
 pub(crate) struct Disk {
     log: MemoryLog,
-    /// The digest of the state after each batch, synced or not: recovery must meet it.
-    digests: Vec<Digest>,
+    /// The digest of the state after a batch, synced or not, where one was taken: recovery must meet
+    /// all that are on its way.
+    digests: BTreeMap<u64, Digest>,
     /// Oldest first. One of an unsynced batch counts from its sync on.
     snapshots: VecDeque<Snapshot>,
 }
 
 impl Disk {
     /// Gives the bytes as they stand in the log.
-    pub(crate) fn append(&mut self, batch: &Batch, digest: Digest) -> Result<Vec<u8>, String> {
+    pub(crate) fn append(
+        &mut self,
+        batch: &Batch,
+        digest: Option<Digest>,
+    ) -> Result<Vec<u8>, String> {
         let row = encode_batch(batch);
         self.log.append(std::slice::from_ref(&row)).map_err(text)?;
-        self.digests.push(digest);
+        self.digests.extend(digest.map(|digest| (batch.number, digest)));
         Ok(row.bytes)
     }
 
@@ -61,12 +66,12 @@ impl Disk {
     pub(crate) fn crash(&mut self) {
         self.log.crash();
         let last = self.last();
-        self.digests.truncate(usize::try_from(last).unwrap_or(usize::MAX));
+        self.digests.retain(|batch, _| *batch <= last);
         self.snapshots.retain(|snapshot| snapshot.batch <= last);
     }
 
     /// A node from a snapshot (`pick` chooses which; beyond them: from nothing) and the log up to
-    /// `upto`. Its state must have the digest that was recorded when that batch was closed.
+    /// `upto`. Its state must have the last digest that was taken on the way.
     pub(crate) fn recover(
         &self,
         config: NodeConfig,
@@ -81,17 +86,17 @@ impl Disk {
             None => NodeState::default(),
         };
         let mut node = Node::recover(config, state);
+        let taken = self.digests.range(..=upto).next_back();
         for batch in self.batches(node.batch(), upto)? {
             node.replay(&batch).map_err(|error| error.to_string())?;
-        }
-        let found = node.digest().map_err(|error| error.to_string())?;
-        let last = usize::try_from(upto).unwrap_or(usize::MAX).checked_sub(1);
-        match last.and_then(|last| self.digests.get(last)) {
-            Some(recorded) if *recorded != found => {
-                Err(format!("recovery up to batch {upto} gives another state than was left"))
+            if let Some((_, taken)) = taken.filter(|(number, _)| **number == batch.number)
+                && *taken != node.digest().map_err(|error| error.to_string())?
+            {
+                let number = batch.number;
+                return Err(format!("recovery up to {number} gives another state than was left"));
             }
-            Some(_) | None => Ok(node),
         }
+        Ok(node)
     }
 
     /// The batches after `number` up to `upto`, decoded.

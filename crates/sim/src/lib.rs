@@ -4,7 +4,7 @@
 //! One seed decides everything: a run has virtual time only, no threads and no sleeps, and the same
 //! seed gives the same trace. A realm is played whole or with its services apart; its edge, workers
 //! and clients do what the real ones do, and now and then what they must not. After every step the
-//! invariants of the node are checked, and an oracle with books of its own judges what was synced,
+//! invariants of the node are checked (in a large run each 1,000 steps and after each crash), and an oracle with books of its own judges what was synced,
 //! what left, and what clients were told. Absent on purpose: sockets, real files, payloads, and any
 //! knowledge of how a service decides.
 //!
@@ -29,6 +29,7 @@ mod worker;
 mod world;
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mtor_types::AccountId;
 
@@ -80,7 +81,14 @@ pub fn narrate(
 }
 
 fn play(mut world: World<'_>, seed: u64) -> Result<Report, Violation> {
-    match world.run(seed) {
+    // An assertion of the product that fails is a violation like any other, and has its seed.
+    let played = catch_unwind(AssertUnwindSafe(|| world.run(seed)));
+    let played = played.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(format!("panicked: {}", text.unwrap_or("without words")))
+    });
+    match played {
         Ok(()) => Ok(Report {
             seed,
             steps: world.steps,
@@ -94,12 +102,13 @@ fn play(mut world: World<'_>, seed: u64) -> Result<Report, Violation> {
 
 /// What plays that run again.
 pub fn replay_command(scenario: &Scenario, seed: u64) -> String {
-    let Scenario { topology, accounts, workers, intents, faults, storm_ms, fault_ms, steady } =
+    let Scenario { topology, accounts, workers, intents, faults, storm_ms, fault_ms, .. } =
         *scenario;
-    let steady = if steady { " --steady" } else { "" };
+    let steady = if scenario.steady { " --steady" } else { "" };
+    let blocks = if scenario.blocks { " --blocks" } else { "" };
     format!(
         "mtor sim --topology {} --accounts {accounts} --workers {workers} --intents {intents} \
-         --faults {faults} --storm-ms {storm_ms} --fault-ms {fault_ms}{steady} --seed {seed}",
+         --faults {faults} --storm-ms {storm_ms} --fault-ms {fault_ms}{steady}{blocks} --seed {seed}",
         topology.name()
     )
 }

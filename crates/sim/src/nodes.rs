@@ -2,13 +2,14 @@
 
 use mtor_core::effect::{Effect, When};
 use mtor_core::{Command, Node};
-use mtor_types::NodeId;
 use mtor_types::fact::Fact;
 use mtor_types::intent::IntentMeta;
 use mtor_types::message::Service;
+use mtor_types::{NodeId, Time, WorkerId};
 
 use crate::edge::Edge;
 use crate::event::{Asker, EdgeEvent, Event};
+use crate::oracle::{By, Class, Oracle};
 use crate::process::{Asked, Leaving};
 use crate::scenario::{APPEND_REPEAT_MS, START_MS, Topology};
 use crate::world::{Line, World, soon};
@@ -26,8 +27,11 @@ impl World<'_> {
         let mut node = process.disk.recover(process.config.clone(), pick, synced)?;
         process.boot = process.boot.saturating_add(1);
         node.start(process.clock(now));
+        // As the product does before it writes anything of a start.
         node.check_invariants()?;
+        self.oracle.floor.start(node.events().list(None).map(|meta| &**meta), node.now().0);
         process.node = Some(node);
+        self.observe(id, By::Command)?;
         self.finish_turn(id, Vec::new())?;
         let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
         process.ready = Some(process.disk.last());
@@ -57,34 +61,59 @@ impl World<'_> {
         }
         process.turn_planned = false;
         let clock = process.clock(now);
-        let Some(node) = process.node.as_mut() else { return Ok(()) };
         let mut answers = Vec::new();
-        while let Some(Asked { command, asker, edge_boot }) = process.inbox.pop_front() {
-            let words = self.narrator.is_some().then(|| format!("{command:?}"));
-            let judged = self.oracle.before(&command);
-            let result = node.handle(clock, command);
-            if let (Some(narrator), Some(words)) = (self.narrator.as_mut(), words) {
-                narrator(
-                    now.saturating_sub(START_MS),
-                    &format!("node {} {words}: {result:?}", id.0),
-                );
-            }
-            node.check_invariants()?;
-            if let (Some(judged), Ok(())) = (judged, &result) {
-                self.oracle.handled(judged, now);
-            }
-            if asker != Asker::Nobody {
-                answers.push(Leaving::Answer { edge_boot, asker, result });
-            }
+        while let Some(asked) = self.processes.get_mut(&id).and_then(|p| p.inbox.pop_front()) {
+            answers.extend(self.ask(id, clock, asked)?);
         }
+        let Some(node) = self.processes.get_mut(&id).and_then(|p| p.node.as_mut()) else {
+            return Ok(());
+        };
         if node.next_timeout().is_some_and(|due| due <= clock) {
             node.tick(clock);
             if let Some(due) = node.next_timeout().filter(|due| *due <= clock) {
                 return Err(format!("a tick at {clock} leaves something due at {due}"));
             }
-            node.check_invariants()?;
+            self.observe(id, By::Tick)?;
         }
         self.finish_turn(id, answers)
+    }
+
+    /// A node handles one command, and the oracle sees what it decided.
+    fn ask(&mut self, id: NodeId, clock: Time, asked: Asked) -> Result<Option<Leaving>, String> {
+        let Some(node) = self.processes.get_mut(&id).and_then(|p| p.node.as_mut()) else {
+            return Ok(None);
+        };
+        let Asked { command, asker, edge_boot } = asked;
+        let words = self.narrator.is_some().then(|| format!("{command:?}"));
+        let judged = Oracle::before(&command);
+        let result = node.handle(clock, command);
+        if let (Some(narrator), Some(words)) = (self.narrator.as_mut(), words) {
+            let at = self.now.saturating_sub(START_MS);
+            narrator(at, &format!("node {} {words}: {result:?}", id.0));
+        }
+        if let (Some(judged), Ok(())) = (judged, &result) {
+            let times = (self.now, node.now().0);
+            self.oracle.handled(judged, times, &|worker| class_of(node, worker));
+        }
+        self.observe(id, By::Command)?;
+        let answered = asker != Asker::Nobody;
+        Ok(answered.then_some(Leaving::Answer { edge_boot, asker, result }))
+    }
+
+    /// What a node decided since the oracle looked last.
+    fn observe(&mut self, id: NodeId, by: By) -> Result<(), String> {
+        let registry = self.place(Service::Registry);
+        let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
+        let Some(node) = process.node.as_mut() else { return Ok(()) };
+        let from = process.decided.len();
+        process.decided.extend(std::iter::from_fn(|| node.poll_effect()));
+        let times = (self.now, node.now().0);
+        let registry = self.processes.get(&registry).and_then(|process| process.node.as_ref());
+        let Some(process) = self.processes.get(&id) else { return Ok(()) };
+        let decided = process.decided.get(from..).unwrap_or_default();
+        self.oracle.decided(decided, times, by, &|worker| {
+            registry.map_or(Class::Probation, |node| class_of(node, worker))
+        })
     }
 
     /// Appends the batch, lets what may leave at once leave, and plans the next wake.
@@ -96,10 +125,14 @@ impl World<'_> {
             if let Some(narrator) = self.narrator.as_mut() {
                 narrator(now.saturating_sub(START_MS), &format!("node {} {batch:?}", id.0));
             }
-            let digest = node.digest().map_err(|error| error.to_string())?;
-            let bytes = process.disk.append(&batch, digest)?;
+            let due = self.steps >= self.digest_at;
+            if due {
+                self.digest_at = self.steps.saturating_add(self.scenario.whole_steps());
+            }
+            let digest = due.then(|| node.digest()).transpose();
+            let bytes = process.disk.append(&batch, digest.map_err(|error| error.to_string())?)?;
             self.trace.bytes(&bytes);
-            if self.rng.schedule.per_cent(3) {
+            if self.rng.schedule.per_cent(3) && due {
                 let state = node.encode_state().map_err(|error| error.to_string())?;
                 process.disk.snapshot(batch.number, state);
             }
@@ -111,23 +144,10 @@ impl World<'_> {
         let Some(node) = process.node.as_mut() else { return Ok(()) };
         let (last, synced) = (node.batch(), process.disk.synced());
         let mut leaving = Vec::new();
-        while let Some((when, effect)) = node.poll_effect() {
+        for (when, effect) in std::mem::take(&mut process.decided) {
             if let Some(narrator) = self.narrator.as_mut() {
-                narrator(
-                    now.saturating_sub(START_MS),
-                    &format!("node {} {when:?} {effect:?}", id.0),
-                );
-            }
-            #[expect(clippy::wildcard_enum_match_arm, reason = "the oracle sorts all others")]
-            match &effect {
-                Effect::Assign(grant) => {
-                    self.oracle.granted(grant, now, true)?;
-                    if self.scenario.topology == Topology::Whole {
-                        self.oracle.retried(grant)?;
-                    }
-                }
-                Effect::Adopt(grant) => self.oracle.granted(grant, now, false)?,
-                other => self.oracle.emitted(other, now)?,
+                let at = now.saturating_sub(START_MS);
+                narrator(at, &format!("node {} {when:?} {effect:?}", id.0));
             }
             if when == When::Now || last <= synced {
                 leaving.push(Leaving::Effect(effect));
@@ -153,9 +173,8 @@ impl World<'_> {
             let at = due.max(now);
             self.agenda.plan(at, Event::Wake { node: id, boot });
         }
-        if self.scenario.topology == Topology::Whole {
-            self.oracle.check_leases(now)?;
-        }
+        let clock = node.now().0;
+        self.oracle.rested(now, clock)?;
         leaving.into_iter().try_for_each(|leaving| self.leave(id, leaving))
     }
 
@@ -195,7 +214,8 @@ impl World<'_> {
             process.up = true;
             self.open_edge(id)?;
         }
-        if self.rng.schedule.per_cent(2) {
+        if self.rng.schedule.per_cent(2) && self.steps >= self.rehearse_at {
+            self.rehearse_at = self.steps.saturating_add(self.scenario.whole_steps());
             self.rehearse(id)?;
         }
         let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
@@ -315,6 +335,15 @@ impl World<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// What a worker is to whoever asks, as the registry says.
+fn class_of(node: &Node, worker: WorkerId) -> Class {
+    match node.registry().worker(worker).map(|view| view.enrolled) {
+        Some(enrolled) if enrolled.own => Class::Own,
+        Some(enrolled) if enrolled.proven => Class::Proven,
+        Some(_) | None => Class::Probation,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use mtor_core::{Command, Effect, Node, NodeConfig};
+use mtor_core::{Command, Effect, Node, NodeConfig, When};
 use mtor_types::{Rejection, Time};
 
 use crate::disk::Disk;
@@ -35,6 +35,8 @@ pub(crate) struct Process {
     pub(crate) ready: Option<u64>,
     pub(crate) up: bool,
     pub(crate) inbox: VecDeque<Asked>,
+    /// What it decided in the turn that is under way.
+    pub(crate) decided: Vec<(When, Effect)>,
     /// By batch, in order.
     pub(crate) waiting: VecDeque<(u64, Leaving)>,
     pub(crate) turn_planned: bool,
@@ -61,6 +63,7 @@ impl Process {
             ready: None,
             up: false,
             inbox: VecDeque::new(),
+            decided: Vec::new(),
             waiting: VecDeque::new(),
             turn_planned: false,
             wake_planned: None,
@@ -85,6 +88,7 @@ impl Process {
         self.ready = None;
         self.up = false;
         self.inbox.clear();
+        self.decided.clear();
         self.waiting.clear();
         self.turn_planned = false;
         self.wake_planned = None;

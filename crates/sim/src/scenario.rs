@@ -20,11 +20,13 @@ pub(crate) const CHECK_MS: u64 = 1_000;
 /// After this long without faults, nobody may need the hold's own expiry any more.
 pub(crate) const HEALED_MS: u64 = 45_000;
 /// Steps of one run at most: a run that needs more is a livelock.
-pub(crate) const STEPS_MAX: u64 = 2_000_000;
+pub(crate) const STEPS_MAX: u64 = 20_000_000;
 /// A lost worker's work must be given up this long after its last sign of life, in a healthy node.
 pub(crate) const LEASE_LATE_MS: u64 = 200;
 /// A worker's word must have been handled so soon by a node that holds its edge and its registry.
 pub(crate) const HEARD_LATE_MS: u64 = 200;
+/// A key is forgotten this long after its time, in a healthy node.
+pub(crate) const KEY_LATE_MS: u64 = 200;
 /// What one chunk may bill at most: the edge's own bound.
 pub(crate) const UNITS_PER_CHUNK: u64 = 2;
 /// Batches that wait for their sync; beyond it new work is refused.
@@ -37,12 +39,23 @@ pub(crate) const ATTACH_REPEAT_MS: u64 = 700;
 pub(crate) const REATTACH_HEARTBEATS: u32 = 3;
 /// A client that lost its connection asks again after about this long.
 pub(crate) const CLIENT_RETRY_MS: u64 = 1_500;
+/// The realm's share of what is captured.
+pub(crate) const FEE_BASIS_POINTS: u16 = 1_000;
+/// In blocks, the next account comes after this long.
+pub(crate) const BLOCK_MS: u64 = 1_000;
+/// One worker in so many is the realm's own; the first is.
+pub(crate) const REALMS_ONE_IN: usize = 8;
 /// The list price of everything.
 pub(crate) const LIST: Price = Price { amount: Amount::from_u64(1), per: 1 };
 /// The longest deadline a client gives.
 pub(crate) const DEADLINE_MS: u64 = 25_000;
 /// Snapshots a disk keeps, so that recovery from an older one is tried too.
 pub(crate) const SNAPSHOTS_MAX: usize = 4;
+/// Above so many workers or intents a run is large: what looks at everything is done each
+/// [`WHOLE_STEPS`] and after each crash, not at each step.
+const LARGE_WORKERS: u32 = 32;
+const LARGE_INTENTS: u32 = 400;
+const WHOLE_STEPS: u64 = 1_000;
 
 /// Where the four services live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,14 +113,16 @@ pub struct Scenario {
     pub fault_ms: u64,
     /// Everybody is well behaved, and all work comes at once: to measure fairness.
     pub steady: bool,
+    /// Accounts come one after the other, while the others are served.
+    pub blocks: bool,
 }
 
 impl Scenario {
     /// Everything that can go wrong.
     pub const fn stormy(topology: Topology) -> Self {
-        let (storm_ms, fault_ms, steady) = (30_000, 12_000, false);
+        let (storm_ms, fault_ms, steady, blocks) = (30_000, 12_000, false, false);
         let (accounts, workers, intents, faults) = (5, 4, 70, 14);
-        Self { topology, accounts, workers, intents, faults, storm_ms, fault_ms, steady }
+        Self { topology, accounts, workers, intents, faults, storm_ms, fault_ms, steady, blocks }
     }
 
     /// Bad workers and impatient clients, but nothing breaks.
@@ -121,9 +136,41 @@ impl Scenario {
         Self { storm_ms, fault_ms, intents: 150, ..Self::stormy(topology) }
     }
 
+    /// Hundreds of workers with models, groups of slots and prices, and accounts that keep them busy.
+    pub const fn crowded(topology: Topology) -> Self {
+        let (accounts, workers, intents, faults) = (30, 200, 1_200, 20);
+        let (storm_ms, fault_ms) = (15_000, 8_000);
+        let stormy = Self::stormy(topology);
+        Self { accounts, workers, intents, faults, storm_ms, fault_ms, ..stormy }
+    }
+
+    /// What a seed plays where nothing else is said: mostly storms, some of them of hundreds of
+    /// workers; every fifth without faults, so that a bug of the everyday is not taken for one of the
+    /// storm.
+    pub const fn of_seed(topology: Topology, seed: u64) -> Self {
+        match seed % 10 {
+            0 | 5 => Self::calm(topology),
+            1 | 6 => Self::long(topology),
+            2 => Self { blocks: seed % 20 == 2, ..Self::steady(topology) },
+            7 => Self::crowded(topology),
+            _ => Self::stormy(topology),
+        }
+    }
+
+    /// Steps between two looks at everything.
+    pub(crate) const fn whole_steps(&self) -> u64 {
+        if self.workers > LARGE_WORKERS || self.intents > LARGE_INTENTS { WHOLE_STEPS } else { 1 }
+    }
+
+    /// What an account begins with. So little that a part of what is asked is refused, in storms.
+    pub(crate) fn grant(&self) -> u64 {
+        let each = u64::from(self.intents).checked_div(self.accounts.into()).unwrap_or_default();
+        if self.steady { 100_000 } else { each.saturating_mul(12).max(250) }
+    }
+
     /// Backlogged accounts and steady workers.
     pub const fn steady(topology: Topology) -> Self {
-        let (accounts, workers, intents, faults) = (4, 3, 200, 0);
+        let (accounts, workers, intents, faults) = (4, 3, 800, 0);
         let steady = true;
         Self { accounts, workers, intents, faults, steady, ..Self::stormy(topology) }
     }

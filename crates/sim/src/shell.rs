@@ -44,8 +44,11 @@ impl World<'_> {
             }
             Act::Send { session, message } => {
                 // Whose session that is, only the workers know by now.
-                let holder = self.workers.iter().position(|w| w.session == Some(session));
-                if let Some(worker) = holder {
+                let holder = self.sessions.get(&session).copied();
+                let open = |worker: &usize| {
+                    self.workers.get(*worker).is_some_and(|w| w.session == Some(session))
+                };
+                if let Some(worker) = holder.filter(open) {
                     let delay = self.rng.network.between(1, 15);
                     let event = Event::ToWorker { worker, session, message };
                     self.plan_in_order(Line::ToWorker(worker), delay, event);
@@ -86,6 +89,7 @@ impl World<'_> {
         if let Some(worker) = self.workers.get_mut(index) {
             worker.session = session;
         }
+        self.sessions.extend(session.map(|session| (session, index)));
         Ok(())
     }
 
@@ -107,6 +111,7 @@ impl World<'_> {
             }
         }
         self.oracle.edge_lost();
+        self.sessions.clear();
         for index in 0..self.plans.len() {
             let Some(plan) = self.plans.get(index) else { continue };
             let unanswered = plan.submitted.last().is_some_and(|intent| {

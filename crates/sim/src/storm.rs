@@ -107,7 +107,7 @@ impl World<'_> {
         if let Some(node) = process.node.as_mut() {
             node.paused(clock, gap_ms);
         }
-        self.oracle.paused(gap_ms);
+        self.oracle.paused(clock.0, gap_ms);
         for event in std::mem::take(&mut process.held_up) {
             self.happen(event)?;
         }

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use mtor_types::intent::Band;
 use mtor_types::message::SlotOffer;
 use mtor_types::worker::LeaseClaim;
-use mtor_types::{Amount, Attempt, Fence, IntentId, Price, SessionId, WorkerId};
+use mtor_types::{Amount, Attempt, Fence, IntentId, SessionId, WorkerId};
 
 use crate::rng::Rng;
-use crate::scenario::LIST;
+use crate::scenario::{LIST, Scenario};
 
 /// What a worker will do with an assignment.
 #[derive(Clone, Copy, Debug)]
@@ -51,14 +51,21 @@ pub(crate) enum Step {
     Nothing,
 }
 
+/// No worker can do it: it is tried as often as anything may be.
+fn is_cursed(intent: IntentId) -> bool {
+    intent.0.first().is_some_and(|byte| byte.is_multiple_of(32))
+}
+
 impl Task {
     pub(crate) fn draw(
+        intent: IntentId,
         (attempt, fence, limit): (Attempt, Fence, u64),
         steady: bool,
         rng: &mut Rng,
     ) -> Self {
         if steady {
-            let (finish, chunks, gap_ms) = (Finish::Complete, 2, 100);
+            // What may be billed says how long it takes: accounts differ in it.
+            let (finish, chunks, gap_ms) = (Finish::Complete, limit / 2, 50);
             return Self {
                 attempt,
                 fence,
@@ -73,6 +80,7 @@ impl Task {
             };
         }
         let finish = match rng.between(0, 19) {
+            _ if is_cursed(intent) => Finish::Fail { retry: true },
             0..=12 => Finish::Complete,
             13 | 14 => Finish::CompleteTwice,
             15 | 16 => Finish::Fail { retry: true },
@@ -136,6 +144,38 @@ fn band(price: u64) -> Band {
     Band::of_offer(Amount::from_u64(price), LIST).unwrap_or(Band::DEAREST)
 }
 
+fn offer(name: &str, model: Option<&str>, slots: u32) -> SlotOffer {
+    SlotOffer {
+        intent: name.to_owned(),
+        model: model.map(str::to_owned),
+        slots,
+        price: LIST,
+        band: Band::LIST,
+        context: None,
+        group: None,
+    }
+}
+
+/// Chat without or with a model, of a dear one too now and then; fft, and sometimes one backend behind
+/// all of it. Always where there are two of chat: work of the worker's own account costs nothing, so
+/// its price does not tell which of two slots it has taken.
+fn draw_offers(rng: &mut Rng) -> Vec<SlotOffer> {
+    let slots = u32::try_from(rng.between(1, 3)).unwrap_or(1);
+    let model = rng.per_cent(50).then_some("small");
+    let mut offers = vec![offer("chat", model, slots)];
+    if rng.per_cent(30) {
+        offers.push(offer("chat", Some("large"), slots));
+    }
+    let two = offers.len() > 1;
+    if rng.per_cent(50) {
+        offers.push(offer("fft", None, 1));
+    }
+    if two || rng.per_cent(40) {
+        offers.iter_mut().for_each(|offer| offer.group = Some("gpu".to_owned()));
+    }
+    offers
+}
+
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) id: WorkerId,
@@ -148,26 +188,17 @@ pub(crate) struct Worker {
     clingy: bool,
     steady: bool,
     offers: Vec<SlotOffer>,
+    /// What it asks for them next.
+    asks: Rng,
     pub(crate) tasks: BTreeMap<IntentId, Task>,
 }
 
 impl Worker {
-    pub(crate) fn new(id: WorkerId, number: usize, steady: bool) -> Self {
-        let wide = u32::try_from(number % 3).unwrap_or_default();
-        let price = u64::from(!steady && number % 2 == 1).saturating_add(1);
-        let offer = |name: &str, slots| SlotOffer {
-            intent: name.to_owned(),
-            model: None,
-            slots,
-            price: Price { amount: Amount::from_u64(price), per: 1 },
-            band: band(price),
-            context: None,
-            group: None,
-        };
-        let mut offers = vec![offer("chat", if steady { 1 } else { wide.saturating_add(1) })];
-        if !steady && number.is_multiple_of(2) {
-            offers.push(offer("fft", 1));
-        }
+    pub(crate) fn new(id: WorkerId, number: usize, scenario: &Scenario, seed: u64) -> Self {
+        let steady = scenario.steady;
+        let stream = u64::try_from(number).unwrap_or(u64::MAX);
+        let mut rng = Rng::new(seed, 2_000_000_u64.saturating_add(stream));
+        let offers = if steady { vec![offer("chat", None, 1)] } else { draw_offers(&mut rng) };
         let (tasks, clingy) = (BTreeMap::new(), number % 2 == 1);
         Self {
             id,
@@ -178,17 +209,24 @@ impl Worker {
             clingy,
             steady,
             offers,
+            asks: rng,
             tasks,
         }
     }
 
-    /// What it offers in a new session: one that is not steady asks another price every time.
+    /// What it offers in a new session: one that is not steady asks other prices every time. No two of
+    /// its offers of an intent ask the same, so that the price tells which of them was taken.
     pub(crate) fn offers(&mut self) -> Vec<SlotOffer> {
-        if !self.steady {
-            for offer in &mut self.offers {
-                let other = if offer.price.amount.units() == 1 { 2 } else { 1 };
-                (offer.price.amount, offer.band) = (Amount::from_u64(other), band(other));
-            }
+        if self.steady {
+            return self.offers.clone();
+        }
+        let draws = &mut self.asks;
+        for offer in &mut self.offers {
+            // Several prices of one band, and several bands.
+            let dear = offer.model.as_deref() == Some("large");
+            let prices = if dear { [5, 6, 8, 10] } else { [1, 2, 3, 4] };
+            let price = prices.get(draws.index(prices.len())).copied().unwrap_or(1);
+            (offer.price.amount, offer.band) = (Amount::from_u64(price), band(price));
         }
         self.offers.clone()
     }
@@ -229,7 +267,7 @@ impl Worker {
         match self.tasks.get_mut(&intent) {
             Some(task) if task.attempt == attempt => task.again(fence, limit),
             Some(_) | None => {
-                self.tasks.insert(intent, Task::draw((attempt, fence, limit), steady, rng));
+                self.tasks.insert(intent, Task::draw(intent, (attempt, fence, limit), steady, rng));
             }
         }
     }

@@ -4,20 +4,21 @@ use std::collections::BTreeMap;
 
 use mtor_core::accountant::Policy;
 use mtor_core::command::{GrantPolicy, OpenAccount};
-use mtor_core::{Command, NodeConfig};
+use mtor_core::{Command, Node, NodeConfig};
 use mtor_types::fact::{AccountKind, Asset, NetworkKey};
 use mtor_types::message::Service;
-use mtor_types::{AccountId, Amount, KeyHash, NodeId, RealmId, WorkerId};
+use mtor_types::{AccountId, Amount, KeyHash, NodeId, RealmId, SessionId, WorkerId};
 
 use crate::client::{self, Plan};
 use crate::edge::{Edge, Vault};
 use crate::event::{Agenda, Asker, EdgeEvent, Event};
 use crate::network::Network;
-use crate::oracle::Oracle;
+use crate::oracle::{Oracle, fair};
 use crate::process::{Asked, Process};
 use crate::rng::{Rng, Streams, Trace};
 use crate::scenario::{
-    self, CALM_MS, CHECK_MS, HEALED_MS, QUIET_MS, START_MS, STEPS_MAX, Scenario,
+    self, CALM_MS, CHECK_MS, HEALED_MS, QUIET_MS, REALMS_ONE_IN, START_MS, STEPS_MAX, Scenario,
+    Topology,
 };
 use crate::worker::Worker;
 
@@ -41,11 +42,18 @@ pub(crate) struct World<'a> {
     /// Messages of one connection, and effects of the edge's own node, arrive in order.
     pub(crate) ordered: BTreeMap<Line, u64>,
     pub(crate) workers: Vec<Worker>,
+    /// Whose session it was when it was opened.
+    pub(crate) sessions: BTreeMap<SessionId, usize>,
     pub(crate) accounts: Vec<AccountId>,
     pub(crate) plans: Vec<Plan>,
     pub(crate) submits_planned: u64,
     pub(crate) oracle: Oracle,
     pub(crate) calm: bool,
+    /// The step of the next look at everything, of the next rehearsed recovery, and of the next state
+    /// that is remembered by its digest.
+    whole_at: u64,
+    pub(crate) rehearse_at: u64,
+    pub(crate) digest_at: u64,
     quiet_since: Option<u64>,
     done: bool,
 }
@@ -67,11 +75,11 @@ impl<'a> World<'a> {
         let owner = account(0);
         let grant = GrantPolicy {
             asset: Asset::Grant,
-            amount: Amount::from_u64(if scenario.steady { 100_000 } else { 250 }),
-            daily_total: Amount::from_u64(100_000_000),
-            daily_per_network: 100,
+            amount: Amount::from_u64(scenario.grant()),
+            daily_total: Amount::from_u64(1_000_000_000),
+            daily_per_network: 10_000,
         };
-        let policy = Policy { grant: Some(grant), fee_basis_points: 1_000 };
+        let policy = Policy { grant: Some(grant), fee_basis_points: scenario::FEE_BASIS_POINTS };
         let mut rng = Streams::new(seed);
         let mut processes = BTreeMap::new();
         for node in (0..scenario.topology.nodes()).map(NodeId) {
@@ -81,8 +89,17 @@ impl<'a> World<'a> {
         }
         let count = usize::try_from(scenario.workers).unwrap_or_default();
         let workers: Vec<Worker> =
-            (0..count).map(|number| Worker::new(worker(number), number, scenario.steady)).collect();
+            (0..count).map(|number| Worker::new(worker(number), number, scenario, seed)).collect();
         let accounts = (0..scenario.accounts).map(|number| account(number.saturating_add(1)));
+        let accounts: Vec<AccountId> = accounts.collect();
+        let owners = workers.iter().enumerate().map(|(number, worker)| {
+            // Who owns a worker is served by it first, so where service is compared nobody who asks
+            // does.
+            let realms = number.is_multiple_of(REALMS_ONE_IN) || scenario.steady;
+            let other = accounts.get(number.checked_rem(accounts.len()).unwrap_or_default());
+            (worker.id, other.copied().filter(|_| !realms).unwrap_or(owner))
+        });
+        let oracle = Oracle::new(owners.collect(), scenario.topology == Topology::Whole);
         Self {
             narrator,
             scenario: *scenario,
@@ -98,11 +115,15 @@ impl<'a> World<'a> {
             vault: Vault::default(),
             ordered: BTreeMap::new(),
             workers,
-            accounts: accounts.collect(),
+            sessions: BTreeMap::new(),
+            accounts,
             plans: client::plans(scenario, seed),
             submits_planned: 0,
-            oracle: Oracle::default(),
+            oracle,
             calm: false,
+            whole_at: 0,
+            rehearse_at: 0,
+            digest_at: 0,
             quiet_since: None,
             done: false,
         }
@@ -122,12 +143,30 @@ impl<'a> World<'a> {
                 Some(process) => process.held_up.push_back(event),
                 None => self.happen(event)?,
             }
+            self.look_at_everything()?;
             if self.done {
                 break;
             }
         }
+        self.whole_at = self.steps;
+        self.look_at_everything()?;
+        // Where services are apart, what waits is on its way for a part of the time.
+        if self.scenario.steady && self.scenario.topology == Topology::Whole {
+            // One slot each.
+            fair::check(&self.oracle.service, self.scenario.workers)?;
+        }
         let boot = self.edge.as_ref().map_or(0, |edge| edge.boot);
         self.oracle.finish(boot)
+    }
+
+    /// Whole invariants of every node, when it is time for them.
+    fn look_at_everything(&mut self) -> Result<(), String> {
+        if self.steps < self.whole_at {
+            return Ok(());
+        }
+        self.whole_at = self.steps.saturating_add(self.scenario.whole_steps());
+        let mut nodes = self.processes.values().filter_map(|process| process.node.as_ref());
+        nodes.try_for_each(Node::check_invariants)
     }
 
     pub(crate) fn tell(&mut self, words: impl FnOnce() -> String) {
@@ -199,13 +238,7 @@ impl<'a> World<'a> {
         }
         for (number, worker) in self.workers.iter().enumerate() {
             let token = KeyHash(tagged(5, number));
-            // The first worker is the realm's own. Who owns one is served by it first, so where service
-            // is compared nobody who asks does.
-            let owner = if number == 0 || self.scenario.steady {
-                owner
-            } else {
-                self.accounts.get(number % self.accounts.len()).copied().unwrap_or(owner)
-            };
+            let owner = self.oracle.books.owner_of(worker.id);
             commands.push((Service::Registry, Command::IssueToken { token, owner }));
             let (worker, name) = (worker.id, format!("worker {number}"));
             commands.push((Service::Registry, Command::Enrol { token, worker, name }));
@@ -302,12 +335,12 @@ impl<'a> World<'a> {
     fn check(&mut self) -> Result<(), String> {
         let since_calm = self.now.saturating_sub(START_MS.saturating_add(self.scenario.storm_ms));
         if since_calm > HEALED_MS
-            && let Some(intent) = self.oracle.backstops.first()
+            && let Some(intent) = self.oracle.books.backstops.first()
         {
             return Err(format!("only the expiry of its hold ended {intent}"));
         }
         if since_calm <= HEALED_MS {
-            self.oracle.backstops.clear();
+            self.oracle.books.backstops.clear();
         }
         match self.restless() {
             None => {

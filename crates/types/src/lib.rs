@@ -15,6 +15,7 @@ pub mod manifest;
 pub mod message;
 mod meta;
 pub mod model;
+pub mod mutants;
 pub mod rejection;
 pub mod time;
 pub mod worker;

@@ -42,6 +42,9 @@ pub(crate) struct Arguments {
     /// Everybody is well behaved and all work comes at once
     #[arg(long)]
     steady: bool,
+    /// With --steady: accounts come one after the other
+    #[arg(long, requires = "steady")]
+    blocks: bool,
 }
 
 impl Arguments {
@@ -58,6 +61,7 @@ impl Arguments {
             storm_ms: self.storm_ms.unwrap_or(usual.storm_ms),
             fault_ms: self.fault_ms.unwrap_or(usual.fault_ms),
             steady: self.steady,
+            blocks: self.blocks,
         }
     }
 }
@@ -139,7 +143,8 @@ mod tests {
     #[test]
     fn what_the_simulator_says_replays_a_failure_does_so() {
         for topology in Topology::ALL {
-            for scenario in [Scenario::stormy(topology), Scenario::steady(topology)] {
+            let blocks = Scenario { blocks: true, ..Scenario::steady(topology) };
+            for scenario in [Scenario::stormy(topology), Scenario::steady(topology), blocks] {
                 let command = mtor_sim::replay_command(&scenario, 7);
                 let words = command.strip_prefix("mtor ").unwrap().split(' ');
                 let arguments = Line::try_parse_from(words).unwrap().arguments;

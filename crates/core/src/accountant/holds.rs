@@ -11,6 +11,7 @@ use mtor_types::fact::{Asset, Fact, Purse, Transfer, TransferKind};
 use mtor_types::id::{AccountId, IntentId, NodeId, TransferId};
 use mtor_types::intent::{IntentMeta, Outcome, Usage};
 use mtor_types::message::{Message, Resolution, ServedBy, Service};
+use mtor_types::mutant;
 use mtor_types::rejection::Limited;
 use mtor_types::{Amount, Code, Rejection};
 
@@ -186,7 +187,9 @@ impl Accountant {
         let paid = self.paid(hold, ending);
         let cost = paid.map_or(Amount::ZERO, |(_, cost)| cost);
         let fee = cost.basis_points(self.policy.fee_basis_points);
+        let fee = if mutant!("fee-forgotten") { Amount::ZERO } else { fee };
         let owner = paid.map_or(hold.account, |(owner, _)| owner);
+        let owner = if mutant!("payer-is-paid") { hold.account } else { owner };
         let parts = [
             (TransferKind::Capture, Purse::Available(owner), cost.saturating_sub(fee)),
             (TransferKind::Fee, Purse::RealmFee, fee),
@@ -215,6 +218,7 @@ impl Accountant {
         match ending.outcome {
             Outcome::Completed(_) | Outcome::Cancelled | Outcome::Expired => {}
             // Ended by worker or realm: all is void.
+            Outcome::Failed(_) if mutant!("failures-are-paid") => {}
             Outcome::Failed(_) | Outcome::Refused => return None,
         }
         let served = ending.served?;
@@ -223,7 +227,9 @@ impl Accountant {
         if !self.ledger.accounts.contains_key(&served.owner) {
             return None;
         }
-        Some((served.owner, served.price.cost(ending.usage.units).min(hold.amount)))
+        let cost = served.price.cost(ending.usage.units);
+        let most = if mutant!("paid-beyond-the-hold") { Amount::MAX } else { hold.amount };
+        Some((served.owner, cost.min(most)))
     }
 
     /// Tells the Event Processor an end that is remembered; false if it is not.

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use mtor_types::fact::{Asset, Fact};
 use mtor_types::intent::{End, EndRequest, IntentMeta, Outcome, Usage, Why};
 use mtor_types::message::{Message, Service};
+use mtor_types::mutant;
 use mtor_types::rejection::{Limited, Rejection};
 use mtor_types::{Amount, Digest, IntentId, NodeId, Time};
 use serde::{Deserialize, Serialize};
@@ -219,7 +220,9 @@ impl EventProcessor {
                 break;
             }
             self.fading.pop_front();
-            self.keys.remove(&key);
+            if !mutant!("keys-never-forgotten") {
+                self.keys.remove(&key);
+            }
         }
         while let Some((at, intent)) = self.timers.first().copied() {
             if at > turn.now {
@@ -234,7 +237,8 @@ impl EventProcessor {
     fn wake(&mut self, turn: &mut Turn, intent: IntentId) {
         let Some(open) = self.open.get_mut(&intent) else { return };
         open.timer = None;
-        if open.may_be_stopped() && open.deadline <= turn.now {
+        let past = open.deadline <= turn.now && !mutant!("deadlines-ignored");
+        if open.may_be_stopped() && past {
             open.phase = Phase::Stopping(Why::Expired);
             open.heard = turn.now;
             turn.now(Effect::Stop { intent, why: Why::Expired });
@@ -347,7 +351,8 @@ impl EventProcessor {
         } else {
             turn.now(ended)
         }
-        turn.durable(Effect::Settled { end, account: open.meta.account, at: turn.now });
+        let settled = Effect::Settled { end, account: open.meta.account, at: turn.now };
+        if mutant!("receipt-before-the-sync") { turn.now(settled) } else { turn.durable(settled) }
     }
 
     /// Whether the submission joins an intent that is already there.
@@ -358,9 +363,12 @@ impl EventProcessor {
     ) -> Result<Option<IntentId>, Rejection> {
         let Some(asked) = meta.idempotency else { return Ok(None) };
         let known = self.keys.get(&asked.key).map(|bound| (bound.intent, bound.body));
+        let prior = prior.filter(|_| !mutant!("earlier-keys-not-asked"));
         match known.or(prior.map(|prior| (prior.intent, prior.body))) {
             None => Ok(None),
-            Some((intent, body)) if body == asked.body => Ok(Some(intent)),
+            Some((intent, body)) if body == asked.body || mutant!("another-body-joins") => {
+                Ok(Some(intent))
+            }
             Some(_) => Err(Rejection::Conflict),
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use mtor_types::message::Slots;
+use mtor_types::mutant;
 use mtor_types::worker::LeaseClaim;
 use mtor_types::{Fence, IntentId, SessionId, Time, WorkerId};
 
@@ -38,7 +39,7 @@ impl Router {
         let groups: BTreeSet<GroupKey> =
             known.offers.values().map(|offer| offer.group.clone()).collect();
         self.watch(turn, &kinds);
-        for group in groups {
+        for group in groups.into_iter().filter(|_| !mutant!("new-worker-gets-nothing")) {
             self.fill_group(turn, worker, &group);
         }
         turn.now(Effect::PoolsChanged);
@@ -213,7 +214,9 @@ impl Router {
                 Some(Place::Running(lease))
                     if lease.worker == worker && lease.attempt == claim.attempt =>
                 {
-                    lease.until = until;
+                    if !mutant!("renewals-ignored") {
+                        lease.until = until;
+                    }
                     let so_far = turn.now.since_ms(lease.taken.since);
                     if let Some(charge) =
                         lease.taken.charge.filter(|_| so_far > lease.taken.estimate)

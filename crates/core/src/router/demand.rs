@@ -1,6 +1,7 @@
 //! Demands: whose workers may serve, and how dear they may be.
 
 use mtor_types::intent::{Band, IntentMeta, Trust};
+use mtor_types::mutant;
 
 /// What an intent demands of a slot of its kind. There are twelve, so what is looked at for a slot
 /// does not grow with what was ever asked.
@@ -51,7 +52,9 @@ impl TrustClass {
 
 impl Demand {
     pub(super) fn of(meta: &IntentMeta) -> Self {
-        Self { trust: meta.trust, band: meta.band }
+        let trust = if mutant!("trust-ignored") { Trust::Any } else { meta.trust };
+        let band = if mutant!("price-band-ignored") { Band::DEAREST } else { meta.band };
+        Self { trust, band }
     }
 
     /// As it would be if strangers might serve it.

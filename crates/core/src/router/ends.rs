@@ -2,6 +2,7 @@
 
 use mtor_types::intent::{EndRequest, Outcome, Usage, Why};
 use mtor_types::message::{Message, Resolution, ServedBy, Service};
+use mtor_types::mutant;
 use mtor_types::rejection::Code;
 use mtor_types::{Attempt, IntentId, NodeId, WorkerId};
 
@@ -79,7 +80,8 @@ impl Router {
             let effect = revoke(&lease, self.edge_of(lease.worker), intent);
             turn.now(effect);
         }
-        let counts = request.delivered && request.attempt == current;
+        let counts = request.delivered
+            && (request.attempt == current || mutant!("cancel-pays-an-earlier-figure"));
         let usage = if counts { request.usage } else { Usage::default() };
         self.finish(turn, intent, outcome, usage, Standing::Neither);
     }
@@ -92,7 +94,7 @@ impl Router {
         let Some(job) = self.jobs.get_mut(&intent) else { return };
         let (lease, lost) = match before {
             Place::Running(lease) => (Some(lease), false),
-            Place::Lost(_) => (None, true),
+            Place::Lost(_) => (None, !mutant!("lost-counts-as-failed")),
             Place::Queued | Place::Adoptable { .. } | Place::Retrying { .. } | Place::Paused => {
                 (None, false)
             }
@@ -103,15 +105,17 @@ impl Router {
             job.failed = Some(code);
         }
         if let Some(lease) = &lease {
-            job.tried.push(lease.worker);
+            if !mutant!("same-worker-tries-again") {
+                job.tried.push(lease.worker);
+            }
             let standing = if retry { Standing::Bad } else { Standing::Neither };
             self.free(turn, intent, lease, standing);
         }
         let Some(job) = self.jobs.get(&intent) else { return };
         let again = retry
-            && job.attempts < limits::DISPATCHES_MAX
-            && job.tried.len() < limits::ATTEMPTS_MAX
-            && (!request.delivered || job.meta.restart);
+            && (job.attempts < limits::DISPATCHES_MAX || mutant!("dispatches-without-bound"))
+            && (job.tried.len() < limits::ATTEMPTS_MAX || mutant!("attempts-without-bound"))
+            && (!request.delivered || job.meta.restart || mutant!("retry-after-a-piece"));
         // A loss is nobody's fault, and takes nothing of the account's budget.
         if !again || !(lost || self.retries.take(job.meta.account)) {
             self.resolve(turn, intent, Outcome::Failed(code), Usage::default(), None);
@@ -119,6 +123,7 @@ impl Router {
         }
         if request.delivered
             && let Some(attempt) = request.attempt
+            && !mutant!("restart-untold")
         {
             turn.now(Effect::Restarted { intent, attempt });
         }
@@ -175,6 +180,7 @@ impl Router {
         let losses = self.jobs.get(&intent).map_or(0, |job| job.losses);
         let pause_ms = match losses.checked_sub(2) {
             None => return self.go_on_lost(turn, intent),
+            Some(_) if mutant!("loss-without-pause") => return self.go_on_lost(turn, intent),
             Some(more) => {
                 limits::LOSS_PAUSE_MS.saturating_mul(1_u64.checked_shl(more).unwrap_or(1))
             }
@@ -243,7 +249,7 @@ impl Router {
     /// Nobody came to serve this pool: what would not outlive a restart fails, some at a time, but for
     /// that whose own account came to serve it. The rest waits until its deadline.
     pub(super) fn fail_unserved(&mut self, turn: &mut Turn, pool: PoolId, after: Option<IntentId>) {
-        if self.kinds.is_shared(pool, &[]) {
+        if self.kinds.is_shared(pool, &[]) || mutant!("unserved-for-ever") {
             return;
         }
         let looked_at = self.kinds.ephemeral(pool, after).take(limits::UNSERVED_AT_ONCE_MAX);
@@ -295,7 +301,8 @@ impl Router {
     ) {
         let slot_ms = turn.now.since_ms(lease.taken.since).max(1);
         if let Some(charge) = lease.taken.charge {
-            self.queue.finish(charge, slot_ms);
+            let thought = mutant!("costs-never-corrected");
+            self.queue.finish(charge, if thought { lease.taken.estimate } else { slot_ms });
         }
         let worker = lease.worker;
         if let Some(known) = self.workers.get_mut(worker) {
@@ -305,7 +312,8 @@ impl Router {
             // A stranger's word on its own work would be everybody's wait.
             let teaches = matches!(standing, Standing::Good) && known.owner != lease.meta.account;
             let offer = known.offers.get(&lease.offer);
-            if teaches && offer.is_some_and(|offer| offer.class.links()) {
+            let known = offer.is_some_and(|offer| offer.class.links());
+            if teaches && (known || mutant!("strangers-teach")) {
                 let kind = label(&lease.meta.name, lease.meta.model.as_deref());
                 self.estimates.learn(&kind, lease.meta.size, slot_ms);
             }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use mtor_types::intent::Band;
+use mtor_types::mutant;
 use mtor_types::{AccountId, Amount, Fence, IntentId, Time, WorkerId};
 
 use super::demand::{Demand, TrustClass};
@@ -444,6 +445,7 @@ impl Kinds {
     pub(super) fn freest(&self, pool: PoolId, asks: AccountId, tried: &[WorkerId]) -> Option<Free> {
         let kind = self.by_id.get(&pool.kind())?;
         let own = kind.owned.get(&asks).into_iter().flat_map(|owned| &owned.free);
+        let own = own.filter(|_| !mutant!("own-slot-comes-last"));
         let mut own = own.inspect(|_| self.step());
         if let Some(own) = own.find(|free| !tried.contains(&free.worker)) {
             return Some(*own);

@@ -34,6 +34,7 @@ use std::sync::Arc;
 use mtor_types::fact::Asset;
 use mtor_types::intent::{IntentMeta, Outcome, Trust, Usage};
 use mtor_types::message::{Message, Resolution, ServedBy, Service};
+use mtor_types::mutant;
 use mtor_types::rejection::Rejection;
 use mtor_types::{IntentId, NodeId, Time, id};
 
@@ -302,7 +303,10 @@ impl Router {
         let pools: Vec<PoolId> = self.kinds.pools(pool.kind()).collect();
         let all = self.kinds.all_slots(pool.kind());
         let load = kind.arrivals.per_mille(now, all.max(1));
-        let ahead = self.queue.ahead(flow, &pools, cost, load);
+        let mut ahead = self.queue.ahead(flow, &pools, cost, load);
+        if mutant!("wait-of-the-whole-queue") {
+            ahead.work = pools.iter().map(|pool| self.queue.waiting_cost(*pool)).sum();
+        }
         let ms = kind.running.until_taken(now, ahead.work, slots, all);
         Wait { ms, per_mille: ahead.per_mille, slots }
     }
@@ -445,6 +449,11 @@ impl Router {
             }
             Place::Running(lease) => {
                 let until = lease.until;
+                let until = if mutant!("lease-lasts-twice") {
+                    until.after_ms(limits::LEASE_MS)
+                } else {
+                    until
+                };
                 if until <= turn.now {
                     self.lose(turn, intent);
                 } else {

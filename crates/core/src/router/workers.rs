@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mtor_types::intent::{Band, IntentMeta};
 use mtor_types::message::{SlotOffer, Slots};
-use mtor_types::{AccountId, Fence, IntentId, NodeId, Price, SessionId, WorkerId};
+use mtor_types::mutant;
+use mtor_types::{AccountId, Amount, Fence, IntentId, NodeId, Price, SessionId, WorkerId};
 
 use super::Router;
 use super::demand::{Demand, TrustClass};
@@ -334,8 +335,11 @@ impl Workers {
         let offer = known.offers.get(&number).filter(|offer| known.takes_work(offer))?;
         let group = known.groups.get(&offer.group)?;
         let load = u64::from(group.busy).saturating_mul(1_000).checked_div(group.slots.into());
-        let (band, price, served) = (offer.band, offer.price.amount, offer.served);
+        let (band, price) = (offer.band, offer.price.amount);
+        let price = if mutant!("price-of-slots-ignored") { Amount::ZERO } else { price };
+        let load = load.filter(|_| !mutant!("load-of-slots-ignored"));
         let load_per_mille = load.unwrap_or_default();
+        let served = if mutant!("idleness-ignored") { Fence(0) } else { offer.served };
         Some(Free { band, price, load_per_mille, served, worker, offer: number })
     }
 }

@@ -6,6 +6,7 @@ use mtor_core::effect::Assignment;
 use mtor_core::{Command, Effect};
 use mtor_store::{BlobName, BlobStore};
 use mtor_types::intent::{End, EndRequest, IntentMeta, Outcome, Usage, Why};
+use mtor_types::mutant;
 use mtor_types::worker::{self, Assign, Revoke};
 use mtor_types::{Attempt, Code, IntentId};
 
@@ -48,7 +49,9 @@ impl Sink for Carrier {
                 follow.extend(edge.lost(intent, attempt).map(Command::End));
             }
             Effect::Restarted { intent, attempt } => {
-                if let Some(live) = edge.lives.get(intent) {
+                if let Some(live) = edge.lives.get(intent)
+                    && !mutant!("edge-ignores-a-restart")
+                {
                     live.stream.restarted(attempt);
                 }
             }

@@ -8,6 +8,7 @@ use mtor_core::command::Prior;
 use mtor_store::{BlobName, StoreError};
 use mtor_types::fact::Asset;
 use mtor_types::intent::{Branch, IntentMeta, Outcome, Why};
+use mtor_types::mutant;
 use mtor_types::{AccountId, Amount, Code, Digest, IntentId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -341,6 +342,7 @@ impl Edge {
     async fn prior(&self, meta: &IntentMeta) -> Result<Option<Prior>, ApiError> {
         let Some(asked) = meta.idempotency else { return Ok(None) };
         let found = self.read(move |reader| reader.idempotency(asked.key)).await?;
+        let found = found.filter(|_| !mutant!("edge-asks-no-earlier-keys"));
         Ok(found.map(|(intent, body)| Prior { intent, body }))
     }
 }

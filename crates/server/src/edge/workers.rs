@@ -8,6 +8,7 @@ use mtor_core::Command;
 use mtor_store::BlobName;
 use mtor_types::intent::{Band, EndRequest, Reason, Why};
 use mtor_types::message::SlotOffer;
+use mtor_types::mutant;
 use mtor_types::worker::{self, Chunk, Complete, Fail, FailCode, Offer, RefusedOffer, Revoke};
 use mtor_types::{Attempt, Code, IntentId, Price, model};
 use serde_json::value::RawValue;
@@ -132,6 +133,9 @@ impl Edge {
         if !live.durable {
             self.node().tell(Command::End(end));
             return;
+        }
+        if mutant!("end-before-its-result-is-sealed") {
+            self.node().tell(Command::End(end.clone()));
         }
         let edge = Arc::clone(self);
         tokio::spawn(async move { edge.seal_result(end, result, live).await });

@@ -321,7 +321,7 @@ impl IntentStream {
         if attempt.is_some() && attempt != state.attempt {
             return None;
         }
-        state.open = false;
+        state.open = attempt.is_none() && mtor_types::mutant!("stop-forwards-on");
         state.stopped |= attempt.is_none();
         Some(state.closed())
     }

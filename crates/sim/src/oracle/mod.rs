@@ -1,32 +1,35 @@
 //! What must be true, checked against what was synced and what was told, by means of its own: its
-//! books are kept from facts and share nothing with the accountant's.
+//! books are kept from facts and share nothing with the accountant's, its floor from commands and
+//! effects and shares nothing with the router's.
+
+mod books;
+pub(crate) mod fair;
+mod floor;
+mod keys;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use mtor_core::effect::{Assignment, CloseReason};
 use mtor_core::limits;
-use mtor_core::{Command, Effect};
-use mtor_types::fact::{Batch, Fact, Purse, Transfer, TransferKind};
-use mtor_types::intent::{End, EndRequest, Idempotency, IntentMeta, Outcome, Usage};
+use mtor_core::{Command, Effect, When};
+use mtor_types::fact::{Batch, Fact};
+use mtor_types::intent::{EndRequest, Idempotency, IntentMeta};
+use mtor_types::message::Slots;
 use mtor_types::worker::LeaseClaim;
 use mtor_types::{AccountId, Attempt, Digest, Fence, IntentId, Price, SessionId, WorkerId};
 
+use self::books::Books;
+pub(crate) use self::floor::{Class, Floor};
+use self::keys::Bound;
 use crate::edge::News;
 use crate::scenario::{HEARD_LATE_MS, LEASE_LATE_MS, LIST};
-
-/// How an intent stands in the synced log of the accountant.
-#[derive(Clone, Debug)]
-struct Hold {
-    amount: u128,
-    account: AccountId,
-    resolved: Option<Outcome>,
-    cost: u128,
-}
 
 /// How a submission stands with its client.
 #[derive(Clone, Debug)]
 pub(crate) struct Submission {
     durable: bool,
+    /// May begin anew after a piece.
+    restart: bool,
     key: Option<Idempotency>,
     edge_boot: u64,
     pub(crate) admitted: bool,
@@ -34,35 +37,52 @@ pub(crate) struct Submission {
     pub(crate) over: bool,
 }
 
-/// A command that speaks of leases.
+/// A lease that was given out.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    worker: WorkerId,
+    /// Given out or renewed.
+    since: u64,
+    /// From when it lasts: later by what its realm stood still.
+    at: u64,
+}
+
+/// What a node decided something by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    Command,
+    Tick,
+}
+
+/// A command that changes who works on what.
 pub(crate) enum Judged {
+    Submitted(Box<IntentMeta>),
+    Attached(Slots),
+    Detached(WorkerId, SessionId),
     Renewed(WorkerId, Vec<LeaseClaim>),
-    Stopped(IntentId, Attempt, Usage),
+    Stopped(EndRequest),
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Oracle {
-    holds: BTreeMap<IntentId, Hold>,
-    balances: BTreeMap<Purse, i128>,
-    sequence: u64,
+    pub(crate) books: Books,
+    pub(crate) floor: Floor,
+    pub(crate) bound: Bound,
+    /// One node does it all: what it decides is known at once.
+    whole: bool,
     opened: BTreeSet<IntentId>,
     intent_ended: BTreeSet<IntentId>,
     keys: BTreeMap<Digest, IntentId>,
     pub(crate) submissions: BTreeMap<IntentId, Submission>,
     attempts: BTreeSet<Attempt>,
     fences: BTreeSet<Fence>,
-    /// Who was given which attempt, at which price; adopted, it may be at another.
-    granted: BTreeMap<(IntentId, Attempt), Vec<(WorkerId, Price)>>,
-    /// What the edge metered of attempts.
-    metered: BTreeSet<(IntentId, Attempt, u64)>,
-    /// Who was given an intent since the router began.
     /// Who has had an intent in which attempt, and whether that one was lost.
     tried: BTreeMap<IntentId, Vec<(WorkerId, Attempt, bool)>>,
     /// Leases given out, by when they were last renewed; kept only where one node does it all.
-    leases: BTreeMap<(IntentId, Attempt), (WorkerId, u64)>,
+    leases: BTreeMap<(IntentId, Attempt), Held>,
+    /// The same, by the time from which they last.
+    renewed: BTreeSet<(u64, IntentId, Attempt)>,
     pub(crate) ends: BTreeMap<&'static str, u64>,
-    /// Holds that only their own expiry resolved.
-    pub(crate) backstops: Vec<IntentId>,
     /// Slot-milliseconds given to each account: (from, until, account).
     pub(crate) service: Vec<(u64, u64, AccountId)>,
     serving: BTreeMap<(IntentId, Attempt), (u64, AccountId)>,
@@ -74,26 +94,19 @@ pub(crate) struct Oracle {
 }
 
 impl Oracle {
+    pub(crate) fn new(owners: BTreeMap<WorkerId, AccountId>, whole: bool) -> Self {
+        Self { books: Books::new(owners), whole, ..Self::default() }
+    }
+
     /// A batch was synced.
     pub(crate) fn synced(&mut self, batch: &Batch) -> Result<(), String> {
         batch.facts.iter().try_for_each(|fact| self.fact(fact))
     }
 
     fn fact(&mut self, fact: &Fact) -> Result<(), String> {
-        #[expect(clippy::wildcard_enum_match_arm, reason = "only money and ends are judged here")]
+        self.books.fact(fact)?;
+        #[expect(clippy::wildcard_enum_match_arm, reason = "money is judged by the books")]
         match fact {
-            Fact::GrantPaid { transfer, .. } => self.transfer(transfer),
-            Fact::HoldPlaced { intent, account, amount, transfer, .. } => {
-                let amount = amount.units();
-                let hold = Hold { amount, account: *account, resolved: None, cost: 0 };
-                if self.holds.insert(*intent, hold).is_some() {
-                    return Err(format!("{intent} has two holds"));
-                }
-                transfer.as_ref().map_or(Ok(()), |transfer| self.transfer(transfer))
-            }
-            Fact::HoldResolved { intent, outcome, usage, worker, transfers, .. } => {
-                self.resolved(*intent, *outcome, (*usage, *worker), transfers)
-            }
             Fact::IntentOpened { meta, .. } => {
                 let meta = meta.current();
                 if !self.opened.insert(meta.id) {
@@ -116,84 +129,6 @@ impl Oracle {
         }
     }
 
-    fn resolved(
-        &mut self,
-        intent: IntentId,
-        outcome: Outcome,
-        (usage, worker): (Usage, Option<WorkerId>),
-        transfers: &[Transfer],
-    ) -> Result<(), String> {
-        let Some(hold) = self.holds.get_mut(&intent) else {
-            return Err(format!("{intent} is resolved without a hold"));
-        };
-        if let Some(before) = hold.resolved.replace(outcome) {
-            return Err(format!("{intent} is resolved twice: {before:?}, then {outcome:?}"));
-        }
-        let (mut cost, mut back) = (0_u128, 0_u128);
-        for transfer in transfers {
-            let part = match transfer.kind {
-                TransferKind::Capture | TransferKind::Fee => &mut cost,
-                TransferKind::Void => &mut back,
-                TransferKind::Expire => {
-                    self.backstops.push(intent);
-                    &mut back
-                }
-                TransferKind::Grant
-                | TransferKind::Hold
-                | TransferKind::Deposit
-                | TransferKind::Withdraw => return Err(format!("{intent}: {transfer:?}")),
-            };
-            *part = part.saturating_add(transfer.amount.units());
-        }
-        hold.cost = cost;
-        if cost.checked_add(back) != Some(hold.amount) {
-            return Err(format!("{intent}: {cost} and {back} of a hold of {}", hold.amount));
-        }
-        let pays = matches!(outcome, Outcome::Completed(_) | Outcome::Cancelled | Outcome::Expired);
-        let amount = hold.amount;
-        if cost > 0 && !(pays && self.earned(intent, worker, usage, amount, cost)) {
-            return Err(format!(
-                "{intent}: {outcome:?} pays {worker:?} {cost} for {usage:?}, which it did not earn"
-            ));
-        }
-        transfers.iter().try_for_each(|transfer| self.transfer(transfer))
-    }
-
-    /// Whether that worker had an attempt of which the edge metered so much, and this is its price.
-    fn earned(
-        &self,
-        intent: IntentId,
-        worker: Option<WorkerId>,
-        usage: Usage,
-        hold: u128,
-        cost: u128,
-    ) -> bool {
-        let attempts = self.granted.range((intent, Attempt(0))..=(intent, Attempt(u64::MAX)));
-        let metered = attempts
-            .into_iter()
-            .filter(|((_, attempt), _)| self.metered.contains(&(intent, *attempt, usage.units)));
-        metered.flat_map(|(_, granted)| granted).any(|(holder, price)| {
-            Some(*holder) == worker && price.cost(usage.units).units().min(hold) == cost
-        })
-    }
-
-    fn transfer(&mut self, transfer: &Transfer) -> Result<(), String> {
-        if transfer.sequence != self.sequence.saturating_add(1) {
-            return Err(format!("{transfer:?} follows {}", self.sequence));
-        }
-        self.sequence = transfer.sequence;
-        let amount = i128::try_from(transfer.amount.units()).map_err(|error| error.to_string())?;
-        for (purse, change) in [(transfer.from, -amount), (transfer.to, amount)] {
-            let stands = self.balances.entry(purse).or_default();
-            *stands = stands.saturating_add(change);
-            let liability = !matches!(purse, Purse::GrantIssue | Purse::ChainBridge);
-            if liability && *stands < 0 {
-                return Err(format!("{purse:?} stands at {stands} after {transfer:?}"));
-            }
-        }
-        Ok(())
-    }
-
     /// A node gave out a lease.
     pub(crate) fn granted(
         &mut self,
@@ -212,9 +147,8 @@ impl Oracle {
         if grant.price.per != per || grant.price.amount > amount {
             return Err(format!("{intent} is given out at {:?}, above {amount}", grant.price));
         }
-        let granted = self.granted.entry((intent, grant.attempt)).or_default();
-        granted.push((grant.worker, grant.price));
-        self.leases.insert((intent, grant.attempt), (grant.worker, now));
+        self.books.granted(grant);
+        self.lease(intent, grant.attempt, Some((grant.worker, now)));
         self.serving.insert((intent, grant.attempt), (now, grant.meta.account));
         Ok(())
     }
@@ -239,22 +173,114 @@ impl Oracle {
         Ok(())
     }
 
+    /// What a node decided, in order: by a command, by a tick or at its start.
+    pub(crate) fn decided(
+        &mut self,
+        effects: &[(When, Effect)],
+        (now, clock): (u64, u64),
+        by: By,
+        class_of: &dyn Fn(WorkerId) -> Class,
+    ) -> Result<(), String> {
+        self.floor.clock = clock;
+        if self.whole && by == By::Tick {
+            self.kept_leases(effects, now)?;
+        }
+        for (_, effect) in effects {
+            #[expect(clippy::wildcard_enum_match_arm, reason = "the others end something")]
+            match effect {
+                Effect::Assign(grant) => {
+                    self.granted(grant, now, true)?;
+                    if self.whole {
+                        self.retried(grant)?;
+                    }
+                }
+                Effect::Adopt(grant) => self.granted(grant, now, false)?,
+                other => self.emitted(other, now)?,
+            }
+            if self.whole {
+                self.floor.effect(effect, class_of)?;
+            }
+        }
+        if self.whole { self.floor.decided(class_of) } else { Ok(()) }
+    }
+
+    /// Nobody is taken what it renewed in time, unless its session is over.
+    fn kept_leases(&self, effects: &[(When, Effect)], now: u64) -> Result<(), String> {
+        let mut closed = BTreeSet::new();
+        for (_, effect) in effects {
+            #[expect(clippy::wildcard_enum_match_arm, reason = "only these take a lease")]
+            match effect {
+                Effect::CloseSession { worker, .. } => {
+                    closed.insert(*worker);
+                }
+                Effect::Revoke { worker, intent, attempt, .. } if !closed.contains(worker) => {
+                    let held = self.leases.get(&(*intent, *attempt));
+                    let held = held.filter(|held| held.worker == *worker);
+                    let good = |held: &&Held| now < held.since.saturating_add(limits::LEASE_MS);
+                    if let Some(Held { since, .. }) = held.filter(good) {
+                        return Err(format!("{intent} is taken from {worker}, renewed at {since}"));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// All that was due by now has happened.
+    pub(crate) fn rested(&mut self, now: u64, clock: u64) -> Result<(), String> {
+        if !self.whole {
+            return Ok(());
+        }
+        self.check_leases(now)?;
+        self.floor.conserved(clock)
+    }
+
+    /// Since when a lease is renewed; none if it is over.
+    fn lease(&mut self, intent: IntentId, attempt: Attempt, held: Option<(WorkerId, u64)>) {
+        let before = match held {
+            Some((worker, at)) => {
+                self.leases.insert((intent, attempt), Held { worker, since: at, at })
+            }
+            None => self.leases.remove(&(intent, attempt)),
+        };
+        if let Some(Held { at, .. }) = before {
+            self.renewed.remove(&(at, intent, attempt));
+        }
+        self.renewed.extend(held.map(|(_, at)| (at, intent, attempt)));
+    }
+
     /// An effect as its node decided it.
-    pub(crate) fn emitted(&mut self, effect: &Effect, now: u64) -> Result<(), String> {
-        #[expect(clippy::wildcard_enum_match_arm, reason = "only these end a lease")]
+    fn emitted(&mut self, effect: &Effect, now: u64) -> Result<(), String> {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "only these end a lease or a key")]
         match effect {
+            Effect::Admitted { intent, .. } => {
+                if let Some(submission) = self.submissions.get(intent)
+                    && let Some(key) = submission.key.filter(|_| !submission.durable)
+                {
+                    self.bound.admitted(*intent, key, now)?;
+                }
+            }
+            Effect::Joined { intent, .. } => self.bound.joined(*intent, now)?,
             Effect::Revoke { intent, attempt, .. } | Effect::Lost { intent, attempt } => {
-                self.leases.remove(&(*intent, *attempt));
+                self.lease(*intent, *attempt, None);
                 self.serving.remove(&(*intent, *attempt));
                 let tried = self.tried.get_mut(intent).into_iter().flatten();
                 let lost = matches!(effect, Effect::Lost { .. });
                 tried.filter(|(_, of, _)| lost && of == attempt).for_each(|entry| entry.2 = true);
             }
             Effect::Ended { end, .. } => {
-                self.leases.retain(|(intent, _), _| *intent != end.intent);
-                let serving = self.serving.extract_if(.., |(intent, _), _| *intent == end.intent);
-                let served = serving.map(|(_, (from, account))| (from, now, account));
-                self.service.extend(served);
+                self.bound.ended(end.intent, now);
+                let of = (end.intent, Attempt(0))..=(end.intent, Attempt(u64::MAX));
+                let leases: Vec<Attempt> =
+                    self.leases.range(of.clone()).map(|((_, attempt), _)| *attempt).collect();
+                leases.into_iter().for_each(|attempt| self.lease(end.intent, attempt, None));
+                let serving: Vec<_> =
+                    self.serving.range(of).map(|(of, held)| (*of, *held)).collect();
+                for (of, (from, account)) in serving {
+                    self.serving.remove(&of);
+                    self.service.push((from, now, account));
+                }
             }
             Effect::CloseSession { session, why: CloseReason::Silent, .. } => {
                 return self.is_silent(*session, now);
@@ -268,70 +294,79 @@ impl Oracle {
     pub(crate) fn left(&self, effect: &Effect) -> Result<(), String> {
         #[expect(clippy::wildcard_enum_match_arm, reason = "only these speak of money")]
         match effect {
-            Effect::Ended { end, durable: true } | Effect::Settled { end, .. } => self.durably(end),
+            Effect::Ended { end, durable: true } | Effect::Settled { end, .. } => {
+                self.books.durably(end)
+            }
             _ => Ok(()),
         }
     }
 
-    /// Nothing of this may be said before the resolution is synced, and it says the same.
-    fn durably(&self, end: &End) -> Result<(), String> {
-        let hold = self.holds.get(&end.intent);
-        let Some((hold, outcome)) = hold.and_then(|hold| Some((hold, hold.resolved?))) else {
-            return Err(format!("the end of {} left before its resolution was synced", end.intent));
-        };
-        let same = outcome == end.outcome || outcome == Outcome::Refused;
-        if !same || end.cost.units() != hold.cost {
-            return Err(format!("{}: {end:?} was told, {outcome:?} was resolved", end.intent));
-        }
-        Ok(())
-    }
-
-    /// What a command that is about to be handled does to leases, if it is taken.
-    pub(crate) fn before(&self, command: &Command) -> Option<Judged> {
-        #[expect(clippy::wildcard_enum_match_arm, reason = "only these two speak of leases")]
+    /// What a command that is about to be handled does, if it is taken.
+    pub(crate) fn before(command: &Command) -> Option<Judged> {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the others change nothing of it")]
         match command {
+            Command::Submit { meta, .. } => Some(Judged::Submitted(meta.clone())),
+            Command::Attach(slots) => Some(Judged::Attached(slots.clone())),
+            Command::Detach { worker, session } => Some(Judged::Detached(*worker, *session)),
             Command::Renew { worker, leases, .. } => Some(Judged::Renewed(*worker, leases.clone())),
-            Command::End(EndRequest { intent, attempt: Some(attempt), usage, .. }) => {
-                Some(Judged::Stopped(*intent, *attempt, *usage))
-            }
+            Command::End(request) => Some(Judged::Stopped(request.clone())),
             _ => None,
         }
     }
 
-    pub(crate) fn handled(&mut self, judged: Judged, now: u64) {
+    /// `clock` is the node's.
+    pub(crate) fn handled(
+        &mut self,
+        judged: Judged,
+        (now, clock): (u64, u64),
+        class_of: &dyn Fn(WorkerId) -> Class,
+    ) {
         match judged {
+            Judged::Submitted(meta) => self.floor.submitted(&meta),
+            Judged::Attached(slots) => {
+                let owner = self.books.owner_of(slots.worker);
+                self.floor.attached(&slots, (owner, class_of(slots.worker)));
+            }
+            Judged::Detached(worker, session) => self.floor.detached(worker, session),
             Judged::Renewed(worker, leases) => {
-                for claim in leases {
-                    if let Some((holder, at)) = self.leases.get_mut(&(claim.intent, claim.attempt))
-                        && *holder == worker
-                    {
-                        *at = now;
+                for LeaseClaim { intent, attempt } in leases {
+                    let held = self.leases.get(&(intent, attempt));
+                    if held.is_some_and(|held| held.worker == worker) {
+                        self.lease(intent, attempt, Some((worker, now)));
                     }
                 }
             }
-            Judged::Stopped(intent, attempt, usage) => {
-                self.metered.insert((intent, attempt, usage.units));
-                self.leases.remove(&(intent, attempt));
+            Judged::Stopped(request) => {
+                if let Some(attempt) = request.attempt {
+                    self.books.metered(request.intent, attempt, request.usage.units);
+                    self.lease(request.intent, attempt, None);
+                }
+                self.floor.stopped(&request, clock);
             }
         }
     }
 
     /// No lease outlives its last renewal by more than a lease time.
-    pub(crate) fn check_leases(&self, now: u64) -> Result<(), String> {
+    fn check_leases(&self, now: u64) -> Result<(), String> {
         let latest = limits::LEASE_MS.saturating_add(LEASE_LATE_MS);
-        let late = self.leases.iter().find(|(_, (_, at))| now > at.saturating_add(latest));
-        match late {
-            Some(((intent, attempt), (worker, at))) => Err(format!(
-                "{intent} attempt {attempt} still leased to {worker}, silent since {at}"
-            )),
+        let oldest = self.renewed.first().filter(|(at, ..)| now > at.saturating_add(latest));
+        match oldest {
+            Some((at, intent, attempt)) => {
+                Err(format!("{intent} attempt {attempt} is still leased, not renewed since {at}"))
+            }
             None => Ok(()),
         }
     }
 
     /// The realm stood still: leases last longer by it, and timers judge a while after it.
-    pub(crate) fn paused(&mut self, gap_ms: u64) {
+    pub(crate) fn paused(&mut self, clock: u64, gap_ms: u64) {
         let more = gap_ms.saturating_add(limits::PAUSE_SETTLE_MS);
-        self.leases.values_mut().for_each(|(_, at)| *at = at.saturating_add(more));
+        self.renewed.clear();
+        for ((intent, attempt), held) in &mut self.leases {
+            held.at = held.at.saturating_add(more);
+            self.renewed.insert((held.at, *intent, *attempt));
+        }
+        self.floor.paused(clock, gap_ms);
     }
 
     /// A worker says in a session that it lives.
@@ -351,18 +386,21 @@ impl Oracle {
     }
 
     pub(crate) fn submitted(&mut self, meta: &IntentMeta, edge_boot: u64) {
-        let (durable, key) = (meta.durable, meta.idempotency);
-        let submission = Submission { durable, key, edge_boot, admitted: false, over: false };
+        let (durable, restart, key) = (meta.durable, meta.restart, meta.idempotency);
+        let (admitted, over) = (false, false);
+        let submission = Submission { durable, restart, key, edge_boot, admitted, over };
         self.submissions.insert(meta.id, submission);
     }
 
     /// Streams begin anew at an edge that restarted.
     pub(crate) fn edge_lost(&mut self) {
         self.streams.clear();
+        self.bound = Bound::default();
     }
 
     pub(crate) fn forget_leases(&mut self) {
         self.leases.clear();
+        self.renewed.clear();
         self.serving.clear();
     }
 
@@ -380,7 +418,12 @@ impl Oracle {
             News::Chunk { intent, attempt, seq } => return self.chunk(*intent, *attempt, *seq),
             News::Restarted(intent) => {
                 self.streams.remove(intent);
-                return Ok(());
+                let may = self.submissions.get(intent).is_none_or(|asked| asked.restart);
+                return if may {
+                    Ok(())
+                } else {
+                    Err(format!("{intent} begins anew after a piece, against its client's wish"))
+                };
             }
             News::Settled(end) => {
                 let twice = !self.settled.insert(end.intent);
@@ -444,9 +487,7 @@ impl Oracle {
 
     /// Nothing is open any more: what was promised must have been kept.
     pub(crate) fn finish(&self, edge_boot: u64) -> Result<(), String> {
-        if let Some((intent, hold)) = self.holds.iter().find(|(_, hold)| hold.resolved.is_none()) {
-            return Err(format!("the hold of {intent} ({}) is never resolved", hold.account));
-        }
+        self.books.finish()?;
         for intent in &self.opened {
             if !self.intent_ended.contains(intent) {
                 return Err(format!("durable {intent} never ended"));

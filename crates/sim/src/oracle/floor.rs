@@ -1,0 +1,612 @@
+//! Who stands ready, what waits and what runs where: a naive model of what a router must do, kept
+//! from the commands a node takes and the effects it decides. It knows no pool, tree or index; it
+//! looks at every free worker for every intent.
+//!
+//! It judges, each time a slot is given out, whether that slot may serve the intent and is the first
+//! of those that may: by class (the asker's own, the realm's own, proven, probation), price, load over
+//! slots, longest without a new lease. And after each turn that nothing waits that a free slot may serve. DESIGN's
+//! one exception, the eighth of a demand's slots that is kept for whoever runs nothing, is not built:
+//! [`Floor::conserved`] is where it would be allowed.
+//!
+//! It is kept where one node does it all: elsewhere messages are on their way.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mtor_core::effect::Assignment;
+use mtor_core::{Effect, limits};
+use mtor_types::intent::{Band, EndRequest, IntentMeta, Outcome, Trust, Why};
+use mtor_types::message::{SlotOffer, Slots};
+use mtor_types::{AccountId, Attempt, IntentId, Price, SessionId, WorkerId};
+
+/// Whose worker it is, in the order in which free slots are given out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Class {
+    /// Of the account that asks: under every trust and at any price, since it costs nothing.
+    Asker,
+    /// Of the realm's own account.
+    Own,
+    Proven,
+    #[default]
+    Probation,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Group {
+    Named(String),
+    Alone(String, Option<String>),
+}
+
+#[derive(Clone, Debug)]
+struct Offer {
+    said: SlotOffer,
+    /// Withdrawn, and here until its last lease ends.
+    gone: bool,
+    busy: u32,
+    /// The number of its last lease, or the newest there was when it was offered.
+    last: u64,
+}
+
+impl Offer {
+    fn group(&self) -> Group {
+        let SlotOffer { intent, model, group, .. } = &self.said;
+        group.clone().map_or_else(|| Group::Alone(intent.clone(), model.clone()), Group::Named)
+    }
+
+    fn is(&self, said: &SlotOffer) -> bool {
+        let key = |of: &SlotOffer| {
+            (of.intent.clone(), of.model.clone(), of.price.amount, of.group.clone())
+        };
+        key(&self.said) == key(said)
+    }
+
+    fn does(&self, meta: &IntentMeta) -> bool {
+        let model = meta.model.is_none() || meta.model == self.said.model;
+        self.said.intent == meta.name && model
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Stand {
+    session: Option<SessionId>,
+    owner: Option<AccountId>,
+    /// For whoever asks. What the registry says of it now may be newer, within the command that
+    /// changes it.
+    class: Class,
+    draining: bool,
+    offers: Vec<Offer>,
+}
+
+impl Stand {
+    /// Slots, and how many of them are taken.
+    fn room(&self, group: &Group) -> (u32, u32) {
+        let (mut slots, mut busy) = (0_u32, 0_u32);
+        for offer in self.offers.iter().filter(|offer| offer.group() == *group) {
+            busy = busy.saturating_add(offer.busy);
+            match group {
+                _ if offer.gone => {}
+                Group::Named(_) => slots = slots.max(offer.said.slots),
+                Group::Alone(..) => slots = slots.saturating_add(offer.said.slots),
+            }
+        }
+        (slots, busy)
+    }
+
+    fn is_free(&self, offer: &Offer) -> bool {
+        let (slots, busy) = self.room(&offer.group());
+        !self.draining && !offer.gone && busy < slots
+    }
+
+    /// What it is to whoever asks this.
+    fn class_for(&self, meta: &IntentMeta) -> Class {
+        if self.owner == Some(meta.account) { Class::Asker } else { self.class }
+    }
+
+    fn may(&self, offer: &Offer, meta: &IntentMeta) -> bool {
+        let class = self.class_for(meta);
+        let admitted = trusts(meta.trust, class) && offer.said.band <= meta.band;
+        offer.does(meta) && (admitted || class == Class::Asker)
+    }
+
+    /// What a free slot is chosen by, least first. Among the asker's own, which cost it nothing, any
+    /// is as good as the other.
+    fn order(&self, offer: &Offer, meta: &IntentMeta) -> Order {
+        let class = self.class_for(meta);
+        if class == Class::Asker {
+            return (class, 0, 0, 0);
+        }
+        let (slots, busy) = self.room(&offer.group());
+        let load = u64::from(busy).saturating_mul(1_000).checked_div(slots.into());
+        (class, offer.said.price.amount.units(), load.unwrap_or_default(), offer.last)
+    }
+
+    /// The slot that a lease at this price has taken: the cheapest of those it may have.
+    fn taken(&self, meta: &IntentMeta, price: Price) -> Option<&Offer> {
+        let asker = self.owner == Some(meta.account);
+        let all = self.offers.iter().filter(|offer| self.may(offer, meta) && !offer.gone);
+        let at = all.filter(|offer| asker || offer.said.price == price);
+        at.min_by_key(|offer| (!self.is_free(offer), offer.said.price.amount))
+    }
+
+    fn withdraw(&mut self) {
+        self.offers.iter_mut().for_each(|offer| offer.gone = true);
+        self.offers.retain(|offer| offer.busy > 0);
+    }
+
+    fn offer(&mut self, offers: &[SlotOffer], newest: u64) {
+        self.offers.iter_mut().for_each(|offer| offer.gone = true);
+        for said in offers.iter().filter(|said| said.slots > 0) {
+            match self.offers.iter_mut().find(|offer| offer.is(said)) {
+                Some(known) => (known.gone, known.said) = (false, said.clone()),
+                None => {
+                    let said = said.clone();
+                    self.offers.push(Offer { said, gone: false, busy: 0, last: newest });
+                }
+            }
+        }
+        self.offers.retain(|offer| !offer.gone || offer.busy > 0);
+    }
+}
+
+/// Class, price, load in thousandths, and the number of the last lease.
+type Order = (Class, u128, u64, u64);
+
+fn trusts(trust: Trust, class: Class) -> bool {
+    match trust {
+        Trust::Own => class <= Class::Own,
+        Trust::Proven => class <= Class::Proven,
+        Trust::Any => true,
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Place {
+    Waiting,
+    Held {
+        worker: WorkerId,
+        attempt: Attempt,
+        offer: SlotOffer,
+    },
+    /// Lost: the edge is asked what it had delivered.
+    Asked(Attempt),
+    /// It was lost more than once, and pauses.
+    Until(u64),
+    /// After a restart: a worker may bring it back.
+    Adoptable(u64),
+    /// Its end is on the way.
+    Ending,
+}
+
+/// Why an attempt ended without an end of its intent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    Failed,
+    Lost,
+}
+
+#[derive(Debug)]
+struct Known {
+    meta: IntentMeta,
+    place: Place,
+    failed_by: Vec<WorkerId>,
+    losses: u32,
+    dispatches: u32,
+}
+
+/// What was asked for, as far as it says who may serve it.
+type Demand = (String, Option<String>, Trust, Band, AccountId);
+
+fn demand_of(meta: &IntentMeta) -> Demand {
+    (meta.name.clone(), meta.model.clone(), meta.trust, meta.band, meta.account)
+}
+
+/// What a command that was taken did, before its effects are seen.
+#[derive(Debug, Default)]
+struct Deciding {
+    /// An attempt that ended, and whether another one may follow.
+    stopped: Option<(IntentId, Cause, bool)>,
+    delivered: bool,
+    restarted: bool,
+    ended: Option<Outcome>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Floor {
+    workers: BTreeMap<WorkerId, Stand>,
+    /// Those with a free slot.
+    free: BTreeSet<WorkerId>,
+    intents: BTreeMap<IntentId, Known>,
+    waiting: BTreeMap<Demand, BTreeSet<IntentId>>,
+    until: BTreeSet<(u64, IntentId)>,
+    /// By account: dispatches, and retries of failed attempts.
+    budgets: BTreeMap<AccountId, (u64, u64)>,
+    /// The last number given out.
+    newest: u64,
+    /// The node's.
+    pub(crate) clock: u64,
+    /// No timer judges before.
+    settled: u64,
+    deciding: Deciding,
+    touched: (BTreeSet<WorkerId>, BTreeSet<IntentId>),
+}
+
+impl Floor {
+    /// A node starts with these durable intents, which their workers may bring back.
+    pub(crate) fn start<'a>(&mut self, open: impl Iterator<Item = &'a IntentMeta>, now: u64) {
+        *self = Self::default();
+        let until = now.saturating_add(limits::LEASE_MS);
+        for meta in open {
+            self.put(meta.clone(), Place::Adoptable(until));
+        }
+    }
+
+    /// The realm stood still for so long: workers have as much longer to bring work back.
+    pub(crate) fn paused(&mut self, now: u64, gap_ms: u64) {
+        if gap_ms <= limits::PAUSE_MS {
+            return;
+        }
+        let adoptable = self.intents.iter().filter_map(|(intent, known)| match known.place {
+            Place::Adoptable(at) => Some((*intent, at)),
+            Place::Waiting
+            | Place::Held { .. }
+            | Place::Asked(_)
+            | Place::Until(_)
+            | Place::Ending => None,
+        });
+        let longest = now.saturating_add(limits::LEASE_MS);
+        for (intent, at) in adoptable.collect::<Vec<_>>() {
+            let at = at.saturating_add(gap_ms).min(longest);
+            self.go(intent, Place::Adoptable(at));
+        }
+        if now >= self.settled.saturating_add(limits::PAUSE_SETTLE_MS) {
+            self.settled = now.saturating_add(limits::PAUSE_SETTLE_MS);
+        }
+    }
+
+    fn put(&mut self, meta: IntentMeta, place: Place) {
+        let intent = meta.id;
+        let (failed_by, losses, dispatches) = (Vec::new(), 0, 0);
+        let known = Known { meta, place: Place::Ending, failed_by, losses, dispatches };
+        self.intents.insert(intent, known);
+        self.go(intent, place);
+    }
+
+    /// Changes where an intent is, and all that follows.
+    fn go(&mut self, intent: IntentId, place: Place) {
+        let Some(known) = self.intents.get_mut(&intent) else { return };
+        let before = std::mem::replace(&mut known.place, place.clone());
+        let demand = demand_of(&known.meta);
+        match before {
+            Place::Waiting => {
+                if let Some(all) = self.waiting.get_mut(&demand) {
+                    all.remove(&intent);
+                    if all.is_empty() {
+                        self.waiting.remove(&demand);
+                    }
+                }
+            }
+            Place::Until(at) | Place::Adoptable(at) => {
+                self.until.remove(&(at, intent));
+            }
+            Place::Held { worker, offer, .. } => self.give_back(worker, &offer),
+            Place::Asked(_) | Place::Ending => {}
+        }
+        match place {
+            Place::Waiting => {
+                self.waiting.entry(demand).or_default().insert(intent);
+                self.touched.1.insert(intent);
+            }
+            Place::Until(at) | Place::Adoptable(at) => {
+                self.until.insert((at, intent));
+            }
+            Place::Held { .. } | Place::Asked(_) | Place::Ending => {}
+        }
+    }
+
+    fn give_back(&mut self, worker: WorkerId, said: &SlotOffer) {
+        let Some(stand) = self.workers.get_mut(&worker) else { return };
+        if let Some(offer) = stand.offers.iter_mut().find(|offer| offer.is(said)) {
+            offer.busy = offer.busy.saturating_sub(1);
+        }
+        stand.offers.retain(|offer| !offer.gone || offer.busy > 0);
+        self.touch(worker);
+    }
+
+    fn touch(&mut self, worker: WorkerId) {
+        let Some(stand) = self.workers.get(&worker) else { return };
+        if stand.offers.iter().any(|offer| stand.is_free(offer)) {
+            self.free.insert(worker);
+            self.touched.0.insert(worker);
+        } else {
+            self.free.remove(&worker);
+        }
+    }
+
+    pub(crate) fn submitted(&mut self, meta: &IntentMeta) {
+        if !self.intents.contains_key(&meta.id) {
+            self.put(meta.clone(), Place::Waiting);
+        }
+    }
+
+    pub(crate) fn attached(&mut self, slots: &Slots, (owner, class): (AccountId, Class)) {
+        let newest = self.newest;
+        let stand = self.workers.entry(slots.worker).or_default();
+        stand.owner = Some(owner);
+        if stand.session != Some(slots.session) {
+            stand.withdraw();
+        }
+        (stand.session, stand.class, stand.draining) = (Some(slots.session), class, slots.draining);
+        stand.offer(&slots.offers, newest);
+        self.touch(slots.worker);
+    }
+
+    pub(crate) fn detached(&mut self, worker: WorkerId, session: SessionId) {
+        if let Some(stand) = self.workers.get_mut(&worker)
+            && stand.session == Some(session)
+        {
+            stand.session = None;
+            stand.withdraw();
+            self.touch(worker);
+        }
+    }
+
+    /// The edge's word on an attempt or an intent, taken.
+    pub(crate) fn stopped(&mut self, request: &EndRequest, now: u64) {
+        let Some(known) = self.intents.get_mut(&request.intent) else { return };
+        let (attempt, cause, holder) = match &known.place {
+            Place::Held { worker, attempt, .. } => (Some(*attempt), Cause::Failed, Some(*worker)),
+            Place::Asked(attempt) => (Some(*attempt), Cause::Lost, None),
+            Place::Waiting | Place::Until(_) | Place::Adoptable(_) | Place::Ending => {
+                (None, Cause::Failed, None)
+            }
+        };
+        let current = attempt.is_some() && request.attempt == attempt;
+        let place = match request.why {
+            Why::Completed(_) if current => Place::Ending,
+            Why::Cancelled | Why::Expired | Why::PayloadGone => Place::Ending,
+            Why::WorkerFailed { retry, .. } if current => {
+                known.failed_by.extend(holder);
+                let again = retry
+                    && known.dispatches < limits::DISPATCHES_MAX
+                    && known.failed_by.len() < limits::ATTEMPTS_MAX
+                    && (!request.delivered || known.meta.restart);
+                self.deciding.stopped = Some((request.intent, cause, again));
+                self.deciding.delivered = request.delivered;
+                if cause == Cause::Lost {
+                    known.losses = known.losses.saturating_add(1);
+                }
+                match known.losses.checked_sub(2).filter(|_| cause == Cause::Lost) {
+                    Some(more) => {
+                        let pause = 1_u64.checked_shl(more).unwrap_or(1);
+                        let pause = limits::LOSS_PAUSE_MS.saturating_mul(pause);
+                        Place::Until(now.saturating_add(pause))
+                    }
+                    None => Place::Waiting,
+                }
+            }
+            Why::Completed(_) | Why::WorkerFailed { .. } => return,
+        };
+        self.go(request.intent, place);
+    }
+
+    /// An effect, in the order in which they were decided.
+    pub(crate) fn effect(
+        &mut self,
+        effect: &Effect,
+        class_of: &dyn Fn(WorkerId) -> Class,
+    ) -> Result<(), String> {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the others are not the router's")]
+        match effect {
+            Effect::Assign(grant) => return self.assigned(grant, class_of),
+            Effect::Adopt(grant) => self.adopted(grant),
+            Effect::Revoke { worker, intent, attempt, .. } => {
+                let place = self.intents.get(intent).map(|known| &known.place);
+                let held = matches!(place, Some(Place::Held { worker: holder, attempt: of, .. })
+                    if holder == worker && of == attempt);
+                if held {
+                    self.go(*intent, Place::Asked(*attempt));
+                }
+            }
+            Effect::Restarted { .. } => self.deciding.restarted = true,
+            Effect::Refused { intent, .. } | Effect::Joined { asked: intent, .. } => {
+                self.go(*intent, Place::Ending);
+                self.intents.remove(intent);
+            }
+            Effect::Ended { end, .. } => {
+                if self.deciding.stopped.is_some_and(|(intent, ..)| intent == end.intent) {
+                    self.deciding.ended = Some(end.outcome);
+                }
+                self.go(end.intent, Place::Ending);
+                self.intents.remove(&end.intent);
+            }
+            Effect::CloseSession { worker, session, .. } => self.detached(*worker, *session),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn assigned(
+        &mut self,
+        grant: &Assignment,
+        class_of: &dyn Fn(WorkerId) -> Class,
+    ) -> Result<(), String> {
+        let (meta, worker) = (&*grant.meta, grant.worker);
+        let intent = meta.id;
+        let Some(known) = self.intents.get(&intent) else {
+            return Err(format!("{intent} is given out and is not open"));
+        };
+        match known.place {
+            Place::Held { worker: holder, .. } => {
+                return Err(format!("{intent} is given to {worker} while {holder} has it"));
+            }
+            Place::Until(at) | Place::Adoptable(at) if at > self.clock => {
+                return Err(format!("{intent} is given to {worker} before its pause ends at {at}"));
+            }
+            Place::Until(_)
+            | Place::Adoptable(_)
+            | Place::Waiting
+            | Place::Asked(_)
+            | Place::Ending => {}
+        }
+        let Some(stand) = self.workers.get(&worker) else {
+            return Err(format!("{intent} is given to {worker}, who is not there"));
+        };
+        let now = class_of(worker);
+        let newer = Stand { class: now.min(stand.class), ..stand.clone() };
+        let chosen = newer.taken(meta, grant.price).filter(|offer| newer.is_free(offer));
+        let Some(chosen) = chosen else {
+            let trust = meta.trust;
+            return Err(format!(
+                "{intent} ({trust:?}) is given to {worker}, which has no such slot"
+            ));
+        };
+        // Whose standing changes in this very command is not known to both sides.
+        if now == stand.class {
+            let order = stand.order(chosen, meta);
+            let others = self.free.iter().filter(|other| !known.failed_by.contains(other));
+            for other in others {
+                let Some(better) = self.better(*other, meta, order, class_of) else { continue };
+                return Err(format!(
+                    "{intent} is given to {worker} ({order:?}) while {other} is free ({better:?})"
+                ));
+            }
+        }
+        let offer = chosen.said.clone();
+        self.take(grant, offer);
+        Ok(())
+    }
+
+    /// Whether that worker has a free slot for it that comes before this one.
+    fn better(
+        &self,
+        worker: WorkerId,
+        meta: &IntentMeta,
+        than: Order,
+        class_of: &dyn Fn(WorkerId) -> Class,
+    ) -> Option<Order> {
+        let stand = self.workers.get(&worker)?;
+        let offers = stand.offers.iter();
+        let offers = offers.filter(|offer| stand.may(offer, meta) && stand.is_free(offer));
+        let first = offers.map(|offer| stand.order(offer, meta)).min()?;
+        (first < than && class_of(worker) == stand.class).then_some(first)
+    }
+
+    fn adopted(&mut self, grant: &Assignment) {
+        let (intent, worker) = (grant.meta.id, grant.worker);
+        let Some(known) = self.intents.get(&intent) else { return };
+        // The same attempt goes on on the slot that it has.
+        let held = match &known.place {
+            Place::Held { worker: holder, offer, .. } if *holder == worker => Some(offer.clone()),
+            Place::Held { .. }
+            | Place::Waiting
+            | Place::Asked(_)
+            | Place::Until(_)
+            | Place::Adoptable(_)
+            | Place::Ending => None,
+        };
+        let offer = held.or_else(|| {
+            let found = self.workers.get(&worker)?.taken(&grant.meta, grant.price);
+            found.map(|offer| offer.said.clone())
+        });
+        if let Some(offer) = offer {
+            self.take(grant, offer);
+        }
+    }
+
+    fn take(&mut self, grant: &Assignment, offer: SlotOffer) {
+        let (intent, worker, attempt) = (grant.meta.id, grant.worker, grant.attempt);
+        let same = self.intents.get(&intent).is_some_and(
+            |known| matches!(&known.place, Place::Held { worker: holder, .. } if *holder == worker),
+        );
+        self.newest = self.newest.max(grant.fence.0);
+        if let Some(stand) = self.workers.get_mut(&worker)
+            && let Some(place) = stand.offers.iter_mut().find(|known| known.is(&offer))
+        {
+            // Before the slot it had is given back, so that an offer that is gone stays.
+            (place.busy, place.last) = (place.busy.saturating_add(1), grant.fence.0);
+        }
+        self.go(intent, Place::Held { worker, attempt, offer });
+        self.touch(worker);
+        let asker = self.workers.get(&worker).is_some_and(|s| s.owner == Some(grant.meta.account));
+        if let Some(known) = self.intents.get_mut(&intent).filter(|_| !same) {
+            known.dispatches = known.dispatches.saturating_add(1);
+            if asker {
+                return;
+            }
+            let (dispatches, _) = self.budgets.entry(grant.meta.account).or_default();
+            *dispatches = dispatches.saturating_add(1);
+        }
+    }
+
+    /// A command and all its effects were seen.
+    pub(crate) fn decided(&mut self, class_of: &dyn Fn(WorkerId) -> Class) -> Result<(), String> {
+        let Deciding { stopped, delivered, restarted, ended } = std::mem::take(&mut self.deciding);
+        for worker in self.touched.0.clone() {
+            if let Some(stand) = self.workers.get_mut(&worker) {
+                stand.class = class_of(worker);
+            }
+        }
+        let Some((intent, cause, again)) = stopped else { return Ok(()) };
+        let Some(known) = self.intents.get(&intent) else {
+            // What could go on must, unless its account has had its share of retries.
+            let failed = matches!(ended, Some(Outcome::Failed(_)));
+            if failed && again && cause == Cause::Lost {
+                return Err(format!("{intent} was lost, and fails though it may go on"));
+            }
+            return Ok(());
+        };
+        if !again {
+            return Err(format!("{intent} goes on after an attempt that was its last ({cause:?})"));
+        }
+        if delivered && !restarted {
+            return Err(format!("{intent} begins anew and nobody says so"));
+        }
+        if cause == Cause::Failed {
+            let (dispatches, retries) = self.budgets.entry(known.meta.account).or_default();
+            let share = dispatches.saturating_mul(limits::RETRY_PER_CENT_MAX) / 100;
+            if *retries >= share.max(limits::RETRIES_FREE) {
+                let account = known.meta.account;
+                return Err(format!("{account} has {retries} retries in {dispatches} dispatches"));
+            }
+            *retries = retries.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    /// Nothing waits that a free slot may serve. Called when all that is due by now has happened.
+    pub(crate) fn conserved(&mut self, now: u64) -> Result<(), String> {
+        // After a pause of the realm its timers judge later.
+        let settled = now >= self.settled;
+        let due = |(at, _): &(u64, IntentId)| *at <= now && settled;
+        while let Some((at, intent)) = self.until.first().copied().filter(due) {
+            self.until.remove(&(at, intent));
+            self.go(intent, Place::Waiting);
+        }
+        let (workers, intents) = std::mem::take(&mut self.touched);
+        for intent in intents {
+            let Some(known) = self.intents.get(&intent) else { continue };
+            if !matches!(known.place, Place::Waiting) {
+                continue;
+            }
+            let idle = self.free.iter().find(|worker| self.may_serve(**worker, known));
+            if let Some(worker) = idle {
+                return Err(format!("{intent} waits while {worker} is free"));
+            }
+        }
+        for worker in workers {
+            let waiting = self.waiting.values().filter(|intents| {
+                let mut known = intents.iter().filter_map(|intent| self.intents.get(intent));
+                known.any(|known| self.free.contains(&worker) && self.may_serve(worker, known))
+            });
+            if let Some(intent) = waiting.flatten().next() {
+                return Err(format!("{worker} is free while the like of {intent} waits"));
+            }
+        }
+        Ok(())
+    }
+
+    fn may_serve(&self, worker: WorkerId, known: &Known) -> bool {
+        let Some(stand) = self.workers.get(&worker) else { return false };
+        let serves = |offer: &Offer| stand.may(offer, &known.meta) && stand.is_free(offer);
+        !known.failed_by.contains(&worker) && stand.offers.iter().any(serves)
+    }
+}

@@ -1,0 +1,111 @@
+//! The bugs that are planted in the product, and what must find each of them.
+
+/// What is run against one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finder {
+    /// The simulator, at most 200 seeds.
+    Seeds,
+    /// Tests of mtor-core whose name contains this.
+    Core(&'static str),
+    /// Tests of mtor-server whose name contains this.
+    Server(&'static str),
+    /// A file of the black box's tests, and a part of a test's name.
+    BlackBox(&'static str, &'static str),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Mutant {
+    pub name: &'static str,
+    pub finder: Finder,
+    /// Run by CI each time.
+    pub sample: bool,
+}
+
+const fn mutant(name: &'static str, finder: Finder) -> Mutant {
+    Mutant { name, finder, sample: false }
+}
+
+const fn sampled(name: &'static str, finder: Finder) -> Mutant {
+    Mutant { name, finder, sample: true }
+}
+
+use Finder::{BlackBox, Core, Seeds, Server};
+
+pub const MUTANTS: &[Mutant] = &[
+    // Who serves.
+    sampled("trust-ignored", Seeds),
+    mutant("price-band-ignored", Seeds),
+    mutant("own-slot-comes-last", Seeds),
+    sampled("price-of-slots-ignored", Seeds),
+    mutant("load-of-slots-ignored", Seeds),
+    mutant("idleness-ignored", Seeds),
+    sampled("new-worker-gets-nothing", Seeds),
+    // What becomes of attempts.
+    sampled("retry-after-a-piece", Seeds),
+    sampled("attempts-without-bound", Seeds),
+    mutant("dispatches-without-bound", Core("what_is_lost_too_often_fails")),
+    mutant("same-worker-tries-again", Seeds),
+    sampled("lost-counts-as-failed", Seeds),
+    mutant("loss-without-pause", Seeds),
+    mutant("restart-untold", Seeds),
+    mutant("retries-without-budget", Core("retries")),
+    mutant("lease-lasts-twice", Seeds),
+    mutant("renewals-ignored", Seeds),
+    mutant("unserved-for-ever", Core("router::tests")),
+    mutant("deadlines-ignored", Seeds),
+    // Shares and waits.
+    sampled("costs-never-corrected", Seeds),
+    mutant("wait-of-the-whole-queue", Core("router::")),
+    mutant("strangers-teach", Core("router::")),
+    // Keys.
+    mutant("keys-never-forgotten", Seeds),
+    mutant("earlier-keys-not-asked", Seeds),
+    mutant("another-body-joins", Seeds),
+    // Money.
+    mutant("fee-forgotten", Seeds),
+    sampled("payer-is-paid", Seeds),
+    mutant("paid-beyond-the-hold", Seeds),
+    mutant("failures-are-paid", Seeds),
+    mutant("cancel-pays-an-earlier-figure", Seeds),
+    mutant("receipt-before-the-sync", Seeds),
+    // The edge, which the simulator only stands in for.
+    mutant("stop-forwards-on", Server("streams::")),
+    mutant("edge-ignores-a-restart", BlackBox("streams", "")),
+    mutant("lost-writer-not-closed", BlackBox("worker", "")),
+    mutant("end-before-its-result-is-sealed", BlackBox("disk", "")),
+    mutant("edge-asks-no-earlier-keys", BlackBox("restarts", "")),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+
+    fn planted(folder: &Path, found: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                planted(&path, found);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                let text = std::fs::read_to_string(&path).expect("UTF-8");
+                let names =
+                    text.split("mutant!(\"").skip(1).filter_map(|rest| rest.split('"').next());
+                found.extend(names.map(str::to_owned));
+            }
+        }
+    }
+
+    #[test]
+    fn the_table_is_what_is_planted() {
+        let mut found = BTreeSet::new();
+        for krate in ["core", "server", "types", "store", "sim", "worker", "client", "cli"] {
+            let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates");
+            planted(&root.join(krate).join("src"), &mut found);
+        }
+        let table: BTreeSet<String> = MUTANTS.iter().map(|mutant| mutant.name.to_owned()).collect();
+        assert_eq!(table.len(), MUTANTS.len(), "a name stands twice");
+        assert_eq!(table, found);
+    }
+}
