@@ -254,6 +254,45 @@ fn without_a_key_it_lives_until_its_last_reader_leaves() {
 }
 
 #[test]
+fn work_that_a_restart_begins_anew_is_joined_by_its_key() {
+    let mut world = World::new();
+    let ask = |world: &World| {
+        let bearer = format!("Bearer {}", world.client.key);
+        let headers = [
+            ("authorization", &*bearer),
+            ("content-type", JSON),
+            ("mtor-durable", "true"),
+            ("idempotency-key", "k"),
+        ];
+        open(&world.client.url, "POST", CHAT, &headers, &chat(false))
+    };
+    let first = ask(&world);
+    let before = world.hand.assigned();
+    // It is begun before its admission is synced, and only then promised.
+    let held = || world.client.ask("GET", "/v1/account/transfers", "").body.contains("\"hold\"");
+    eventually(held);
+    world.restart(false);
+    drop(first);
+    // Before its worker has it again, and after.
+    let waiting = ask(&world);
+    // It waits a lease for whoever may still hold it; a worker that is silent so long is gone.
+    for _ in 0..8 {
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        world.hand.socket.say("mtor.worker.ping.v1", &json!({}));
+    }
+    let again = world.hand.assigned();
+    assert_eq!(again["intent"], before["intent"]);
+    let late = ask(&world);
+    world.hand.complete_with(&again, 10, &says("after all"));
+    for reader in [waiting, late] {
+        let text = rest(reader);
+        assert!(text.starts_with("HTTP/1.1 200") && text.contains("after all"), "{text}");
+    }
+    assert_eq!(world.client.grant(), (1_000_000 - 5, 0), "paid once");
+    world.is_idle();
+}
+
+#[test]
 fn a_key_binds_after_a_restart_too() {
     let mut world = World::new();
     // An ephemeral answer that ended, an ephemeral one that did not, a durable one, and pieces.
