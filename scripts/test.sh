@@ -32,6 +32,8 @@ models() {
   "$target/release/mtor" models pull moonshine-tiny-en kokoro-82m
 }
 nextest() { cargo nextest run --release --workspace --locked; }
+# A sample of the planted bugs: that the tests find them.
+mutants() { cargo run --release --locked --quiet -p xtask -- mutants --sample; }
 doctests() { cargo test --release --workspace --doc --locked; }
 browser() { scripts/browser-test.sh; }
 
@@ -58,6 +60,7 @@ stage build none build
 stage models none models
 stage clients none clients
 stage nextest nextest nextest
+stage mutants plain mutants
 stage doctests libtest doctests
 stage browser plain browser
 stage bench none bench

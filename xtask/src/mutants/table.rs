@@ -52,28 +52,26 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("lease-lasts-twice", Seeds),
     mutant("renewals-ignored", Seeds),
     mutant("unserved-for-ever", Core("router::tests")),
-    mutant("deadlines-ignored", Seeds),
     // Shares and waits.
     sampled("costs-never-corrected", Seeds),
-    mutant("wait-of-the-whole-queue", Core("router::")),
-    mutant("strangers-teach", Core("router::")),
+    mutant("wait-of-the-whole-queue", Core("behind_ten_thousand_of_another")),
+    mutant("strangers-teach", Core("strangers_teach_nothing")),
     // Keys.
-    mutant("keys-never-forgotten", Seeds),
+    sampled("keys-never-forgotten", Seeds),
     mutant("earlier-keys-not-asked", Seeds),
     mutant("another-body-joins", Seeds),
     // Money.
     mutant("fee-forgotten", Seeds),
     sampled("payer-is-paid", Seeds),
-    mutant("paid-beyond-the-hold", Seeds),
-    mutant("failures-are-paid", Seeds),
-    mutant("cancel-pays-an-earlier-figure", Seeds),
+    mutant("paid-beyond-the-hold", Core("accountant::tests")),
+    mutant("cancel-pays-an-earlier-figure", Core("a_figure_of_an_earlier_attempt")),
     mutant("receipt-before-the-sync", Seeds),
     // The edge, which the simulator only stands in for.
     mutant("stop-forwards-on", Server("streams::")),
-    mutant("edge-ignores-a-restart", BlackBox("streams", "")),
-    mutant("lost-writer-not-closed", BlackBox("worker", "")),
-    mutant("end-before-its-result-is-sealed", BlackBox("disk", "")),
-    mutant("edge-asks-no-earlier-keys", BlackBox("restarts", "")),
+    mutant("edge-ignores-a-restart", BlackBox("black_box", "restarts::")),
+    mutant("lost-writer-not-closed", BlackBox("black_box", "streams::")),
+    mutant("end-before-its-result-is-sealed", BlackBox("black_box", "disk::")),
+    mutant("edge-asks-no-earlier-keys", BlackBox("black_box", "restarts::")),
 ];
 
 #[cfg(test)]

@@ -218,7 +218,6 @@ impl Accountant {
         match ending.outcome {
             Outcome::Completed(_) | Outcome::Cancelled | Outcome::Expired => {}
             // Ended by worker or realm: all is void.
-            Outcome::Failed(_) if mutant!("failures-are-paid") => {}
             Outcome::Failed(_) | Outcome::Refused => return None,
         }
         let served = ending.served?;

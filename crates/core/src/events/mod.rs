@@ -237,8 +237,7 @@ impl EventProcessor {
     fn wake(&mut self, turn: &mut Turn, intent: IntentId) {
         let Some(open) = self.open.get_mut(&intent) else { return };
         open.timer = None;
-        let past = open.deadline <= turn.now && !mutant!("deadlines-ignored");
-        if open.may_be_stopped() && past {
+        if open.may_be_stopped() && open.deadline <= turn.now {
             open.phase = Phase::Stopping(Why::Expired);
             open.heard = turn.now;
             turn.now(Effect::Stop { intent, why: Why::Expired });

@@ -340,6 +340,28 @@ fn strangers_link_nothing() {
     assert!(!together(&world));
 }
 
+/// What a worker on probation says of its own speed would be everybody's wait.
+#[test]
+fn strangers_teach_nothing() {
+    for (proven, learned) in [(false, limits::FIRST_ESTIMATE_MS), (true, 4_000)] {
+        let mut world = World::new();
+        let price = Price { amount: Amount::from_u64(1), per: 1 };
+        let (intent, model, context, group) = ("echo".into(), None, None, None);
+        let band = Band::LIST;
+        let offer = SlotOffer { intent, model, slots: 1, price, band, context, group };
+        world.take(Message::Slots(Slots { proven, ..session_of(A, 1, vec![offer]) }));
+        world.enqueue(1);
+        let grant = world.granted().remove(0);
+        for _ in 0..4 {
+            world.later(1_000);
+            let leases = vec![LeaseClaim { intent: grant.meta.id, attempt: grant.attempt }];
+            world.take(Message::Renew { worker: A, session: SessionId(1), leases });
+        }
+        world.end(&grant, Why::Completed(Reason::Done));
+        assert_eq!(world.router.estimates.get("echo", 100).mean_ms, learned);
+    }
+}
+
 #[test]
 fn a_new_price_is_no_new_slot() {
     let mut world = World::new();
