@@ -66,6 +66,11 @@ impl Place {
         if let Some(path) = std::env::var_os("PATH") {
             command.env("PATH", path);
         }
+        #[cfg(mtor_mutants)]
+        #[expect(clippy::disallowed_methods, reason = "which bug is planted")]
+        if let Some(planted) = std::env::var_os("MTOR_MUTANT") {
+            command.env("MTOR_MUTANT", planted);
+        }
         command.args(arguments).stdin(Stdio::null());
         command
     }
