@@ -233,6 +233,34 @@ const CASES = {
     }
   },
 
+  "a stranger's model is nobody's choice but the visitor's, who reads whose it is before and after": async (browser) => {
+    const server = await standIn({ scenario: "strangers" });
+    try {
+      await visit(browser, server.url, async (page) => {
+        const said = page.locator("[data-stranger]");
+        await said.getByText(/Only strangers' models are here, not yet proven: choose one/).waitFor();
+        const box = page.getByLabel("Your question");
+        await box.fill("What is a Merkle tree?");
+        await box.press("Enter");
+        await page.locator("#why", { hasText: "Choose a model first." }).waitFor();
+        need(!(await page.getByRole("button", { name: "Ask", exact: true }).isEnabled()), "it can be asked without a choice");
+        need(!server.calls.some((call) => /quote|intents/.test(call)), `asked by itself: ${server.calls.join(", ")}`);
+        await shoot(page, "strangers");
+        const model = page.locator(".pick select");
+        need((await model.locator("option").allTextContents()).join("|").startsWith("choose a model|smollm2-135m-instruct@5DJS6QuB, not yet proven|"), `the list says: ${await model.locator("option").allTextContents()}`);
+        await model.selectOption("smollm2-135m-instruct@5DJS6QuB");
+        await said.getByText(/smollm2-135m-instruct@5DJS6QuB is a stranger's, not yet proven: 5DJS6QuB can read what you ask/).waitFor();
+        await page.locator("[data-price] b").waitFor();
+        await box.press("Enter");
+        await answered(page);
+        await page.locator(".bill").getByText("of 5DJS6QuB, not yet proven").waitFor();
+        await shoot(page, "stranger-answered");
+      });
+    } finally {
+      await server.close();
+    }
+  },
+
   "on a phone the list lies over the page, and Escape closes it": (browser, url) =>
     visit(browser, url, async (page) => {
       await ask(page, "from a phone");

@@ -96,6 +96,25 @@ const ALONE = {
       await server.close();
     }
   },
+  "what only strangers serve says whose they are before it is sent, and is sent as that": async (page) => {
+    const server = await standIn({ scenario: "strangers" });
+    try {
+      await page.goto(`${server.url}#/intents`);
+      await page.locator(".kinds li").first().waitFor(WAIT);
+      const lines = (await page.locator(".kinds li").allTextContents()).filter((line) => !/no worker now/.test(line));
+      need(lines.length > 0 && lines.every((line) => line.includes("strangers', not yet proven")), `the lines are: ${lines.join(" | ")}`);
+      await form(page, "stage");
+      await page.locator("[data-strangers]", { hasText: /Only strangers serve this, not yet proven: the workers of 5DJS6QuB\..*To run it is to let them/s }).waitFor(WAIT);
+      await page.getByLabel("act").selectOption({ index: 1 });
+      const card = await done(page);
+      await card.getByText("of 5DJS6QuB, not yet proven").waitFor(WAIT);
+      need(server.works.at(-1)?.trust === "any", `it was sent as ${JSON.stringify(server.works.at(-1))}`);
+      await page.getByText("Use from code").click();
+      need((await page.locator("[data-snippet]").textContent())?.includes('"trust":"any"') === true, "the program says nothing of trust");
+    } finally {
+      await server.close();
+    }
+  },
   "a manifest never seen before becomes a form, and its data reach the worker": async (page) => {
     await form(page, "survey");
     await page.getByLabel("Your essay", { exact: true }).fill("two\nlines");

@@ -2,7 +2,7 @@
 // `page.test.mjs` hold for each: a new view needs a line here, and no test of its own for them.
 
 import { coming, GOOD, SMALL } from "../tests/stand-in.mjs";
-import { PROBLEMS } from "../tests/works.mjs";
+import { PROBLEMS, strange } from "../tests/works.mjs";
 
 const WAIT_MS = 30_000;
 
@@ -43,6 +43,17 @@ async function arriving(page, serving, arriving) {
   if (!serving) await page.route("**/v1/pools", (route) => route.fulfill({ json: { items: [], next: null } }));
   await page.reload();
   await page.locator("[data-arriving]").waitFor({ timeout: WAIT_MS });
+}
+
+/** A realm where all workers are strangers'. @param {import("playwright-core").Page} page */
+async function strangers(page) {
+  await page.route("**/v1/pools", async (route) => {
+    const response = await route.fetch();
+    const { items } = await response.json();
+    await route.fulfill({ response, json: { items: items.map(strange), next: null } });
+  });
+  await page.reload();
+  await page.locator("[data-stranger]").waitFor({ timeout: WAIT_MS });
 }
 
 /** @param {import("playwright-core").Page} page */
@@ -89,6 +100,16 @@ async function microphone(page, kind) {
 export const VIEWS = {
   start: (page) => page.locator(".price span").first().waitFor({ timeout: WAIT_MS }),
   arriving: (page) => arriving(page, false, [coming(GOOD, FETCHING), coming(SMALL, { state: "starting" })]),
+  strangers: async (page) => {
+    await strangers(page);
+    await page.locator(".pick select").selectOption({ index: 1 });
+    await page.locator("[data-stranger] b").waitFor({ timeout: WAIT_MS });
+  },
+  "a stranger's work": async (page) => {
+    await strangers(page);
+    await form(page, "stage");
+    await page.locator("[data-strangers]").waitFor({ timeout: WAIT_MS });
+  },
   "one failed": (page) => arriving(page, false, [coming(GOOD, FAILED), coming(SMALL)]),
   meanwhile: (page) => arriving(page, true, [coming(GOOD, FETCHING)]),
   "hands-free": handsFree,

@@ -47,7 +47,7 @@ it("makes data of a text where the manifest takes one", () => {
   const fft = manifest("fft", { type: "object", required: ["dtype", "data"], properties: { data: { type: "string" } } });
   const chat = manifest("chat", { type: "object", required: ["messages"], properties: { messages: { type: "array" } } });
   expect([echo, embed, hear, fft, chat].map((one) => dataOf(one, "hi"))).toEqual([{ text: "hi" }, { input: "hi" }, undefined, undefined, undefined]);
-  const offer = (slots: number): Offer => ({ slots, busy: 0, depth: 0, price: echo.price, models: [] });
+  const offer = (slots: number): Offer => ({ standing: "own", owners: [], any: false, slots, busy: 0, depth: 0, price: echo.price, models: [] });
   const offers = new Map([["echo", offer(1)], ["embed", offer(0)], ["transcribe", offer(1)], ["chat", offer(2)]]);
   expect(textIntents([echo, embed, hear, fft, chat], offers)).toEqual(["echo", "chat"]);
 });

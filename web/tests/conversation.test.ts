@@ -37,6 +37,14 @@ function play(steps: Step[], from = begin()): Turn {
   );
 }
 
+it("says whose worker answers, in words", () => {
+  const of = (worker: object) => play([["started", { intent: "i", attempt: 1, worker: { id: "w", name: "kestrel", ...worker } }]]).whose;
+  expect([{}, { owner: "5DJS6QuBhFWM", standing: "own" }, { owner: "5DJS6QuBhFWM", standing: "proven" }, { owner: "5DJS6QuBhFWM", standing: "probation" }].map(of)).toEqual([
+    "", "the realm's own", "of 5DJS6QuB, proven", "of 5DJS6QuB, not yet proven",
+  ]);
+  expect(play([started(1), chunk(1, 0, "a"), ["restarted", { intent: "i", attempt: 1 }]]).whose).toBeUndefined();
+});
+
 describe("a turn", () => {
   it("goes from accepted to completed", () => {
     const steps: Step[] = [

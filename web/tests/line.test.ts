@@ -72,3 +72,44 @@ it("asks more often while a voice comes for the first time, and shows nothing of
   await vi.advanceTimersByTimeAsync(5_100);
   expect(line.serves("speak")).toBe(true);
 });
+
+const row = (intent: string, model: string | null, standing: string, owner: string, amount = "20", more = {}) => ({
+  intent, model, standing, owners: [{ account: owner, standing }], slots: 1, price: { amount, per: 1_000, unit: "token" }, ...more,
+});
+
+function lineOf(items: object[], auto = "") {
+  const answers = { pools: async () => ({ items }), told: async () => toldOf({ default: { chat: auto } }) };
+  return new Line(answers as unknown as Realm);
+}
+
+it("never takes a stranger's model by itself, whatever its name or its price", async () => {
+  const line = lineOf([row("chat", "aaa@5trangER", "probation", "5trangERxyz", "1"), row("chat", "zoo", "proven", "gooD"), row("chat", "own", "own", "rea1m")]);
+  await line.reconnect();
+  expect([line.auto?.id, line.models.length]).toEqual(["zoo", 3]);
+  const told = lineOf([row("chat", "m@5trangER", "probation", "5trangERxyz"), row("chat", "own", "own", "rea1m"), row("chat", "zoo", "proven", "gooD")], "zoo");
+  await told.reconnect();
+  expect(told.auto?.id).toBe("zoo");
+  const only = lineOf([row("chat", "m@5trangER", "probation", "5trangERxyz")], "m@5trangER");
+  await only.reconnect();
+  expect(only.auto).toBeUndefined();
+  expect(only.models.map(({ id, standing, owner }) => [id, standing, owner])).toEqual([["m@5trangER", "probation", "5trangERxyz"]]);
+});
+
+it("offers no button that a stranger would serve, and counts strangers only where nobody else is", async () => {
+  const line = lineOf([
+    row("speak", "voice@5trangER", "probation", "5trangERxyz"),
+    row("words", null, "probation", "5trangERxyz", "1", { trust: "any", slots: 4 }),
+    row("sums", "a@5trangER", "probation", "5trangERxyz", "1", { slots: 4 }),
+    row("sums", "b", "proven", "gooD", "5"),
+    row("sums", "c", "own", "rea1m", "7"),
+  ]);
+  await line.reconnect();
+  expect(["speak", "words", "sums"].map((intent) => line.serves(intent))).toEqual([false, false, true]);
+  const told = (intent: string) => {
+    const offer = line.offers.get(intent);
+    return [offer?.standing, offer?.owners, offer?.any, offer?.slots, offer?.price.amount, offer?.models];
+  };
+  expect(told("words")).toEqual(["probation", ["5trangERxyz"], true, 4, "1", []]);
+  expect(told("sums")).toEqual(["own", ["gooD", "rea1m"], false, 2, "5", ["a@5trangER", "b", "c"]]);
+  expect(told("speak")).toEqual(["probation", ["5trangERxyz"], false, 1, "20", ["voice@5trangER"]]);
+});

@@ -3,14 +3,15 @@
 // "fail", "refuse", "drop" (breaks the connection midway), "gone" (so, and its events are not kept),
 // "vanish" (so, and nothing is known of it), "restart", "slow", "expire", "dear" (its price rises),
 // "torrent" (a thousand words, 200 of them a second).
-// Scenarios for the whole server: ok, nomodels, onemodel, arriving, noguest, broken (own manifests).
+// Scenarios for the whole server: ok, nomodels, onemodel, arriving, noguest, broken (own manifests), strangers (whose
+// workers alone are there).
 
 import { createHash } from "node:crypto";
 import { createServer } from "node:http";
 import { readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
-import { faultOf, MANIFESTS, played, POOLS, PROBLEMS } from "./works.mjs";
+import { faultOf, MANIFESTS, played, POOLS, PROBLEMS, strange, STRANGER } from "./works.mjs";
 
 const ERRORS = join(dirname(fileURLToPath(import.meta.url)), "../../docs/errors/");
 const DIST = join(dirname(fileURLToPath(import.meta.url)), "../dist/");
@@ -109,6 +110,7 @@ export async function standIn(options = {}) {
   const refuse = (response, status, code, message, more = {}) =>
     json(response, status, { error: { code, type: "refused", message, docs: `/errors/${code}`, ...more } });
 
+  const whose = scenario === "strangers" ? { owner: STRANGER, standing: "probation" } : { owner: ACCOUNT, standing: "own" };
   let toldTimes = 0;
   /** For the first times that it is asked, where a model is on its way. */
   const isComing = () => scenario === "arriving" && toldTimes < COMING_TIMES;
@@ -122,7 +124,7 @@ export async function standIn(options = {}) {
         ...(said.preferred && { preferred: { chat: said.preferred } }) };
     }
     const list = { object: "list", data: MODELS.map((id) => ({ id, object: "model", created: 0, owned_by: "stand-in", about: ABOUT[id] })) };
-    if (scenario === "nomodels") return { ...list, data: [], default: {}, arriving: [] };
+    if (scenario === "nomodels" || scenario === "strangers") return { ...list, data: [], default: {}, arriving: [] };
     const received = Math.round((ABOUT[GOOD].bytes * toldTimes) / COMING_TIMES);
     const one = { id: GOOD, intent: "chat", about: ABOUT[GOOD], state: "fetching", received, bytes: ABOUT[GOOD].bytes, rate: 11_400_000, left_ms: 74_000 };
     const broken = { ...one, id: "other", about: ABOUT[MODELS[0] ?? ""], state: "failed", problem: "its source does not answer: set MTOR_MODEL_SOURCE to a folder that holds the file" };
@@ -163,10 +165,11 @@ export async function standIn(options = {}) {
     if (bearer !== undefined && !account) return unknown();
     if (path === "/v1/pools") {
       const models = said ? said.serving : scenario === "nomodels" || isComing() ? [] : scenario === "onemodel" ? MODELS.slice(0, 1) : MODELS;
-      const items = models.map((model, at) => ({ intent: "chat", model, trust: "any", slots: 4 - at, busy: at, depth: at * 3,
+      const items = models.map((model, at) => ({ intent: "chat", model, standing: "own", slots: 4 - at, busy: at, depth: at * 3,
         price: { amount: String(100 * (1 + at * 4)), per: 1_000_000, unit: "token" }, eta_ms: at * 900,
         ...(context && { context }) }));
-      return json(response, 200, { items: [...items, ...POOLS.filter(({ intent }) => voiced || !VOICE.includes(intent))], next: null });
+      const all = [...items, ...POOLS.filter(({ intent }) => voiced || !VOICE.includes(intent))];
+      return json(response, 200, { items: scenario === "strangers" ? all.map(strange) : all, next: null });
     }
     if (path === "/v1/manifests") return json(response, 200, { items: MANIFESTS, next: null, ...(scenario === "broken" && { problems: PROBLEMS }) });
     if (path === "/v1/models") {
@@ -201,6 +204,10 @@ export async function standIn(options = {}) {
     const fault = body.intent && faultOf(body.intent, body.data);
     if (fault) return refuse(response, 400, "MT0002", fault.message, { field: fault.field });
     const work = body.intent && body.intent !== "chat";
+    const named = String(body.data?.model ?? "").includes("@");
+    if (scenario === "strangers" && body.intent && !named && body.trust !== "any") {
+      return refuse(response, 503, "MT0042", "only workers that are not yet proven offer this: say `trust`: `any` to be served by anybody's", { field: "trust" });
+    }
     if (path === "/v1/quote" && work) {
       return json(response, 200, { intent: body.intent, model: null, asset: "grant", price: { amount: "40", per: 1, unit: "intent" }, units: 1, ceiling: "40", may_be_cut: false, eta_ms: 0 });
     }
@@ -258,7 +265,7 @@ export async function standIn(options = {}) {
     const run = (text, worker, chars) => {
       attempt += 1;
       seq = 0;
-      add("started", { attempt, worker: { id: `w-${worker}`, name: worker }, realm: "home" });
+      add("started", { attempt, worker: { id: `w-${worker}`, name: worker, ...whose }, realm: "home" });
       const pieces = chars ? Array.from({ length: 40 }, (_, at) => text.slice(at * chars, (at + 1) * chars)) : (text.match(/\s*\S+/g) ?? []);
       for (const piece of pieces) {
         add("chunk", { attempt, seq, piece: { object: "chat.completion.chunk", choices: [{ index: 0, delta: { content: piece }, finish_reason: null }] } });
@@ -291,7 +298,7 @@ export async function standIn(options = {}) {
     const money = (/** @type {string} */ amount) => ({ asset: "grant", amount });
     add("accepted", { hold: money(body.ceiling ?? "40") });
     add("queued", { position: 0, eta_ms: 0 });
-    add("started", { attempt: 1, worker: { id: "w-merlin", name: "merlin" }, realm: "home" });
+    add("started", { attempt: 1, worker: { id: "w-merlin", name: "merlin", ...whose }, realm: "home" });
     pieces.forEach((piece, seq) => add("chunk", { attempt: 1, seq, piece }, `1.${seq}`));
     if (fails) add("failed", { code: "MT0025", reason: "the worker was lost or could not do it; nothing was charged", refunded: money("40") });
     else add("completed", { reason: "done", result, usage: { units: 1, input: 0, output: 0 }, cost: money("37"), refunded: money("3") });

@@ -68,8 +68,16 @@ export const MANIFESTS = [
 
 /** Rows of `GET /v1/pools`; `slots` of one may differ. */
 export const POOLS = MANIFESTS.filter(({ name }) => name !== "chat" && name !== "idle").map(({ name, meter, price }) => ({
-  intent: name, model: name === "scribe" ? "quill-1" : null, trust: "any", slots: 2, busy: 0, depth: 0, price: { ...price, unit: meter.unit }, eta_ms: 0,
+  intent: name, model: name === "scribe" ? "quill-1" : null, standing: "own", slots: 2, busy: 0, depth: 0, price: { ...price, unit: meter.unit }, eta_ms: 0,
 }));
+
+/** The owner of workers that nobody has checked. */
+export const STRANGER = "5DJS6QuBhFWMAXVFoxyRqKSZ1rGhkKTKkBvmQnLm1Kfv";
+/** As a realm lists the same of that owner. @param {any} row */
+export function strange(row) {
+  const model = row.model && `${row.model}@${STRANGER.slice(0, 8)}`;
+  return { ...row, model, standing: "probation", owners: [{ account: STRANGER, standing: "probation" }], ...(!model && { trust: "any" }) };
+}
 
 /** What a realm says of files that it cannot use. */
 export const PROBLEMS = [

@@ -2,7 +2,7 @@
 //! here: what a realm counts in are base units, and a line that leaves that out is wrong by a
 //! factor of a million.
 
-use mtor_client::Money;
+use mtor_client::{Money, Owner, Standing};
 pub(crate) use mtor_server::megabytes;
 use mtor_types::Amount;
 
@@ -37,6 +37,23 @@ fn amount_of(number: u64, unit: &str) -> String {
 pub(crate) fn count(number: u64, unit: &str) -> String {
     let end = if number == 1 { "" } else { "s" };
     format!("{number} {unit}{end}")
+}
+
+/// Whose workers offer something: the realm's own, proven ones, or strangers'.
+pub(crate) fn whose(standing: Standing, owners: &[Owner]) -> String {
+    let of_these = owners.iter().filter(|owner| owner.standing == standing);
+    let digits = of_these.map(|owner| owner.account.to_string().chars().take(8).collect());
+    let digits: Vec<String> = digits.collect();
+    let owners = match digits.as_slice() {
+        [] => String::new(),
+        [one] => format!(" {one}"),
+        [one, more @ ..] => format!(" {one} and {} more", more.len()),
+    };
+    match standing {
+        Standing::Own => "the realm".to_owned(),
+        Standing::Proven => format!("proven{owners}"),
+        Standing::Probation => format!("not yet proven{owners}"),
+    }
 }
 
 #[cfg(test)]

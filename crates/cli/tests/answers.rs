@@ -81,7 +81,8 @@ fn offers() -> Value {
 
 fn intent(name: &str, data: &Value) -> String {
     // Not piece by piece: Events::submit would ask for that.
-    json!({"intent": name, "data": data, "durable": false, "stream": false}).to_string()
+    json!({"intent": name, "data": data, "trust": "any", "durable": false, "stream": false})
+        .to_string()
 }
 
 fn chat(more: &Value) -> Value {
@@ -194,7 +195,8 @@ fn an_answer_beyond_its_bound_is_the_workers_failure() {
     world.is_no_answer(&mut hand, 4, &fft, |hand, assign| hand.complete_with(assign, 1, &bins));
     // In pieces, however little is claimed for them. Some went to the client: no other begins.
     let stream = json!({"max_tokens": 8, "stream": true});
-    let body = json!({"intent": "chat", "data": chat(&stream), "durable": false}).to_string();
+    let body = json!({"intent": "chat", "trust": "any", "data": chat(&stream), "durable": false})
+        .to_string();
     let mut events = Events::submit(&world.client, &body);
     let assign = hand.assigned();
     for seq in 0..20 {
@@ -217,7 +219,8 @@ fn what_is_padded_is_not_paid_for() {
     let mut hand = world.alone(1);
     let mut ask = |stream: bool, say: &dyn Fn(&mut Hand, &Value)| {
         let data = chat(&json!({"max_tokens": 10_000, "stream": stream}));
-        let body = json!({"intent": "chat", "data": data, "durable": false}).to_string();
+        let body =
+            json!({"intent": "chat", "trust": "any", "data": data, "durable": false}).to_string();
         let mut events = Events::submit(&world.client, &body);
         let assign = hand.assigned();
         say(&mut hand, &assign);
@@ -271,7 +274,8 @@ fn who_cancels_before_anything_came_pays_nothing() {
     let world = world();
     let mut hand = world.alone(1);
     let data = chat(&json!({"stream": true}));
-    let body = json!({"intent": "chat", "data": data, "durable": false}).to_string();
+    let body =
+        json!({"intent": "chat", "trust": "any", "data": data, "durable": false}).to_string();
     let mut events = Events::submit(&world.client, &body);
     let assign = hand.assigned();
     let role = json!({"pad": "x".repeat(5_000), "choices": [{"delta": {"role": "assistant"}}]});
@@ -324,7 +328,10 @@ fn an_openai_stream_of_a_worker_without_pieces_has_its_answer() {
     let mut hand = world.alone(1);
     let body = chat(&json!({"stream": true})).to_string();
     let reply = std::thread::scope(|scope| {
-        let asked = scope.spawn(|| world.client.ask("POST", "/v1/chat/completions", &body));
+        let asked = scope.spawn(|| {
+            let any = [("mtor-trust", "any")];
+            world.client.ask_with("POST", "/v1/chat/completions", &any, body.as_bytes())
+        });
         let assign = hand.assigned();
         hand.complete_with(&assign, 10, &says("all at once"));
         asked.join().unwrap()

@@ -19,7 +19,7 @@ const FORM: &str = "multipart/form-data; boundary=\"--a b\"";
 const SPEECH: &str = "/v1/audio/speech";
 const PAGE: &str = include_str!("../../../docs/voice.md");
 
-/// A realm with one worker by hand, somebody else's.
+/// A realm with one worker by hand.
 struct Stage {
     guest: Guest,
     hand: Hand,
@@ -35,7 +35,7 @@ impl Stage {
             {"intent": "transcribe", "model": "ear", "slots": 4},
             {"intent": "speak", "model": "mouth", "slots": 4},
         ]);
-        let hand = Hand::join(&Guest::new(&realm.url), 1, &offers);
+        let hand = Hand::join(&realm, 1, &offers);
         let guest = Guest::new(&realm.url);
         eventually(|| guest.ask("GET", "/v1/models", "").body.contains("mouth"));
         Self { guest, hand, _realm: realm, place }
@@ -479,7 +479,7 @@ fn a_joined_answer_that_begins_anew_never_holds_its_discarded_beginning() {
             let all = pools.as_array().unwrap().iter().filter(|pool| pool["intent"] == intent);
             all.filter_map(|pool| pool["slots"].as_u64()).sum::<u64>()
         };
-        let mut first = Hand::join(&Guest::new(&realm.url), 1, &offers);
+        let mut first = Hand::join(&realm, 1, &offers);
         eventually(|| slots() == 4);
         let key = ("idempotency-key", intent);
         let body = format!(r#"{{"intent":"{intent}","restart":true,"stream":true,"data":{data}}}"#);
@@ -492,7 +492,7 @@ fn a_joined_answer_that_begins_anew_never_holds_its_discarded_beginning() {
         joined = joined.headed();
         assert_eq!(joined.status, 200, "{intent}");
         let begun = joined.next().unwrap().unwrap();
-        let mut second = Hand::join(&Guest::new(&realm.url), 2, &offers);
+        let mut second = Hand::join(&realm, 2, &offers);
         eventually(|| slots() == 8);
         let fail = json!({
             "intent": assign["intent"], "attempt": assign["attempt"], "code": "backend",
@@ -625,7 +625,7 @@ fn what_a_realm_says_it_understands() {
     let realm = Realm::start(&place, &["--no-worker"]);
     let guest = Guest::new(&realm.url);
     let serve = ["--serve", "transcribe", "--serve", "speak", "--speaker", "kokoro-82m"];
-    let _worker = Worker::voice(&place, &guest, &serve);
+    let _worker = Worker::voice(&place, &realm, &serve);
     // One sentence has to be spoken and understood before either is offered.
     let began = std::time::Instant::now();
     while !guest.ask("GET", "/v1/models", "").body.contains("kokoro-82m") {
@@ -669,11 +669,10 @@ fn any_server_of_these_routes_serves_a_realm() {
     std::thread::spawn(move || hand.serve(serve));
     let place = Place::new();
     let realm = Realm::start(&place, &["--no-worker"]);
-    let owner = Guest::new(&realm.url);
     place.write("key", &there.key, 0o600);
     let backend = format!("{}/v1,key-file=key", there.url);
     let with = ["--audio", &backend, "--served-model-name", "throat=mouth"];
-    let _worker = Worker::start(&place, &owner, &with);
+    let _worker = Worker::start(&place, &realm, &with);
     let guest = Guest::new(&realm.url);
     let models = || guest.ask("GET", "/v1/models", "").body;
     eventually(|| models().contains("ear") && models().contains("throat"));

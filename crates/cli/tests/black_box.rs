@@ -15,6 +15,7 @@ mod lan;
 mod lines;
 mod models_arrive;
 mod models_told;
+mod names;
 mod openai;
 mod overload;
 mod own_intent_page;

@@ -27,7 +27,7 @@ fn by_hand(place: &Place, slots: u32) -> (Realm, Hand) {
     let realm = Realm::start(place, &["--no-worker"]);
     let owner = Guest::new(&realm.url);
     let offers = json!([{"intent": "chat", "model": "by-hand", "slots": slots}]);
-    let hand = Hand::join(&owner, 1, &offers);
+    let hand = Hand::join(&realm, 1, &offers);
     eventually(|| owner.ask("GET", "/v1/pools", "").json()["items"] != json!([]));
     (realm, hand)
 }
@@ -353,7 +353,7 @@ fn a_long_chat_leaves_its_oldest_turns_out_and_says_so_once() {
     let realm = Realm::start(&place, &["--no-worker"]);
     let owner = Guest::new(&realm.url);
     let offers = json!([{"intent": "chat", "model": "by-hand", "slots": 1, "context": 400}]);
-    let mut hand = Hand::join(&owner, 1, &offers);
+    let mut hand = Hand::join(&realm, 1, &offers);
     eventually(|| owner.ask("GET", "/v1/pools", "").json()["items"] != json!([]));
     let mut command = place.command(&["chat", "--max-tokens", "20"]);
     let (mut terminal, mut child) = Terminal::run(command.env("MTOR_REALM", &realm.url));

@@ -70,7 +70,7 @@ fn an_openai_request_ends_with_its_connection() {
     let realm = Realm::start(&place, &["--no-worker"]);
     let guest = Guest::new(&realm.url);
     let offers = json!([{"intent": "chat", "model": "by-hand", "slots": 1}]);
-    let mut hand = Hand::join(&Guest::new(&realm.url), 1, &offers);
+    let mut hand = Hand::join(&realm, 1, &offers);
     eventually(|| guest.ask("GET", "/v1/pools", "").json()["items"] != json!([]));
     let body = r#"{"model":"by-hand","messages":[{"role":"user","content":"hi"}]}"#;
     let client = begin(&guest, "POST", "/v1/chat/completions", body);
@@ -126,7 +126,7 @@ fn an_openai_request_sent_again_with_its_key_gets_the_same_answer() {
     let realm = Realm::start(&place, &["--no-worker"]);
     let guest = Guest::new(&realm.url);
     let offers = json!([{"intent": "chat", "model": "by-hand", "slots": 1}]);
-    let mut hand = Hand::join(&Guest::new(&realm.url), 1, &offers);
+    let mut hand = Hand::join(&realm, 1, &offers);
     eventually(|| guest.ask("GET", "/v1/pools", "").json()["items"] != json!([]));
     let body = br#"{"model":"by-hand","messages":[{"role":"user","content":"hi"}]}"#;
     let ask = || {
@@ -152,7 +152,7 @@ fn a_worker_that_comes_again_has_one_session() {
     let place = Place::new();
     let realm = Realm::start(&place, &["--no-worker"]);
     let owner = Guest::new(&realm.url);
-    let mut hand = Hand::join(&owner, 1, &json!([{"intent": "echo", "slots": 1}]));
+    let mut hand = Hand::join(&realm, 1, &json!([{"intent": "echo", "slots": 1}]));
     let slots = || owner.ask("GET", "/v1/pools", "").json()["items"][0]["slots"] == json!(1);
     eventually(slots);
     let mut before = hand.again();

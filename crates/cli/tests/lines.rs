@@ -133,7 +133,7 @@ fn a_run_that_was_interrupted_goes_on_and_pays_nothing_twice() {
 fn by_hand(realm: &Realm, slots: u32) -> Hand {
     let owner = Guest::new(&realm.url);
     let offers = json!([{"intent": "chat", "model": "by-hand", "slots": slots}]);
-    let hand = Hand::join(&owner, 1, &offers);
+    let hand = Hand::join(realm, 1, &offers);
     eventually(|| owner.ask("GET", "/v1/pools", "").json()["items"] != json!([]));
     hand
 }

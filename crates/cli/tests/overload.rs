@@ -9,8 +9,8 @@ const ECHO: &str = r#"{"intent":"echo","data":1,"durable":false}"#;
 
 /// A client and a worker of one slot, whose offer has come.
 fn world(realm: &Realm) -> (Guest, Hand) {
-    let (client, owner) = (Guest::new(&realm.url), Guest::new(&realm.url));
-    let hand = Hand::join(&owner, 1, &json!([{"intent": "echo", "slots": 1}]));
+    let client = Guest::new(&realm.url);
+    let hand = Hand::join(realm, 1, &json!([{"intent": "echo", "slots": 1}]));
     let offered = |_: &u32| client.ask("GET", "/v1/pools", "").json()["items"] != json!([]);
     (0..10_000).find(offered).expect("the offer comes");
     (client, hand)

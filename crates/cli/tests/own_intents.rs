@@ -61,9 +61,9 @@ media = "text/plain"
 chunk = { type = "string" }
 "#;
 
-fn words_worker(place: &Place, owner: &Guest) -> Worker {
+fn words_worker(place: &Place, realm: &Realm) -> Worker {
     place.write("program.py", PROGRAM, 0o644);
-    Worker::start(place, owner, &["--exec", "python3", "program.py"])
+    Worker::start(place, realm, &["--exec", "python3", "program.py"])
 }
 
 fn offered(guest: &Guest) -> bool {
@@ -82,7 +82,7 @@ fn pieces_come_for_every_type_when_the_request_wishes_them() {
     place.write("data/manifests/words.toml", MANIFEST, 0o644);
     let realm = Realm::start(&place, &["--no-worker"]);
     let guest = Guest::new(&realm.url);
-    let _worker = words_worker(&place, &Guest::new(&realm.url));
+    let _worker = words_worker(&place, &realm);
     eventually(|| offered(&guest));
     let data = json!({"text": "one two three"});
     let whole = json!(["one", "two", "three"]);
@@ -134,8 +134,8 @@ fn work_that_waits_is_not_served_above_its_quote() {
     let realm = Realm::start(&place, &["--no-worker"]);
     place.write("data/manifests/words.toml", MANIFEST, 0o644);
     assert_eq!(realm.wait("manifest", "added")["name"], "words");
-    let (owner, guest) = (Guest::new(&realm.url), Guest::new(&realm.url));
-    let mut hand = Hand::join(&owner, 1, &json!([{"intent": "words", "slots": 1}]));
+    let guest = Guest::new(&realm.url);
+    let mut hand = Hand::join(&realm, 1, &json!([{"intent": "words", "slots": 1}]));
     eventually(|| offered(&guest));
     let body = r#"{"intent":"words","data":{"text":"a"},"durable":false}"#;
     let mut served = Events::submit(&guest, body);
@@ -165,7 +165,7 @@ fn a_manifest_lives_as_long_as_its_file() {
     let realm = Realm::start(&place, &["--no-worker"]);
     let guest = Guest::new(&realm.url);
     // It offers what nobody can ask for yet.
-    let _worker = words_worker(&place, &Guest::new(&realm.url));
+    let _worker = words_worker(&place, &realm);
     let list =
         |headers: &[(&str, &str)]| guest.ask_with("GET", "/v1/manifests", headers, b"").json();
     let write = |text: &str| place.write("data/manifests/words.toml", text, 0o644);

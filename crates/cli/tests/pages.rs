@@ -81,7 +81,7 @@ fn every_command_of_the_page_does_what_it_says() {
     place.write("bin/aplay", "#!/bin/sh\nexec cat > played\n", 0o755);
     std::fs::write(place.path().join("spoken.ogg"), SPOKEN).unwrap();
     let owner = Guest::new(&realm.url);
-    let hand = Hand::join(&owner, 1, &offers);
+    let hand = Hand::join(&realm, 1, &offers);
     let pools = || owner.ask("GET", "/v1/pools", "").body;
     eventually(|| pools().contains("by-hand"));
     // Answers whatever comes, until the realm goes.

@@ -92,7 +92,7 @@ fn work_stands_under_the_network_of_its_request_or_its_account_where_that_is_hom
     let realm = Realm::start(&place, &[&["--no-worker"], trusted.as_slice()].concat());
     let owner = Guest::new(&realm.url);
     // It does nothing, so that each intent is seen while it is open.
-    let hand = Hand::join(&owner, 1, &json!([{"intent": "echo", "slots": 1}]));
+    let hand = Hand::join(&realm, 1, &json!([{"intent": "echo", "slots": 1}]));
     std::thread::spawn(move || hand.serve(|_, _| {}));
     eventually(|| owner.ask("GET", "/v1/pools", "").json()["items"] != json!([]));
     let secret = format!("Bearer {}", realm.ready["sysop_secret"].as_str().unwrap());

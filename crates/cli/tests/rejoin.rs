@@ -32,7 +32,7 @@ impl World {
         let address = free.to_string();
         let realm = Realm::start_at(&place, &address, &["--no-worker"]);
         let client = Guest::new(&realm.url);
-        let hand = Hand::join(&Guest::new(&realm.url), 1, &offers());
+        let hand = Hand::join(&realm, 1, &offers());
         let world = Self { place, realm: Some(realm), address, client, hand };
         world.offered();
         world

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::common::events::Events;
 use crate::common::http::Guest;
 use crate::common::socket::Hand;
-use crate::common::worker::Worker;
+use crate::common::worker::{Owner, Worker};
 use crate::common::{Place, Realm, signal};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -35,7 +35,7 @@ for line in sys.stdin:
         threading.Thread(target=work, args=(key,), daemon=True).start()
 "#;
 
-fn slow_worker(place: &Place, owner: &Guest) -> Worker {
+fn slow_worker(place: &Place, owner: &impl Owner) -> Worker {
     place.write("slow.py", SLOW, 0o644);
     Worker::start(place, owner, &["--exec", "python3", "slow.py", "starts"])
 }
@@ -200,7 +200,7 @@ fn a_worker_that_is_told_to_end_finishes_what_it_has_and_takes_nothing_new() {
     let place = Place::new();
     let realm = Realm::start(&place, &["--no-worker"]);
     let guest = Guest::new(&realm.url);
-    let mut worker = slow_worker(&place, &guest);
+    let mut worker = slow_worker(&place, &realm);
     wait_offer(&guest);
     let mut events = Events::submit(&guest, r#"{"intent":"echo","data":1,"durable":false}"#);
     events.next("chunk");

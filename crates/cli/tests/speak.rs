@@ -25,12 +25,7 @@ fn a_text_comes_back_as_sound_in_pieces_and_is_paid_by_its_length() {
     let data = json!({"input": INPUT, "response_format": "pcm", "stream": true});
     let body = json!({"intent": "speak", "data": data}).to_string();
 
-    // Who serves himself pays nothing, so it is somebody else's worker.
-    let _worker = Worker::voice(
-        &place,
-        &Guest::new(&realm.url),
-        &["--serve", "speak", "--speaker", "kokoro-82m"],
-    );
+    let _worker = Worker::voice(&place, &realm, &["--serve", "speak", "--speaker", "kokoro-82m"]);
     let models = || guest.ask("GET", "/v1/models", "").json()["data"].clone();
     eventually(|| models().as_array().unwrap().iter().any(|one| one["id"] == "kokoro-82m"));
     // What it may cost is known before anybody says it.
@@ -75,7 +70,7 @@ fn flite_speaks_where_a_worker_is_told_so() {
     let realm = Realm::start(&place, &["--no-worker"]);
     let guest = Guest::new(&realm.url);
     let serve = ["--serve", "speak", "--speaker", "flite"];
-    let _worker = Worker::voice(&place, &Guest::new(&realm.url), &serve);
+    let _worker = Worker::voice(&place, &realm, &serve);
     realm.serves("flite");
     let before = guest.grant().0;
     let data = json!({"input": INPUT, "voice": "rms", "response_format": "pcm", "stream": false});

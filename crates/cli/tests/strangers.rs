@@ -34,7 +34,7 @@ fn still_serves(client: &Guest, owner: &Guest) {
     let mut honest = Hand::join(owner, 99, &json!([{"intent": "fft", "slots": 1}]));
     let mut fft = None;
     // Its offer may be a moment behind its hello.
-    let body = r#"{"intent":"fft","data":{"dtype":"f32","shape":[1],"direction":"forward","output":"complex","data":"AAAAAA=="}}"#;
+    let body = r#"{"intent":"fft","trust":"any","data":{"dtype":"f32","shape":[1],"direction":"forward","output":"complex","data":"AAAAAA=="}}"#;
     for _ in 0..10_000 {
         let reply = client.ask("POST", "/v1/intents", body);
         if reply.status == 202 {
@@ -54,7 +54,7 @@ fn an_answer_given_twice_is_paid_once_and_a_late_one_not_at_all() {
     let place = Place::new();
     let (_realm, client, owner) = world(&place);
     let mut hand = Hand::join(&owner, 1, &echo());
-    let mut events = submit(&client, r#"{"intent":"echo","data":1}"#);
+    let mut events = submit(&client, r#"{"intent":"echo","trust":"any","data":1}"#);
     let assign = hand.assigned();
     hand.complete(&assign, 1);
     hand.complete(&assign, 1);
@@ -62,13 +62,14 @@ fn an_answer_given_twice_is_paid_once_and_a_late_one_not_at_all() {
     hand.socket.wait("mtor.worker.acknowledge.v1");
     assert_eq!(client.grant(), (999_999, 0));
 
-    let mut events = submit(&client, r#"{"intent":"echo","data":1,"deadline_ms":300}"#);
+    let mut events =
+        submit(&client, r#"{"intent":"echo","trust":"any","data":1,"deadline_ms":300}"#);
     let assign = hand.assigned();
     events.next("expired");
     hand.wait_revoked(&assign);
     hand.complete(&assign, 1);
     // The next work shows that the late word was taken, and by whom it was not paid.
-    let mut events = submit(&client, r#"{"intent":"echo","data":1}"#);
+    let mut events = submit(&client, r#"{"intent":"echo","trust":"any","data":1}"#);
     let assign = hand.assigned();
     hand.complete(&assign, 1);
     events.next("completed");
@@ -81,7 +82,7 @@ fn an_answer_without_end_is_cut_at_its_ceiling() {
     let place = Place::new();
     let (_realm, client, owner) = world(&place);
     let mut hand = Hand::join(&owner, 1, &chat());
-    let body = r#"{"intent":"chat","data":{"model":"by-hand","max_tokens":8,"stream":true,
+    let body = r#"{"intent":"chat","trust":"any","data":{"model":"by-hand","max_tokens":8,"stream":true,
         "messages":[{"role":"user","content":"hi"}]}}"#;
     let mut events = submit(&client, body);
     let held = units(&events.next("accepted")["hold"]);
@@ -104,7 +105,7 @@ fn what_was_answered_first_is_kept_and_so_is_what_the_ceiling_cut() {
     let place = Place::new();
     let (_realm, client, owner) = world(&place);
     let mut hand = Hand::join(&owner, 1, &chat());
-    let body = r#"{"intent":"chat","durable":true,"data":{"model":"by-hand","max_tokens":8,
+    let body = r#"{"intent":"chat","trust":"any","durable":true,"data":{"model":"by-hand","max_tokens":8,
         "stream":true,"messages":[{"role":"user","content":"hi"}]}}"#;
     let mut events = submit(&client, body);
     let assign = hand.assigned();
@@ -131,7 +132,7 @@ fn what_was_answered_first_is_kept_and_so_is_what_the_ceiling_cut() {
 
     let mut events = submit(
         &client,
-        r#"{"intent":"chat","durable":true,"data":{"model":"by-hand",
+        r#"{"intent":"chat","trust":"any","durable":true,"data":{"model":"by-hand",
         "messages":[{"role":"user","content":"again"}]}}"#,
     );
     let assign = hand.assigned();
@@ -152,7 +153,7 @@ fn a_claim_beyond_all_measure_is_bounded_by_what_the_edge_saw() {
     let place = Place::new();
     let (_realm, client, owner) = world(&place);
     let mut hand = Hand::join(&owner, 1, &chat());
-    let body = r#"{"intent":"chat","data":{"model":"by-hand","max_tokens":1000,
+    let body = r#"{"intent":"chat","trust":"any","data":{"model":"by-hand","max_tokens":1000,
         "messages":[{"role":"user","content":"hi"}]}}"#;
     let mut events = submit(&client, body);
     let assign = hand.assigned();
@@ -168,7 +169,7 @@ fn pieces_out_of_order_or_of_others_void_the_attempt_or_count_for_nothing() {
     let place = Place::new();
     let (_realm, client, owner) = world(&place);
     let mut hand = Hand::join(&owner, 1, &echo());
-    let body = r#"{"intent":"echo","data":1,"durable":false}"#;
+    let body = r#"{"intent":"echo","trust":"any","data":1,"durable":false}"#;
     let mut events = submit(&client, body);
     let assign = hand.assigned();
     hand.chunk(&assign, 0, 1, &json!("first"));
@@ -209,7 +210,8 @@ fn what_is_no_event_of_a_worker_ends_its_session_and_nothing_else() {
     let count = frames.len() as u64;
     for frame in frames {
         let said = frame.to_string().chars().take(60).collect::<String>();
-        let mut events = submit(&client, r#"{"intent":"echo","data":1,"durable":false}"#);
+        let mut events =
+            submit(&client, r#"{"intent":"echo","trust":"any","data":1,"durable":false}"#);
         hand.assigned();
         hand.socket.send(frame);
         hand.socket.wait_closed();
@@ -235,7 +237,7 @@ fn a_worker_dearer_than_the_list_serves_whoever_says_so() {
     eventually(|| client.ask("GET", "/v1/pools", "").json()["items"] != json!([]));
     let chat = |more: &str| {
         let data = r#"{"messages":[{"role":"user","content":"hi"}]}"#;
-        format!(r#"{{"intent":"chat","data":{data}{more}}}"#)
+        format!(r#"{{"intent":"chat","trust":"any","data":{data}{more}}}"#)
     };
     let quote = client.ask("POST", "/v1/quote", &chat("")).json();
     assert_eq!(quote["price"]["amount"], "600000", "{quote}");
@@ -279,10 +281,11 @@ fn an_offer_beyond_the_last_band_is_refused_by_name_and_the_others_stand() {
     let pools = || client.ask("GET", "/v1/pools", "").json()["items"].clone();
     eventually(|| pools() != json!([]));
     assert_eq!(pools().as_array().unwrap().len(), 1);
-    assert_eq!(pools()[0]["model"], "dearest");
+    let model = pools()[0]["model"].as_str().unwrap().to_owned();
+    assert!(model.starts_with("dearest@"), "{model}");
     // The dearest band is the least that reaches it, and the quote says what that takes.
     let data = r#"{"messages":[{"role":"user","content":"hi"}],"max_tokens":10}"#;
-    let ask = |more: &str| format!(r#"{{"intent":"chat","data":{data}{more}}}"#);
+    let ask = |more: &str| format!(r#"{{"intent":"chat","trust":"any","data":{data}{more}}}"#);
     let quote = client.ask("POST", "/v1/quote", &ask("")).json();
     assert_eq!((&quote["band"], &quote["price"]["amount"]), (&json!(3), &json!("5000000")));
     let ceiling = format!(r#","ceiling":{}"#, quote["ceiling"]);
@@ -303,7 +306,7 @@ fn what_was_asked_under_a_key_is_joined_whatever_is_on_offer_now() {
     let price = || client.ask("GET", "/v1/pools", "").json()["items"][0]["price"].clone();
     eventually(|| price()["amount"] == "500000");
     let data = r#"{"messages":[{"role":"user","content":"hi"}]}"#;
-    let chat = format!(r#"{{"intent":"chat","data":{data}}}"#);
+    let chat = format!(r#"{{"intent":"chat","trust":"any","data":{data}}}"#);
     let ask =
         |key| client.ask_with("POST", "/v1/intents", &[("idempotency-key", key)], chat.as_bytes());
     let first = ask("k").json();
@@ -333,7 +336,8 @@ fn a_worker_whose_frame_takes_longer_than_a_lease_keeps_its_leases() {
     let mut hand = Hand::join(&owner, 1, &json!([{"intent": "echo", "slots": 2}]));
     eventually(|| client.ask("GET", "/v1/pools", "").json()["items"][0]["slots"] == json!(2));
     let mut ask = || {
-        let reply = client.ask("POST", "/v1/intents", r#"{"intent":"echo","data":1}"#);
+        let reply =
+            client.ask("POST", "/v1/intents", r#"{"intent":"echo","trust":"any","data":1}"#);
         let assign = hand.assigned();
         assert_eq!(reply.json()["intent"], assign["intent"]);
         assign
@@ -386,7 +390,7 @@ fn work_of_a_worker_that_goes_before_its_first_piece_is_done_by_another() {
     let place = Place::new();
     let (_realm, client, owner) = world(&place);
     let mut first = Hand::join(&owner, 1, &echo());
-    let mut events = submit(&client, r#"{"intent":"echo","data":1,"durable":false}"#);
+    let mut events = submit(&client, r#"{"intent":"echo","trust":"any","data":1,"durable":false}"#);
     first.assigned();
     let mut second = Hand::join(&owner, 2, &echo());
     // Once the second can be seen, the first breaks off.

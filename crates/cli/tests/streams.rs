@@ -44,9 +44,9 @@ fn a_reader_that_sleeps_holds_up_nobody_and_misses_nothing() {
     const PIECES: u64 = 600;
     let place = Place::new();
     let realm = Realm::start(&place, &["--no-worker"]);
-    let (client, owner) = (Guest::new(&realm.url), Guest::new(&realm.url));
+    let client = Guest::new(&realm.url);
     let offers = json!([{"intent": "echo", "slots": 8}]);
-    let mut hand = Hand::join(&owner, 1, &offers);
+    let mut hand = Hand::join(&realm, 1, &offers);
     let before = realm.resident_kib();
     let offered = |_: &u32| client.ask("GET", "/v1/pools", "").json()["items"] != json!([]);
     (0..10_000).find(offered).expect("the offer comes");

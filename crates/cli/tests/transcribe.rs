@@ -25,8 +25,7 @@ fn speech_comes_back_as_text_in_pieces_and_is_paid_by_its_length() {
     let data = json!({"audio": STANDARD.encode(SPOKEN), "language": "en"});
     let body = json!({"intent": "transcribe", "data": data}).to_string();
 
-    // Who serves himself pays nothing, so it is somebody else's worker.
-    let _worker = Worker::voice(&place, &Guest::new(&realm.url), &["--serve", "transcribe"]);
+    let _worker = Worker::voice(&place, &realm, &["--serve", "transcribe"]);
     let models = || guest.ask("GET", "/v1/models", "").json()["data"].clone();
     eventually(|| models().as_array().unwrap().iter().any(|one| one["id"] == "moonshine-tiny-en"));
     // The price is known before anybody hears it.

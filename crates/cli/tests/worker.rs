@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::common::events::Events;
 use crate::common::http::Guest;
+use crate::common::worker::Owner;
 use crate::common::{Place, Realm, eventually, models_dir, signal};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -25,10 +26,9 @@ impl Running {
     }
 
     /// A worker of that realm; `more` is what it serves with.
-    fn worker(place: &Place, owner: &Guest, more: &[&str]) -> Self {
-        let token = owner.ask("POST", "/v1/workers/tokens", "").json()["token"].clone();
-        place.write("token", token.as_str().unwrap(), 0o600);
-        let to = ["--json", "worker", "--realm", &owner.url, "--token-file", "token"];
+    fn worker(place: &Place, owner: &impl Owner, more: &[&str]) -> Self {
+        place.write("token", &owner.token(), 0o600);
+        let to = ["--json", "worker", "--realm", owner.url(), "--token-file", "token"];
         Self::of(place, &[to.as_slice(), &["--data", "w", "--no-fft"], more].concat())
     }
 
@@ -84,7 +84,7 @@ fn a_worker_whose_output_is_not_read_works_on() {
     let place = Place::new();
     let realm = Realm::start(&place, &["--no-worker"]);
     let guest = Guest::new(&realm.url);
-    let mut worker = Running::worker(&place, &Guest::new(&realm.url), &[]);
+    let mut worker = Running::worker(&place, &realm, &[]);
     worker.wait("connected");
     work(&guest);
     worker.wait("left_out");
@@ -123,7 +123,7 @@ sys.stdin.read()
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
     let program = ["--no-echo", "--exec", "python3", "program.py", &port];
-    let mut worker = Running::worker(&place, &Guest::new(&realm.url), &program);
+    let mut worker = Running::worker(&place, &realm, &program);
     worker.wait("connected");
     let (mut helper, _) = listener.accept().unwrap();
     helper.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -169,7 +169,7 @@ fn an_engine_that_dies_in_an_answer_ends_the_intent_and_its_model_comes_back() {
     let client = Guest::new(&realm.url);
     let (model, engine) = tiny();
     let serves = ["--no-echo", "--gguf", &model, "--engine", &engine];
-    let mut worker = Running::worker(&place, &Guest::new(&realm.url), &serves);
+    let mut worker = Running::worker(&place, &realm, &serves);
     worker.offers_tiny();
     // Told before the realm has heard it.
     let models = || client.ask("GET", "/v1/models", "").body.contains("\"tiny\"");
@@ -203,7 +203,7 @@ fn a_killed_worker_leaves_no_engine_behind_be_it_loading_or_loaded() {
     let (model, engine) = tiny();
     let serves = ["--no-echo", "--gguf", &model, "--engine", &engine];
     for (place, is_loaded) in [(Place::new(), false), (Place::new(), true)] {
-        let mut worker = Running::worker(&place, &Guest::new(&realm.url), &serves);
+        let mut worker = Running::worker(&place, &realm, &serves);
         eventually(|| children(worker.child.id()).len() == 1);
         let engine = children(worker.child.id())[0];
         if is_loaded {
@@ -237,7 +237,7 @@ fn a_price_in_other_units_than_the_realms_is_refused() {
     let done = place.run(&unknown);
     assert_eq!(done.code, Some(2), "{done:#?}");
     assert!(done.stderr.contains("no intent paint"), "{done:#?}");
-    let mut worker = Running::worker(&place, &Guest::new(&realm.url), &["--price", "echo=5/1"]);
+    let mut worker = Running::worker(&place, &realm, &["--price", "echo=5/1"]);
     worker.wait("connected");
 }
 

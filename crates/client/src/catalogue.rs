@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use http::StatusCode;
-use mtor_types::Amount;
+use mtor_types::intent::Trust;
 use mtor_types::manifest::Manifest;
+use mtor_types::{AccountId, Amount};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -17,6 +18,39 @@ pub struct UnitPrice {
     pub amount: Amount,
     pub per: u64,
     pub unit: String,
+}
+
+/// What a realm thinks of a worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// Of the realm's own account. A realm that says nothing lists none but those it trusts.
+    #[default]
+    Own,
+    Proven,
+    /// Anybody's: nothing of it was checked.
+    #[serde(other)]
+    Probation,
+}
+
+/// Whose workers offer something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    pub account: AccountId,
+    #[serde(default)]
+    pub standing: Standing,
+}
+
+/// Who serves an intent now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Served {
+    #[serde(default)]
+    pub standing: Standing,
+    #[serde(default)]
+    pub owners: Vec<Owner>,
+    /// What has to be said to be served; `None`: nothing.
+    #[serde(default)]
+    pub trust: Option<Trust>,
 }
 
 /// What can be asked now, at which price and wait.
@@ -38,13 +72,24 @@ pub struct PoolRow {
     pub depth: u64,
     #[serde(default)]
     pub eta_ms: u64,
+    /// The best there is among those who offer it.
+    #[serde(default)]
+    pub standing: Standing,
+    #[serde(default)]
+    pub owners: Vec<Owner>,
+    /// What has to be said to be served; `None`: nothing.
+    #[serde(default)]
+    pub trust: Option<Trust>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Model {
     pub id: String,
+    /// The realm, for its own; else an account.
     #[serde(default)]
     pub owned_by: String,
+    #[serde(default)]
+    pub standing: Standing,
 }
 
 /// OpenAI's list.
@@ -54,6 +99,13 @@ struct ModelList {
     /// What a request without a model gets, by intent.
     #[serde(default)]
     default: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct ManifestList {
+    items: Vec<Manifest>,
+    #[serde(default)]
+    served: BTreeMap<String, Served>,
 }
 
 impl Client {
@@ -83,8 +135,15 @@ impl Client {
     }
 
     pub async fn manifests(&self) -> Result<Vec<Manifest>, ClientError> {
-        let page: Page<Manifest> = self.get("/v1/manifests", "a list of manifests").await?;
-        Ok(page.items)
+        Ok(self.manifests_served().await?.0)
+    }
+
+    /// And who serves them now, by name. An older realm tells nobody.
+    pub async fn manifests_served(
+        &self,
+    ) -> Result<(Vec<Manifest>, BTreeMap<String, Served>), ClientError> {
+        let list: ManifestList = self.get("/v1/manifests", "a list of manifests").await?;
+        Ok((list.items, list.served))
     }
 
     /// The signed realm document, as it stands.

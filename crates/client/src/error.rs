@@ -61,6 +61,11 @@ impl ClientError {
             Self::Unreachable { .. } | Self::Silent { .. } => {
                 Some("check the address, and that a realm runs there: `mtor up` starts one".into())
             }
+            Self::Refused { code, .. } if code == Code::NotProven.text() => Some(
+                "say --trust any to be served by anybody's worker, or name a model with its owner: \
+                 `mtor pools` lists whose they are"
+                    .into(),
+            ),
             Self::Refused { retry_after_ms: Some(wait_ms), .. } => {
                 Some(format!("try again in {}", time(*wait_ms)))
             }

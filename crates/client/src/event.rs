@@ -2,9 +2,11 @@
 
 use mtor_types::event::EventIn;
 use mtor_types::intent::{Reason, Usage};
-use mtor_types::{Amount, Attempt, IntentId};
+use mtor_types::{AccountId, Amount, Attempt, IntentId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+
+use crate::catalogue::Standing;
 
 /// An amount of one asset, in base units.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +89,11 @@ pub struct Server {
     pub id: String,
     #[serde(default)]
     pub name: String,
+    /// Whose it is; an older realm does not say.
+    #[serde(default)]
+    pub owner: Option<AccountId>,
+    #[serde(default)]
+    pub standing: Standing,
 }
 
 #[derive(Debug, Deserialize)]

@@ -40,7 +40,7 @@ mod stream;
 mod sysop;
 
 pub use accounts::{Account, Balance, Guest, Key, NewKey, Transfer, WorkerToken};
-pub use catalogue::{Model, PoolRow, UnitPrice};
+pub use catalogue::{Model, Owner, PoolRow, Served, Standing, UnitPrice};
 pub use client::{Client, Page};
 pub use error::ClientError;
 pub use event::{Begun, Bill, Chunk, Done, Event, EventKind, Lost, Money, Server, Starts, Waits};

@@ -6,13 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use divan::{Bencher, black_box};
+use mtor_core::router::TrustClass;
 use mtor_server::manifests::Manifests;
-use mtor_server::streams::{Bounds, IntentStream, Measured, Next, StreamLimits, Streams, Yield};
+use mtor_server::streams::{
+    Bounds, IntentStream, Measured, Next, Server, StreamLimits, Streams, Yield,
+};
 use mtor_types::event::EventIn;
 use mtor_types::fact::Asset;
 use mtor_types::intent::{End, Outcome, Reason, Usage};
 use mtor_types::worker::{Chunk, Complete};
-use mtor_types::{Amount, Attempt, IntentId, Time, WorkerId};
+use mtor_types::{AccountId, Amount, Attempt, IntentId, Time, WorkerId};
 
 #[global_allocator]
 static ALLOCATOR: divan::AllocProfiler<std::alloc::System> =
@@ -30,6 +33,9 @@ const BOUNDS: Bounds = Bounds {
     may_be_cut: true,
     yields: Yield { units_per_byte: None, bytes_per_unit: None },
 };
+
+const SERVER: Server =
+    Server { worker: WorkerId([1; 32]), owner: AccountId([1; 32]), class: TrustClass::Own };
 
 fn streams(limits: StreamLimits) -> Streams {
     let dir = std::env::temp_dir().join("mtor-streams-bench");
@@ -67,7 +73,7 @@ fn echo(bencher: Bencher<'_, '_>) {
         let stream = streams.open(id, BOUNDS).expect("room");
         let mut cursor = stream.subscribe();
         stream.accepted(Asset::Grant, Amount::ZERO, 0, 0);
-        stream.begin(Attempt(1), WorkerId([1; 32]), 1);
+        stream.begin(Attempt(1), SERVER, 1);
         stream
             .complete(Attempt(1), Usage::default(), Some(Measured::plain(result.clone())))
             .expect("taken");
@@ -82,7 +88,7 @@ fn echo(bencher: Bencher<'_, '_>) {
 fn filled(pieces: u64, memory_each: u64) -> (Streams, Arc<IntentStream>) {
     let streams = streams(StreamLimits { memory_each, ..StreamLimits::default() });
     let stream = streams.open(intent(1), BOUNDS).expect("room");
-    stream.begin(Attempt(1), WorkerId([1; 32]), u64::MAX);
+    stream.begin(Attempt(1), SERVER, u64::MAX);
     append(&stream, pieces);
     (streams, stream)
 }

@@ -355,7 +355,7 @@ fn remember(edge: &Edge, node: &Node) {
         edge.keys.add(key, account);
     }
     for view in node.registry().workers(None, usize::MAX) {
-        edge.names.set(view.worker, &view.enrolled.name);
+        edge.names.set(view.worker, &view.enrolled.name, view.enrolled.owner);
     }
 }
 

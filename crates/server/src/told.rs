@@ -127,7 +127,7 @@ impl ModelsTold {
     ) -> impl Iterator<Item = &'a Arriving> {
         self.arriving.iter().filter(|one| {
             one.offered.as_ref().is_none_or(|OfferedAs { name, at }| {
-                at.elapsed() < TAKEN_WITHIN && !offered.models_of(&one.intent).any(|it| it == name)
+                at.elapsed() < TAKEN_WITHIN && !offered.is_own(&one.intent, name)
             })
         })
     }

@@ -19,8 +19,8 @@ pub enum Trust {
     /// Only workers of the realm's own account.
     Own,
     /// Own ones, and those that are proven. Once called `certified`: the same number in the log.
-    Proven,
     #[default]
+    Proven,
     Any,
 }
 

@@ -56,6 +56,8 @@ export interface Turn {
   attempt: number;
   seq: number;
   worker?: string;
+  /** Whose worker that is, in words. */
+  whose?: string;
   realm?: string;
   restarts: number;
   /**
@@ -208,9 +210,17 @@ function onStarted(turn: Turn, data: Record<string, unknown>): Turn {
     ...onAttempt(turn, attempt),
     phase: "running",
     ...ids(data),
-    ...(workerName && { worker: workerName }),
+    ...(workerName && { worker: workerName, whose: whoseOf(worker) }),
     ...(realmName && { realm: realmName }),
   };
+}
+
+/** Of who serves, as an event tells it; nothing where the realm does not say. */
+export function whoseOf(worker: Record<string, unknown>): string {
+  const owner = text(worker["owner"])?.slice(0, 8);
+  const standing = worker["standing"];
+  if (standing === "own") return "the realm's own";
+  return owner ? `of ${owner}, ${standing === "proven" ? "proven" : "not yet proven"}` : "";
 }
 
 function onChunk(turn: Turn, data: Record<string, unknown>): Turn {
@@ -236,7 +246,7 @@ function onRestarted(turn: Turn, data: Record<string, unknown>): Turn {
   const attempt = number(data["attempt"]);
   if (attempt !== undefined && attempt < turn.attempt) return turn;
   if (attempt !== undefined && attempt === turn.attempt && turn.seq < 0) return turn;
-  const { worker: _worker, cut: _cut, ...rest } = turn;
+  const { worker: _worker, whose: _whose, cut: _cut, ...rest } = turn;
   return {
     ...rest,
     phase: "queued",

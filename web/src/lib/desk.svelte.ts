@@ -85,11 +85,11 @@ export class Desk {
 
   async quote(name: string, data: unknown): Promise<WorkQuote> {
     if (!(await this.wallet.ensure())) throw new Refusal(this.wallet.guestProblem ?? NO_ACCOUNT);
-    return this.#realm.quoteWork(name, data);
+    return this.#realm.quoteWork(name, data, this.offers.get(name)?.any);
   }
 
-  /** Sends it, for at most what was shown. */
-  run(name: string, data: unknown, quote: WorkQuote, durable: boolean): Run {
+  /** Sends it, for at most what was shown. `any`: it was said that anybody's worker serves it. */
+  run(name: string, data: unknown, quote: WorkQuote, durable: boolean, any = false): Run {
     const sound = soundIn(this.manifests?.find((manifest) => manifest.name === name)?.results);
     const run: Run = {
       key: randomId(),
@@ -108,6 +108,7 @@ export class Desk {
       stopping: false,
       resuming: false,
       ...(sound && { sound }),
+      ...(any && { any }),
     };
     this.runs = [run, ...this.runs].slice(0, RUNS_MAX);
     keepRuns(this.runs);
@@ -122,7 +123,7 @@ export class Desk {
     this.#aborts.set(key, abort);
     const from = run.intent && { intent: run.intent, lastId: run.seq >= 0 ? `${run.attempt}.${run.seq}` : "" };
     // A sound is played when it is whole, and kept so by the realm, unless its data ask for pieces.
-    const body = { intent: run.name, data: run.data, ceiling: run.ceiling?.amount, ...(run.durable && { durable: true }), ...(run.sound && { stream: false }) };
+    const body = { intent: run.name, data: run.data, ceiling: run.ceiling?.amount, ...(run.durable && { durable: true }), ...(run.any && { trust: "any" }), ...(run.sound && { stream: false }) };
     try {
       await follow({
         ...(from && { from }),
@@ -274,15 +275,15 @@ export class Form extends Quoting<WorkQuote> {
     return this.asked(JSON.stringify(data), () => this.desk.quote(this.manifest.name, data));
   }
 
-  /** Nothing is sent but what was priced, for at most that price. */
-  async send(): Promise<Run | undefined> {
+  /** Nothing is sent but what was priced, for at most that price. `any`: as in `Desk.run`. */
+  async send(any: boolean): Promise<Run | undefined> {
     this.tried = true;
     if (!this.ready) return undefined;
     const data = this.filled.value;
     const known = this.known(JSON.stringify(data)) ?? (await this.price());
     if (!known) return undefined;
     const ceiling = this.limited(known);
-    return ceiling && this.desk.run(this.manifest.name, data, { ...known, ceiling }, this.durable);
+    return ceiling && this.desk.run(this.manifest.name, data, { ...known, ceiling }, this.durable, any);
   }
 
   /** The price that goes along: the quoted one, or the visitor's own; nothing where that is unreadable. */

@@ -2,7 +2,7 @@
 // on their way. Asked again and again, more often while something moves; a hidden page asks nothing.
 
 import type { Problem } from "./conversation";
-import { chatModels, offersOf, Refusal, type Model, type Offer, type Realm } from "./realm";
+import { chatModels, isTrusted, offersOf, Refusal, type Model, type Offer, type Realm } from "./realm";
 import { NOTHING_TOLD, type About, type Told } from "./told";
 
 const EVERY_MS = 20_000;
@@ -27,12 +27,11 @@ export class Line {
   told = $state.raw<Told>(NOTHING_TOLD);
   /** What was here and may be back in a moment: its programs start anew after the realm itself. */
   returning = $state.raw<ReadonlySet<string>>(new Set());
-  /** What `auto` is: the realm's word, else the first model that somebody serves. */
-  auto = $derived(
-    this.models.find((model) => model.id === this.told.auto && model.slots > 0) ??
-      this.models.find((model) => model.slots > 0) ??
-      this.models[0],
-  );
+  /** What `auto` is: the realm's word, else the first model that somebody serves; never a stranger's. */
+  auto = $derived.by(() => {
+    const models = this.models.filter(isTrusted);
+    return models.find(({ id, slots }) => id === this.told.auto && slots > 0) ?? models.find(({ slots }) => slots > 0) ?? models[0];
+  });
 
   /** It answers after it did not. */
   onBack: () => void = () => undefined;
@@ -67,8 +66,10 @@ export class Line {
     return this.#refresh();
   }
 
+  /** Somebody else than a stranger does: what has a button asks nobody whom it may come to. */
   serves(intent: string): boolean {
-    return (this.offers.get(intent)?.slots ?? 0) > 0;
+    const offer = this.offers.get(intent);
+    return offer !== undefined && isTrusted(offer) && offer.slots > 0;
   }
 
   /** It is here, or was and may be back in a moment. */

@@ -18,8 +18,14 @@ export interface Asset {
   held: string;
 }
 
+/** What the realm thinks of the workers that offer something: its own, proven, or anybody's. */
+export type Standing = "own" | "proven" | "probation";
+
 export interface Model {
   id: string;
+  standing: Standing;
+  /** Of the account whose workers these are; empty where nobody says. */
+  owner: string;
   price: Price;
   slots: number;
   busy: number;
@@ -67,6 +73,12 @@ export interface Manifest {
 
 /** Who serves an intent now, all its models together. */
 export interface Offer {
+  /** The best there is. */
+  standing: Standing;
+  /** Accounts of those that are that. */
+  owners: string[];
+  /** Its workers are anybody's, and have no name to choose: they serve who says that anybody may. */
+  any: boolean;
   slots: number;
   busy: number;
   depth: number;
@@ -177,8 +189,8 @@ export class Realm {
   }
 
   /** What any intent with these data may cost. */
-  async quoteWork(intent: string, data: unknown): Promise<WorkQuote> {
-    const body = record(await this.#json("POST", "v1/quote", { intent, data }));
+  async quoteWork(intent: string, data: unknown, any = false): Promise<WorkQuote> {
+    const body = record(await this.#json("POST", "v1/quote", { intent, data, ...(any && { trust: "any" }) }));
     const asset = text(body["asset"]);
     const amount = text(body["ceiling"]);
     if (!asset || !amount) throw malformed("quote");
@@ -323,6 +335,8 @@ export function chatModels(pools: unknown): Model[] {
     const asked = { amount, per: number(price["per"]) ?? 1, unit: text(price["unit"]) ?? "unit" };
     const model: Model = known ?? {
       id,
+      standing: standingOf(row),
+      owner: ownersOf(row)[0] ?? "",
       price: asked,
       slots: 0,
       busy: 0,
@@ -341,6 +355,20 @@ export function chatModels(pools: unknown): Model[] {
     models.set(id, model);
   }
   return [...models.values()];
+}
+
+/** A realm that says nothing of it has no strangers' models in its list. */
+function standingOf(row: Record<string, unknown>): Standing {
+  return (text(row["standing"]) as Standing | undefined) ?? "own";
+}
+
+function ownersOf(row: Record<string, unknown>): string[] {
+  return list(row["owners"]).flatMap((owner) => text(record(owner)["account"]) ?? []);
+}
+
+/** Nobody is served by a stranger who did not choose one. */
+export function isTrusted({ standing }: { standing: Standing }): boolean {
+  return standing !== "probation";
 }
 
 /** What says no price is not for nothing. */
@@ -381,6 +409,7 @@ function problemsOf(page: unknown): ManifestProblem[] {
   });
 }
 
+/** Strangers' workers count where there are no others: nobody comes to them unless he says so. */
 export function offersOf(page: unknown): Map<string, Offer> {
   const offers = new Map<string, Offer>();
   for (const item of list(record(page)["items"])) {
@@ -388,14 +417,23 @@ export function offersOf(page: unknown): Map<string, Offer> {
     const intent = text(row["intent"]);
     const price = priceOf(row["price"], "unit");
     if (!intent || !price) continue;
-    const offer = offers.get(intent) ?? { slots: 0, busy: 0, depth: 0, price, models: [] };
+    const standing = standingOf(row);
+    const strange = standing === "probation";
+    let offer = offers.get(intent);
+    if (!offer || (!strange && !isTrusted(offer))) {
+      offer = { standing, owners: [], any: false, slots: 0, busy: 0, depth: 0, price, models: offer?.models ?? [] };
+      offers.set(intent, offer);
+    }
+    const model = text(row["model"]);
+    if (model && !offer.models.includes(model)) offer.models.push(model);
+    if (strange && isTrusted(offer)) continue;
+    if (standing === "own") offer.standing = standing;
     if (isLess(price.amount, offer.price.amount)) offer.price = price;
+    offer.any ||= strange && row["trust"] === "any";
+    offer.owners.push(...ownersOf(row));
     offer.slots += number(row["slots"]) ?? 0;
     offer.busy += number(row["busy"]) ?? 0;
     offer.depth += number(row["depth"]) ?? 0;
-    const model = text(row["model"]);
-    if (model && !offer.models.includes(model)) offer.models.push(model);
-    offers.set(intent, offer);
   }
   return offers;
 }

@@ -3,7 +3,7 @@
 // once.
 
 import type { Money } from "./amount";
-import { list, number, record, text, type Phase, type Problem, type RealmEvent } from "./conversation";
+import { list, number, record, text, type Phase, type Problem, type RealmEvent, whoseOf } from "./conversation";
 import { base64Of, bytesOf, pieceText } from "./result";
 import { chained } from "./voice/frames";
 
@@ -23,6 +23,10 @@ export interface Run {
   position?: number;
   etaMs?: number;
   worker?: string;
+  /** Whose worker that is, in words. */
+  whose?: string;
+  /** Anybody's worker may serve it: said before it was sent. */
+  any?: boolean;
   attempt: number;
   seq: number;
   restarts: number;
@@ -82,7 +86,7 @@ export function onEvent(run: Run, event: RealmEvent, now: number): Run {
       const attempt = number(data["attempt"]) ?? run.attempt;
       const worker = text(record(data["worker"])["name"]) ?? text(record(data["worker"])["id"]);
       const anew = attempt > run.attempt ? { attempt, seq: -1, pieces: 0, streamed: "", ...silent(run) } : {};
-      return { ...named, phase: "running", ...anew, ...(worker && { worker }) };
+      return { ...named, phase: "running", ...anew, ...(worker && { worker, whose: whoseOf(record(data["worker"])) }) };
     }
     case "chunk":
       return onPiece(named, data);

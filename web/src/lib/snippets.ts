@@ -7,7 +7,7 @@
 
 export type Use =
   | { kind: "chat"; body: Record<string, unknown> }
-  | { kind: "intent"; intent: string; data: unknown };
+  | { kind: "intent"; intent: string; data: unknown; /** Its workers are strangers'. */ any?: boolean };
 
 export interface Snippet {
   language: "curl" | "Python" | "JavaScript" | "mtor";
@@ -24,7 +24,7 @@ const DATA_FILE = "data.json";
 
 export function snippetsOf(use: Use, base: string): Snippet[] {
   const realm = base.replace(/\/+$/, "");
-  const body = use.kind === "chat" ? use.body : { intent: use.intent, data: use.data };
+  const body = use.kind === "chat" ? use.body : { intent: use.intent, ...(use.any && { trust: "any" }), data: use.data };
   const data = use.kind === "chat" ? use.body : use.data;
   const long = JSON.stringify(body).length > INLINE_CHARS_MAX;
   const of = (text: unknown) => (long ? { beside: { name: DATA_FILE, text: JSON.stringify(text, null, 2) } } : {});
@@ -58,7 +58,8 @@ function mtor(realm: string, data: unknown, use: Use, long: boolean): string {
   const name = use.kind === "chat" ? "chat" : use.intent;
   // `=`: a number below zero is no option.
   const given = long ? `--data=@${DATA_FILE}` : `--data=${shellWord(JSON.stringify(data))}`;
-  return [`mtor submit ${shellName(name)} --realm ${shellWord(realm)}`, `  ${given}`].join(" \\\n");
+  const any = use.kind === "intent" && use.any ? " --trust any" : "";
+  return [`mtor submit ${shellName(name)} --realm ${shellWord(realm)}${any}`, `  ${given}`].join(" \\\n");
 }
 
 /** Names of intents need no quotes, as far as manifests go; this asks nobody. */

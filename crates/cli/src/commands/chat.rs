@@ -74,7 +74,7 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
     let wish = Wish::of(&arguments.speak, context)?;
     block_on(Box::pin(async {
         let client = arguments.realm.ensured(context).await?;
-        let model = choose_model(arguments.terms.model.as_deref(), "chat", &client).await?;
+        let model = choose_model(&arguments.terms, "chat", &client).await?;
         let room = room(context_of(&model, &client).await?, arguments.max_tokens);
         let mut signals = context.interrupts.take()?;
         let (mut speaker, mut spoken) = (None, Spent::default());

@@ -295,8 +295,8 @@ impl Run<'_> {
             return Ok(data);
         }
         let Ok(text) = serde_json::from_str::<String>(data.get()) else { return Ok(data) };
-        let asked = self.terms.model.as_deref();
-        let model = self.model.get_or_try_init(|| choose_model(asked, name, &self.client)).await?;
+        let (model, terms) = (&self.model, &self.terms);
+        let model = model.get_or_try_init(|| choose_model(terms, name, &self.client)).await?;
         prompted(name, model, &text, false)
     }
 

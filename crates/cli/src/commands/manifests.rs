@@ -1,6 +1,10 @@
 //! `mtor manifests`: the kinds of work that a realm knows, and what each takes.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
+use mtor_client::Served;
+use mtor_types::intent::Trust;
 use mtor_types::manifest::{Bound, Manifest};
 use serde_json::Value;
 
@@ -8,7 +12,7 @@ use super::realm::RealmArgument;
 use super::{Context, block_on};
 use crate::failure::Failure;
 use crate::table::Table;
-use crate::words::per;
+use crate::words::{per, whose};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -20,9 +24,9 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
     let client = arguments.realm.client(context)?;
-    let manifests = block_on(async { Ok(client.manifests().await?) })?;
+    let (manifests, served) = block_on(async { Ok(client.manifests_served().await?) })?;
     match &arguments.name {
-        None => list(&manifests, context),
+        None => list(&manifests, &served, context),
         Some(name) => {
             let found = manifests.iter().find(|manifest| manifest.name == *name);
             let manifest = found.ok_or_else(|| {
@@ -31,7 +35,7 @@ pub(crate) fn run(arguments: &Arguments, context: &Context) -> Result<(), Failur
                     .with_code(mtor_types::Code::UnknownIntent.text())
                     .with_remedy(format!("it knows {}", names.join(", ")))
             })?;
-            one(manifest, context);
+            one(manifest, served.get(name), context);
         }
     }
     Ok(())
@@ -41,22 +45,29 @@ fn price(manifest: &Manifest) -> String {
     per(manifest.price.amount, manifest.price.per, &manifest.meter.unit)
 }
 
-fn list(manifests: &[Manifest], context: &Context) {
-    let mut table =
-        Table::new(&["NAME", "VERSION", "PRICE", "SUMMARY"]).right(&["VERSION"]).loose("SUMMARY");
+/// Who serves it now, in words.
+fn served_by(served: Option<&Served>) -> String {
+    served.map_or_else(|| "nobody".to_owned(), |by| whose(by.standing, &by.owners))
+}
+
+fn list(manifests: &[Manifest], served: &BTreeMap<String, Served>, context: &Context) {
+    let mut table = Table::new(&["NAME", "VERSION", "PRICE", "SERVED BY", "SUMMARY"])
+        .right(&["VERSION"])
+        .loose("SUMMARY");
     for manifest in manifests {
         context.out.object(manifest);
         table.row([
             manifest.name.clone(),
             manifest.version.to_string(),
             price(manifest),
+            served_by(served.get(&manifest.name)),
             manifest.summary.clone(),
         ]);
     }
     table.print(context.out);
 }
 
-fn one(manifest: &Manifest, context: &Context) {
+fn one(manifest: &Manifest, served: Option<&Served>, context: &Context) {
     let out = context.out;
     out.object(manifest);
     out.words(format_args!("{}, version {}", manifest.name, manifest.version));
@@ -70,6 +81,11 @@ fn one(manifest: &Manifest, context: &Context) {
         Bound::Speech => "what the text may take to say",
     };
     out.words(format_args!("price     {}; at most {bound}", price(manifest)));
+    let say = match served.and_then(|by| by.trust) {
+        Some(Trust::Any) => "; asked with --trust any",
+        Some(Trust::Own | Trust::Proven) | None => "",
+    };
+    out.words(format_args!("served by {}{say}", served_by(served)));
     let deadline = manifest.deadline;
     let seconds = |ms: u64| ms.div_ceil(1_000);
     out.words(format_args!(

@@ -277,6 +277,11 @@ async fn find_voice(voice: Option<&str>, client: &Client, terms: &Terms) -> Resu
             "where the realm runs, `mtor up` says what keeps the voice away; the question was not asked, and nothing is paid",
         ));
     }
+    if failure.is_code(Code::NotProven) {
+        return Err(failure.about("--speak").with_remedy(
+            "--trust any lets anybody's worker read it aloud; the question was not asked, and nothing is paid",
+        ));
+    }
     match voice {
         Some(voice) if is_of_voice(&failure, voice) => {
             Err(failure.about(format_args!("--voice {voice}")).with_remedy(

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use mtor_client::{Event, EventKind, Waits};
+use mtor_client::{Event, EventKind, Standing, Waits};
 
 use crate::output::{Out, printable};
 use crate::words::money;
@@ -62,7 +62,10 @@ impl Waiting {
                     name => name.to_owned(),
                 });
                 let name = name.unwrap_or_else(|| "a worker".into());
-                self.say(format!("running on {}", printable(&name)));
+                let strange = starts.worker.as_ref().map(|by| by.standing);
+                let strange =
+                    if strange == Some(Standing::Probation) { ", not yet proven" } else { "" };
+                self.say(format!("running on {}{strange}", printable(&name)));
             }
             EventKind::Chunk(_)
             | EventKind::Completed(_)

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use mtor_client::{Client, Intent};
+use mtor_client::{Client, Intent, Standing};
 use mtor_types::intent::{Class, Trust};
 use mtor_types::{Amount, Code};
 use serde_json::json;
@@ -38,7 +38,7 @@ pub(crate) struct Terms {
     /// Survives a restart of the realm
     #[arg(long)]
     durable: bool,
-    /// Whose workers may serve: the realm's own, also the proven ones, or anybody's
+    /// Whose workers may serve: the realm's own, also proven ones (if nothing is said), or anybody's
     #[arg(long, value_name = "WHOSE", value_parser = whose())]
     trust: Option<Trust>,
     /// Batch work gives way to interactive work
@@ -109,7 +109,7 @@ impl Work {
             Given::Data(data) => data,
             Given::Prompt(prompt) => {
                 check_takes_text(name)?;
-                let model = choose_model(self.terms.model.as_deref(), name, client).await?;
+                let model = choose_model(&self.terms, name, client).await?;
                 prompted(name, &model, &prompt, true)?
             }
         };
@@ -143,21 +143,33 @@ pub(crate) fn prompted(
     serde_json::value::to_raw_value(&data).map_err(|error| Failure::caused(&error))
 }
 
-/// The model that was asked for; else the realm's default, or the one with the most slots.
+/// The model that was asked for; else the realm's default, or the one with the most slots of those
+/// that are no stranger's.
 pub(crate) async fn choose_model(
-    asked: Option<&str>,
+    terms: &Terms,
     intent: &str,
     client: &Client,
 ) -> Result<String, Failure> {
-    if let Some(model) = asked {
-        return Ok(model.to_owned());
+    if let Some(model) = &terms.model {
+        return Ok(model.clone());
     }
     let offered: Vec<_> =
         client.pools().await?.into_iter().filter(|p| p.intent == intent).collect();
     let default = client.default_models().await?.remove(intent);
     let default = default.filter(|id| offered.iter().any(|pool| pool.model.as_ref() == Some(id)));
-    let most = || offered.into_iter().filter(|p| p.model.is_some()).max_by_key(|p| p.slots)?.model;
+    let any = terms.trust == Some(Trust::Any);
+    let named = || offered.iter().filter(|pool| pool.model.is_some());
+    let trusted = || named().filter(|pool| pool.standing != Standing::Probation || any);
+    let most = || trusted().max_by_key(|pool| pool.slots)?.model.clone();
     default.or_else(most).ok_or_else(|| {
+        let strangers: Vec<_> = named().filter_map(|pool| pool.model.as_deref()).collect();
+        if !strangers.is_empty() {
+            let message = format!("only workers that are not yet proven offer {intent} here");
+            return Failure::failed(message).with_code(Code::NotProven.text()).with_remedy(format!(
+                "--model NAME names one, and its owner may read and answer what you ask: {}",
+                strangers.join(", ")
+            ));
+        }
         Failure::failed(format!("no worker at {} offers {intent} just now", client.address()))
             .with_code(Code::NoWorker.text())
             .with_remedy("where the realm runs, `mtor up` says which models it serves and what keeps them away")

@@ -13,7 +13,8 @@ use tungstenite::protocol::frame::Frame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::{Message, WebSocket};
 
-use super::http::{Guest, send};
+use super::http::send;
+use super::worker::Owner;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -127,7 +128,7 @@ impl Socket {
     }
 }
 
-/// A worker of a guest that says what the test says.
+/// A worker that says what the test says.
 pub struct Hand {
     pub socket: Socket,
     url: String,
@@ -137,21 +138,20 @@ pub struct Hand {
 
 impl Hand {
     /// Enrols a worker with a key of its own and opens its session with these offers.
-    pub fn join(owner: &Guest, secret: u8, offers: &Value) -> Self {
+    pub fn join(owner: &impl Owner, secret: u8, offers: &Value) -> Self {
         let key = SigningKey::from_bytes(&[secret; 32]);
         let worker = WorkerId(key.verifying_key().to_bytes());
-        let token = owner.ask("POST", "/v1/workers/tokens", "").json()["token"].clone();
-        let token = token.as_str().unwrap().to_owned();
+        let token = owner.token();
         let signature = hex(&key.sign(&enrol_proof(&token, worker)).to_bytes());
         let enrol = json!({
             "token": token, "worker": worker, "signature": signature, "name": "by hand",
         });
         let kind = [("content-type", "application/json")];
         let body = enrol.to_string();
-        let enrolled = send(&owner.url, "POST", "/v1/workers/enrol", &kind, body.as_bytes());
+        let enrolled = send(owner.url(), "POST", "/v1/workers/enrol", &kind, body.as_bytes());
         assert_eq!(enrolled.status, 200, "{enrolled:?}");
-        let (socket, offers) = (session(&owner.url, &key, offers, &[]), offers.clone());
-        Self { socket, url: owner.url.clone(), key, offers }
+        let (socket, offers) = (session(owner.url(), &key, offers, &[]), offers.clone());
+        Self { socket, url: owner.url().to_owned(), key, offers }
     }
 
     /// Opens another session in place of this one.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mtor_types::{AccountId, Amount, Price, model};
+use mtor_types::{AccountId, Amount, Price};
 
 use super::Router;
 use super::demand::TrustClass;
@@ -21,6 +21,8 @@ pub struct PoolView {
     pub model: Option<String>,
     /// The realm's own first, then proven ones, then the others; of each in order of their ids.
     pub parties: Vec<Party>,
+    /// There are more than are told of.
+    pub more: bool,
     /// What waits for it, whoever may serve that.
     waits: Waits,
     /// What an intent that runs now is thought to take.
@@ -105,6 +107,8 @@ struct Sums {
     contexts: BTreeMap<Option<u32>, u32>,
     slots: u64,
     busy: u64,
+    /// What asks for this owner's workers alone.
+    alone: Option<KindId>,
 }
 
 impl Shown {
@@ -114,6 +118,7 @@ impl Shown {
         price.1 = price.1.saturating_add(1);
         let context = sums.contexts.entry(offer.context).or_default();
         *context = context.saturating_add(1);
+        sums.alone = offer.owned_kind();
         sums.slots = sums.slots.saturating_add(slots.into());
         sums.busy = sums.busy.saturating_add(offer.busy.into());
     }
@@ -160,9 +165,7 @@ impl Router {
             let (price, _) = *sums.prices.values().next()?;
             let (context, _) = sums.contexts.first_key_value()?;
             let (class, owner, context) = (*class, *owner, *context);
-            let alone = kind.model.as_ref().map(|name| model::owned(name, owner));
-            let alone = alone.and_then(|name| self.kinds.find(&kind.name, Some(&name)));
-            let waits = alone.map(|kind| self.waits(kind)).unwrap_or_default();
+            let waits = sums.alone.map(|kind| self.waits(kind)).unwrap_or_default();
             let Sums { slots, busy, .. } = *sums;
             Some(Party { class, owner, price, context, slots, busy, waits })
         });
@@ -173,7 +176,8 @@ impl Router {
         let retries = u64::try_from(kind.retries()).unwrap_or(u64::MAX);
         let waits = self.waits(id).plus(nameless).plus(Waits { items: retries, cost: 0 });
         let (intent, model) = (kind.name.clone(), kind.model.clone());
-        PoolView { intent, model, parties, waits, mean_ms: kind.running.mean() }
+        let (more, mean_ms) = (kind.shown.0.len() > PARTIES_MAX, kind.running.mean());
+        PoolView { intent, model, parties, more, waits, mean_ms }
     }
 
     fn waits(&self, kind: KindId) -> Waits {

@@ -46,11 +46,17 @@ pub(super) struct OfferSlots {
     pub(super) busy: u32,
     /// Its last lease, or the last of all when it was offered.
     served: Fence,
-    /// What it serves: its own kind first, then what asks for no model. None before it joined.
+    /// What it serves: its own kind first, then what asks for no model, then what asks for its model
+    /// of its owner alone. None before it joined.
     kinds: Vec<KindId>,
 }
 
 impl OfferSlots {
+    /// What asks for its model of its owner alone. None before it joined, and none of the realm's own.
+    pub(super) fn owned_kind(&self) -> Option<KindId> {
+        self.kinds.get(2).copied()
+    }
+
     pub(super) fn is_own(&self) -> bool {
         self.class == TrustClass::Own
     }

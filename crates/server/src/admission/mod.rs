@@ -33,10 +33,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mtor_types::amount::Price;
-use mtor_types::intent::{Band, Branch, Idempotency, IntentMeta};
+use mtor_types::intent::{Band, Branch, Idempotency, IntentMeta, Trust};
 use mtor_types::manifest::{Bound, Size};
 use mtor_types::worker::AssignMeter;
-use mtor_types::{AccountId, Amount, Digest, IntentId, NodeId, Rejection};
+use mtor_types::{AccountId, Amount, Digest, IntentId, NodeId, Rejection, model};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
@@ -58,9 +58,14 @@ pub struct Ask {
     pub name: String,
     unit: String,
     bound: Bound,
+    /// By its worker's own name, once it was chosen; until then as the client wrote it.
     pub model: Option<String>,
-    /// Where the client wrote `auto` for the model: the worker gets the real one's name there.
-    pub auto: Option<Range<usize>>,
+    /// Whose workers alone may serve, where the client named the model so.
+    pub owner: Option<AccountId>,
+    /// Who may serve, if the client said so.
+    pub trust: Option<Trust>,
+    /// The name that the client wrote, and where it stands: the worker reads its own name there.
+    pub written: Written,
     /// The client wants pieces.
     pub stream: bool,
     /// What the data says of that, where its manifest declares `stream`.
@@ -83,6 +88,28 @@ pub struct Ask {
     pub price_max: Option<Price>,
     /// The client's bytes, untouched.
     pub data: Bytes,
+}
+
+/// A model's name in a client's bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Absent where it is `auto`.
+    name: Option<String>,
+    at: Option<Range<usize>>,
+}
+
+impl Written {
+    /// These bytes as a worker gets them that calls the model so: untouched, if that is what they
+    /// say, or if they say nothing.
+    pub fn with(&self, data: &Bytes, model: &str) -> Bytes {
+        let said = self.name.as_deref() == Some(model);
+        let Some(at) = self.at.as_ref().filter(|_| !said) else { return data.clone() };
+        let parts = data.get(..at.start).zip(data.get(at.end..));
+        let Some(((before, after), name)) = parts.zip(serde_json::to_vec(model).ok()) else {
+            return data.clone();
+        };
+        [before, &name, after].concat().into()
+    }
 }
 
 /// How the answer leaves, which decides what holds when the client does not say.
@@ -187,8 +214,10 @@ impl Ask {
             name: entry.manifest.name.clone(),
             unit: entry.manifest.meter.unit.clone(),
             bound: entry.manifest.meter.bound,
-            model: scan.model,
-            auto: scan.auto,
+            model: scan.model.clone(),
+            owner: None,
+            trust: None,
+            written: Written { name: scan.model, at: scan.model_at },
             stream: says_stream.unwrap_or(false),
             says_stream,
             units_max: input_units.saturating_add(output_max).max(1),
@@ -219,7 +248,20 @@ impl Ask {
             Route::Streamed => wish.unwrap_or(true),
             Route::Stored | Route::OpenAi => wish.unwrap_or(false),
         };
+        self.trust = options.trust;
         self
+    }
+
+    /// Who may serve. To name a model's owner is to trust that owner with it.
+    pub fn trust(&self) -> Trust {
+        let unsaid = if self.owner.is_some() { Trust::Any } else { Trust::default() };
+        self.trust.unwrap_or(unsaid)
+    }
+
+    /// The model as the queue knows it.
+    fn kind(&self) -> Option<String> {
+        let model = self.model.as_ref()?;
+        Some(self.owner.map_or_else(|| model.clone(), |owner| model::owned(model, owner)))
     }
 
     /// What the meter of its stream may count.
@@ -263,7 +305,7 @@ impl Ask {
         let terms = self.terms(force, options.ceiling)?;
         Ok(Quote {
             intent: self.name.clone(),
-            model: self.model.clone(),
+            model: self.written.name.clone().or_else(|| self.model.clone()),
             unit: entry.manifest.meter.unit.clone(),
             price: force.price,
             units_max: self.units_max,
@@ -296,8 +338,8 @@ impl Ask {
             account: stamp.account,
             name: self.name.clone(),
             manifest: entry.digest,
-            model: self.model.clone(),
-            trust: options.trust.unwrap_or_default(),
+            model: self.kind(),
+            trust: self.trust(),
             branch: stamp.branch,
             origin: None,
             class: options.class.unwrap_or_default(),
@@ -323,7 +365,8 @@ impl Ask {
     /// and who may see it. A deadline may differ, since time has passed.
     fn body_digest(&self, options: &Options) -> Digest {
         let ceiling = options.ceiling.map(|ceiling| ceiling.to_string()).unwrap_or_default();
-        let trust = [options.trust.unwrap_or_default() as u8];
+        // What is not said was `any` once: who repeats a request of that time joins it.
+        let trust = [options.trust.unwrap_or(Trust::Any) as u8];
         digest(
             b"mtor/idempotency-body/v1\0",
             &[self.name.as_bytes(), ceiling.as_bytes(), &trust, &self.data],

@@ -251,7 +251,7 @@ fn routes_differ_in_what_holds_without_a_wish() {
     assert_eq!((openai.durable, openai.restart), (true, false));
     assert_eq!(openai.model.as_deref(), Some("m"));
     assert_eq!((openai.bytes, openai.remaining_ms), (data.len() as u64, 300_000));
-    assert_eq!((openai.trust, openai.class), (Trust::Any, Class::Interactive));
+    assert_eq!((openai.trust, openai.class), (Trust::Proven, Class::Interactive));
     assert_eq!((openai.branch, openai.origin), (stamp().branch, None));
     assert_eq!((openai.manifest, openai.size), (entry.digest, 512));
     let late = Options { deadline_ms: Some(3_600_001), ..Options::default() };

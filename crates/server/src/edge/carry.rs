@@ -8,14 +8,14 @@ use mtor_store::{BlobName, BlobStore};
 use mtor_types::intent::{End, EndRequest, IntentMeta, Outcome, Usage, Why};
 use mtor_types::mutant;
 use mtor_types::worker::{self, Assign, Revoke};
-use mtor_types::{Attempt, Code, IntentId};
+use mtor_types::{Attempt, Code, IntentId, model};
 
 use super::Edge;
 use super::live::{Admission, Assigned, Live};
 use crate::admission::Ask;
 use crate::api_error::ApiError;
 use crate::shell::{CallError, Settlement, Sink, StoreState};
-use crate::streams::{Bounds, Closed, IntentStream};
+use crate::streams::{Bounds, Closed, IntentStream, Server};
 
 /// The node's way to the edge. A type of its own, because carrying out may need the edge to live
 /// on in a task.
@@ -220,9 +220,11 @@ impl Edge {
     /// Sends the payload to the session that the router chose.
     fn dispatch(&self, live: &Live, assignment: &Assignment, begin: Begin) {
         let Assignment { meta, attempt, fence, worker, session, limit, .. } = assignment;
+        let Assignment { owner, class, .. } = *assignment;
+        let by = Server { worker: *worker, owner, class };
         let begun = match begin {
-            Begin::Fresh => live.stream.begin(*attempt, *worker, *limit),
-            Begin::Adopted => live.stream.adopt(*attempt, *worker, *limit),
+            Begin::Fresh => live.stream.begin(*attempt, by, *limit),
+            Begin::Adopted => live.stream.adopt(*attempt, by, *limit),
         };
         if !begun {
             // Over meanwhile; the revocation is on its way.
@@ -238,11 +240,13 @@ impl Edge {
         });
         // A session that is gone has told the node so itself.
         let Some(session) = self.sessions.get(*session) else { return };
+        // The worker's own name of it.
+        let model = meta.model.as_deref().map(model::without_owner);
         let assign = Assign {
             intent: meta.id,
             attempt: *attempt,
             name: live.name.clone(),
-            model: meta.model.clone(),
+            model: model.map(str::to_owned),
             stream: live.pieces,
             limit: Some(*limit),
             output: live.stream.output_each(*limit),
@@ -252,7 +256,7 @@ impl Edge {
             token: self.identity.lease_token(meta.id, *attempt, *worker, *fence),
             data: (),
         };
-        session.assign(assign, &live.data_for(meta.model.as_deref()));
+        session.assign(assign, &live.data_for(model));
     }
 
     /// The events of an intent: those in its buffer, or, after a restart, of a durable one that
@@ -290,7 +294,7 @@ impl Edge {
         let manifests = self.manifests.load();
         let ask = Ask::read(manifests.get(&meta.name)?, data).ok()?;
         let stream = self.streams.open(meta.id, ask.bounds()).ok()?;
-        stream.set_model(meta.model.as_deref());
+        stream.set_model(self.names.shown(meta.model.as_deref()).as_deref());
         let kind = (meta.name.clone(), meta.durable);
         let live = Arc::new(Live::new(meta.account, kind, &ask, stream, None));
         // Two attempts may be granted before the payload is here.

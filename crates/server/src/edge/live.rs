@@ -1,6 +1,5 @@
 //! Intents that are not over, as the edge holds them: payload, buffer, and who works on it.
 
-use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,7 +9,7 @@ use mtor_types::worker::AssignMeter;
 use mtor_types::{AccountId, Amount, Attempt, Fence, IntentId, Price, SessionId, WorkerId};
 use tokio::sync::oneshot;
 
-use crate::admission::Ask;
+use crate::admission::{Ask, Written};
 use crate::api_error::ApiError;
 use crate::manifests::Form;
 use crate::streams::IntentStream;
@@ -42,8 +41,8 @@ pub(super) struct Live {
     pub(super) pieces: bool,
     /// The client's bytes, untouched.
     pub(super) data: Bytes,
-    /// Where they say `auto` for the model.
-    auto: Option<Range<usize>>,
+    /// What they call the model.
+    written: Written,
     /// What an answer is, and to how many of the request.
     pub(super) form: Arc<Form>,
     pub(super) answers: u64,
@@ -71,7 +70,7 @@ impl Live {
         stream: Arc<IntentStream>,
         waiter: Option<oneshot::Sender<Admission>>,
     ) -> Self {
-        let (pieces, data, auto) = (ask.stream, ask.data.clone(), ask.auto.clone());
+        let (pieces, data, written) = (ask.stream, ask.data.clone(), ask.written.clone());
         let (meter, price_max) = (ask.meter(), ask.price_max);
         let (form, answers) = (Arc::clone(&ask.form), ask.answers);
         let state = Mutex::new(State { waiter, ..State::default() });
@@ -81,7 +80,7 @@ impl Live {
             durable,
             pieces,
             data,
-            auto,
+            written,
             form,
             answers,
             meter,
@@ -96,15 +95,9 @@ impl Live {
         self.price_max.is_none_or(|max| price.per == max.per && price.amount <= max.amount)
     }
 
-    /// What the worker gets: the client's bytes, with the model's own name where they say `auto`.
+    /// What the worker gets: the client's bytes, with its own name of the model.
     pub(super) fn data_for(&self, model: Option<&str>) -> Bytes {
-        let (Some(at), Some(model)) = (&self.auto, model) else { return self.data.clone() };
-        let (Some(before), Some(after)) = (self.data.get(..at.start), self.data.get(at.end..))
-        else {
-            return self.data.clone();
-        };
-        let Ok(name) = serde_json::to_vec(model) else { return self.data.clone() };
-        [before, &name, after].concat().into()
+        model.map_or_else(|| self.data.clone(), |model| self.written.with(&self.data, model))
     }
 
     fn bytes(&self) -> u64 {

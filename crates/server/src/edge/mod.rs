@@ -7,6 +7,7 @@
 //! the node's thread. Absent on purpose: any decision about money, order or placement.
 
 pub mod carry;
+mod choose;
 pub mod follow;
 mod keys;
 mod live;
@@ -23,7 +24,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use mtor_core::router::{Party, TrustClass};
 use mtor_core::{Command, Node};
 use mtor_store::{BlobName, BlobStore, Reader};
 use mtor_types::fact::{Asset, NetworkKey};
@@ -35,7 +35,7 @@ pub use keys::Keys;
 use live::Lives;
 pub use metrics::Metrics;
 pub use names::Names;
-pub use offered::Offered;
+pub use offered::{Listed, Offered};
 pub use submit::{Submission, Submitted};
 pub use workers::Priced;
 
@@ -267,11 +267,10 @@ impl Edge {
         }
         let at = Instant::now();
         let pools = self.node().ask(|node| node.router().pools_view()).await?;
-        let is_own = |party: &Party| party.class == TrustClass::Own;
-        if pools.iter().any(|pool| pool.parties.iter().any(is_own)) {
+        let offered = Arc::new(Offered::new(pools, &self.names));
+        if offered.has_own() {
             self.offered_once.store(true, Ordering::Release);
         }
-        let offered = Arc::new(Offered::new(pools));
         self.offered.store(Arc::clone(&offered));
         *viewed = Some(at);
         Ok(offered)

@@ -3,12 +3,12 @@
 use mtor_types::event::EventOut;
 use mtor_types::fact::Asset;
 use mtor_types::intent::{Outcome, Reason, Usage};
-use mtor_types::{Amount, Attempt, Code, IntentId, RealmId, WorkerId};
+use mtor_types::{AccountId, Amount, Attempt, Code, IntentId, RealmId, WorkerId};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::Edge;
-use crate::streams::{Ended, Entry, IntentStream, LastEventId};
+use crate::streams::{Ended, Entry, IntentStream, LastEventId, Server};
 
 /// One event, ready to be sent.
 #[derive(Clone, Debug)]
@@ -56,6 +56,9 @@ struct Worker<'a> {
     id: WorkerId,
     /// As its owner calls it.
     name: &'a str,
+    owner: AccountId,
+    /// `own`, `proven` or `probation`.
+    standing: &'static str,
 }
 
 #[derive(Serialize)]
@@ -122,9 +125,10 @@ pub fn render(
             let queued = Queued { intent, position: *position, eta_ms: *wait_ms };
             to.event("mtor.intent.queued.v1", &queued)?
         }
-        Entry::Started { attempt, worker } => {
+        Entry::Started { attempt, by: Server { worker, owner, class } } => {
             let name = edge.names.of(*worker);
-            let worker = Worker { id: *worker, name: &name };
+            let (owner, standing) = (*owner, class.name());
+            let worker = Worker { id: *worker, name: &name, owner, standing };
             let (attempt, realm) = (*attempt, edge.identity.realm());
             let stream = edge.streams.get(intent);
             let model = stream.as_deref().and_then(IntentStream::model);

@@ -23,12 +23,7 @@ use crate::api_error::ApiError;
 use crate::identity;
 use crate::manifests::{Entry, Manifests};
 use crate::streams::{Bounds, Cursor, Ended, IntentStream};
-use crate::told::Arriving;
 
-/// Models that a refusal names at most.
-const NAMED_MAX: usize = 20;
-/// A model that has arrived still starts.
-const RETRY_MIN_MS: u64 = 1_000;
 /// Payloads of open intents in memory, all together.
 const PAYLOADS_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
@@ -75,14 +70,15 @@ impl Edge {
         name: &str,
         data: Bytes,
         options: &Options,
-        at_home: bool,
+        (account, at_home): (AccountId, bool),
     ) -> Result<(Quote, u64), ApiError> {
         let manifests = self.manifests.load();
         let entry = known(&manifests, name)?;
         let mut ask = Ask::read(entry, data)?.streaming(options, Route::Stored);
-        self.choose_model(entry, &mut ask, at_home)?;
-        let quote = ask.quote(entry, self.in_force(entry, &ask), options)?;
-        Ok((quote, self.offered.load().wait_ms(name, ask.model.as_deref())))
+        self.choose(entry, &mut ask, account, at_home)?;
+        let quote = ask.quote(entry, self.in_force(entry, &ask, account), options)?;
+        let figures = self.figures(&ask, account);
+        Ok((quote, figures.map_or(0, |figures| figures.wait_ms)))
     }
 
     /// Admits work, or says why not. Nothing of it stays behind when it is refused. Who stops
@@ -95,7 +91,7 @@ impl Edge {
         let Checked { ask, meta, prior, stream } = checked;
         let (waiter, admission) = oneshot::channel();
         let (asked, durable, pieces) = (meta.id, meta.durable, ask.stream);
-        stream.set_model(meta.model.as_deref());
+        stream.set_model(self.names.shown(meta.model.as_deref()).as_deref());
         let kind = (name, durable);
         let live = Live::new(account, kind, &ask, Arc::clone(&stream), Some(waiter));
         self.lives.get_or_insert(asked, Arc::new(live));
@@ -181,8 +177,8 @@ impl Edge {
         let mut ask = Ask::read(entry, data)?.streaming(&options, route);
         let stamp = self.stamp(account, branch)?;
         let priced = self
-            .choose_model(entry, &mut ask, at_home)
-            .and_then(|()| self.price(entry, &ask, &options));
+            .choose(entry, &mut ask, account, at_home)
+            .and_then(|()| self.price(entry, &ask, account, &options));
         let list = priced.as_ref().ok().map(|force| force.list);
         let made = priced.and_then(|force| ask.meta(stamp, entry, force, &options, route));
         let meta = match (made, &options.key) {
@@ -272,41 +268,15 @@ impl Edge {
         self.lives.get(intent).map(|live| live.account)
     }
 
-    /// A model that no worker offers is refused with those that exist. Where none is named, or
-    /// `auto`, it is the realm's default (see [`Offered::default_model`]).
-    fn choose_model(&self, entry: &Entry, ask: &mut Ask, at_home: bool) -> Result<(), ApiError> {
-        if !entry.wanted.model {
-            return Ok(());
-        }
-        let offered = self.offered.load();
-        let mut models = offered.models_of(&ask.name);
-        let told = self.told.load();
-        match &ask.model {
-            None => {
-                ask.model = offered.default_model(&ask.name, entry.manifest.price, &told);
-                if ask.model.is_none()
-                    && let Some(coming) = told.coming(&ask.name, None, &offered)
-                {
-                    return Err(not_yet(coming, at_home));
-                }
-            }
-            Some(model) if models.any(|known| known == model) => {}
-            Some(model) => {
-                if let Some(coming) = told.coming(&ask.name, Some(model), &offered) {
-                    return Err(not_yet(coming, at_home));
-                }
-                let known: Vec<&str> = offered.models_of(&ask.name).take(NAMED_MAX).collect();
-                let message =
-                    format!("no worker here offers that model; on offer: {}", known.join(", "));
-                return Err(ApiError::new(Code::UnknownModel, message).with_field("model"));
-            }
-        }
-        Ok(())
-    }
-
     /// The price in force, if the client pays it.
-    fn price(&self, entry: &Entry, ask: &Ask, options: &Options) -> Result<InForce, ApiError> {
-        let force = self.in_force(entry, ask);
+    fn price(
+        &self,
+        entry: &Entry,
+        ask: &Ask,
+        account: AccountId,
+        options: &Options,
+    ) -> Result<InForce, ApiError> {
+        let force = self.in_force(entry, ask, account);
         if options.ceiling.is_none() && force.price.amount > force.list.amount {
             return Err(dearer(force, force.top().cost_up(ask.units_max)));
         }
@@ -322,8 +292,8 @@ impl Edge {
     }
 
     /// What a quote tells, and what a ceiling is measured by.
-    fn in_force(&self, entry: &Entry, ask: &Ask) -> InForce {
-        let lowest = self.offered.load().lowest_price(&ask.name, ask.model.as_deref());
+    fn in_force(&self, entry: &Entry, ask: &Ask, account: AccountId) -> InForce {
+        let lowest = self.figures(ask, account).map(|figures| figures.price);
         InForce::of(entry.manifest.price, lowest)
     }
 
@@ -358,16 +328,6 @@ fn kept_pieces(result: &Bytes) -> Option<Vec<Bytes>> {
     let kept: Kept<'_> = serde_json::from_slice(result).ok()?;
     let piece = |piece: &RawValue| result.slice_ref(piece.get().as_bytes());
     Some(kept.pieces.into_iter().map(piece).collect())
-}
-
-/// What is asked for is on its way, or did not come.
-fn not_yet(coming: &Arriving, at_home: bool) -> ApiError {
-    let message = format!("no model can answer that yet: {}", coming.sentence(at_home));
-    let error = ApiError::new(Code::NoWorker, message).with_field("model");
-    match coming.left_ms {
-        Some(left_ms) => error.with_retry_after_ms(left_ms.max(RETRY_MIN_MS)),
-        None => error,
-    }
 }
 
 /// Nobody pays more than the list price without having said so.

@@ -8,9 +8,11 @@ use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, Uri, header};
 use mtor_core::authorize::{Action, Object};
-use mtor_types::Code;
+use mtor_core::router::TrustClass;
 use mtor_types::amount::Price;
+use mtor_types::intent::Trust;
 use mtor_types::manifest::Manifest;
+use mtor_types::{AccountId, Code};
 use serde::Serialize;
 
 use super::Answer;
@@ -18,8 +20,8 @@ use super::auth::Caller;
 use super::json::{Page, Segment};
 use super::weights;
 use crate::api_error::ApiError;
-use crate::edge::Edge;
-use crate::manifests::ManifestProblem;
+use crate::edge::{Edge, Listed, Offered};
+use crate::manifests::{ManifestProblem, Manifests};
 use crate::shell::StoreState;
 use crate::told::{Arriving, ModelAbout, ModelsTold};
 use crate::weights::Weight;
@@ -55,9 +57,10 @@ pub async fn document(State(edge): State<Arc<Edge>>) -> Result<Response, ApiErro
 }
 
 #[derive(Debug, Serialize)]
-struct PoolRow {
-    intent: String,
-    model: Option<String>,
+struct PoolRow<'a> {
+    intent: &'a str,
+    /// As it is asked for.
+    model: Option<&'a str>,
     price: PriceRow,
     #[serde(skip_serializing_if = "Option::is_none")]
     context: Option<u32>,
@@ -65,6 +68,57 @@ struct PoolRow {
     busy: u64,
     depth: u64,
     eta_ms: u64,
+    /// The best there is among them: `own`, `proven` or `probation`.
+    standing: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    owners: Vec<OwnerRow>,
+    /// What has to be said to be served; absent: nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trust: Option<Trust>,
+}
+
+impl<'a> PoolRow<'a> {
+    fn new(listed: &'a Listed, manifests: &Manifests) -> Option<Self> {
+        let Listed { intent, model, figures, trust, .. } = listed;
+        let unit = manifests.get(intent)?.manifest.meter.unit.as_str();
+        Some(Self {
+            price: PriceRow::new(figures.price, unit),
+            intent,
+            model: model.as_deref(),
+            context: figures.context,
+            slots: figures.slots,
+            busy: figures.busy,
+            depth: figures.depth,
+            eta_ms: figures.wait_ms,
+            standing: figures.class.name(),
+            owners: OwnerRow::of(listed),
+            trust: said(*trust),
+        })
+    }
+}
+
+/// Whose workers offer something.
+#[derive(Debug, Serialize)]
+struct OwnerRow {
+    account: AccountId,
+    standing: &'static str,
+}
+
+impl OwnerRow {
+    /// But for the realm itself.
+    fn of(listed: &Listed) -> Vec<Self> {
+        let row = |(account, class): &(AccountId, TrustClass)| Self {
+            account: *account,
+            standing: class.name(),
+        };
+        let others = listed.owners.iter().filter(|(_, class)| *class != TrustClass::Own);
+        others.map(row).collect()
+    }
+}
+
+/// What has to be said of trust, where it is more than nothing.
+fn said(trust: Trust) -> Option<Trust> {
+    Some(trust).filter(|trust| *trust != Trust::default())
 }
 
 #[derive(Debug, Serialize)]
@@ -85,21 +139,8 @@ pub async fn pools(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<Answ
     caller.may(Action::ReadPools, &Object::Realm)?;
     let offered = edge.pools().await?;
     let manifests = edge.manifests.load();
-    let row = |pool: &mtor_core::router::PoolView| {
-        let unit = manifests.get(&pool.intent)?.manifest.meter.unit.as_str();
-        let figures = pool.figures(|_| true)?;
-        Some(PoolRow {
-            price: PriceRow::new(figures.price, unit),
-            intent: pool.intent.clone(),
-            model: pool.model.clone(),
-            context: figures.context,
-            slots: figures.slots,
-            busy: figures.busy,
-            depth: figures.depth,
-            eta_ms: figures.wait_ms,
-        })
-    };
-    let items = offered.pools().iter().filter_map(row).collect();
+    let items = offered.listed().iter().filter_map(|row| PoolRow::new(row, &manifests));
+    let items = items.collect();
     Ok(Answer::json(StatusCode::OK, &Page::<PoolRow>::whole(items)))
 }
 
@@ -107,9 +148,41 @@ pub async fn pools(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<Answ
 struct ManifestList<'a> {
     items: Vec<&'a Manifest>,
     next: Option<&'static str>,
+    /// By name, of those that anybody serves now: who does.
+    served: BTreeMap<&'a str, Served>,
     /// What is wrong in their folder, for the sysop and who sits at the realm's own machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     problems: Option<&'a [ManifestProblem]>,
+}
+
+/// Who serves an intent, whatever the model.
+#[derive(Debug, Serialize)]
+struct Served {
+    standing: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    owners: Vec<OwnerRow>,
+    /// What has to be said to be served where no model is named; absent: nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trust: Option<Trust>,
+}
+
+/// Of each intent the row of those who serve it best.
+fn served(offered: &Offered) -> BTreeMap<&str, Served> {
+    let mut best: BTreeMap<&str, &Listed> = BTreeMap::new();
+    for row in offered.listed() {
+        let best = best.entry(&row.intent).or_insert(row);
+        if row.figures.class < best.figures.class {
+            *best = row;
+        }
+    }
+    let served = best.into_iter().map(|(name, row)| {
+        let class = row.figures.class;
+        // A model of a stranger's has a name that is enough.
+        let any = class == TrustClass::Probation && row.model.is_none();
+        let trust = any.then_some(Trust::Any);
+        (name, Served { standing: class.name(), owners: OwnerRow::of(row), trust })
+    });
+    served.collect()
 }
 
 /// `GET /v1/manifests`
@@ -117,10 +190,12 @@ pub async fn manifests(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<
     caller.may(Action::ReadManifests, &Object::Realm)?;
     let manifests = edge.manifests.load();
     let items = manifests.iter().map(|entry| &entry.manifest).collect();
+    let offered = edge.pools().await?;
+    let served = served(&offered);
     let problems = edge.manifest_problems.load();
     let problems =
         caller.is_at_home().then_some(problems.as_slice()).filter(|problems| !problems.is_empty());
-    Ok(Answer::json(StatusCode::OK, &ManifestList { items, next: None, problems }))
+    Ok(Answer::json(StatusCode::OK, &ManifestList { items, next: None, served, problems }))
 }
 
 #[derive(Debug, Serialize)]
@@ -128,7 +203,9 @@ struct ModelRow<'a> {
     id: String,
     object: &'static str,
     created: u64,
+    /// The realm, for its own; else the account of the workers' owner.
     owned_by: String,
+    standing: &'static str,
     /// What the realm was told of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     about: Option<&'a ModelAbout>,
@@ -151,12 +228,30 @@ struct ModelList<'a> {
 }
 
 impl<'a> ModelRow<'a> {
-    fn new(id: String, edge: &Edge, told: &'a ModelsTold) -> Self {
-        let owned_by = edge.identity.realm().to_string();
-        let about = told.about(&id);
-        let files = edge.weights.of(&id);
-        Self { id, object: "model", created: 0, owned_by, about, files }
+    fn new(id: String, row: &Listed, edge: &Edge, told: &'a ModelsTold) -> Self {
+        let owner = row.owners.first().filter(|(_, class)| *class != TrustClass::Own);
+        let realm = || edge.identity.realm().to_string();
+        let owned_by = owner.map_or_else(realm, |(owner, _)| owner.to_string());
+        // The realm describes, and has files of, its own alone.
+        let is_own = row.figures.class == TrustClass::Own;
+        let about = told.about(&id).filter(|_| is_own);
+        let files = if is_own { edge.weights.of(&id) } else { Vec::new() };
+        let standing = row.figures.class.name();
+        Self { id, object: "model", created: 0, owned_by, standing, about, files }
     }
+}
+
+/// The models that are listed, the best row of each, by name.
+fn listed(offered: &Offered) -> BTreeMap<&str, &Listed> {
+    let mut models: BTreeMap<&str, &Listed> = BTreeMap::new();
+    for row in offered.listed() {
+        let Some(model) = row.model.as_deref() else { continue };
+        let best = models.entry(model).or_insert(row);
+        if row.figures.class < best.figures.class {
+            *best = row;
+        }
+    }
+    models
 }
 
 /// `GET /v1/models/{id}`, as OpenAI's, and its files. An id may hold slashes.
@@ -168,19 +263,20 @@ pub async fn model(
     uri: Uri,
 ) -> Result<Response, ApiError> {
     caller.may(Action::ReadPools, &Object::Realm)?;
-    let is_offered = edge.offered.load().models().any(|model| model == id);
-    if let Some(file) = weights::named(&id).filter(|_| !is_offered) {
+    let offered = edge.offered.load_full();
+    let row = listed(&offered).get(id.as_str()).copied();
+    if let Some(file) = weights::named(&id).filter(|_| row.is_none()) {
         let query = Query::<weights::Query>::try_from_uri(&uri);
         let Query(query) = query.map_err(|_| {
             ApiError::invalid_field("query", "nothing but `sha256`, the file's hash in hex")
         })?;
         return weights::send(&edge, file, &query, &headers, caller.network(&edge)).await;
     }
-    if !is_offered {
+    let Some(row) = row else {
         return Err(ApiError::new(Code::UnknownModel, "no worker here offers that model"));
-    }
+    };
     let told = edge.told.load();
-    Ok(Answer::json(StatusCode::OK, &ModelRow::new(id, &edge, &told)).into_response())
+    Ok(Answer::json(StatusCode::OK, &ModelRow::new(id, row, &edge, &told)).into_response())
 }
 
 /// `GET /v1/models`, as OpenAI's.
@@ -188,10 +284,11 @@ pub async fn models(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<Ans
     caller.may(Action::ReadPools, &Object::Realm)?;
     // What stands here may be asked for at once, and what has just left is not named any more.
     let (offered, told, manifests) = (edge.pools().await?, edge.told.load(), edge.manifests.load());
-    let data = offered.models().map(|id| ModelRow::new(id, &edge, &told)).collect();
+    let models = listed(&offered).into_iter();
+    let data = models.map(|(id, row)| ModelRow::new(id.to_owned(), row, &edge, &told)).collect();
     let default = manifests.iter().filter(|entry| entry.wanted.model).filter_map(|entry| {
         let name = entry.manifest.name.as_str();
-        Some((name, offered.default_model(name, entry.manifest.price, &told)?))
+        Some((name, offered.usual_model(name, entry.manifest.price, &told)?))
     });
     let default = default.collect();
     // A problem may name the owner's folders and addresses.

@@ -102,6 +102,9 @@ pub async fn list(
             named.map(|meta| (meta.id, (meta.name.clone(), meta.model.clone()))).collect()
         };
         named = edge.node().ask(names).await?;
+        for (_, model) in named.values_mut() {
+            *model = edge.names.shown(model.as_deref());
+        }
     }
     let items = placed.rows.into_iter().map(|row| Row::new(row, &mut named)).collect();
     let next = placed.next.map(|Position { batch, fact }| format!("{batch}.{fact}"));

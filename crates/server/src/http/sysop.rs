@@ -156,7 +156,10 @@ pub async fn intents(
         };
         open.map(row).collect()
     };
-    let items = edge.node().ask(rows).await?;
+    let mut items = edge.node().ask(rows).await?;
+    for row in &mut items {
+        row.model = edge.names.shown(row.model.as_deref());
+    }
     let next = items.last().filter(|_| items.len() == limit).map(|row| row.intent.to_string());
     Ok(Answer::json(StatusCode::OK, &Page { items, next }))
 }

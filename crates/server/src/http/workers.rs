@@ -61,10 +61,11 @@ pub async fn enrol(
     let realm = edge.identity.realm();
     let owner = finish(async move {
         edge.node().call(Command::Enrol { token, worker, name: name.clone() }).await?;
-        edge.names.set(worker, &name);
         let owner = move |node: &Node| Some(node.registry().worker(worker)?.enrolled.owner);
         let gone = || ApiError::new(Code::NotFound, "the worker was removed meanwhile");
-        edge.node().ask(owner).await?.ok_or_else(gone)
+        let owner = edge.node().ask(owner).await?.ok_or_else(gone)?;
+        edge.names.set(worker, &name, owner);
+        Ok(owner)
     });
     let owner = owner.await?;
     Ok(Answer::json(StatusCode::OK, &Enrolled { worker, owner, realm }))

@@ -3,11 +3,21 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use mtor_core::router::TrustClass;
 use mtor_types::fact::Asset;
 use mtor_types::intent::{End, Usage};
-use mtor_types::{Amount, Attempt, WorkerId};
+use mtor_types::{AccountId, Amount, Attempt, WorkerId};
 
 use super::meter::Content;
+
+/// Who works on an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Server {
+    pub worker: WorkerId,
+    pub owner: AccountId,
+    /// As its owner's worker stands here.
+    pub class: TrustClass,
+}
 
 /// One step of an intent's life, as its clients see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +32,7 @@ pub enum Entry {
     },
     Started {
         attempt: Attempt,
-        worker: WorkerId,
+        by: Server,
     },
     Chunk {
         attempt: Attempt,

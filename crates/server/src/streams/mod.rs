@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use mtor_types::{IntentId, Time};
 
 pub use cursor::{Cursor, LastEventId, Next, ParseLastEventIdError};
-pub use entry::{ChunkError, Closed, Ended, Entry, Measured, is_all_in_pieces};
+pub use entry::{ChunkError, Closed, Ended, Entry, Measured, Server, is_all_in_pieces};
 pub use meter::{Bounds, Content, Metered, Yield};
 pub use stream::IntentStream;
 

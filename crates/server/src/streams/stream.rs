@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use bytes::Bytes;
 use mtor_types::fact::Asset;
 use mtor_types::intent::{End, Outcome, Usage};
-use mtor_types::{Amount, Attempt, IntentId, Time, WorkerId};
+use mtor_types::{Amount, Attempt, IntentId, Time};
 use tokio::sync::Notify;
 
-use super::entry::{ChunkError, Closed, Ended, Entry, Measured, is_all_in_pieces};
+use super::entry::{ChunkError, Closed, Ended, Entry, Measured, Server, is_all_in_pieces};
 use super::meter::{Bounds, Meter, Metered};
 use super::spill::{Place, sealed_bytes};
 use super::{Cursor, LastEventId, STREAM_BYTES, Shared};
@@ -202,7 +202,7 @@ impl IntentStream {
 
     /// An attempt begins; `limit` is the most units that will be paid. False if it is not newer
     /// than the one before, or the intent is over: then nothing changed.
-    pub fn begin(&self, attempt: Attempt, worker: WorkerId, limit: u64) -> bool {
+    pub fn begin(&self, attempt: Attempt, by: Server, limit: u64) -> bool {
         let mut state = self.state();
         let before = state.attempt.max(state.given_up);
         // After a stop its figure is on its way: nothing more may be delivered.
@@ -217,14 +217,14 @@ impl IntentStream {
         state.next_seq = 0;
         self.drop_result(&mut state);
         state.meter.begin(limit);
-        state.slots.push(Slot::Here(Entry::Started { attempt, worker }));
+        state.slots.push(Slot::Here(Entry::Started { attempt, by }));
         self.tell(state);
         true
     }
 
     /// A reconnected worker keeps its attempt and sends every piece again from the first: those
     /// that stand here already are skipped. False if the attempt is an older one.
-    pub fn adopt(&self, attempt: Attempt, worker: WorkerId, limit: u64) -> bool {
+    pub fn adopt(&self, attempt: Attempt, by: Server, limit: u64) -> bool {
         {
             let mut state = self.state();
             if state.attempt == Some(attempt) {
@@ -235,7 +235,7 @@ impl IntentStream {
                 return running;
             }
         }
-        self.begin(attempt, worker, limit)
+        self.begin(attempt, by, limit)
     }
 
     /// Takes a piece and meters it. A repeated piece of an adopted attempt is skipped.

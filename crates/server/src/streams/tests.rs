@@ -1,7 +1,8 @@
 use bytes::Bytes;
+use mtor_core::router::TrustClass;
 use mtor_types::fact::Asset;
 use mtor_types::intent::{End, Outcome, Reason, Usage};
-use mtor_types::{Amount, Attempt, Code, WorkerId};
+use mtor_types::{AccountId, Amount, Attempt, Code, WorkerId};
 use proptest::prelude::*;
 
 use super::*;
@@ -15,7 +16,8 @@ const BOUNDS: Bounds = Bounds {
     yields: Yield { units_per_byte: None, bytes_per_unit: None },
 };
 const INTENT: IntentId = IntentId([7; 16]);
-const WORKER: WorkerId = WorkerId([8; 32]);
+const WORKER: Server =
+    Server { worker: WorkerId([8; 32]), owner: AccountId([8; 32]), class: TrustClass::Own };
 
 fn streams(limits: StreamLimits) -> Streams {
     Streams::new(limits, &std::env::temp_dir().join("mtor-streams-test")).unwrap()

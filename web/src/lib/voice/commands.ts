@@ -1,7 +1,7 @@
 // Which command is this? Pure: what was heard behind the wake word, and what the realm can do, go in.
 // A command is the whole of what was said; "stop the clock" is a question. Nothing here sends anything.
 
-import type { Manifest, Offer } from "../realm";
+import { isTrusted, type Manifest, type Offer } from "../realm";
 import { distanceOf, soundOf } from "./wake";
 
 export type Plain = "stop" | "repeat" | "cancel" | "help" | "send" | "new conversation" | "undo";
@@ -90,7 +90,11 @@ export function dataOf(manifest: Manifest, text: string): Record<string, unknown
 
 /** The names of those that take a text and are served now. */
 export function textIntents(manifests: readonly Manifest[], offers: ReadonlyMap<string, Offer>): string[] {
-  const served = ({ name }: Manifest) => (offers.get(name)?.slots ?? 0) > 0;
+  const served = ({ name }: Manifest) => {
+    const offer = offers.get(name);
+    // What is said aloud is no consent to strangers.
+    return offer !== undefined && isTrusted(offer) && offer.slots > 0;
+  };
   return manifests.filter((one) => served(one) && (one.name === "chat" || dataOf(one, ""))).map(({ name }) => name);
 }
 
