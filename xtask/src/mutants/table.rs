@@ -71,7 +71,7 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("edge-ignores-a-restart", BlackBox("black_box", "restarts::")),
     mutant("lost-writer-not-closed", BlackBox("black_box", "streams::")),
     mutant("end-before-its-result-is-sealed", BlackBox("black_box", "disk::")),
-    mutant("edge-asks-no-earlier-keys", BlackBox("black_box", "restarts::")),
+    mutant("edge-asks-no-earlier-keys", BlackBox("black_box", "a_key_binds_after_a_restart")),
 ];
 
 #[cfg(test)]
