@@ -47,4 +47,4 @@ pub use event::{Begun, Bill, Chunk, Done, Event, EventKind, Lost, Money, Server,
 pub use intents::{Accepted, Intent, IntentView, OwnIntent, Quote};
 pub use sse::{SseError, SseMessage, SseParser};
 pub use stream::IntentStream;
-pub use sysop::{AccountRow, Health, IntentRow, WorkerRow};
+pub use sysop::{AccountRow, EjectedRow, Health, IntentRow, OfferRow, ProofRow, WorkerRow};

@@ -2,6 +2,7 @@
 
 use http::Method;
 use mtor_types::fact::AccountKind;
+use mtor_types::standing::Proof;
 use mtor_types::{AccountId, Amount, IntentId, Price, Time, WorkerId};
 use serde::{Deserialize, Serialize};
 
@@ -34,8 +35,6 @@ pub struct WorkerRow {
     pub owner: AccountId,
     /// Of the realm's own account.
     pub own: bool,
-    /// Past probation.
-    pub proven: bool,
     pub banned: bool,
     pub connected: bool,
     #[serde(default)]
@@ -56,6 +55,35 @@ pub struct OfferRow {
     pub band: u8,
     #[serde(default)]
     pub context: Option<u32>,
+    /// `own`, `proven` or `probation`.
+    pub standing: String,
+    /// Of the slots, those that are used for others than the owner.
+    pub earned: u32,
+    /// Right answers in a row to the realm's own test intents.
+    #[serde(default)]
+    pub right_canaries: u32,
+    #[serde(default)]
+    pub proof: Option<ProofRow>,
+    #[serde(default)]
+    pub ejected: Option<EjectedRow>,
+    /// Back from an ejection, with one slot until its next result.
+    #[serde(default)]
+    pub probing: bool,
+}
+
+/// By what a worker is proven in what it offers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProofRow {
+    pub by: Proof,
+    #[serde(default)]
+    pub until: Option<Time>,
+}
+
+/// Until then it serves only what no other connected worker could.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EjectedRow {
+    pub until: Time,
+    pub why: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +111,13 @@ pub struct IntentRow {
     /// The network under whose weight it stands, hashed; absent: the account's own.
     #[serde(default)]
     pub network: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Vouch<'a> {
+    intent: &'a str,
+    model: Option<&'a str>,
+    vouched: bool,
 }
 
 #[derive(Serialize)]
@@ -132,6 +167,27 @@ impl Client {
     ) -> Result<(), ClientError> {
         let path = format!("/v1/sysop/workers/{worker}");
         self.command(Method::PUT, &path, Some(&Ban { banned })).await
+    }
+
+    /// Says for 90 days that a worker does an intent, with a model, well; or says so no longer.
+    pub async fn sysop_vouch(
+        &self,
+        worker: WorkerId,
+        intent: &str,
+        model: Option<&str>,
+        vouched: bool,
+    ) -> Result<(), ClientError> {
+        let path = format!("/v1/sysop/workers/{worker}/proof");
+        self.command(Method::PUT, &path, Some(&Vouch { intent, model, vouched })).await
+    }
+
+    /// The workers of the client's own account.
+    pub async fn own_workers(
+        &self,
+        limit: usize,
+        after: Option<&str>,
+    ) -> Result<Page<WorkerRow>, ClientError> {
+        self.get(&paged("/v1/account/workers", limit, after), "a page of workers").await
     }
 
     pub async fn sysop_remove_worker(&self, worker: WorkerId) -> Result<(), ClientError> {

@@ -43,11 +43,12 @@ pub enum Action {
     ReadRealm,
     BanAccount,
     BanWorker,
+    Vouch,
     RemoveWorker,
 }
 
 impl Action {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::ReadPage,
         Self::ReadHealth,
         Self::ReadMetrics,
@@ -68,6 +69,7 @@ impl Action {
         Self::ReadRealm,
         Self::BanAccount,
         Self::BanWorker,
+        Self::Vouch,
         Self::RemoveWorker,
     ];
 }
@@ -139,9 +141,11 @@ const fn rule(action: Action) -> Rule {
         | Action::ReadReceipts
         | Action::ManageKeys => Rule::Owner,
         Action::OpenSession => Rule::ThatWorker,
-        Action::ReadRealm | Action::BanAccount | Action::BanWorker | Action::RemoveWorker => {
-            Rule::Sysop
-        }
+        Action::ReadRealm
+        | Action::BanAccount
+        | Action::BanWorker
+        | Action::Vouch
+        | Action::RemoveWorker => Rule::Sysop,
     }
 }
 
@@ -165,7 +169,7 @@ const fn fits(action: Action, object: &Object) -> bool {
         | Action::ReadReceipts
         | Action::ManageKeys
         | Action::BanAccount => matches!(object, Object::Account(_)),
-        Action::OpenSession | Action::BanWorker | Action::RemoveWorker => {
+        Action::OpenSession | Action::BanWorker | Action::Vouch | Action::RemoveWorker => {
             matches!(object, Object::Worker(_))
         }
     }
@@ -228,7 +232,7 @@ mod tests {
     /// One line an action, written from the promises and not from the rules: for each object of
     /// [`OBJECTS`] the actors that may, as letters: `n`obody, `m`e, `o`ther, `w` my worker, `t`
     /// their worker, `s`ysop. Whatever is not here may nobody.
-    const MAY: [(Action, [&str; 7]); 21] = [
+    const MAY: [(Action, [&str; 7]); 22] = [
         (Action::ReadPage, ["nmowts", "", "", "", "", "", ""]),
         (Action::ReadHealth, ["nmowts", "", "", "", "", "", ""]),
         (Action::ReadMetrics, ["nmowts", "", "", "", "", "", ""]),
@@ -249,6 +253,7 @@ mod tests {
         (Action::ReadRealm, ["s", "", "", "", "", "", ""]),
         (Action::BanAccount, ["", "s", "s", "", "", "", ""]),
         (Action::BanWorker, ["", "", "", "", "", "s", "s"]),
+        (Action::Vouch, ["", "", "", "", "", "s", "s"]),
         (Action::RemoveWorker, ["", "", "", "", "", "s", "s"]),
     ];
 

@@ -5,6 +5,7 @@ use mtor_types::fact::{AccountKind, Asset, NetworkKey};
 use mtor_types::id::{AccountId, Digest, IntentId, KeyHash, NodeId, RealmId, SessionId, WorkerId};
 use mtor_types::intent::{EndRequest, IntentMeta, Why};
 use mtor_types::message::Slots;
+use mtor_types::standing::KindName;
 use mtor_types::worker::LeaseClaim;
 
 /// An outside command. Unless its comment says otherwise, `Ok(())` means: decided, and to be
@@ -37,6 +38,10 @@ pub enum Command {
     RemoveWorker { worker: WorkerId },
     /// Worker Registry.
     BanWorker { worker: WorkerId, banned: bool },
+    /// Worker Registry: the sysop says that a worker does a kind well, or no longer says so.
+    Vouch { worker: WorkerId, kind: KindName, vouched: bool },
+    /// Worker Registry: an answer to one of the realm's own test intents was looked at.
+    JudgeCanary { worker: WorkerId, kind: KindName, right: bool },
     /// Worker Registry: a session opened, or its offers changed. The edge has checked the key and
     /// the tokens of the leases. `owner`, `own` and `proven` are filled in by the registry.
     Attach(Slots),

@@ -79,8 +79,25 @@ pub const FLOWS_FORGOTTEN_AT_ONCE: u32 = 8;
 /// Nodes of the flow tree.
 pub const FLOWS_MAX: usize = 1_000_000;
 
-/// Good results that end a worker's probation.
-pub const PROBATION_RESULTS: u32 = 20;
+/// Slots of a kind that a worker which is not the realm's own has earned from the start.
+pub const EARNED_FIRST: u32 = 2;
+/// Kinds in which one worker's earnings and proofs are remembered; the least of them goes first.
+pub const STANDINGS_PER_WORKER_MAX: usize = 64;
+/// A worker that fails too much is out of that kind for so long, and twice as long each time more.
+pub const EJECTED_MS: u64 = 30_000;
+pub const EJECTED_MAX_MS: u64 = 60 * 60 * 1000;
+/// After so many good results in a row the next ejection is the first again.
+pub const EJECTIONS_FORGIVEN_AFTER: u32 = 20;
+/// Right answers in a row to the realm's own test intents that prove a worker, and on how many days.
+pub const CANARIES_RIGHT: u32 = 20;
+pub const CANARY_DAYS: u32 = 2;
+/// A worker of somebody else is forgotten if it was not here on so many days on which the realm ran.
+pub const WORKER_UNSEEN_DAYS: u32 = 30;
+pub const WORKERS_FORGOTTEN_AT_ONCE: usize = 64;
+/// A sysop's word for a worker.
+pub const VOUCH_MS: u64 = 90 * 24 * 60 * 60 * 1000;
+/// It lapses at this many ejections.
+pub const VOUCH_EJECTIONS: u32 = 2;
 
 /// Messages to one other node that wait for their acknowledgement.
 pub const OUTBOX_MAX: usize = 65_536;

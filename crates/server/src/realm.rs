@@ -198,6 +198,7 @@ impl Realm {
         let url = format!("http://{address}");
         let fresh = opened.node.accountant().realm().is_none();
         remember(&edge, &opened.node);
+        tell_of_payers(&opened.node);
         let sink = Arc::new(Carrier(Arc::clone(&edge)));
         let (keeping, snapshot) =
             shell::keep(opened.log.snapshots()).map_err(OpenError::Threads)?;
@@ -313,9 +314,7 @@ impl Realm {
         let enrolled = self
             .edge
             .node()
-            .ask(move |node| {
-                node.registry().workers(None, usize::MAX).any(|view| view.enrolled.owner == owner)
-            })
+            .ask(move |node| node.registry().workers_of(owner, None, 1).next().is_some())
             .await?;
         if enrolled && data.join("worker").join("identity").exists() {
             return Ok(None);
@@ -328,6 +327,23 @@ impl Realm {
                 Ok(None)
             }
         }
+    }
+}
+
+/// Good results for any payers proved a worker in the first releases. What is taken back is told.
+fn tell_of_payers(node: &Node) {
+    let workers = node.registry().workers(None, usize::MAX);
+    let marked = workers.filter(|view| {
+        let enrolled = view.enrolled;
+        enrolled.served && enrolled.earned.values().all(|earned| earned.proven.is_none())
+    });
+    let workers = marked.count();
+    if workers > 0 {
+        tracing::warn!(
+            workers,
+            "workers that were proven by good results for payers are on probation again: payers may \
+             be their owner's friends. `mtor sysop vouch` proves those that you know"
+        );
     }
 }
 

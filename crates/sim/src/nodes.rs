@@ -4,12 +4,13 @@ use mtor_core::effect::{Effect, When};
 use mtor_core::{Command, Node};
 use mtor_types::fact::Fact;
 use mtor_types::intent::IntentMeta;
-use mtor_types::message::Service;
+use mtor_types::message::{Service, SlotOffer};
+use mtor_types::standing::KindName;
 use mtor_types::{NodeId, Time, WorkerId};
 
 use crate::edge::Edge;
 use crate::event::{Asker, EdgeEvent, Event};
-use crate::oracle::{By, Class, Oracle};
+use crate::oracle::{By, Class, Oracle, Standing};
 use crate::process::{Asked, Leaving};
 use crate::scenario::{APPEND_REPEAT_MS, START_MS, Topology};
 use crate::world::{Line, World, soon};
@@ -93,7 +94,8 @@ impl World<'_> {
         }
         if let (Some(judged), Ok(())) = (judged, &result) {
             let times = (self.now, node.now().0);
-            self.oracle.handled(judged, times, &|worker| class_of(node, worker));
+            self.oracle
+                .handled(judged, times, &|worker, offer| standing_of(Some(node), worker, offer));
         }
         self.observe(id, By::Command)?;
         let answered = asker != Asker::Nobody;
@@ -111,9 +113,8 @@ impl World<'_> {
         let registry = self.processes.get(&registry).and_then(|process| process.node.as_ref());
         let Some(process) = self.processes.get(&id) else { return Ok(()) };
         let decided = process.decided.get(from..).unwrap_or_default();
-        self.oracle.decided(decided, times, by, &|worker| {
-            registry.map_or(Class::Probation, |node| class_of(node, worker))
-        })
+        self.oracle
+            .decided(decided, times, by, &|worker, offer| standing_of(registry, worker, offer))
     }
 
     /// Appends the batch, lets what may leave at once leave, and plans the next wake.
@@ -174,7 +175,7 @@ impl World<'_> {
             self.agenda.plan(at, Event::Wake { node: id, boot });
         }
         let clock = node.now().0;
-        self.oracle.rested(now, clock)?;
+        self.oracle.rested(now, clock, &|worker, offer| standing_of(Some(node), worker, offer))?;
         leaving.into_iter().try_for_each(|leaving| self.leave(id, leaving))
     }
 
@@ -338,13 +339,21 @@ impl World<'_> {
     }
 }
 
-/// What a worker is to whoever asks, as the registry says.
-fn class_of(node: &Node, worker: WorkerId) -> Class {
-    match node.registry().worker(worker).map(|view| view.enrolled) {
-        Some(enrolled) if enrolled.own => Class::Own,
-        Some(enrolled) if enrolled.proven => Class::Proven,
-        Some(_) | None => Class::Probation,
-    }
+/// How a worker stands in what it offers, as the registry says.
+pub(crate) fn standing_of(node: Option<&Node>, worker: WorkerId, offer: &SlotOffer) -> Standing {
+    let kind = KindName { intent: offer.intent.clone(), model: offer.model.clone() };
+    let registry = node.map(Node::registry);
+    let own = registry.and_then(|registry| registry.worker(worker));
+    let own = own.is_some_and(|view| view.enrolled.own);
+    let Some(found) = registry.and_then(|registry| registry.standing(worker, kind)) else {
+        return Standing { class: Class::Probation, earned: 0, ejected: false };
+    };
+    let class = match (own, found.proven) {
+        (true, _) => Class::Own,
+        (false, true) => Class::Proven,
+        (false, false) => Class::Probation,
+    };
+    Standing { class, earned: found.slots, ejected: found.ejected }
 }
 
 /// The read table of idempotency keys.

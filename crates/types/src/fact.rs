@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::amount::Amount;
 use crate::id::{AccountId, IntentId, KeyHash, NodeId, RealmId, TransferId, WorkerId};
 use crate::intent::{Idempotency, IntentMeta, IntentMetaV1, Meta, Outcome, Usage};
+use crate::standing::{KindName, Proof};
 use crate::time::Time;
 
 /// One append to the log: everything a node decided in one go.
@@ -175,13 +176,29 @@ pub enum Fact {
     WorkerBanned { worker: WorkerId, banned: bool },
     /// Worker Registry.
     WorkerRemoved { worker: WorkerId },
-    /// Worker Registry: results since probation began; passed at the count in `limits`.
+    /// Worker Registry, of the first releases: enough good results for any payers. Proves nothing
+    /// today, since payers may be its owner's friends.
     WorkerServed { worker: WorkerId, passed: bool },
     /// Worker Registry: tokens past their time, by hash.
     TokensExpired { tokens: Vec<KeyHash> },
 
     /// Event Processor: the router has taken a durable intent.
     IntentOpened { meta: Meta, asset: Asset, deadline: Time },
+
+    /// Worker Registry: so many slots of a kind are used for others from now on.
+    SlotsEarned { worker: WorkerId, kind: KindName, slots: u32 },
+    /// Worker Registry: as that, after too many failures.
+    WorkerEjected { worker: WorkerId, kind: KindName, slots: u32 },
+    /// Worker Registry: an answer to one of the realm's own test intents, looked at.
+    CanaryJudged { worker: WorkerId, kind: KindName, right: bool },
+    /// Worker Registry.
+    WorkerProven { worker: WorkerId, kind: KindName, proof: Proof, until: Option<Time> },
+    /// Worker Registry.
+    ProofLapsed { worker: WorkerId, kind: KindName },
+    /// Worker Registry: the realm runs on that day, UTC.
+    DayBegan { day: u64 },
+    /// Worker Registry: for the first time on that day.
+    WorkerSeen { worker: WorkerId },
 }
 
 impl Fact {

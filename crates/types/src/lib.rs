@@ -17,6 +17,7 @@ mod meta;
 pub mod model;
 pub mod mutants;
 pub mod rejection;
+pub mod standing;
 pub mod time;
 pub mod worker;
 

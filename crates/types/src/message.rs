@@ -7,6 +7,7 @@ use crate::fact::Asset;
 use crate::id::{AccountId, Attempt, Fence, IntentId, NodeId, SessionId, WorkerId};
 use crate::intent::{Band, End, EndRequest, IntentMetaV1, Meta, Outcome, Usage};
 use crate::rejection::Rejection;
+use crate::standing::{Standing, Worked};
 use crate::worker::LeaseClaim;
 
 /// The state machines of a realm.
@@ -83,7 +84,7 @@ pub enum Message {
         session: SessionId,
         leases: Vec<LeaseClaim>,
     },
-    /// Router → Registry: how an attempt went, for the worker's standing.
+    /// Of the first releases, which counted for nobody's standing in a kind: nothing, today.
     Served {
         worker: WorkerId,
         intent: IntentId,
@@ -102,8 +103,13 @@ pub enum Message {
     },
     /// Event Processor → Accountant: it comes back from a restart, its hold stands already.
     Resume(Meta),
-    /// Registry → Router: what a session's worker can do now; replaces what was said before.
+    /// Of the first releases: see [`Message::current`].
     Slots(Slots),
+    /// Registry → Router: what a session's worker can do now, and how it stands; replaces what was
+    /// said before.
+    Offered(Offered),
+    /// Router → Registry: how an attempt went, for the worker's standing.
+    Worked(Worked),
 }
 
 impl Message {
@@ -118,7 +124,8 @@ impl Message {
                 Self::Enqueue { meta: meta.into(), asset, recovered }
             }
             Self::ResumeV1(meta) => Self::Resume(meta.into()),
-            Self::SlotsV1(slots) => Self::Slots(slots.into()),
+            Self::SlotsV1(slots) => Self::Offered(Slots::from(slots).into()),
+            Self::Slots(slots) => Self::Offered(slots.into()),
             other => other,
         }
     }
@@ -140,6 +147,20 @@ pub struct Slots {
     pub offers: Vec<SlotOffer>,
     /// Leases the worker says it still holds, checked by the edge.
     pub leases: Vec<LeaseClaim>,
+}
+
+/// What a worker's session offers, and how it stands in that.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offered {
+    /// Whose word on proof is not heard any more: that is a matter of each kind.
+    pub slots: Slots,
+    pub standings: Vec<Standing>,
+}
+
+impl From<Slots> for Offered {
+    fn from(slots: Slots) -> Self {
+        Self { slots, standings: Vec::new() }
+    }
 }
 
 /// One thing that a worker can do, as the edge has understood its offer.

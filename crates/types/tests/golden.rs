@@ -28,9 +28,10 @@ use mtor_types::intent::{
 };
 use mtor_types::manifest::Bound;
 use mtor_types::message::{
-    Envelope, Message, Resolution, ServedBy, Service, SlotOfferV1, Slots, SlotsV1,
+    Envelope, Message, Offered, Resolution, ServedBy, Service, SlotOfferV1, Slots, SlotsV1,
 };
 use mtor_types::rejection::{Limited, Rejection};
+use mtor_types::standing::{KindName, Proof, Standing, Verdict, Worked};
 use mtor_types::worker::{
     Acknowledge, Assign, AssignMeter, Chunk, Complete, Credit, Drain, Enrol, Enrolled, Fail,
     FailCode, HeldLease, LeaseClaim, Offer, OfferList, Ping, RealmHello, RefusedOffer,
@@ -103,6 +104,10 @@ const SALT: [u8; 16] = [0x5a; 16];
 const ATTEMPT: Attempt = Attempt(0x0000_0003_0000_0007);
 const FENCE: Fence = Fence(0x0000_0003_0000_0009);
 const NODE: NodeId = NodeId(300);
+
+fn kind() -> KindName {
+    KindName { intent: "chat".into(), model: Some("smollm2".into()) }
+}
 
 fn price() -> Price {
     Price { amount: Amount::from_u64(250), per: 1_000_000 }
@@ -206,9 +211,18 @@ fn fact_name(fact: &Fact) -> &'static str {
         Fact::TokensExpired { .. } => "tokens-expired",
         Fact::IntentOpened { meta: Meta::V1(_), .. } => "intent-opened-2-v1",
         Fact::IntentOpened { meta: Meta::V2(_), .. } => "intent-opened-2-v2",
+        Fact::SlotsEarned { .. } => "slots-earned",
+        Fact::WorkerEjected { .. } => "worker-ejected",
+        Fact::CanaryJudged { .. } => "canary-judged",
+        Fact::WorkerProven { .. } => "worker-proven",
+        Fact::ProofLapsed { .. } => "proof-lapsed",
+        Fact::DayBegan { .. } => "day-began",
+        Fact::WorkerSeen { .. } => "worker-seen",
     }
 }
-const FACTS: usize = 22;
+const FACTS: usize = 29;
+/// Those that the second form of a batch knew.
+const SECOND_FACTS: usize = 22;
 
 fn ledger_facts() -> Vec<Fact> {
     let grant = transfer(TransferKind::Grant, Purse::GrantIssue, Purse::Available(ACCOUNT));
@@ -256,6 +270,16 @@ fn facts() -> Vec<Fact> {
     let mut facts = first_facts();
     let (asset, deadline) = (Asset::Token, TIME);
     facts.extend(metas().map(|meta| Fact::IntentOpened { meta, asset, deadline }));
+    let (worker, slots) = (WORKER, 300);
+    facts.extend([
+        Fact::SlotsEarned { worker, kind: kind(), slots },
+        Fact::WorkerEjected { worker, kind: kind(), slots },
+        Fact::CanaryJudged { worker, kind: kind(), right: true },
+        Fact::WorkerProven { worker, kind: kind(), proof: Proof::Vouch, until: Some(TIME) },
+        Fact::ProofLapsed { worker, kind: kind() },
+        Fact::DayBegan { day: 20_700 },
+        Fact::WorkerSeen { worker },
+    ]);
     facts
 }
 
@@ -296,7 +320,9 @@ fn facts_can_be_read_for_ever() {
         check(&format!("fact-{}", fact_name(fact)), fact);
     }
     check("batch", &Batch { number: 300, at: TIME, facts: first_facts() });
-    check("batch-2", &Batch { number: 300, at: TIME, facts });
+    let second = facts.iter().take(SECOND_FACTS).cloned().collect();
+    check("batch-2", &Batch { number: 300, at: TIME, facts: second });
+    check("batch-3", &Batch { number: 300, at: TIME, facts });
     let nothing = Batch { number: 1, at: Time(0), facts: Vec::new() };
     check("batch-empty", &nothing);
 }
@@ -377,9 +403,11 @@ fn message_name(message: &Message) -> &'static str {
         Message::Resume(Meta::V1(_)) => "resume-2-v1",
         Message::Resume(Meta::V2(_)) => "resume-2-v2",
         Message::Slots(_) => "slots-2",
+        Message::Offered(_) => "offered",
+        Message::Worked(_) => "worked",
     }
 }
-const MESSAGES: usize = 21;
+const MESSAGES: usize = 23;
 
 fn offer() -> Offer {
     Offer {
@@ -474,6 +502,16 @@ fn messages() -> Vec<Message> {
     messages.extend(metas().map(|meta| Message::Enqueue { meta, asset, recovered }));
     messages.extend(metas().map(Message::Resume));
     messages.push(Message::Slots(slots()));
+    let standing = Standing { kind: kind(), proven: true, slots: 300, ejected: true };
+    messages.push(Message::Offered(Offered { slots: slots(), standings: vec![standing] }));
+    messages.push(Message::Worked(Worked {
+        worker: WORKER,
+        kind: kind(),
+        intent: INTENT,
+        attempt: ATTEMPT,
+        branch: Branch::Network(NetworkKey([0x71; 16])),
+        verdict: Verdict::Confirmed,
+    }));
     messages
 }
 
@@ -490,7 +528,8 @@ fn what_is_old_is_read_as_the_newest() {
     for (old, new) in [
         (Message::PlaceHoldV1(Box::new(meta_v1())), Message::PlaceHold(metas()[0].clone())),
         (Message::ResumeV1(Box::new(meta_v1())), Message::Resume(metas()[0].clone())),
-        (Message::SlotsV1(slots_v1()), Message::Slots(slots_v1().into())),
+        (Message::SlotsV1(slots_v1()), Message::Offered(Slots::from(slots_v1()).into())),
+        (Message::Slots(slots()), Message::Offered(slots().into())),
         (Message::RegistryStarted, Message::RegistryStarted),
     ] {
         assert_eq!(old.current(), new);
@@ -533,6 +572,9 @@ fn parts_keep_their_numbers() {
     check("part-transfer", &transfers());
     check("part-trust", &[Trust::Own, Trust::Proven, Trust::Any]);
     check("part-band", &Band::ALL);
+    check("part-proof", &[Proof::Canaries, Proof::Vouch]);
+    let verdicts = [Verdict::Good, Verdict::Bad, Verdict::Confirmed, Verdict::Excused];
+    check("part-verdict", &verdicts);
     check("part-branch", &[Branch::Account, Branch::Network(NetworkKey([0x99; 16]))]);
     check("part-class", &[Class::Interactive, Class::Batch]);
     check("part-code", &Code::ALL[..40].to_vec());

@@ -5,7 +5,9 @@ use mtor_client::{Client, Transfer};
 use mtor_types::{AccountId, KeyHash};
 use serde_json::json;
 
+use super::listed::{Listed, pages};
 use super::realm::{RealmArgument, at_realm, explain, open_guest};
+use super::worker_table::{worker_cells, workers_table};
 use super::{Context, block_on};
 use crate::failure::Failure;
 use crate::keyring::Keyring;
@@ -51,6 +53,8 @@ enum Action {
         #[arg(long, value_name = "SEQUENCE")]
         after: Option<u64>,
     },
+    /// The account's workers, what they have earned and how they stand
+    Workers(Listed),
     /// A token for a worker that earns for this account; it is shown once
     WorkerToken,
 }
@@ -70,6 +74,13 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
                 Ok(())
             }
             Action::Keys { .. } => keys(&realm.required(context)?, context).await,
+            Action::Workers(listed) => {
+                let client = realm.required(context)?;
+                let page = async |limit, after: Option<String>| {
+                    client.own_workers(limit, after.as_deref()).await
+                };
+                pages(page, listed, workers_table(), context, worker_cells).await
+            }
             Action::WorkerToken => worker_token(&realm.required(context)?, context).await,
             Action::Transfers { limit, after } => {
                 transfers(&realm.required(context)?, limit, after, context).await

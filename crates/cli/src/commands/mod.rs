@@ -9,6 +9,7 @@ mod follow;
 pub(crate) mod input;
 mod intents;
 mod lines;
+mod listed;
 mod manifest;
 mod manifests;
 mod models;
@@ -26,6 +27,7 @@ mod version;
 mod waiting;
 mod work;
 mod worker;
+mod worker_table;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use mtor_client::{Client, ClientError, Page};
+use mtor_client::Client;
 use mtor_types::{AccountId, Code, IntentId, WorkerId};
-use serde::Serialize;
 use serde_json::json;
 
 use super::input::STDIN;
+use super::listed::{Listed, pages};
 use super::realm::RealmArgument;
+use super::worker_table::{worker_cells, workers_table};
 use super::{Context, block_on};
 use crate::failure::Failure;
 use crate::keyring::{Secret, read_secret};
@@ -39,6 +40,10 @@ enum Action {
     Intents(Listed),
     /// End an intent
     Cancel { intent: IntentId },
+    /// Say for 90 days that a worker does an intent well: it counts as proven
+    Vouch(Vouched),
+    /// Say so no longer; a proof by test intents falls, too
+    Unvouch(Vouched),
     /// Let a worker in no more
     BanWorker { worker: WorkerId },
     /// Let a banned worker in again
@@ -53,15 +58,14 @@ enum Action {
     WorkerToken,
 }
 
-/// Which part of a list.
+/// Whom, and for what.
 #[derive(Args)]
-struct Listed {
-    /// At most so many
-    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
-    limit: u64,
-    /// Only those after that id
-    #[arg(long, value_name = "ID")]
-    after: Option<String>,
+struct Vouched {
+    worker: WorkerId,
+    /// The intent, such as chat
+    intent: String,
+    /// The model that the worker offers for it, if it offers one
+    model: Option<String>,
 }
 
 pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure> {
@@ -99,6 +103,12 @@ async fn act(client: &Client, action: Action, context: &Context) -> Result<(), F
         Action::Intents(listed) => return intents(client, listed, context).await,
         Action::WorkerToken => return worker_token(client, context).await,
         Action::Cancel { intent } => client.sysop_cancel(intent).await,
+        Action::Vouch(Vouched { worker, intent, model }) => {
+            client.sysop_vouch(worker, &intent, model.as_deref(), true).await
+        }
+        Action::Unvouch(Vouched { worker, intent, model }) => {
+            client.sysop_vouch(worker, &intent, model.as_deref(), false).await
+        }
         Action::BanWorker { worker } => client.sysop_ban_worker(worker, true).await,
         Action::UnbanWorker { worker } => client.sysop_ban_worker(worker, false).await,
         Action::RemoveWorker { worker } => client.sysop_remove_worker(worker).await,
@@ -137,24 +147,7 @@ async fn health(client: &Client, context: &Context) -> Result<(), Failure> {
 async fn workers(client: &Client, listed: Listed, context: &Context) -> Result<(), Failure> {
     let page =
         async |limit, after: Option<String>| client.sysop_workers(limit, after.as_deref()).await;
-    let table = Table::new(&["WORKER", "NAME", "STATE", "OFFERS"]).loose("OFFERS");
-    pages(page, listed, table, context, |row| {
-        let marks = [
-            (row.connected, "connected"),
-            (!row.connected, "offline"),
-            (row.own, "own"),
-            (row.proven, "proven"),
-            (row.banned, "BANNED"),
-        ];
-        let marks: Vec<_> = marks.iter().filter(|(is, _)| *is).map(|(_, mark)| *mark).collect();
-        let offers = row.offers.iter().map(|offer| match &offer.model {
-            Some(model) => format!("{} ({model}) x{}", offer.intent, offer.slots),
-            None => format!("{} x{}", offer.intent, offer.slots),
-        });
-        let offers: Vec<_> = offers.collect();
-        vec![row.worker.to_string(), row.name.clone(), marks.join(", "), offers.join(", ")]
-    })
-    .await
+    pages(page, listed, workers_table(), context, worker_cells).await
 }
 
 async fn accounts(client: &Client, listed: Listed, context: &Context) -> Result<(), Failure> {
@@ -207,37 +200,5 @@ async fn intents(client: &Client, listed: Listed, context: &Context) -> Result<(
 async fn worker_token(client: &Client, context: &Context) -> Result<(), Failure> {
     let token = client.sysop_worker_token().await?;
     super::show_token(&token, client, context);
-    Ok(())
-}
-
-const PAGE: usize = 1_000;
-
-async fn pages<T: Serialize>(
-    page: impl AsyncFn(usize, Option<String>) -> Result<Page<T>, ClientError>,
-    listed: Listed,
-    mut table: Table,
-    context: &Context,
-    cells: impl Fn(&T) -> Vec<String>,
-) -> Result<(), Failure> {
-    let mut after = listed.after;
-    let mut left = usize::try_from(listed.limit).unwrap_or(usize::MAX);
-    while left > 0 {
-        let Page { items, next } = page(left.min(PAGE), after).await?;
-        left = left.saturating_sub(items.len());
-        for row in &items {
-            context.out.object(row);
-            table.row(cells(row));
-        }
-        // A page goes to its reader before the next one is asked for.
-        table.print(context.out);
-        table.clear();
-        after = next.filter(|_| !items.is_empty());
-        if after.is_none() {
-            break;
-        }
-    }
-    if let Some(after) = after {
-        context.out.note(format_args!("there are more: --after {after}"));
-    }
     Ok(())
 }

@@ -71,6 +71,13 @@ impl Accountant {
             | Fact::WorkerBanned { .. }
             | Fact::WorkerRemoved { .. }
             | Fact::WorkerServed { .. }
+            | Fact::SlotsEarned { .. }
+            | Fact::WorkerEjected { .. }
+            | Fact::CanaryJudged { .. }
+            | Fact::WorkerProven { .. }
+            | Fact::ProofLapsed { .. }
+            | Fact::DayBegan { .. }
+            | Fact::WorkerSeen { .. }
             | Fact::TokensExpired { .. } => {}
         }
     }

@@ -192,6 +192,8 @@ impl EventProcessor {
             | Message::RegistryStarted
             | Message::Renew { .. }
             | Message::Served { .. }
+            | Message::Offered(_)
+            | Message::Worked(_)
             // Older forms, which became today's when they came in.
             | Message::PlaceHoldV1(_)
             | Message::EnqueueV1 { .. }

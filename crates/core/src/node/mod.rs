@@ -249,6 +249,12 @@ impl Node {
             }
             Command::RemoveWorker { worker } => self.registry.remove_worker(turn, worker),
             Command::BanWorker { worker, banned } => self.registry.ban_worker(turn, worker, banned),
+            Command::Vouch { worker, kind, vouched } => {
+                self.registry.vouch(turn, worker, kind, vouched)
+            }
+            Command::JudgeCanary { worker, kind, right } => {
+                self.registry.judge_canary(turn, worker, kind, right)
+            }
             Command::Attach(slots) => self.registry.attach(turn, slots),
             Command::Heard { worker, session } => self.registry.heard(turn, worker, session),
             Command::Renew { worker, session, leases } => {

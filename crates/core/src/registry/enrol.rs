@@ -5,7 +5,7 @@ use mtor_types::fact::Fact;
 use mtor_types::id::{AccountId, KeyHash, WorkerId};
 use mtor_types::rejection::Limited;
 
-use super::Registry;
+use super::{Membership, Registry};
 use crate::effect::CloseReason;
 use crate::limits;
 use crate::turn::Turn;
@@ -109,12 +109,19 @@ impl Registry {
         if !self.enrolments.workers.contains_key(&worker) {
             return Err(Rejection::UnknownWorker);
         }
+        self.forget_proofs(worker);
         self.decided(turn, Fact::WorkerRemoved { worker });
         if let Some(close) = self.lose_session(turn, worker, CloseReason::Removed) {
             // Not before the removal is synced.
             turn.durable(close);
         }
-        self.presences.remove(&worker);
+        if let Some(presence) = self.presences.remove(&worker) {
+            for (kind, record) in presence.records {
+                if let Membership::Ejected { until, .. } = record.membership() {
+                    self.returns.remove(&(until, worker, kind));
+                }
+            }
+        }
         Ok(())
     }
 }

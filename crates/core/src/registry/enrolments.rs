@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use mtor_types::Time;
 use mtor_types::fact::Fact;
 use mtor_types::id::{AccountId, KeyHash, WorkerId};
+use mtor_types::standing::KindName;
 use serde::{Deserialize, Serialize};
 
 use super::Registry;
+use super::standings::Earned;
 
 /// An enrolment token that waits to be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,8 +28,12 @@ pub struct Enrolled {
     /// Owned by the realm's own account.
     pub own: bool,
     pub banned: bool,
-    /// Past probation, or exempt.
-    pub proven: bool,
+    /// It had the good results that proved a worker in the first releases. They prove nothing.
+    pub served: bool,
+    /// The last of the realm's days on which it was here.
+    pub seen: u32,
+    /// By kind, of those in which anything is earned or proven.
+    pub earned: BTreeMap<KindName, Earned>,
 }
 
 /// Everything of the registry that outlives a restart: the fold of its facts.
@@ -35,24 +41,21 @@ pub struct Enrolled {
 pub struct Enrolments {
     pub(super) tokens: BTreeMap<KeyHash, Token>,
     pub(super) workers: BTreeMap<WorkerId, Enrolled>,
+    /// The last day on which the realm ran, UTC, and how many there were.
+    pub(super) day: u64,
+    pub(super) days: u32,
 }
 
 impl Registry {
     /// The only way the enrolments change. Facts of other services change nothing.
-    pub fn apply(&mut self, _at: Time, fact: &Fact) {
+    pub fn apply(&mut self, at: Time, fact: &Fact) {
         match fact {
             Fact::TokenIssued { token, owner, expires } => {
                 let issued = Token { owner: *owner, expires: *expires };
                 self.enrolments.tokens.insert(*token, issued);
             }
             Fact::WorkerEnrolled { worker, owner, name, token, own } => {
-                self.enrolments.tokens.remove(token);
-                // Enrolled again by the same owner: its standing stays.
-                let (banned, proven) = (self.enrolments.workers.get(worker))
-                    .map_or((false, *own), |before| (before.banned, before.proven));
-                let (owner, name, token, own) = (*owner, name.clone(), *token, *own);
-                let enrolled = Enrolled { owner, name, token, own, banned, proven };
-                self.enrolments.workers.insert(*worker, enrolled);
+                self.enrolled(*worker, (*owner, *own), name.clone(), *token);
             }
             Fact::WorkerBanned { worker, banned } => {
                 if let Some(enrolled) = self.enrolments.workers.get_mut(worker) {
@@ -60,11 +63,28 @@ impl Registry {
                 }
             }
             Fact::WorkerRemoved { worker } => {
-                self.enrolments.workers.remove(worker);
+                if let Some(before) = self.enrolments.workers.remove(worker) {
+                    self.strangers.remove(&(before.seen, *worker));
+                    self.owned.remove(&(before.owner, *worker));
+                }
+            }
+            Fact::WorkerSeen { worker } => self.was_seen(*worker),
+            Fact::DayBegan { day } => {
+                self.enrolments.day = *day;
+                self.enrolments.days = self.enrolments.days.saturating_add(1);
             }
             Fact::WorkerServed { worker, passed } => {
                 if let Some(enrolled) = self.enrolments.workers.get_mut(worker) {
-                    enrolled.proven = *passed || enrolled.own;
+                    enrolled.served = *passed && !enrolled.own;
+                }
+            }
+            Fact::SlotsEarned { worker, .. }
+            | Fact::WorkerEjected { worker, .. }
+            | Fact::CanaryJudged { worker, .. }
+            | Fact::WorkerProven { worker, .. }
+            | Fact::ProofLapsed { worker, .. } => {
+                if let Some(enrolled) = self.enrolments.workers.get_mut(worker) {
+                    enrolled.apply(at, fact);
                 }
             }
             Fact::TokensExpired { tokens } => {
@@ -87,6 +107,40 @@ impl Registry {
             | Fact::IntentOpenedV1 { .. }
             | Fact::IntentOpened { .. }
             | Fact::IntentEnded { .. } => {}
+        }
+    }
+
+    fn enrolled(
+        &mut self,
+        worker: WorkerId,
+        (owner, own): (AccountId, bool),
+        name: String,
+        token: KeyHash,
+    ) {
+        self.enrolments.tokens.remove(&token);
+        // Enrolled again by the same owner: its standing stays.
+        let before = self.enrolments.workers.remove(&worker).map(|before| {
+            self.strangers.remove(&(before.seen, worker));
+            self.owned.remove(&(before.owner, worker));
+            let Enrolled { banned, served, earned, .. } = before;
+            (banned, served, earned)
+        });
+        let (banned, served, earned) = before.unwrap_or_default();
+        let seen = self.enrolments.days;
+        self.owned.insert((owner, worker));
+        if !own {
+            self.strangers.insert((seen, worker));
+        }
+        let enrolled = Enrolled { owner, name, token, own, banned, served, seen, earned };
+        self.enrolments.workers.insert(worker, enrolled);
+    }
+
+    fn was_seen(&mut self, worker: WorkerId) {
+        let days = self.enrolments.days;
+        let Some(enrolled) = self.enrolments.workers.get_mut(&worker) else { return };
+        let before = std::mem::replace(&mut enrolled.seen, days);
+        if self.strangers.remove(&(before, worker)) {
+            self.strangers.insert((days, worker));
         }
     }
 }

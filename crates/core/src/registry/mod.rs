@@ -6,15 +6,17 @@
 //! that replaces it; no session of a banned or removed worker goes on. The [`Enrolments`] change only
 //! by [`Registry::apply`], which never decides.
 //!
-//! Soft, and so lost in a restart: sessions, signs of life, and the count of good results towards
-//! the end of probation; only that it ended is a fact. Deliberately absent: what intents hold,
-//! queues, leases, prices, whether an owner's account exists, and the proofs of a worker's key,
-//! which the edge has checked.
+//! Soft, and so lost in a restart: sessions, signs of life, and how a worker's last attempts went; what
+//! it has earned and proven are facts. Deliberately absent: what intents hold, queues, leases, prices,
+//! whether an owner's account exists, and the proofs of a worker's key, which the edge has checked.
 
+mod days;
 mod enrol;
 mod enrolments;
+mod record;
 mod sessions;
 mod snapshot;
+mod standings;
 #[cfg(test)]
 mod tests;
 
@@ -23,11 +25,15 @@ use std::ops::Bound;
 
 use mtor_types::Time;
 use mtor_types::fact::Fact;
-use mtor_types::id::{AccountId, Attempt, SessionId, WorkerId};
+use mtor_types::id::{AccountId, SessionId, WorkerId};
 use mtor_types::message::Slots;
+use mtor_types::standing::KindName;
 
 pub use self::enrolments::{Enrolled, Enrolments, Token};
+use self::record::Record;
+pub use self::record::{Ejection, Membership};
 pub(crate) use self::snapshot::EnrolmentsV1;
+pub use self::standings::{Canaries, Earned, Proven};
 use crate::limits;
 use crate::turn::Turn;
 
@@ -40,6 +46,14 @@ pub struct Registry {
     presences: BTreeMap<WorkerId, Presence>,
     /// When each session is over unless its worker is heard before.
     silences: BTreeSet<(Time, WorkerId)>,
+    /// When each ejection is over.
+    returns: BTreeSet<(Time, WorkerId, KindName)>,
+    /// Enrolled workers that are not the realm's own, by the day on which they were seen last.
+    strangers: BTreeSet<(u32, WorkerId)>,
+    /// Enrolled workers by their owner.
+    owned: BTreeSet<(AccountId, WorkerId)>,
+    /// When each proof that has a time lapses.
+    proofs: BTreeSet<(Time, WorkerId, KindName)>,
 }
 
 /// What is known of an enrolled worker since this start.
@@ -48,8 +62,8 @@ struct Presence {
     session: Option<Session>,
     /// The newest session there was, open or not: older ones, and it once lost, stay away.
     newest: Option<SessionId>,
-    /// Attempts that ended well since the last that did not; at most the length of probation.
-    good: BTreeSet<Attempt>,
+    /// By kind, of those in which it worked for others since.
+    records: BTreeMap<KindName, Record>,
 }
 
 #[derive(Clone, Debug)]
@@ -69,8 +83,6 @@ pub struct WorkerView<'a> {
     /// What its session offers, if it has one.
     pub slots: Option<&'a Slots>,
     pub heard: Option<Time>,
-    /// Good results in a row, while on probation.
-    pub good_results: usize,
 }
 
 impl Registry {
@@ -81,7 +93,17 @@ impl Registry {
 
     /// From a snapshot; facts after it follow by [`Registry::apply`].
     pub fn restore(enrolments: Enrolments, owner: AccountId) -> Self {
-        Self { enrolments, owner, presences: BTreeMap::new(), silences: BTreeSet::new() }
+        let proofs = enrolments.workers.iter().flat_map(|(worker, enrolled)| {
+            enrolled
+                .earned
+                .iter()
+                .filter_map(|(kind, earned)| Some((earned.proven?.until?, *worker, kind.clone())))
+        });
+        let proofs = proofs.collect();
+        let strangers = strangers_of(&enrolments);
+        let owned = owned_of(&enrolments);
+        let (presences, silences, returns) = Default::default();
+        Self { enrolments, owner, presences, silences, returns, strangers, owned, proofs }
     }
 
     /// What a snapshot and the state hash cover.
@@ -104,6 +126,20 @@ impl Registry {
         range.take(limit).map(|(worker, enrolled)| self.view(*worker, enrolled))
     }
 
+    /// Those of one owner, in the same order.
+    pub fn workers_of(
+        &self,
+        owner: AccountId,
+        after: Option<WorkerId>,
+        limit: usize,
+    ) -> impl Iterator<Item = WorkerView<'_>> {
+        let first = (owner, WorkerId([0; 32]));
+        let from = after.map_or(Bound::Included(first), |after| Bound::Excluded((owner, after)));
+        let range = self.owned.range((from, Bound::Unbounded));
+        let range = range.take_while(move |(of, _)| *of == owner).take(limit);
+        range.filter_map(|(_, worker)| self.worker(*worker))
+    }
+
     pub fn workers_count(&self) -> usize {
         self.enrolments.workers.len()
     }
@@ -116,9 +152,10 @@ impl Registry {
         self.enrolments.tokens.len()
     }
 
-    /// When the next session is over, unless its worker is heard before.
+    /// When the next session is over, unless its worker is heard before; or an ejection or a proof.
     pub fn next_timeout(&self) -> Option<Time> {
-        self.silences.first().map(|(over, _)| *over)
+        let silence = self.silences.first().map(|(over, _)| *over);
+        [silence, self.next_standing(), self.next_day()].into_iter().flatten().min()
     }
 
     fn view<'a>(&'a self, worker: WorkerId, enrolled: &'a Enrolled) -> WorkerView<'a> {
@@ -129,7 +166,6 @@ impl Registry {
             enrolled,
             slots: session.map(|session| &session.slots),
             heard: session.map(|session| session.heard),
-            good_results: presence.map_or(0, |presence| presence.good.len()),
         }
     }
 
@@ -149,12 +185,19 @@ impl Registry {
             let Some(enrolled) = self.enrolments.workers.get(worker) else {
                 return Err(format!("{worker} is present but not enrolled"));
             };
-            if presence.good.len() >= sessions::PROBATION_RESULTS {
-                return Err(format!("{worker} should have passed probation"));
+            if presence.records.len() > limits::STANDINGS_PER_WORKER_MAX {
+                return Err(format!("{worker} has too many records"));
+            }
+            for (kind, record) in &presence.records {
+                if let Membership::Ejected { until, .. } = record.membership()
+                    && !self.returns.contains(&(until, *worker, kind.clone()))
+                {
+                    return Err(format!("{worker} is ejected from {kind:?} for ever"));
+                }
             }
             let Some(session) = &presence.session else { continue };
-            if enrolled.banned || session.slots.proven != enrolled.proven {
-                return Err(format!("the session of {worker} does not follow its standing"));
+            if enrolled.banned {
+                return Err(format!("{worker} is banned and attached"));
             }
             if presence.newest != Some(session.slots.session) {
                 return Err(format!("{worker} is attached by an older session"));
@@ -164,6 +207,21 @@ impl Registry {
         if silences != self.silences {
             return Err("the index of silences does not agree with the sessions".to_owned());
         }
+        let proofs = self.enrolments.workers.iter().flat_map(|(worker, enrolled)| {
+            enrolled
+                .earned
+                .iter()
+                .filter_map(|(kind, earned)| Some((earned.proven?.until?, *worker, kind.clone())))
+        });
+        if self.proofs != proofs.collect() {
+            return Err("the times of proofs do not agree with the proofs".to_owned());
+        }
+        if self.owned != owned_of(&self.enrolments) {
+            return Err("the owners of workers do not agree".to_owned());
+        }
+        if self.strangers != strangers_of(&self.enrolments) {
+            return Err("the days on which workers were seen do not agree".to_owned());
+        }
         if self.enrolments.workers.len() > limits::WORKERS_MAX {
             return Err("too many workers".to_owned());
         }
@@ -172,6 +230,15 @@ impl Registry {
         }
         Ok(())
     }
+}
+
+fn owned_of(enrolments: &Enrolments) -> BTreeSet<(AccountId, WorkerId)> {
+    enrolments.workers.iter().map(|(worker, enrolled)| (enrolled.owner, *worker)).collect()
+}
+
+fn strangers_of(enrolments: &Enrolments) -> BTreeSet<(u32, WorkerId)> {
+    let strangers = enrolments.workers.iter().filter(|(_, enrolled)| !enrolled.own);
+    strangers.map(|(worker, enrolled)| (enrolled.seen, *worker)).collect()
 }
 
 impl Session {

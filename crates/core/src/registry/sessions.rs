@@ -1,7 +1,6 @@
-//! Sessions: attached, heard, renewed, lost; and how results end a worker's probation.
+//! Sessions: attached, heard, renewed, lost.
 
-use mtor_types::fact::Fact;
-use mtor_types::id::{Attempt, SessionId, WorkerId};
+use mtor_types::id::{SessionId, WorkerId};
 use mtor_types::message::{Message, Service, Slots};
 use mtor_types::rejection::Limited;
 use mtor_types::worker::LeaseClaim;
@@ -12,10 +11,6 @@ use crate::effect::{CloseReason, Effect};
 use crate::limits;
 use crate::turn::Turn;
 
-/// Different good results in a row that end probation.
-#[expect(clippy::as_conversions, reason = "widening, and `From` is not const")]
-pub(super) const PROBATION_RESULTS: usize = limits::PROBATION_RESULTS as usize;
-
 impl Registry {
     /// After a start: the router learns that older sessions are gone.
     pub fn start(&mut self, turn: &mut Turn) {
@@ -25,9 +20,7 @@ impl Registry {
     /// A message from another service.
     pub fn receive(&mut self, turn: &mut Turn, message: Message) {
         match message {
-            Message::Served { worker, intent: _, attempt, good } => {
-                self.served(turn, worker, attempt, good);
-            }
+            Message::Worked(worked) => self.worked(turn, &worked),
             // Routed to other services, never here.
             Message::PlaceHold(_)
             | Message::Enqueue { .. }
@@ -38,20 +31,25 @@ impl Registry {
             | Message::Resolve(_)
             | Message::Resolved { .. }
             | Message::EdgeStarted { .. }
-            | Message::Slots(_)
+            | Message::Offered(_)
             | Message::SessionLost { .. }
             | Message::RegistryStarted
             | Message::Renew { .. }
-            // Older forms, which became today's when they came in.
+            // Older forms, which became today's when they came in, or are nothing today.
             | Message::PlaceHoldV1(_)
             | Message::EnqueueV1 { .. }
             | Message::ResumeV1(_)
-            | Message::SlotsV1(_) => {}
+            | Message::SlotsV1(_)
+            | Message::Slots(_)
+            | Message::Served { .. } => {}
         }
     }
 
-    /// Ends the sessions that were silent for too long.
+    /// Ends the sessions that were silent for too long, and what else is over.
     pub fn tick(&mut self, turn: &mut Turn) {
+        self.begin_day(turn);
+        self.forget_unseen(turn);
+        self.tick_standings(turn);
         while let Some((over, worker)) = self.silences.first().copied() {
             if over > turn.now {
                 return;
@@ -74,7 +72,7 @@ impl Registry {
     pub fn attach(&mut self, turn: &mut Turn, slots: Slots) -> Result<(), Rejection> {
         let Slots { worker, session, .. } = slots;
         let enrolled = self.enrolments.workers.get(&worker).ok_or(Rejection::UnknownWorker)?;
-        let (owner, own, proven) = (enrolled.owner, enrolled.own, enrolled.proven);
+        let (owner, own) = (enrolled.owner, enrolled.own);
         let presence = self.presences.get(&worker);
         let current = presence.and_then(|presence| presence.session.as_ref());
         let current = current.map(|current| current.slots.session);
@@ -92,8 +90,10 @@ impl Registry {
         {
             turn.now(close);
         }
-        let mut slots = Slots { owner, own, proven, ..slots };
-        turn.send(Service::Router, Message::Slots(slots.clone()));
+        self.begin_day(turn);
+        self.seen(turn, worker);
+        let mut slots = Slots { owner, own, proven: own, ..slots };
+        self.tell(turn, slots.clone());
         slots.leases.clear();
         let presence = self.presences.entry(worker).or_default();
         presence.newest = Some(session);
@@ -194,30 +194,6 @@ impl Registry {
         let Slots { session, edge, .. } = lost.slots;
         turn.send(Service::Router, Message::SessionLost { worker, session });
         Some(Effect::CloseSession { edge, worker, session, why })
-    }
-
-    /// Counts towards the end of probation. Attempts are counted by number, so a repeated message
-    /// counts once; a bad result starts the count anew.
-    fn served(&mut self, turn: &mut Turn, worker: WorkerId, attempt: Attempt, good: bool) {
-        let Some(enrolled) = self.enrolments.workers.get(&worker) else { return };
-        if enrolled.proven {
-            return;
-        }
-        let presence = self.presences.entry(worker).or_default();
-        if !good {
-            presence.good.clear();
-            return;
-        }
-        presence.good.insert(attempt);
-        if presence.good.len() < PROBATION_RESULTS {
-            return;
-        }
-        presence.good.clear();
-        if let Some(session) = &mut presence.session {
-            session.slots.proven = true;
-            turn.send(Service::Router, Message::Slots(session.slots.clone()));
-        }
-        self.decided(turn, Fact::WorkerServed { worker, passed: true });
     }
 }
 

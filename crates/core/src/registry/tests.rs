@@ -5,10 +5,14 @@
     reason = "a test that overflows fails loudly, which is what it is for"
 )]
 
+use std::collections::BTreeMap;
+
 use mtor_types::fact::Fact;
-use mtor_types::intent::Band;
-use mtor_types::message::{Envelope, Message, Service, SlotOffer, Slots};
+use mtor_types::fact::NetworkKey;
+use mtor_types::intent::{Band, Branch};
+use mtor_types::message::{Envelope, Message, Offered, Service, SlotOffer, Slots};
 use mtor_types::rejection::Limited;
+use mtor_types::standing::{KindName, Proof, Standing, Verdict, Worked};
 use mtor_types::worker::LeaseClaim;
 use mtor_types::{
     AccountId, Amount, Attempt, IntentId, KeyHash, NodeId, Price, Rejection, SessionId, Time,
@@ -16,7 +20,7 @@ use mtor_types::{
 };
 use proptest::prelude::*;
 
-use super::{Enrolled, Registry, Token};
+use super::{Enrolled, Membership, Registry, Token};
 use crate::effect::{CloseReason, Effect, When};
 use crate::limits;
 use crate::turn::Turn;
@@ -146,12 +150,27 @@ impl Bench {
         self.call(|registry, turn| registry.remove_worker(turn, worker(n)))
     }
 
-    fn served(&mut self, n: u8, attempt: u64, good: bool) -> Outcomes {
-        let (intent, attempt) = (IntentId([1; 16]), Attempt(attempt));
+    fn worked(&mut self, n: u8, attempt: u64, branch: u8, verdict: Verdict) -> Outcomes {
+        let branch = Branch::Network(NetworkKey([branch; 16]));
+        let (worker, kind, intent) = (worker(n), echo(), IntentId([1; 16]));
+        let attempt = Attempt(attempt);
+        let worked = Worked { worker, kind, intent, attempt, branch, verdict };
         self.call(|registry, turn| {
-            registry.receive(turn, Message::Served { worker: worker(n), intent, attempt, good });
+            registry.receive(turn, Message::Worked(worked));
             Ok(())
         })
+    }
+
+    fn vouch(&mut self, n: u8, vouched: bool) -> Outcomes {
+        self.call(|registry, turn| registry.vouch(turn, worker(n), echo(), vouched))
+    }
+
+    fn canary(&mut self, n: u8, right: bool) -> Outcomes {
+        self.call(|registry, turn| registry.judge_canary(turn, worker(n), echo(), right))
+    }
+
+    fn standing(&self, n: u8) -> Standing {
+        self.registry.standing(worker(n), echo()).unwrap()
     }
 
     fn tick(&mut self) -> Outcomes {
@@ -175,6 +194,16 @@ impl Bench {
         assert_eq!(bench.enrol(n, n).result, Ok(()));
         bench
     }
+}
+
+fn echo() -> KindName {
+    KindName { intent: "echo".to_owned(), model: None }
+}
+
+/// Of the realm's own worker.
+fn own_offer(slots: Slots) -> Message {
+    let standing = Standing { kind: echo(), proven: true, slots: u32::MAX, ejected: false };
+    Message::Offered(Offered { slots, standings: vec![standing] })
 }
 
 fn lost(n: u8, session: u64) -> Message {
@@ -205,7 +234,9 @@ fn a_token_enrols_once() {
         token: token(1),
         own: false,
         banned: false,
-        proven: false,
+        served: false,
+        seen: 0,
+        earned: BTreeMap::new(),
     };
     assert_eq!(view.enrolled, &expected);
 }
@@ -287,6 +318,7 @@ fn workers_offers_slots_and_leases_have_bounds() {
         id[..8].copy_from_slice(&n.to_be_bytes());
         bench.registry.enrolments.workers.insert(WorkerId(id), enrolled.clone());
     }
+    bench.registry = Registry::restore(bench.registry.enrolments.clone(), REALM);
     bench.replica = bench.registry.clone();
     let limit = limits::WORKERS_MAX as u64;
     let full = Err(Rejection::LimitReached { what: Limited::Workers, limit });
@@ -302,7 +334,10 @@ fn the_registry_says_whose_worker_it_is() {
         let mut bench = Bench::with_worker(1, of);
         let given = slots(1, 1, 2);
         let told = Slots { owner: owner(of), own, proven: own, ..given.clone() };
-        assert_eq!(bench.attach(given).messages, [Message::Slots(told)]);
+        let slots = if own { u32::MAX } else { limits::EARNED_FIRST };
+        let standing = Standing { kind: echo(), proven: own, slots, ejected: false };
+        let told = Offered { slots: told, standings: vec![standing] };
+        assert_eq!(bench.attach(given).messages, [Message::Offered(told)]);
     }
 }
 
@@ -316,7 +351,7 @@ fn a_newer_session_replaces_an_older_one_for_ever() {
     assert_eq!(bench.attach(slots(1, 4, 1)).result, Err(Rejection::UnknownWorker));
     let replaced = bench.attach(slots(1, 6, 1));
     let told = Slots { owner: REALM, ..slots(1, 6, 1) };
-    assert_eq!(replaced.messages, [lost(1, 5), Message::Slots(told)]);
+    assert_eq!(replaced.messages, [lost(1, 5), own_offer(told)]);
     assert_eq!(replaced.effects, [close(When::Now, 1, 5, CloseReason::Replaced)]);
     for outcomes in [bench.heard(1, 5), bench.renew(1, 5, Vec::new()), bench.detach(1, 5)] {
         assert_eq!(outcomes.result, Err(Rejection::UnknownWorker), "stale");
@@ -374,27 +409,147 @@ fn a_ban_or_removal_ends_the_session() {
 }
 
 #[test]
-fn probation_ends_with_good_results_in_a_row() {
+fn slots_are_earned_by_good_results_and_stay_earned() {
     let mut bench = Bench::with_worker(1, 7);
-    bench.attach(slots(1, 1, 4));
-    let last = u64::from(limits::PROBATION_RESULTS);
-    for attempt in 1..last {
-        assert!(bench.served(1, attempt, true).facts.is_empty());
-        assert!(bench.served(1, attempt, true).facts.is_empty(), "a repeated message");
+    bench.attach(slots(1, 1, 9));
+    let mut attempt = 0;
+    for slots in [2, 4, 8, 16] {
+        assert_eq!(bench.standing(1).slots, slots);
+        for n in 1..=slots {
+            attempt += 1;
+            let told = bench.worked(1, attempt, 1, Verdict::Good).messages.len();
+            assert_eq!(told, usize::from(n == slots && slots < 9), "it has no more than nine");
+        }
     }
-    bench.served(1, 100, false);
-    for attempt in 1..last {
-        assert!(bench.served(1, attempt, true).facts.is_empty(), "it began anew");
-    }
-    let passed = bench.served(1, last, true);
-    assert_eq!(passed.facts, [Fact::WorkerServed { worker: worker(1), passed: true }]);
-    // The leases it once named spoke of that moment only.
-    let told = Slots { owner: owner(7), own: false, leases: Vec::new(), ..slots(1, 1, 4) };
-    assert_eq!(passed.messages, [Message::Slots(told)]);
-    assert!(bench.served(1, 101, false).facts.is_empty(), "proven is proven");
     bench.restart();
-    assert!(bench.registry.worker(worker(1)).unwrap().enrolled.proven);
-    assert!(bench.served(9, 1, true).facts.is_empty(), "an unknown worker");
+    assert_eq!(bench.standing(1).slots, 16);
+    assert!(bench.worked(9, 1, 1, Verdict::Good).facts.is_empty(), "an unknown worker");
+}
+
+#[test]
+fn who_fails_too_much_is_out_for_a_while_and_comes_back_by_a_probe() {
+    let mut bench = Bench::with_worker(1, 7);
+    bench.attach(slots(1, 1, 16));
+    (1..=2).for_each(|n| drop(bench.worked(1, n, 1, Verdict::Good)));
+    for n in 10..14 {
+        assert!(bench.worked(1, n, (n % 2) as u8, Verdict::Bad).messages.is_empty());
+    }
+    let ejected = bench.worked(1, 14, 1, Verdict::Bad);
+    let slots = 2;
+    assert_eq!(ejected.facts, [Fact::WorkerEjected { worker: worker(1), kind: echo(), slots }]);
+    assert_eq!(ejected.messages.len(), 1);
+    assert_eq!((bench.standing(1).slots, bench.standing(1).ejected), (2, true));
+    bench.now = bench.now.after_ms(limits::EJECTED_MS - 1);
+    bench.heard(1, 1);
+    assert!(bench.tick().messages.is_empty());
+    bench.now = bench.now.after_ms(1);
+    assert_eq!(bench.tick().messages.len(), 1);
+    assert_eq!((bench.standing(1).slots, bench.standing(1).ejected), (1, false), "a probe");
+    bench.worked(1, 20, 1, Verdict::Good);
+    assert_eq!(bench.standing(1).slots, 2);
+}
+
+#[test]
+fn a_sysops_word_lapses_in_time_and_at_the_second_ejection() {
+    let mut bench = Bench::with_worker(1, 7);
+    assert_eq!(bench.vouch(9, true).result, Err(Rejection::UnknownWorker));
+    bench.attach(slots(1, 1, 16));
+    assert_eq!(bench.vouch(1, true).messages.len(), 1);
+    bench.restart();
+    assert!(bench.standing(1).proven);
+    bench.now = bench.now.after_ms(limits::VOUCH_MS);
+    let lapsed = Fact::ProofLapsed { worker: worker(1), kind: echo() };
+    assert_eq!(bench.tick().facts.last(), Some(&lapsed));
+    assert!(!bench.standing(1).proven);
+    bench.vouch(1, true);
+    for round in 0..2 {
+        assert!(bench.standing(1).proven);
+        (0..5).for_each(|n| drop(bench.worked(1, round * 10 + n, n as u8, Verdict::Bad)));
+        assert!(bench.standing(1).ejected);
+        let Membership::Ejected { until, .. } = bench.registry.membership(worker(1), &echo())
+        else {
+            unreachable!()
+        };
+        bench.now = until;
+        bench.tick();
+        bench.worked(1, round * 10 + 9, 1, Verdict::Good);
+    }
+    assert!(!bench.standing(1).proven);
+}
+
+#[test]
+fn right_answers_on_two_days_prove_a_worker_and_a_wrong_one_takes_it() {
+    let mut bench = Bench::with_worker(1, 7);
+    for _ in 0..100 {
+        assert_eq!(bench.canary(1, true).result, Ok(()));
+    }
+    assert!(!bench.standing(1).proven, "all on one day");
+    bench.canary(1, false);
+    bench.now = bench.now.after_ms(24 * 60 * 60 * 1000);
+    bench.canary(1, true);
+    assert!(!bench.standing(1).proven, "it began anew");
+    (0..18).for_each(|_| drop(bench.canary(1, true)));
+    bench.now = bench.now.after_ms(24 * 60 * 60 * 1000);
+    let (kind, proof, until) = (echo(), Proof::Canaries, None);
+    let proven = Fact::WorkerProven { worker: worker(1), kind, proof, until };
+    assert_eq!(bench.canary(1, true).facts.last(), Some(&proven));
+    bench.restart();
+    assert!(bench.standing(1).proven);
+    assert!(bench.canary(1, true).facts.is_empty(), "proven is proven");
+    bench.canary(1, false);
+    assert!(!bench.standing(1).proven);
+}
+
+#[test]
+fn what_payers_proved_once_proves_nothing() {
+    let mut bench = Bench::with_worker(1, 7);
+    let fact = Fact::WorkerServed { worker: worker(1), passed: true };
+    bench.registry.apply(bench.now, &fact);
+    assert!(bench.registry.worker(worker(1)).unwrap().enrolled.served);
+    assert!(!bench.standing(1).proven);
+}
+
+#[test]
+fn who_never_comes_again_is_forgotten_after_thirty_days_of_the_realm() {
+    const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+    let mut bench = Bench::with_worker(1, 7);
+    for (n, of) in [(2, 0), (3, 7)] {
+        bench.issue(n, of);
+        bench.enrol(n, n);
+    }
+    let mut session = 0;
+    let mut day = |bench: &mut Bench, ran: bool| {
+        bench.now = bench.now.after_ms(DAY_MS);
+        if ran {
+            session += 1;
+            bench.attach(slots(3, session, 1));
+            bench.now = bench.now.after_ms(limits::SESSION_SILENCE_MS);
+            bench.tick();
+        }
+        bench.registry.workers_count()
+    };
+    assert_eq!(day(&mut bench, true), 3);
+    (0..1_000).for_each(|_| assert_eq!(day(&mut bench, false), 3, "the realm was away"));
+    let counts: Vec<usize> = (0..31).map(|_| day(&mut bench, true)).collect();
+    assert_eq!((counts[28], counts[30]), (3, 2), "{counts:?}");
+    assert!(bench.registry.worker(worker(1)).is_none());
+    (0..60).for_each(|_| assert_eq!(day(&mut bench, true), 2, "the realm's own, and who comes"));
+}
+
+#[test]
+fn a_worker_remembers_so_many_kinds_and_the_best_of_them() {
+    let mut bench = Bench::with_worker(1, 7);
+    let vouch = |bench: &mut Bench, n: usize| {
+        let kind = KindName { intent: format!("kind-{n}"), model: None };
+        bench.call(|registry, turn| registry.judge_canary(turn, worker(1), kind, true));
+    };
+    bench.vouch(1, true);
+    for n in 0..1_000 {
+        vouch(&mut bench, n);
+    }
+    let earned = &bench.registry.worker(worker(1)).unwrap().enrolled.earned;
+    assert_eq!(earned.len(), limits::STANDINGS_PER_WORKER_MAX);
+    assert!(bench.standing(1).proven);
 }
 
 #[test]

@@ -1,14 +1,15 @@
 //! Workers come, change, renew and go.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use mtor_types::message::Slots;
+use mtor_types::message::{Message, Offered, Service};
 use mtor_types::mutant;
+use mtor_types::standing::{KindName, Verdict, Worked};
 use mtor_types::worker::LeaseClaim;
 use mtor_types::{Fence, IntentId, SessionId, Time, WorkerId};
 
 use super::Router;
-use super::ends::{Standing, revoke, revoke_claim};
+use super::ends::{revoke, revoke_claim};
 use super::job::{Job, Lease, Place, Taken};
 use super::safe_queue::{KindId, PoolId};
 use super::workers::{GroupKey, OfferNo, WorkerSlots};
@@ -18,12 +19,13 @@ use crate::turn::Turn;
 
 impl Router {
     /// A session says what its worker can do. A new session brings the leases it still holds.
-    pub(super) fn attach(&mut self, turn: &mut Turn, slots: Slots) {
+    pub(super) fn attach(&mut self, turn: &mut Turn, offered: Offered) {
+        let slots = &offered.slots;
         let (worker, session, edge) = (slots.worker, slots.session, slots.edge);
         let claims = slots.leases.clone();
         let mut kinds = self.leave_kinds(worker);
         let fresh = self.workers.get(worker).is_none_or(|known| known.session != session);
-        self.workers.put(slots, Fence(self.counter));
+        self.workers.put(offered, Fence(self.counter));
         kinds.extend(self.join_kinds(worker));
         if fresh {
             for claim in &claims {
@@ -68,9 +70,9 @@ impl Router {
                 return true;
             }
             Place::Running(lease) if (lease.worker, lease.attempt) == (worker, attempt) => {
-                let (offer, taken) = (lease.offer, lease.taken);
+                let (offer, taken, own) = (lease.offer, lease.taken, lease.own);
                 // Its slot is taken again under the new fence.
-                self.give_back_slot(worker, offer);
+                self.give_back_slot(worker, offer, own);
                 (offer, taken, false)
             }
             // After a restart an older attempt of it came back first.
@@ -81,7 +83,7 @@ impl Router {
                 turn.now(Effect::Restarted { intent, attempt: older.attempt });
                 // What it was is over before its slot is given on.
                 self.set_place(intent, Place::Paused);
-                self.free(turn, intent, &older, Standing::Neither);
+                self.free(turn, intent, &older, None);
                 (offer, Taken { since: turn.now, estimate: 0, charge: None }, true)
             }
             Place::Running(_)
@@ -124,6 +126,32 @@ impl Router {
     /// The session is over. Ephemeral work goes to another worker at once; durable work stays
     /// leased until its lease runs out, for the worker may come back with it.
     pub(super) fn session_lost(&mut self, turn: &mut Turn, worker: WorkerId, session: SessionId) {
+        self.tell_loss(turn, worker, session);
+        self.end_session(turn, worker, session);
+    }
+
+    /// A session that is lost with work counts once in each kind, however much that was.
+    fn tell_loss(&self, turn: &mut Turn, worker: WorkerId, session: SessionId) {
+        let Some(known) = self.workers.get(worker).filter(|known| known.session == session) else {
+            return;
+        };
+        let mut lost: BTreeMap<KindName, (IntentId, &Lease)> = BTreeMap::new();
+        for intent in known.leases.iter().filter(|_| !known.is_retired()) {
+            let Some(Place::Running(lease)) = self.jobs.get(intent).map(|job| &job.place) else {
+                continue;
+            };
+            if let Some(offer) = known.offers.get(&lease.offer).filter(|_| !lease.own) {
+                lost.entry(offer.kind_name()).or_insert((*intent, lease));
+            }
+        }
+        for (kind, (intent, lease)) in lost {
+            let (attempt, branch, verdict) = (lease.attempt, lease.meta.branch, Verdict::Bad);
+            let worked = Worked { worker, kind, intent, attempt, branch, verdict };
+            turn.send(Service::Registry, Message::Worked(worked));
+        }
+    }
+
+    fn end_session(&mut self, turn: &mut Turn, worker: WorkerId, session: SessionId) {
         let Some(known) = self.workers.get(worker) else { return };
         if known.session != session {
             return;
@@ -152,11 +180,12 @@ impl Router {
         }
     }
 
-    /// Looks whether these kinds' pools are served now.
-    fn watch(&mut self, turn: &Turn, kinds: &BTreeSet<KindId>) {
+    /// Looks whether these kinds' pools are served now, perhaps by those that are ejected only.
+    fn watch(&mut self, turn: &mut Turn, kinds: &BTreeSet<KindId>) {
         for kind in kinds {
             for pool in self.kinds.pools(*kind).collect::<Vec<PoolId>>() {
                 self.kinds.watch(pool, turn.now);
+                self.fill_shared(turn, pool);
             }
             self.kinds.drop_if_idle(*kind);
         }
@@ -188,7 +217,7 @@ impl Router {
     pub(super) fn registry_started(&mut self, turn: &mut Turn) {
         for worker in self.workers.ids() {
             if let Some(session) = self.workers.get(worker).map(|known| known.session) {
-                self.session_lost(turn, worker, session);
+                self.end_session(turn, worker, session);
             }
         }
     }

@@ -50,7 +50,70 @@ impl TrustClass {
     }
 }
 
+/// Which of the free slots that meet a demand are given out first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank {
+    /// Such a worker serves only what no other could.
+    pub(super) ejected: bool,
+    pub(super) class: TrustClass,
+}
+
+/// So many of something, for each demand that it meets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct PerDemand([u64; Demand::COUNT]);
+
+impl PerDemand {
+    pub(super) fn of(count: impl Fn(Demand) -> u64) -> Self {
+        let mut all = Self::default();
+        for (cell, demand) in all.0.iter_mut().zip(Demand::all()) {
+            *cell = count(demand);
+        }
+        all
+    }
+
+    pub(super) fn get(&self, demand: u8) -> u64 {
+        self.0.get(usize::from(demand)).copied().unwrap_or_default()
+    }
+
+    /// The most of any demand: the widest is met by all.
+    pub(super) fn most(&self) -> u64 {
+        self.0.iter().copied().max().unwrap_or_default()
+    }
+
+    /// One where there is any.
+    fn any(&self) -> Self {
+        Self(self.0.map(|count| count.min(1)))
+    }
+
+    fn change(&mut self, other: &Self, change: impl Fn(u64, u64) -> u64) {
+        for (cell, other) in self.0.iter_mut().zip(other.0) {
+            *cell = change(*cell, other);
+        }
+    }
+}
+
+/// What workers have of one kind: slots, and how many workers have any, by the demands that they meet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Met {
+    pub(super) slots: PerDemand,
+    pub(super) workers: PerDemand,
+}
+
+impl Met {
+    pub(super) fn add(&mut self, slots: &PerDemand) {
+        self.slots.change(slots, u64::saturating_add);
+        self.workers.change(&slots.any(), u64::saturating_add);
+    }
+
+    pub(super) fn take(&mut self, slots: &PerDemand) {
+        self.slots.change(slots, u64::saturating_sub);
+        self.workers.change(&slots.any(), u64::saturating_sub);
+    }
+}
+
 impl Demand {
+    const COUNT: usize = 12;
+
     pub(super) fn of(meta: &IntentMeta) -> Self {
         let trust = if mutant!("trust-ignored") { Trust::Any } else { meta.trust };
         let band = if mutant!("price-band-ignored") { Band::DEAREST } else { meta.band };

@@ -21,6 +21,24 @@ impl Router {
         }
     }
 
+    /// What waits in a pool is given to the slots that may serve it by now.
+    pub(super) fn fill_shared(&mut self, turn: &mut Turn, pool: PoolId) {
+        let waits = |router: &Self| {
+            (router.queue.depth(pool), router.kinds.retries(pool, 0).next().is_some())
+        };
+        let mut before = waits(self);
+        while before != (0, false)
+            && let Some(free) = self.kinds.freest_shared(pool, &[])
+        {
+            self.fill_offer(turn, free.worker, free.offer);
+            let after = waits(self);
+            if after == before {
+                return;
+            }
+            before = after;
+        }
+    }
+
     /// Gives the free slots that an offer shares to what is due among all that they serve.
     pub(super) fn fill_offer(&mut self, turn: &mut Turn, worker: WorkerId, offer: OfferNo) {
         if let Some(group) = self.group_of(worker, offer) {
@@ -177,7 +195,8 @@ impl Router {
         }
         let job = self.jobs.get(&intent)?;
         let (meta, pool) = (std::sync::Arc::clone(&job.meta), job.pool);
-        if owner == meta.account {
+        let own = owner == meta.account;
+        if own {
             price.amount = Amount::ZERO;
         }
         if let Some(kind) = self.kinds.get_mut(pool.kind()) {
@@ -196,11 +215,12 @@ impl Router {
             attempt,
             fence,
             price,
+            own,
             until,
             taken,
         };
         self.set_place(intent, Place::Running(lease));
-        self.take_slot(worker, offer, fence);
+        self.take_slot(worker, offer, fence, own);
         self.schedule(intent, until);
         let limit = meta.units_max.min(price.buys(meta.ceiling));
         Some(Assignment {

@@ -4,10 +4,12 @@ use mtor_types::intent::{EndRequest, Outcome, Usage, Why};
 use mtor_types::message::{Message, Resolution, ServedBy, Service};
 use mtor_types::mutant;
 use mtor_types::rejection::Code;
+use mtor_types::standing::{Verdict, Worked};
 use mtor_types::{Attempt, IntentId, NodeId, WorkerId};
 
 use super::Router;
-use super::job::{Lease, Place};
+use super::demand::TrustClass;
+use super::job::{Blame, Failure, Lease, Place};
 use super::kinds::label;
 use super::safe_queue::{ItemId, PoolId};
 use crate::effect::Effect;
@@ -31,7 +33,7 @@ impl Router {
         match request.why {
             Why::Completed(reason) if speaks_of_current => {
                 let outcome = Outcome::Completed(reason);
-                self.finish(turn, intent, outcome, request.usage, Standing::Good);
+                self.finish(turn, intent, outcome, request.usage, Some(Verdict::Good));
             }
             Why::WorkerFailed { code, retry } if speaks_of_current => {
                 self.failed(turn, request, code, retry);
@@ -83,7 +85,7 @@ impl Router {
         let counts = request.delivered
             && (request.attempt == current || mutant!("cancel-pays-an-earlier-figure"));
         let usage = if counts { request.usage } else { Usage::default() };
-        self.finish(turn, intent, outcome, usage, Standing::Neither);
+        self.finish(turn, intent, outcome, usage, None);
     }
 
     /// A worker could not do it, and another one tries; or it is lost, and any may. Or the intent
@@ -104,20 +106,23 @@ impl Router {
         } else {
             job.failed = Some(code);
         }
+        let mut doubted = false;
         if let Some(lease) = &lease {
             if !mutant!("same-worker-tries-again") {
                 job.tried.push(lease.worker);
             }
-            let standing = if retry { Standing::Bad } else { Standing::Neither };
-            self.free(turn, intent, lease, standing);
+            doubted = !retry && self.is_doubted(intent, lease);
+            let verdict = self.blame(turn, intent, lease, retry, doubted);
+            self.free(turn, intent, lease, verdict);
         }
         let Some(job) = self.jobs.get(&intent) else { return };
-        let again = retry
+        let again = (retry || doubted)
             && (job.attempts < limits::DISPATCHES_MAX || mutant!("dispatches-without-bound"))
             && (job.tried.len() < limits::ATTEMPTS_MAX || mutant!("attempts-without-bound"))
             && (!request.delivered || job.meta.restart || mutant!("retry-after-a-piece"));
-        // A loss is nobody's fault, and takes nothing of the account's budget.
-        if !again || !(lost || self.retries.take(job.meta.account)) {
+        // A loss is nobody's fault, and a second opinion not the account's: they take nothing of its
+        // budget.
+        if !again || !(lost || doubted || self.retries.take(job.meta.account)) {
             self.resolve(turn, intent, Outcome::Failed(code), Usage::default(), None);
             return;
         }
@@ -132,6 +137,59 @@ impl Router {
         } else {
             self.await_another(turn, intent);
         }
+    }
+
+    /// Whether a worker that says the intent is at fault is asked for a second opinion: one that has
+    /// proven nothing may say so to be spared its work.
+    fn is_doubted(&self, intent: IntentId, lease: &Lease) -> bool {
+        let Some(job) = self.jobs.get(&intent) else { return false };
+        let offer = self.workers.get(lease.worker).and_then(|known| known.offers.get(&lease.offer));
+        let stranger = offer.is_some_and(|offer| offer.class == TrustClass::Probation);
+        let first = !lease.own && matches!(job.blame, Blame::Nobody);
+        stranger && first && self.kinds.is_served(job.pool, job.meta.account, &job.tried)
+    }
+
+    /// Whose failure it is: the first worker's, until another fails it too.
+    fn blame(
+        &mut self,
+        turn: &mut Turn,
+        intent: IntentId,
+        lease: &Lease,
+        retry: bool,
+        doubted: bool,
+    ) -> Option<Verdict> {
+        let known = self.workers.get(lease.worker)?;
+        let kind = known.offers.get(&lease.offer)?.kind_name();
+        let job = self.jobs.get_mut(&intent).filter(|_| !lease.own)?;
+        match std::mem::replace(&mut job.blame, Blame::Excused) {
+            Blame::Nobody if retry || doubted => {
+                let (worker, attempt) = (lease.worker, lease.attempt);
+                job.blame = Blame::One(Failure { worker, kind, attempt, doubted });
+                (!doubted).then_some(Verdict::Bad)
+            }
+            // Its word is believed.
+            Blame::Nobody | Blame::Excused => None,
+            Blame::One(failure) => {
+                if !failure.doubted {
+                    Self::tell_worked(turn, intent, lease, failure, Verdict::Excused);
+                }
+                None
+            }
+        }
+    }
+
+    /// What another attempt than the one that ended says by it.
+    fn tell_worked(
+        turn: &mut Turn,
+        intent: IntentId,
+        ended: &Lease,
+        failure: Failure,
+        verdict: Verdict,
+    ) {
+        let Failure { worker, kind, attempt, doubted: _ } = failure;
+        let branch = ended.meta.branch;
+        let worked = Worked { worker, kind, intent, attempt, branch, verdict };
+        turn.send(Service::Registry, Message::Worked(worked));
     }
 
     /// Waits in its kind's list for a worker that has not failed it, unless one is free.
@@ -169,6 +227,9 @@ impl Router {
         let Place::Retrying { unserved, .. } = &mut job.place else { return };
         if std::mem::replace(unserved, !served) && !served {
             self.resolve(turn, intent, Outcome::Failed(code), Usage::default(), None);
+        } else if self.kinds.freest(job.pool, job.meta.account, &job.tried).is_some() {
+            // Only of a worker that is ejected: it serves what none of the others may try again.
+            self.await_another(turn, intent);
         } else {
             self.schedule(intent, turn.now.after_ms(limits::UNSERVED_MS));
         }
@@ -224,7 +285,11 @@ impl Router {
         let attempt = lease.attempt;
         self.set_place(intent, Place::Lost(served));
         turn.now(revoke(&lease, self.edge_of(lease.worker), intent));
-        self.free(turn, intent, &lease, Standing::Bad);
+        // The loss of a session was told once, whatever was lost with it.
+        let session = self.workers.get(lease.worker).filter(|known| !known.is_retired());
+        let ran_out = session.is_some_and(|known| known.session == lease.session);
+        let verdict = (ran_out && !lease.own).then_some(Verdict::Bad);
+        self.free(turn, intent, &lease, verdict);
         turn.now(Effect::Lost { intent, attempt });
         self.schedule(intent, turn.now.after_ms(limits::STOP_REPEAT_MS));
     }
@@ -241,7 +306,7 @@ impl Router {
             self.forget(intent);
             if let Some(lease) = lease {
                 turn.now(revoke(&lease, self.edge_of(lease.worker), intent));
-                self.free(turn, intent, &lease, Standing::Neither);
+                self.free(turn, intent, &lease, None);
             }
         }
     }
@@ -276,9 +341,20 @@ impl Router {
         intent: IntentId,
         outcome: Outcome,
         usage: Usage,
-        standing: Standing,
+        verdict: Option<Verdict>,
     ) {
         let lease = self.running(intent);
+        let good = verdict == Some(Verdict::Good);
+        let failed = self.jobs.get_mut(&intent).filter(|_| good);
+        let failed = failed.map(|job| std::mem::replace(&mut job.blame, Blame::Nobody));
+        if let Some((Blame::One(failure), lease)) = failed.zip(lease.as_ref()) {
+            if failure.doubted {
+                let (worker, kind) = (failure.worker, failure.kind.clone());
+                let told = Failure { worker, kind, ..failure };
+                Self::tell_worked(turn, intent, lease, told, Verdict::Bad);
+            }
+            Self::tell_worked(turn, intent, lease, failure, Verdict::Confirmed);
+        }
         let served = match (&lease, self.jobs.get(&intent).map(|job| &job.place)) {
             (Some(lease), _) => self.served_by(lease),
             // The worker is lost, but what it delivered counts.
@@ -287,7 +363,7 @@ impl Router {
         };
         self.resolve(turn, intent, outcome, usage, served);
         if let Some(lease) = lease {
-            self.free(turn, intent, &lease, standing);
+            self.free(turn, intent, &lease, verdict.filter(|_| !lease.own));
         }
     }
 
@@ -297,7 +373,7 @@ impl Router {
         turn: &mut Turn,
         intent: IntentId,
         lease: &Lease,
-        standing: Standing,
+        verdict: Option<Verdict>,
     ) {
         let slot_ms = turn.now.since_ms(lease.taken.since).max(1);
         if let Some(charge) = lease.taken.charge {
@@ -309,9 +385,16 @@ impl Router {
             if known.leases.remove(&intent) {
                 self.running = self.running.saturating_sub(1);
             }
-            // A stranger's word on its own work would be everybody's wait.
-            let teaches = matches!(standing, Standing::Good) && known.owner != lease.meta.account;
             let offer = known.offers.get(&lease.offer);
+            if let Some((offer, verdict)) = offer.zip(verdict) {
+                let (kind, attempt) = (offer.kind_name(), lease.attempt);
+                let branch = lease.meta.branch;
+                let worked = Worked { worker, kind, intent, attempt, branch, verdict };
+                turn.send(Service::Registry, Message::Worked(worked));
+            }
+            // A stranger's word on its own work would be everybody's wait; and when an adopted attempt
+            // began is not known.
+            let teaches = verdict == Some(Verdict::Good) && lease.taken.charge.is_some();
             let known = offer.is_some_and(|offer| offer.class.links());
             if teaches && (known || mutant!("strangers-teach")) {
                 let kind = label(&lease.meta.name, lease.meta.model.as_deref());
@@ -322,14 +405,9 @@ impl Router {
             kind.running.end(lease.taken.estimate, lease.taken.since);
         }
         let group = self.group_of(worker, lease.offer);
-        self.give_back_slot(worker, lease.offer);
+        self.give_back_slot(worker, lease.offer, lease.own);
         if let Some(known) = self.workers.get_mut(worker) {
             known.drop_gone_offers();
-        }
-        if !matches!(standing, Standing::Neither) {
-            let good = matches!(standing, Standing::Good);
-            let attempt = lease.attempt;
-            turn.send(Service::Registry, Message::Served { worker, intent, attempt, good });
         }
         if let Some(group) = group {
             self.fill_group(turn, worker, &group);
@@ -366,15 +444,6 @@ pub(super) enum PutBack {
     Lost,
     /// To the tail: after a restart the others come back in their order too.
     Restored,
-}
-
-/// What an attempt says of its worker.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Standing {
-    Good,
-    Bad,
-    /// The end was not the worker's doing.
-    Neither,
 }
 
 pub(super) fn revoke(lease: &Lease, edge: NodeId, intent: IntentId) -> Effect {

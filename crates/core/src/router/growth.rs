@@ -12,7 +12,7 @@ use mtor_types::message::SlotOffer;
 use mtor_types::rejection::Code;
 use mtor_types::{AccountId, Amount, Price, SessionId, WorkerId};
 
-use super::tests::{meta, session_of};
+use super::tests::{meta, offered, session_of};
 use super::*;
 use crate::effect::Assignment;
 
@@ -63,7 +63,7 @@ impl Crowd {
             group: None,
         };
         let offers = models.iter().map(offer).collect();
-        self.take(Message::Slots(session_of(WorkerId(worker), number.into(), offers)))
+        self.take(Message::Offered(offered(session_of(WorkerId(worker), number.into(), offers))))
     }
 
     fn leave(&mut self, number: u32) {

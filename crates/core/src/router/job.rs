@@ -5,6 +5,7 @@ use std::sync::Arc;
 use mtor_types::fact::Asset;
 use mtor_types::intent::{Branch, Class, IntentMeta};
 use mtor_types::message::ServedBy;
+use mtor_types::standing::KindName;
 use mtor_types::{Attempt, Code, Fence, Price, SessionId, Time, WorkerId};
 
 use super::safe_queue::{self, Charge, FlowKey, FlowPath, PoolId};
@@ -52,6 +53,8 @@ pub(super) struct Lease {
     pub(super) attempt: Attempt,
     pub(super) fence: Fence,
     pub(super) price: Price,
+    /// For its worker's owner.
+    pub(super) own: bool,
     pub(super) until: Time,
     pub(super) taken: Taken,
 }
@@ -64,6 +67,27 @@ pub(super) struct Taken {
     pub(super) estimate: u64,
     /// `None` if an earlier boot charged its dispatch: the lease was adopted.
     pub(super) charge: Option<Charge>,
+}
+
+/// Whose fault it is that an intent failed.
+#[derive(Debug)]
+pub(super) enum Blame {
+    /// It has not failed, or at its owner's worker only.
+    Nobody,
+    One(Failure),
+    /// Two workers failed it: it is not theirs.
+    Excused,
+}
+
+/// An attempt that failed where others may do better.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) worker: WorkerId,
+    pub(super) kind: KindName,
+    pub(super) attempt: Attempt,
+    /// The worker said that the intent is at fault, and is not believed yet: its registry does not
+    /// know.
+    pub(super) doubted: bool,
 }
 
 #[derive(Debug)]
@@ -83,6 +107,7 @@ pub(super) struct Job {
     pub(super) failed: Option<Code>,
     /// Workers that failed it: another one each time.
     pub(super) tried: Vec<WorkerId>,
+    pub(super) blame: Blame,
     pub(super) timer: Option<Time>,
 }
 
@@ -91,7 +116,21 @@ impl Job {
         let deadline = now.after_ms(meta.remaining_ms);
         let (place, attempts, losses) = (Place::Queued, 0, 0);
         let (failed, tried, timer, told) = (None, Vec::new(), None, None);
-        Self { meta, asset, pool, deadline, told, place, attempts, losses, failed, tried, timer }
+        let blame = Blame::Nobody;
+        Self {
+            meta,
+            asset,
+            pool,
+            deadline,
+            told,
+            place,
+            attempts,
+            losses,
+            failed,
+            tried,
+            blame,
+            timer,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use mtor_types::intent::Band;
 use mtor_types::mutant;
 use mtor_types::{AccountId, Amount, Fence, IntentId, Time, WorkerId};
 
-use super::demand::{Demand, TrustClass};
+use super::demand::{Demand, Met, PerDemand, Rank};
 use super::job::{Job, Place};
 use super::owned::Owned;
 use super::returns::Returns;
@@ -17,7 +17,7 @@ use super::view::Shown;
 use super::workers::{OfferNo, Workers};
 use crate::limits;
 
-/// An offer with a free slot, in its kind and among those of its class of trust: the cheapest first, of
+/// An offer with a free slot, in its kind and among those of its rank: the cheapest first, of
 /// these the least loaded, of these the one that has waited longest for work. So equal workers take
 /// turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,45 +32,25 @@ pub(super) struct Free {
     pub(super) offer: OfferNo,
 }
 
-/// So many of something, by class of trust and band.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Counts(BTreeMap<(TrustClass, Band), u64>);
-
-impl Counts {
-    fn add(&mut self, part: &Part, count: u64) {
-        let cell = self.0.entry((part.class, part.band)).or_default();
-        *cell = cell.saturating_add(count);
-    }
-
-    fn of<'a>(parts: impl Iterator<Item = (&'a Part, u64)>) -> Self {
-        let mut all = Self::default();
-        parts.for_each(|(part, count)| all.add(part, count));
-        all
-    }
-
-    fn take(&mut self, part: &Part, count: u64) {
-        let Some(cell) = self.0.get_mut(&(part.class, part.band)) else { return };
-        *cell = cell.saturating_sub(count);
-        if *cell == 0 {
-            self.0.remove(&(part.class, part.band));
-        }
-    }
-
-    fn meeting(&self, demand: Demand) -> u64 {
-        let met = self.0.iter().filter(|((class, band), _)| demand.admits(*class, *band));
-        met.fold(0, |sum, (_, count)| sum.saturating_add(*count))
-    }
+/// The places of one offer among the free ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Places {
+    /// Among those for everybody's work.
+    pub(super) shared: Option<(Rank, Free)>,
+    /// Among those for its owner's.
+    pub(super) own: Option<Free>,
 }
 
 /// What one worker adds to a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Part {
     pub(super) owner: AccountId,
-    pub(super) class: TrustClass,
-    /// Its cheapest offer's.
-    pub(super) band: Band,
-    /// None while it drains.
+    /// For its owner.
     pub(super) slots: u64,
+    /// Those that it has earned, where it is a member.
+    pub(super) member: PerDemand,
+    /// And where it is ejected.
+    pub(super) ejected: PerDemand,
 }
 
 /// The jobs of one pool.
@@ -236,10 +216,9 @@ pub(super) struct Kind {
     jobs: u32,
     demanded: BTreeMap<u8, Demanded>,
     workers: BTreeMap<WorkerId, Part>,
-    /// Slots, and heads, of those workers.
-    slots: Counts,
-    heads: Counts,
-    free: BTreeMap<TrustClass, BTreeSet<Free>>,
+    member: Met,
+    ejected: Met,
+    free: BTreeMap<Rank, BTreeSet<Free>>,
     /// By account, of those that own workers here or wait for some.
     owned: BTreeMap<AccountId, Owned>,
     pub(super) shown: Shown,
@@ -265,13 +244,6 @@ pub(super) fn label(name: &str, model: Option<&str>) -> String {
         Some(model) => [name, "\0", model].concat(),
         None => name.to_owned(),
     }
-}
-
-fn replace(free: &mut BTreeSet<Free>, before: Option<Free>, after: Option<Free>) {
-    if let Some(before) = before {
-        free.remove(&before);
-    }
-    free.extend(after);
 }
 
 impl Kind {
@@ -381,16 +353,16 @@ impl Kinds {
             None => kind.workers.remove(&worker),
         };
         if let Some(before) = before {
-            kind.slots.take(&before, before.slots);
-            kind.heads.take(&before, 1);
+            kind.member.take(&before.member);
+            kind.ejected.take(&before.ejected);
             kind.change_owned(before.owner, |owned| {
                 owned.workers = owned.workers.saturating_sub(1);
                 owned.slots = owned.slots.saturating_sub(before.slots);
             });
         }
         if let Some(part) = part {
-            kind.slots.add(&part, part.slots);
-            kind.heads.add(&part, 1);
+            kind.member.add(&part.member);
+            kind.ejected.add(&part.ejected);
             kind.change_owned(part.owner, |owned| {
                 owned.workers = owned.workers.saturating_add(1);
                 owned.slots = owned.slots.saturating_add(part.slots);
@@ -416,28 +388,34 @@ impl Kinds {
         });
     }
 
-    pub(super) fn set_free(
-        &mut self,
-        id: KindId,
-        (owner, class): (AccountId, TrustClass),
-        before: Option<Free>,
-        after: Option<Free>,
-    ) {
+    pub(super) fn set_free(&mut self, id: KindId, owner: AccountId, before: Places, after: Places) {
         self.step();
         let Some(kind) = self.by_id.get_mut(&id) else { return };
-        replace(kind.free.entry(class).or_default(), before, after);
-        kind.change_owned(owner, |owned| replace(&mut owned.free, before, after));
+        if let Some((rank, free)) = before.shared {
+            kind.free.entry(rank).or_default().remove(&free);
+        }
+        if let Some((rank, free)) = after.shared {
+            kind.free.entry(rank).or_default().insert(free);
+        }
+        kind.change_owned(owner, |owned| {
+            if let Some(free) = before.own {
+                owned.free.remove(&free);
+            }
+            owned.free.extend(after.own);
+        });
     }
 
+    /// Those that may serve the pool for whoever asks.
     pub(super) fn slots(&self, pool: PoolId) -> u64 {
-        let found = self.by_id.get(&pool.kind()).zip(Demand::numbered(pool.demand()));
-        found.map_or(0, |(kind, demand)| kind.slots.meeting(demand))
+        let Some(kind) = self.by_id.get(&pool.kind()) else { return 0 };
+        let met = if self.has_members(pool, &[]) { &kind.member } else { &kind.ejected };
+        met.slots.get(pool.demand())
     }
 
     /// Of a kind, whoever they may serve.
     pub(super) fn all_slots(&self, kind: KindId) -> u64 {
-        let counts = self.by_id.get(&kind).map(|kind| kind.slots.0.values());
-        counts.into_iter().flatten().fold(0, |sum, count| sum.saturating_add(*count))
+        let kind = self.by_id.get(&kind);
+        kind.map_or(0, |kind| kind.member.slots.most().saturating_add(kind.ejected.slots.most()))
     }
 
     /// The first of the offers with a free slot that may serve what this account asks of the pool, of
@@ -447,13 +425,18 @@ impl Kinds {
         let own = kind.owned.get(&asks).into_iter().flat_map(|owned| &owned.free);
         let own = own.filter(|_| !mutant!("own-slot-comes-last"));
         let mut own = own.inspect(|_| self.step());
-        if let Some(own) = own.find(|free| !tried.contains(&free.worker)) {
-            return Some(*own);
-        }
+        let own = own.find(|free| !tried.contains(&free.worker)).copied();
+        own.or_else(|| self.freest_shared(pool, tried))
+    }
+
+    pub(super) fn freest_shared(&self, pool: PoolId, tried: &[WorkerId]) -> Option<Free> {
+        let kind = self.by_id.get(&pool.kind())?;
         let demand = Demand::numbered(pool.demand())?;
-        let classes = kind.free.iter().filter(|(class, _)| demand.trusts(**class));
-        classes.map(|(class, free)| (*class, free)).find_map(|(class, free)| {
-            let offers = free.iter().take_while(|free| demand.admits(class, free.band));
+        // Ejected ones come last, and only where nobody else could.
+        let has_members = self.has_members(pool, tried);
+        let ranks = kind.free.iter().filter(|(rank, _)| demand.trusts(rank.class));
+        ranks.filter(|(rank, _)| !(rank.ejected && has_members)).find_map(|(rank, free)| {
+            let offers = free.iter().take_while(|free| demand.admits(rank.class, free.band));
             let mut offers = offers.inspect(|_| self.step());
             offers.find(|free| !tried.contains(&free.worker)).copied()
         })
@@ -471,13 +454,28 @@ impl Kinds {
 
     /// Whether any connected worker may serve the pool for whoever asks, but for these.
     pub(super) fn is_shared(&self, pool: PoolId, tried: &[WorkerId]) -> bool {
+        self.has_members(pool, tried)
+            || self.others(pool, tried, |kind| &kind.ejected, |part| &part.ejected)
+    }
+
+    /// As that, of those that are not ejected.
+    pub(super) fn has_members(&self, pool: PoolId, tried: &[WorkerId]) -> bool {
+        self.others(pool, tried, |kind| &kind.member, |part| &part.member)
+    }
+
+    /// Whether there are workers that meet a pool's demand beside these.
+    fn others(
+        &self,
+        pool: PoolId,
+        tried: &[WorkerId],
+        all: impl Fn(&Kind) -> &Met,
+        of: impl Fn(&Part) -> &PerDemand,
+    ) -> bool {
         self.step();
         let Some(kind) = self.by_id.get(&pool.kind()) else { return false };
-        let Some(demand) = Demand::numbered(pool.demand()) else { return false };
-        let serves = |part: &&Part| demand.admits(part.class, part.band);
-        let tried = tried.iter().filter_map(|worker| kind.workers.get(worker)).filter(serves);
-        let tried = u64::try_from(tried.count()).unwrap_or(u64::MAX);
-        kind.heads.meeting(demand) > tried
+        let tried = tried.iter().filter_map(|worker| kind.workers.get(worker));
+        let tried = tried.filter(|part| of(part).get(pool.demand()) > 0).count();
+        all(kind).workers.get(pool.demand()) > u64::try_from(tried).unwrap_or(u64::MAX)
     }
 
     /// Recounts from the jobs what is kept as they come and go.
@@ -538,16 +536,21 @@ impl Kinds {
             return Err("clocks of pools that nobody serves are counted wrongly".to_owned());
         }
         for (id, kind) in &self.by_id {
-            let slots = kind.workers.values().map(|part| (part, part.slots));
-            let heads = kind.workers.values().map(|part| (part, 1));
-            if kind.slots != Counts::of(slots) || kind.heads != Counts::of(heads) {
+            let (mut member, mut ejected) = (Met::default(), Met::default());
+            for part in kind.workers.values() {
+                member.add(&part.member);
+                ejected.add(&part.ejected);
+            }
+            if kind.member != member || kind.ejected != ejected {
                 return Err(format!("kind {id:?} counts its workers wrongly"));
             }
-            let mut shared: BTreeMap<TrustClass, BTreeSet<Free>> = BTreeMap::new();
+            let mut shared: BTreeMap<Rank, BTreeSet<Free>> = BTreeMap::new();
             let mut owned: BTreeMap<AccountId, Owned> = BTreeMap::new();
-            for (owner, class, entry) in free.remove(id).unwrap_or_default() {
-                shared.entry(class).or_default().insert(entry);
-                owned.entry(owner).or_default().free.insert(entry);
+            for (owner, places) in free.remove(id).unwrap_or_default() {
+                if let Some((rank, free)) = places.shared {
+                    shared.entry(rank).or_default().insert(free);
+                }
+                owned.entry(owner).or_default().free.extend(places.own);
             }
             for part in kind.workers.values() {
                 let of = owned.entry(part.owner).or_default();
@@ -557,6 +560,7 @@ impl Kinds {
             for (account, found) in &kind.owned {
                 owned.entry(*account).or_default().asked.clone_from(&found.asked);
             }
+            owned.retain(|_, owned| !owned.is_empty());
             let known: BTreeMap<_, _> =
                 kind.free.iter().filter(|(_, free)| !free.is_empty()).collect();
             if known != shared.iter().collect() || kind.owned != owned {

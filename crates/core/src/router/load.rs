@@ -11,7 +11,7 @@ use mtor_types::worker::LeaseClaim;
 use mtor_types::{AccountId, Amount, Attempt, Price, SessionId, WorkerId};
 
 use super::demand::Demand;
-use super::tests::{meta, session_of};
+use super::tests::{meta, offered, session_of};
 use super::*;
 
 const DEADLINE_MS: u64 = 30_000;
@@ -152,7 +152,11 @@ impl Load {
                 group: None,
             };
             let session = session_of(WorkerId([number; 32]), number.into(), vec![offer]);
-            self.take(Message::Slots(Slots { own: true, owner: AccountId([99; 32]), ..session }));
+            self.take(Message::Offered(offered(Slots {
+                own: true,
+                owner: AccountId([99; 32]),
+                ..session
+            })));
         }
     }
 

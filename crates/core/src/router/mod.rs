@@ -24,6 +24,8 @@ mod retries;
 mod returns;
 pub mod safe_queue;
 #[cfg(test)]
+mod strangers;
+#[cfg(test)]
 mod tests;
 mod view;
 mod workers;
@@ -153,7 +155,7 @@ impl Router {
             }
             Message::End(request) => self.end(turn, &request),
             Message::EdgeStarted { edge, epoch } => self.edge_started(turn, edge, epoch),
-            Message::Slots(slots) => self.attach(turn, slots),
+            Message::Offered(offered) => self.attach(turn, offered),
             Message::SessionLost { worker, session } => self.session_lost(turn, worker, session),
             Message::RegistryStarted => self.registry_started(turn),
             Message::Renew { worker, session, leases } => {
@@ -166,12 +168,14 @@ impl Router {
             | Message::Taken { .. }
             | Message::Resolve(_)
             | Message::Resolved { .. }
-            | Message::Served { .. }
+            | Message::Worked(_)
             // Older forms, which became today's when they came in.
             | Message::PlaceHoldV1(_)
             | Message::EnqueueV1 { .. }
             | Message::ResumeV1(_)
-            | Message::SlotsV1(_) => {}
+            | Message::SlotsV1(_)
+            | Message::Slots(_)
+            | Message::Served { .. } => {}
         }
     }
 

@@ -7,7 +7,7 @@ use mtor_types::model::owned;
 use mtor_types::{AccountId, Amount, Price, SessionId, WorkerId};
 use proptest::prelude::*;
 
-use super::tests::{meta, session_of};
+use super::tests::{meta, offered, session_of};
 use super::*;
 
 const REALM: AccountId = AccountId([1; 32]);
@@ -39,7 +39,7 @@ impl Realm {
         let turn = Turn { now: Time(1_000), epoch: 2, ..Turn::default() };
         let mut realm = Self { router: Router::new(), turn };
         for slots in workers {
-            realm.take(Message::Slots(slots));
+            realm.take(Message::Offered(offered(slots)));
         }
         realm
     }
@@ -105,7 +105,7 @@ fn the_name_is_there_as_long_as_its_owner_offers_it() {
     let name = owned("m", GUEST);
     let mut realm = Realm::of([offers(2, GUEST, TrustClass::Probation, "m", 1)]);
     assert!(realm.asked(asks(1, &name, Trust::Any)).is_ok());
-    realm.take(Message::Slots(offers(2, OTHER, TrustClass::Probation, "m", 1)));
+    realm.take(Message::Offered(offered(offers(2, OTHER, TrustClass::Probation, "m", 1))));
     assert_eq!(realm.asked(asks(2, &name, Trust::Any)), Err(Rejection::NoWorker));
     assert_eq!(
         realm.asked(asks(3, &owned("m", OTHER), Trust::Any)),
@@ -185,7 +185,7 @@ proptest! {
             let (owner, class) = (AccountId([owner; 32]), classes[usize::from(class)]);
             let model = ["a", "b", "c@abcd1234"][usize::from(model)];
             if stays {
-                realm.take(Message::Slots(offers(worker, owner, class, model, 1)));
+                realm.take(Message::Offered(offered(offers(worker, owner, class, model, 1))));
                 there.insert(worker, (Some(model.to_owned()), class, owner));
             } else {
                 realm.take(lost(worker));

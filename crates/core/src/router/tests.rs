@@ -1,8 +1,9 @@
 //! Single rules, each as small as it gets. Schedules and faults are the simulator's.
 
 use mtor_types::intent::{Band, Branch, Class, EndRequest, Reason, Trust, Why};
-use mtor_types::message::{SlotOffer, Slots};
+use mtor_types::message::{Offered, SlotOffer, Slots};
 use mtor_types::rejection::Code;
+use mtor_types::standing::{KindName, Standing};
 use mtor_types::worker::LeaseClaim;
 use mtor_types::{AccountId, Amount, Attempt, Digest, NodeId, Price, SessionId, WorkerId};
 
@@ -58,7 +59,10 @@ impl World {
             SlotOffer { intent, model, slots, price, band, context, group }
         };
         let offers = prices.iter().map(offer).collect();
-        self.take(Message::Slots(Slots { leases, ..session_of(worker, session, offers) }));
+        self.take(Message::Offered(offered(Slots {
+            leases,
+            ..session_of(worker, session, offers)
+        })));
     }
 
     fn enqueue(&mut self, number: u8) {
@@ -104,6 +108,18 @@ impl World {
     fn offers_of(&self, worker: WorkerId) -> usize {
         self.router.workers.get(worker).map_or(0, |known| known.offers.len())
     }
+}
+
+/// Which stands, in all that it offers, as the session says, and has earned all of its slots.
+pub(super) fn offered(slots: Slots) -> Offered {
+    let standing = |offer: &SlotOffer| Standing {
+        kind: KindName { intent: offer.intent.clone(), model: offer.model.clone() },
+        proven: slots.proven,
+        slots: u32::MAX,
+        ejected: false,
+    };
+    let standings = slots.offers.iter().map(standing).collect();
+    Offered { slots, standings }
 }
 
 /// A proven worker's session.
@@ -295,7 +311,7 @@ fn a_group_of_offers_has_its_slots_once() {
         group: Some("gpu".into()),
     };
     let offers = vec![offer("a"), offer("b"), offer("c")];
-    world.take(Message::Slots(Slots { own: true, ..session_of(A, 1, offers) }));
+    world.take(Message::Offered(offered(Slots { own: true, ..session_of(A, 1, offers) })));
     let of = |number: u8, model: &str| IntentMeta {
         name: "chat".into(),
         model: Some(model.into()),
@@ -324,7 +340,7 @@ fn strangers_link_nothing() {
             group: None,
         };
         let offers = vec![offer("x"), offer("y")];
-        world.take(Message::Slots(Slots { proven, ..session_of(worker, 1, offers) }));
+        world.take(Message::Offered(offered(Slots { proven, ..session_of(worker, 1, offers) })));
     };
     let together = |world: &World| {
         let domain = |name| world.router.queue.domain(world.router.kinds.find(name, None).unwrap());
@@ -349,7 +365,8 @@ fn strangers_teach_nothing() {
         let (intent, model, context, group) = ("echo".into(), None, None, None);
         let band = Band::LIST;
         let offer = SlotOffer { intent, model, slots: 1, price, band, context, group };
-        world.take(Message::Slots(Slots { proven, ..session_of(A, 1, vec![offer]) }));
+        let slots = Slots { proven, ..session_of(A, 1, vec![offer]) };
+        world.take(Message::Offered(offered(slots)));
         world.enqueue(1);
         let grant = world.granted().remove(0);
         for _ in 0..4 {
@@ -587,7 +604,7 @@ fn an_accounts_own_slot_serves_it_first_under_every_trust_and_at_no_price() {
     for trust in [Trust::Own, Trust::Proven, Trust::Any] {
         let mut world = World::new();
         world.attach(A, 1, 1, &[1]);
-        world.take(Message::Slots(own_session(B, 2)));
+        world.take(Message::Offered(offered(own_session(B, 2))));
         world.put(IntentMeta { trust, ..meta(1) }, false);
         let grant = world.granted().remove(0);
         assert_eq!((grant.worker, grant.price.amount), (B, Amount::ZERO), "{trust:?}");
@@ -601,7 +618,7 @@ fn an_accounts_own_slot_serves_it_first_under_every_trust_and_at_no_price() {
 #[test]
 fn what_waits_takes_its_accounts_own_slot_before_all_others_and_is_not_charged() {
     let mut world = World::new();
-    world.take(Message::Slots(own_session(B, 2)));
+    world.take(Message::Offered(offered(own_session(B, 2))));
     let stranger = AccountId([3; 32]);
     let dear = Band::DEAREST;
     world.put(IntentMeta { account: stranger, band: dear, ..meta(1) }, false);
@@ -621,7 +638,7 @@ fn what_waits_takes_its_accounts_own_slot_before_all_others_and_is_not_charged()
 #[test]
 fn own_does_not_mean_the_worker_of_another() {
     let mut world = World::new();
-    world.take(Message::Slots(own_session(B, 2)));
+    world.take(Message::Offered(offered(own_session(B, 2))));
     let stranger = AccountId([3; 32]);
     world.put(IntentMeta { account: stranger, trust: Trust::Own, ..meta(1) }, false);
     assert!(world.granted().is_empty());
@@ -632,7 +649,7 @@ fn own_does_not_mean_the_worker_of_another() {
 fn what_its_own_worker_failed_goes_to_another_that_it_trusts_and_back_to_nobody() {
     let mut world = World::new();
     world.attach(A, 1, 1, &[1]);
-    world.take(Message::Slots(own_session(B, 2)));
+    world.take(Message::Offered(offered(own_session(B, 2))));
     world.put(meta(1), false);
     let first = world.granted().remove(0);
     world.fail(&first);
@@ -645,7 +662,7 @@ fn what_its_own_worker_failed_goes_to_another_that_it_trusts_and_back_to_nobody(
 #[test]
 fn what_only_its_own_worker_may_serve_is_given_up_when_that_went() {
     let mut world = World::new();
-    world.take(Message::Slots(own_session(B, 2)));
+    world.take(Message::Offered(offered(own_session(B, 2))));
     world.put(IntentMeta { trust: Trust::Own, ..ephemeral(1) }, false);
     world.put(IntentMeta { trust: Trust::Own, ..ephemeral(2) }, false);
     let running = world.granted().remove(0);

@@ -3,15 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mtor_types::intent::{Band, IntentMeta};
-use mtor_types::message::{SlotOffer, Slots};
+use mtor_types::message::{Offered, SlotOffer, Slots};
 use mtor_types::mutant;
+use mtor_types::standing::{KindName, Standing};
 use mtor_types::{AccountId, Amount, Fence, IntentId, NodeId, Price, SessionId, WorkerId};
 
 use super::Router;
-use super::demand::{Demand, TrustClass};
+use super::demand::{Demand, PerDemand, Rank, TrustClass};
 use super::job::{Job, Place};
-use super::kinds::{Free, Kinds, Part};
+use super::kinds::{Free, Kinds, Part, Places, label};
 use super::safe_queue::{KindId, PoolId, WorkerKey};
+use crate::limits;
 
 /// The number of one offer of one worker; never reused within the worker's time here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +42,9 @@ pub(super) struct OfferSlots {
     band: Band,
     pub(super) context: Option<u32>,
     pub(super) class: TrustClass,
+    /// At most so many slots of its kind are used for others than its owner.
+    earned: u32,
+    ejected: bool,
     pub(super) group: GroupKey,
     /// It is gone, and stays until its last lease ends.
     gone: bool,
@@ -61,6 +66,19 @@ impl OfferSlots {
         self.class == TrustClass::Own
     }
 
+    /// What it offers, whatever a client names.
+    pub(super) fn kind_name(&self) -> KindName {
+        KindName { intent: self.name.clone(), model: self.model.clone() }
+    }
+
+    fn label(&self) -> String {
+        label(&self.name, self.model.as_deref())
+    }
+
+    fn rank(&self) -> Rank {
+        Rank { ejected: self.ejected, class: self.class }
+    }
+
     /// Whether it may serve these demands of its kinds.
     fn admits(&self, demand: Demand) -> bool {
         !self.gone && demand.admits(self.class, self.band)
@@ -77,6 +95,8 @@ pub(super) struct WorkerSlots {
     groups: BTreeMap<GroupKey, Group>,
     pub(super) offers: BTreeMap<OfferNo, OfferSlots>,
     next_offer: u32,
+    /// Slots that are used for others than its owner, by the label of what they were offered for.
+    lent: BTreeMap<String, u32>,
     pub(super) leases: BTreeSet<IntentId>,
     /// Up to where it has looked through the retries of a pool: what stands before it failed.
     pub(super) passed: BTreeMap<PoolId, u64>,
@@ -95,6 +115,7 @@ impl WorkerSlots {
             groups: BTreeMap::new(),
             offers: BTreeMap::new(),
             next_offer: 0,
+            lent: BTreeMap::new(),
             leases: BTreeSet::new(),
             passed: BTreeMap::new(),
             retried: false,
@@ -108,6 +129,15 @@ impl WorkerSlots {
     fn takes_work(&self, offer: &OfferSlots) -> bool {
         let has_room = |group: &Group| group.busy < group.slots;
         !self.draining && !offer.gone && self.groups.get(&offer.group).is_some_and(has_room)
+    }
+
+    /// Whether it takes work for others than its owner.
+    fn lends(&self, offer: &OfferSlots) -> bool {
+        self.takes_work(offer) && self.lent(offer) < offer.earned
+    }
+
+    fn lent(&self, offer: &OfferSlots) -> u32 {
+        self.lent.get(&offer.label()).copied().unwrap_or_default()
     }
 
     fn slots_of(&self, offer: &OfferSlots) -> u32 {
@@ -126,10 +156,14 @@ impl WorkerSlots {
         let of_kind = self.offers.iter().filter(|(_, offer)| offer.kinds.contains(&kind));
         let (own, demand) = (self.owner == meta.account, Demand::of(meta));
         let meets = of_kind.filter(|(_, offer)| offer.admits(demand) || (own && !offer.gone));
+        let has_room = |offer| if own { self.takes_work(offer) } else { self.lends(offer) };
         let free = meets.filter(|(_, offer)| {
-            group.is_none_or(|group| offer.group == *group && self.takes_work(offer))
+            group.is_none_or(|group| offer.group == *group && has_room(*offer))
         });
-        free.min_by_key(|(number, offer)| (offer.price.amount, **number)).map(|(no, _)| *no)
+        let first = |(number, offer): &(&OfferNo, &OfferSlots)| {
+            (offer.rank(), offer.price.amount, **number)
+        };
+        free.min_by_key(first).map(|(number, _)| *number)
     }
 
     /// The kinds that a free slot of this group may serve, whoever asks.
@@ -140,10 +174,13 @@ impl WorkerSlots {
 
     /// The pools that a free slot of this group may serve, of those with jobs; in order, once.
     fn serves(&self, group: &GroupKey, kinds: &Kinds) -> Vec<PoolId> {
-        let free = self.offers.values().filter(|o| o.group == *group && self.takes_work(o));
+        let free = self.offers.values().filter(|o| o.group == *group && self.lends(o));
         let all = free.flat_map(|offer| {
             let pools = offer.kinds.iter().flat_map(|kind| kinds.pools(*kind));
-            pools.filter(|pool| Demand::numbered(pool.demand()).is_some_and(|d| offer.admits(d)))
+            pools.filter(|pool| {
+                Demand::numbered(pool.demand()).is_some_and(|demand| offer.admits(demand))
+                    && !(offer.ejected && kinds.has_members(*pool, &[]))
+            })
         });
         let mut all: Vec<PoolId> = all.collect();
         all.sort_unstable();
@@ -165,13 +202,18 @@ impl WorkerSlots {
     }
 
     pub(super) fn is_gone(&self) -> bool {
-        self.leases.is_empty() && self.offers.values().all(|offer| offer.gone)
+        self.leases.is_empty() && self.is_retired()
+    }
+
+    /// It offers nothing any more.
+    pub(super) fn is_retired(&self) -> bool {
+        self.offers.values().all(|offer| offer.gone)
     }
 
     /// Replaces what it offers. Offers that go on keep their number and what is taken of them;
     /// those that are gone stay until their last lease ends.
-    fn set_offers(&mut self, slots: Slots, newest: Fence) {
-        let class = TrustClass::of(slots.own, slots.proven);
+    fn set_offers(&mut self, slots: Slots, standings: &[Standing], newest: Fence) {
+        let own = slots.own;
         self.offers.values_mut().for_each(|offer| offer.gone = true);
         self.groups.values_mut().for_each(|group| group.slots = 0);
         for offer in slots.offers.into_iter().filter(|offer| offer.slots > 0) {
@@ -190,12 +232,23 @@ impl WorkerSlots {
             if known.is_none() {
                 self.next_offer = self.next_offer.wrapping_add(1);
             }
-            self.put_offer(number, offer, class, newest);
+            self.put_offer(number, offer, own, newest);
+            let Some(known) = self.offers.get_mut(&number) else { continue };
+            let of = |standing: &&Standing| {
+                standing.kind.intent == known.name && standing.kind.model == known.model
+            };
+            // What is not told has earned and proven nothing yet.
+            let told = standings.iter().find(of);
+            known.class = TrustClass::of(own, told.is_some_and(|standing| standing.proven));
+            let first = if own { u32::MAX } else { limits::EARNED_FIRST };
+            known.earned = told.map_or(first, |standing| standing.slots.max(1));
+            known.ejected = told.is_some_and(|standing| standing.ejected);
         }
         self.drop_gone_offers();
     }
 
-    fn put_offer(&mut self, number: OfferNo, offer: SlotOffer, class: TrustClass, newest: Fence) {
+    fn put_offer(&mut self, number: OfferNo, offer: SlotOffer, own: bool, newest: Fence) {
+        let class = TrustClass::of(own, false);
         let SlotOffer { intent: name, model, slots, price, band, context, group } = offer;
         let group =
             group.map_or_else(|| GroupKey::Own(name.clone(), model.clone()), GroupKey::Named);
@@ -207,11 +260,12 @@ impl WorkerSlots {
             GroupKey::Own(..) => shared.slots.saturating_add(slots),
         };
         if let Some(known) = self.offers.get_mut(&number) {
-            (known.gone, known.class, known.band, known.context) = (false, class, band, context);
+            (known.gone, known.band, known.context) = (false, band, context);
             return;
         }
         // Behind the others: who offers again does not come first by that.
         let (gone, busy, served, kinds) = (false, 0, newest, Vec::new());
+        let (earned, ejected) = (limits::EARNED_FIRST, false);
         let fresh = OfferSlots {
             name,
             model,
@@ -219,6 +273,8 @@ impl WorkerSlots {
             band,
             context,
             class,
+            earned,
+            ejected,
             group,
             gone,
             busy,
@@ -230,20 +286,34 @@ impl WorkerSlots {
 
     /// What it adds to each kind.
     fn parts(&self) -> BTreeMap<KindId, Part> {
-        let mut parts: BTreeMap<KindId, Part> = BTreeMap::new();
-        let mut counted: BTreeSet<(KindId, &GroupKey)> = BTreeSet::new();
-        let lasting = self.offers.values().filter(|offer| !offer.gone && !self.draining);
-        for offer in lasting {
+        let mut kinds: BTreeMap<KindId, Vec<&OfferSlots>> = BTreeMap::new();
+        for offer in self.offers.values().filter(|offer| !offer.gone && !self.draining) {
             for kind in &offer.kinds {
-                let fresh = counted.insert((*kind, &offer.group));
-                let slots = if fresh { u64::from(self.slots_of(offer)) } else { 0 };
-                let (owner, class, band) = (self.owner, offer.class, offer.band);
-                let part = parts.entry(*kind).or_insert(Part { owner, class, band, slots: 0 });
-                (part.class, part.band) = (part.class.min(class), part.band.min(band));
-                part.slots = part.slots.saturating_add(slots);
+                kinds.entry(*kind).or_default().push(offer);
             }
         }
-        parts
+        let part = |(kind, offers): (KindId, Vec<&OfferSlots>)| {
+            let of = |meets: &dyn Fn(&OfferSlots) -> bool, all: bool| -> u64 {
+                let mut groups: BTreeMap<&GroupKey, BTreeMap<String, u32>> = BTreeMap::new();
+                for offer in offers.iter().filter(|offer| meets(offer)) {
+                    let earned = if all { u32::MAX } else { offer.earned };
+                    groups.entry(&offer.group).or_default().insert(offer.label(), earned);
+                }
+                let slots = groups.into_iter().map(|(group, earned)| {
+                    let earned = earned.into_values().fold(0, u32::saturating_add);
+                    u64::from(self.groups.get(group).map_or(0, |group| group.slots).min(earned))
+                });
+                slots.fold(0, u64::saturating_add)
+            };
+            let per_demand = |ejected: bool| {
+                PerDemand::of(|demand| {
+                    of(&|offer| offer.admits(demand) && offer.ejected == ejected, false)
+                })
+            };
+            let (owner, slots) = (self.owner, of(&|_| true, true));
+            (kind, Part { owner, slots, member: per_demand(false), ejected: per_demand(true) })
+        };
+        kinds.into_iter().map(part).collect()
     }
 }
 
@@ -272,7 +342,8 @@ impl Workers {
 
     /// Takes over what a session says. Leases of an earlier session are the caller's to settle.
     /// `newest` is the newest fence there is.
-    pub(super) fn put(&mut self, slots: Slots, newest: Fence) {
+    pub(super) fn put(&mut self, offered: Offered, newest: Fence) {
+        let Offered { slots, standings } = offered;
         let number = self.next_number;
         let next_number = &mut self.next_number;
         let known = self.by_id.entry(slots.worker).or_insert_with(|| {
@@ -281,7 +352,7 @@ impl Workers {
         });
         (known.session, known.edge, known.owner) = (slots.session, slots.edge, slots.owner);
         known.draining = slots.draining;
-        known.set_offers(slots, newest);
+        known.set_offers(slots, &standings, newest);
     }
 
     pub(super) fn check_invariants(&self, jobs: &BTreeMap<IntentId, Job>) -> Result<(), String> {
@@ -289,11 +360,17 @@ impl Workers {
         for (id, worker) in &self.by_id {
             leased = leased.saturating_add(worker.leases.len());
             let mut busy: BTreeMap<OfferNo, u32> = BTreeMap::new();
+            let mut lent: BTreeMap<String, u32> = BTreeMap::new();
             for intent in &worker.leases {
                 match jobs.get(intent).map(|job| &job.place) {
                     Some(Place::Running(lease)) if lease.worker == *id => {
                         let count = busy.entry(lease.offer).or_default();
                         *count = count.saturating_add(1);
+                        let offer = worker.offers.get(&lease.offer).filter(|_| !lease.own);
+                        if let Some(offer) = offer {
+                            let count = lent.entry(offer.label()).or_default();
+                            *count = count.saturating_add(1);
+                        }
                     }
                     _ => {
                         return Err(format!(
@@ -301,6 +378,9 @@ impl Workers {
                         ));
                     }
                 }
+            }
+            if worker.lent != lent {
+                return Err(format!("worker {id}: what is lent is counted wrongly"));
             }
             let mut groups: BTreeMap<&GroupKey, u32> = BTreeMap::new();
             for (number, offer) in &worker.offers {
@@ -322,31 +402,39 @@ impl Workers {
     }
 
     /// For the check: every offer with a free slot, by the kinds that it serves.
-    pub(super) fn free_by_kind(&self) -> BTreeMap<KindId, Vec<(AccountId, TrustClass, Free)>> {
+    pub(super) fn free_by_kind(&self) -> BTreeMap<KindId, Vec<(AccountId, Places)>> {
         let mut free: BTreeMap<KindId, Vec<_>> = BTreeMap::new();
         for (id, worker) in &self.by_id {
             for (number, offer) in &worker.offers {
-                let Some(entry) = self.free_entry(*id, *number) else { continue };
-                for kind in &offer.kinds {
-                    free.entry(*kind).or_default().push((worker.owner, offer.class, entry));
+                let places = self.places(*id, *number);
+                for kind in offer.kinds.iter().filter(|_| places.own.is_some()) {
+                    free.entry(*kind).or_default().push((worker.owner, places));
                 }
             }
         }
         free
     }
 
-    /// The entry of an offer among its kinds' free ones, if it has one.
-    fn free_entry(&self, worker: WorkerId, number: OfferNo) -> Option<Free> {
-        let known = self.by_id.get(&worker)?;
-        let offer = known.offers.get(&number).filter(|offer| known.takes_work(offer))?;
-        let group = known.groups.get(&offer.group)?;
-        let load = u64::from(group.busy).saturating_mul(1_000).checked_div(group.slots.into());
-        let (band, price) = (offer.band, offer.price.amount);
-        let price = if mutant!("price-of-slots-ignored") { Amount::ZERO } else { price };
-        let load = load.filter(|_| !mutant!("load-of-slots-ignored"));
-        let load_per_mille = load.unwrap_or_default();
-        let served = if mutant!("idleness-ignored") { Fence(0) } else { offer.served };
-        Some(Free { band, price, load_per_mille, served, worker, offer: number })
+    /// Where an offer stands among its kinds' free ones.
+    fn places(&self, worker: WorkerId, number: OfferNo) -> Places {
+        let Some(known) = self.by_id.get(&worker) else { return Places::default() };
+        let Some(offer) = known.offers.get(&number).filter(|offer| known.takes_work(offer)) else {
+            return Places::default();
+        };
+        let Some(group) = known.groups.get(&offer.group) else { return Places::default() };
+        let free = |taken: u32, of: u32| {
+            let load = u64::from(taken).saturating_mul(1_000).checked_div(of.into());
+            let (band, price) = (offer.band, offer.price.amount);
+            let price = if mutant!("price-of-slots-ignored") { Amount::ZERO } else { price };
+            let load = load.filter(|_| !mutant!("load-of-slots-ignored"));
+            let load_per_mille = load.unwrap_or_default();
+            let served = if mutant!("idleness-ignored") { Fence(0) } else { offer.served };
+            Free { band, price, load_per_mille, served, worker, offer: number }
+        };
+        let earned = offer.earned.min(group.slots);
+        let lent = known.lent(offer);
+        let shared = (lent < offer.earned).then(|| (offer.rank(), free(lent, earned)));
+        Places { shared, own: Some(free(group.busy, group.slots)) }
     }
 }
 
@@ -367,17 +455,17 @@ impl Router {
         let numbers: Vec<OfferNo> = known.offers.keys().copied().collect();
         self.queue.unlink(known.key());
         for number in numbers {
-            let free = self.workers.free_entry(worker, number);
+            let free = self.workers.places(worker, number);
             let Some(known) = self.workers.get_mut(worker) else { break };
             let Some(offer) = known.offers.get_mut(&number) else { continue };
-            let (kinds, whose) = (std::mem::take(&mut offer.kinds), (known.owner, offer.class));
+            let (kinds, owner) = (std::mem::take(&mut offer.kinds), known.owner);
             if let Some(offer) = known.offers.get(&number).filter(|_| !known.draining)
                 && let Some(kind) = kinds.first().and_then(|kind| self.kinds.get_mut(*kind))
             {
                 kind.shown.take(offer, known.owner, known.slots_of(offer));
             }
             for kind in kinds {
-                self.kinds.set_free(kind, whose, free, None);
+                self.kinds.set_free(kind, owner, free, Places::default());
                 self.kinds.set_part(kind, worker, None);
                 left.insert(kind);
             }
@@ -415,9 +503,9 @@ impl Router {
             self.kinds.set_part(kind, worker, Some(part));
         }
         for (number, offer) in &known.offers {
-            let free = self.workers.free_entry(worker, *number);
+            let free = self.workers.places(worker, *number);
             for kind in &offer.kinds {
-                self.kinds.set_free(*kind, (known.owner, offer.class), None, free);
+                self.kinds.set_free(*kind, known.owner, Places::default(), free);
             }
         }
         if links {
@@ -427,19 +515,21 @@ impl Router {
         joined
     }
 
-    /// One slot of an offer is taken by this lease.
-    pub(super) fn take_slot(&mut self, worker: WorkerId, offer: OfferNo, lease: Fence) {
-        self.change_slots(worker, offer, |offer, group| {
+    /// One slot of an offer is taken by this lease; `own`: for its owner.
+    pub(super) fn take_slot(&mut self, worker: WorkerId, offer: OfferNo, lease: Fence, own: bool) {
+        self.change_slots(worker, offer, |offer, group, lent| {
             offer.busy = offer.busy.saturating_add(1);
             group.busy = group.busy.saturating_add(1);
+            *lent = lent.saturating_add(u32::from(!own));
             offer.served = lease;
         });
     }
 
-    pub(super) fn give_back_slot(&mut self, worker: WorkerId, offer: OfferNo) {
-        self.change_slots(worker, offer, |offer, group| {
+    pub(super) fn give_back_slot(&mut self, worker: WorkerId, offer: OfferNo, own: bool) {
+        self.change_slots(worker, offer, |offer, group, lent| {
             offer.busy = offer.busy.saturating_sub(1);
             group.busy = group.busy.saturating_sub(1);
+            *lent = lent.saturating_sub(u32::from(!own));
         });
     }
 
@@ -449,7 +539,7 @@ impl Router {
         &mut self,
         worker: WorkerId,
         number: OfferNo,
-        change: impl FnOnce(&mut OfferSlots, &mut Group),
+        change: impl FnOnce(&mut OfferSlots, &mut Group, &mut u32),
     ) {
         let Some(known) = self.workers.get(worker) else { return };
         let Some(group) = known.offers.get(&number).map(|offer| offer.group.clone()) else {
@@ -457,25 +547,29 @@ impl Router {
         };
         let sharing = known.offers.iter().filter(|(_, offer)| offer.group == group);
         let sharing: Vec<OfferNo> = sharing.map(|(number, _)| *number).collect();
-        let before: Vec<Option<Free>> =
-            sharing.iter().map(|number| self.workers.free_entry(worker, *number)).collect();
+        let before: Vec<Places> =
+            sharing.iter().map(|number| self.workers.places(worker, *number)).collect();
         let Some(known) = self.workers.get_mut(worker) else { return };
         if let Some(offer) = known.offers.get_mut(&number)
             && let Some(group) = known.groups.get_mut(&group)
         {
-            let busy = offer.busy;
-            change(offer, group);
+            let (busy, label) = (offer.busy, offer.label());
+            let mut lent = known.lent.remove(&label).unwrap_or_default();
+            change(offer, group, &mut lent);
+            if lent > 0 {
+                known.lent.insert(label, lent);
+            }
             let kind = offer.kinds.first().filter(|_| !known.draining);
             if let Some(kind) = kind.and_then(|kind| self.kinds.get_mut(*kind)) {
                 kind.shown.change_busy((offer.class, known.owner), busy, offer.busy);
             }
         }
         for (number, before) in sharing.into_iter().zip(before) {
-            let after = self.workers.free_entry(worker, number);
+            let after = self.workers.places(worker, number);
             let Some(known) = self.workers.get(worker) else { return };
             let Some(offer) = known.offers.get(&number) else { continue };
             for kind in &offer.kinds {
-                self.kinds.set_free(*kind, (known.owner, offer.class), before, after);
+                self.kinds.set_free(*kind, known.owner, before, after);
             }
         }
     }

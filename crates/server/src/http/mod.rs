@@ -22,6 +22,7 @@ mod sysop;
 #[cfg(test)]
 mod tests;
 mod weights;
+mod worker_rows;
 mod workers;
 
 pub use connection::Connection;
@@ -113,6 +114,7 @@ fn routes(edge: Arc<Edge>) -> Router {
         .route("/v1/account/keys", get(accounts::keys).post(accounts::add_key))
         .route("/v1/account/keys/{key}", delete(accounts::revoke_key))
         .route("/v1/account/transfers", get(accounts::transfers))
+        .route("/v1/account/workers", get(worker_rows::of_account))
         .route("/v1/account/receipts", get(accounts::receipts))
         .route("/v1/quote", post(intents::quote))
         .route("/v1/intents", post(intents::submit).get(own_intents::list))
@@ -128,9 +130,10 @@ fn routes(edge: Arc<Edge>) -> Router {
         .route("/v1/workers/enrol", post(workers::enrol))
         .route("/v1/workers/session", get(workers::session))
         .route("/v1/sysop/health", get(sysop::health))
-        .route("/v1/sysop/workers", get(sysop::workers))
+        .route("/v1/sysop/workers", get(worker_rows::all))
         .route("/v1/sysop/workers/tokens", post(sysop::worker_token))
         .route("/v1/sysop/workers/{id}", put(sysop::ban_worker).delete(sysop::remove_worker))
+        .route("/v1/sysop/workers/{id}/proof", put(sysop::vouch))
         .route("/v1/sysop/accounts", get(sysop::accounts))
         .route("/v1/sysop/accounts/{id}", put(sysop::ban_account))
         .route("/v1/sysop/intents", get(sysop::intents))

@@ -7,9 +7,9 @@ use http::StatusCode;
 use mtor_core::authorize::{Action, Object};
 use mtor_core::{Command, Node};
 use mtor_types::fact::Asset;
-use mtor_types::intent::{Band, Branch, Why};
-use mtor_types::message::SlotOffer;
-use mtor_types::{AccountId, Amount, IntentId, Price, Time, WorkerId};
+use mtor_types::intent::{Branch, Why};
+use mtor_types::standing::KindName;
+use mtor_types::{AccountId, Amount, IntentId, WorkerId};
 use serde::{Deserialize, Serialize};
 
 use super::accounts::PageQuery;
@@ -18,66 +18,6 @@ use super::json::{self, Page, Params, Segment, Small};
 use super::{Answer, finish};
 use crate::api_error::ApiError;
 use crate::edge::Edge;
-
-#[derive(Debug, Serialize)]
-struct WorkerRow {
-    worker: WorkerId,
-    name: String,
-    owner: AccountId,
-    own: bool,
-    proven: bool,
-    banned: bool,
-    connected: bool,
-    /// When it was last heard, in milliseconds since 1970.
-    heard: Option<Time>,
-    offers: Vec<OfferRow>,
-}
-
-#[derive(Debug, Serialize)]
-struct OfferRow {
-    intent: String,
-    model: Option<String>,
-    slots: u32,
-    price: Price,
-    band: Band,
-    context: Option<u32>,
-}
-
-impl OfferRow {
-    fn of(offer: &SlotOffer) -> Self {
-        let SlotOffer { intent, model, slots, price, band, context, group: _ } = offer.clone();
-        Self { intent, model, slots, price, band, context }
-    }
-}
-
-/// `GET /v1/sysop/workers`
-pub async fn workers(
-    State(edge): State<Arc<Edge>>,
-    caller: Caller,
-    Params(page): Params<PageQuery>,
-) -> Result<Answer, ApiError> {
-    caller.may(Action::ReadRealm, &Object::Realm)?;
-    let (limit, after) = (page.limit()?, page.after::<WorkerId>()?);
-    let rows = move |node: &Node| -> Vec<WorkerRow> {
-        let row = |view: mtor_core::registry::WorkerView<'_>| WorkerRow {
-            worker: view.worker,
-            name: view.enrolled.name.clone(),
-            owner: view.enrolled.owner,
-            own: view.enrolled.own,
-            proven: view.enrolled.proven,
-            banned: view.enrolled.banned,
-            connected: view.slots.is_some(),
-            heard: view.heard,
-            offers: view
-                .slots
-                .map_or_else(Vec::new, |slots| slots.offers.iter().map(OfferRow::of).collect()),
-        };
-        node.registry().workers(after, limit).map(row).collect()
-    };
-    let items = edge.node().ask(rows).await?;
-    let next = items.last().filter(|_| items.len() == limit).map(|row| row.worker.to_string());
-    Ok(Answer::json(StatusCode::OK, &Page { items, next }))
-}
 
 #[derive(Debug, Serialize)]
 struct AccountRow {
@@ -197,6 +137,33 @@ pub async fn ban_worker(
     caller.may(Action::BanWorker, &Object::Worker(worker))?;
     let Ban { banned } = json::read(&body)?;
     edge.node().call(Command::BanWorker { worker, banned }).await?;
+    Ok(Answer::empty())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Vouch {
+    intent: String,
+    #[serde(default)]
+    model: Option<String>,
+    vouched: bool,
+}
+
+/// `PUT /v1/sysop/workers/{id}/proof` with `{"intent":"chat","model":"m","vouched":true}`
+pub async fn vouch(
+    State(edge): State<Arc<Edge>>,
+    caller: Caller,
+    Segment(worker): Segment,
+    Small(body): Small,
+) -> Result<Answer, ApiError> {
+    let worker: WorkerId = worker.parse().map_err(|_| ApiError::not_found("worker of that id"))?;
+    caller.may(Action::Vouch, &Object::Worker(worker))?;
+    let Vouch { intent, model, vouched } = json::read(&body)?;
+    if vouched && edge.manifests.load().get(&intent).is_none() {
+        return Err(ApiError::invalid_field("intent", "the name of a manifest of this realm"));
+    }
+    let kind = KindName { intent, model };
+    edge.node().call(Command::Vouch { worker, kind, vouched }).await?;
     Ok(Answer::empty())
 }
 

@@ -385,6 +385,8 @@ fn begins_work(command: &Command) -> bool {
         | Command::Enrol { .. }
         | Command::RemoveWorker { .. }
         | Command::BanWorker { .. }
+        | Command::Vouch { .. }
+        | Command::JudgeCanary { .. }
         | Command::Deliver { .. } => true,
         Command::End(_)
         | Command::Stop { .. }

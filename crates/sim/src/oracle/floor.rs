@@ -4,7 +4,8 @@
 //!
 //! It judges, each time a slot is given out, whether that slot may serve the intent and is the first
 //! of those that may: by class (the asker's own, the realm's own, proven, probation), price, load over
-//! slots, longest without a new lease. And after each turn that nothing waits that a free slot may serve. DESIGN's
+//! earned slots, longest without a new lease; no more than are earned, and an ejected worker only where
+//! no other could. And after each turn that nothing waits that a free slot may serve. DESIGN's
 //! one exception, the eighth of a demand's slots that is kept for whoever runs nothing, is not built:
 //! [`Floor::conserved`] is where it would be allowed.
 //!
@@ -30,6 +31,17 @@ pub(crate) enum Class {
     Probation,
 }
 
+/// How a worker stands in what it offers, as the registry says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) class: Class,
+    /// Slots that others than its owner may have.
+    pub(crate) earned: u32,
+    pub(crate) ejected: bool,
+}
+
+pub(crate) type Stands<'a> = &'a dyn Fn(WorkerId, &SlotOffer) -> Standing;
+
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Group {
     Named(String),
@@ -39,9 +51,13 @@ enum Group {
 #[derive(Clone, Debug)]
 struct Offer {
     said: SlotOffer,
+    /// What the registry says of it now may be newer, within the command that changes it.
+    stands: Standing,
     /// Withdrawn, and here until its last lease ends.
     gone: bool,
     busy: u32,
+    /// Of these for others than its owner.
+    lent: u32,
     /// The number of its last lease, or the newest there was when it was offered.
     last: u64,
 }
@@ -69,9 +85,6 @@ impl Offer {
 struct Stand {
     session: Option<SessionId>,
     owner: Option<AccountId>,
-    /// For whoever asks. What the registry says of it now may be newer, within the command that
-    /// changes it.
-    class: Class,
     draining: bool,
     offers: Vec<Offer>,
 }
@@ -91,32 +104,64 @@ impl Stand {
         (slots, busy)
     }
 
-    fn is_free(&self, offer: &Offer) -> bool {
+    /// Of what it offers there, at whatever price.
+    fn lent(&self, offer: &Offer) -> u32 {
+        let of = |other: &&Offer| {
+            (&other.said.intent, &other.said.model) == (&offer.said.intent, &offer.said.model)
+        };
+        self.offers.iter().filter(of).fold(0, |sum, offer| sum.saturating_add(offer.lent))
+    }
+
+    fn has_room(&self, offer: &Offer) -> bool {
         let (slots, busy) = self.room(&offer.group());
         !self.draining && !offer.gone && busy < slots
     }
 
+    fn is_free(&self, offer: &Offer, meta: &IntentMeta) -> bool {
+        let earned = self.is_askers(meta) || self.lent(offer) < offer.stands.earned;
+        self.has_room(offer) && earned
+    }
+
+    fn is_askers(&self, meta: &IntentMeta) -> bool {
+        self.owner == Some(meta.account)
+    }
+
     /// What it is to whoever asks this.
-    fn class_for(&self, meta: &IntentMeta) -> Class {
-        if self.owner == Some(meta.account) { Class::Asker } else { self.class }
+    fn class_for(&self, offer: &Offer, meta: &IntentMeta) -> Class {
+        if self.is_askers(meta) { Class::Asker } else { offer.stands.class }
     }
 
     fn may(&self, offer: &Offer, meta: &IntentMeta) -> bool {
-        let class = self.class_for(meta);
+        let class = self.class_for(offer, meta);
         let admitted = trusts(meta.trust, class) && offer.said.band <= meta.band;
         offer.does(meta) && (admitted || class == Class::Asker)
+    }
+
+    /// Whether it stands ready for that as any other, busy or not.
+    fn is_member(&self, meta: &IntentMeta) -> bool {
+        let ready = |offer: &&Offer| !offer.gone && !offer.stands.ejected && self.may(offer, meta);
+        !self.draining && self.offers.iter().any(|offer| ready(&offer))
+    }
+
+    /// As the registry says now.
+    fn newer(&self, worker: WorkerId, stands: Stands<'_>) -> Self {
+        let mut newer = self.clone();
+        newer.offers.iter_mut().for_each(|offer| offer.stands = stands(worker, &offer.said));
+        newer
     }
 
     /// What a free slot is chosen by, least first. Among the asker's own, which cost it nothing, any
     /// is as good as the other.
     fn order(&self, offer: &Offer, meta: &IntentMeta) -> Order {
-        let class = self.class_for(meta);
+        let class = self.class_for(offer, meta);
         if class == Class::Asker {
-            return (class, 0, 0, 0);
+            return (false, class, 0, 0, 0);
         }
-        let (slots, busy) = self.room(&offer.group());
-        let load = u64::from(busy).saturating_mul(1_000).checked_div(slots.into());
-        (class, offer.said.price.amount.units(), load.unwrap_or_default(), offer.last)
+        let (slots, _) = self.room(&offer.group());
+        let (lent, earned) = (self.lent(offer), offer.stands.earned.min(slots));
+        let load = u64::from(lent).saturating_mul(1_000).checked_div(earned.into());
+        let (ejected, price) = (offer.stands.ejected, offer.said.price.amount.units());
+        (ejected, class, price, load.unwrap_or_default(), offer.last)
     }
 
     /// The slot that a lease at this price has taken: the cheapest of those it may have.
@@ -124,7 +169,10 @@ impl Stand {
         let asker = self.owner == Some(meta.account);
         let all = self.offers.iter().filter(|offer| self.may(offer, meta) && !offer.gone);
         let at = all.filter(|offer| asker || offer.said.price == price);
-        at.min_by_key(|offer| (!self.is_free(offer), offer.said.price.amount))
+        at.min_by_key(|offer| {
+            let Standing { class, ejected, .. } = offer.stands;
+            (!self.is_free(offer, meta), ejected, class, offer.said.price.amount)
+        })
     }
 
     fn withdraw(&mut self) {
@@ -132,14 +180,15 @@ impl Stand {
         self.offers.retain(|offer| offer.busy > 0);
     }
 
-    fn offer(&mut self, offers: &[SlotOffer], newest: u64) {
+    fn offer(&mut self, worker: WorkerId, offers: &[SlotOffer], newest: u64, stands: Stands<'_>) {
         self.offers.iter_mut().for_each(|offer| offer.gone = true);
         for said in offers.iter().filter(|said| said.slots > 0) {
             match self.offers.iter_mut().find(|offer| offer.is(said)) {
                 Some(known) => (known.gone, known.said) = (false, said.clone()),
                 None => {
-                    let said = said.clone();
-                    self.offers.push(Offer { said, gone: false, busy: 0, last: newest });
+                    let (said, stands) = (said.clone(), stands(worker, said));
+                    let (gone, busy, lent, last) = (false, 0, 0, newest);
+                    self.offers.push(Offer { said, stands, gone, busy, lent, last });
                 }
             }
         }
@@ -147,8 +196,8 @@ impl Stand {
     }
 }
 
-/// Class, price, load in thousandths, and the number of the last lease.
-type Order = (Class, u128, u64, u64);
+/// Whether it is ejected, class, price, load in thousandths, and the number of the last lease.
+type Order = (bool, Class, u128, u64, u64);
 
 fn trusts(trust: Trust, class: Class) -> bool {
     match trust {
@@ -165,6 +214,7 @@ enum Place {
         worker: WorkerId,
         attempt: Attempt,
         offer: SlotOffer,
+        own: bool,
     },
     /// Lost: the edge is asked what it had delivered.
     Asked(Attempt),
@@ -202,6 +252,8 @@ fn demand_of(meta: &IntentMeta) -> Demand {
 /// What a command that was taken did, before its effects are seen.
 #[derive(Debug, Default)]
 struct Deciding {
+    /// Another attempt may follow, and need not.
+    doubted: bool,
     /// An attempt that ended, and whether another one may follow.
     stopped: Option<(IntentId, Cause, bool)>,
     delivered: bool,
@@ -287,7 +339,7 @@ impl Floor {
             Place::Until(at) | Place::Adoptable(at) => {
                 self.until.remove(&(at, intent));
             }
-            Place::Held { worker, offer, .. } => self.give_back(worker, &offer),
+            Place::Held { worker, offer, own, .. } => self.give_back(worker, &offer, own),
             Place::Asked(_) | Place::Ending => {}
         }
         match place {
@@ -302,10 +354,11 @@ impl Floor {
         }
     }
 
-    fn give_back(&mut self, worker: WorkerId, said: &SlotOffer) {
+    fn give_back(&mut self, worker: WorkerId, said: &SlotOffer, own: bool) {
         let Some(stand) = self.workers.get_mut(&worker) else { return };
         if let Some(offer) = stand.offers.iter_mut().find(|offer| offer.is(said)) {
             offer.busy = offer.busy.saturating_sub(1);
+            offer.lent = offer.lent.saturating_sub(u32::from(!own));
         }
         stand.offers.retain(|offer| !offer.gone || offer.busy > 0);
         self.touch(worker);
@@ -313,7 +366,7 @@ impl Floor {
 
     fn touch(&mut self, worker: WorkerId) {
         let Some(stand) = self.workers.get(&worker) else { return };
-        if stand.offers.iter().any(|offer| stand.is_free(offer)) {
+        if stand.offers.iter().any(|offer| stand.has_room(offer)) {
             self.free.insert(worker);
             self.touched.0.insert(worker);
         } else {
@@ -327,15 +380,15 @@ impl Floor {
         }
     }
 
-    pub(crate) fn attached(&mut self, slots: &Slots, (owner, class): (AccountId, Class)) {
+    pub(crate) fn attached(&mut self, slots: &Slots, owner: AccountId, stands: Stands<'_>) {
         let newest = self.newest;
         let stand = self.workers.entry(slots.worker).or_default();
         stand.owner = Some(owner);
         if stand.session != Some(slots.session) {
             stand.withdraw();
         }
-        (stand.session, stand.class, stand.draining) = (Some(slots.session), class, slots.draining);
-        stand.offer(&slots.offers, newest);
+        (stand.session, stand.draining) = (Some(slots.session), slots.draining);
+        stand.offer(slots.worker, &slots.offers, newest, stands);
         self.touch(slots.worker);
     }
 
@@ -364,8 +417,19 @@ impl Floor {
             Why::Completed(_) if current => Place::Ending,
             Why::Cancelled | Why::Expired | Why::PayloadGone => Place::Ending,
             Why::WorkerFailed { retry, .. } if current => {
+                let own = |worker: &&WorkerId| {
+                    self.workers.get(worker).is_some_and(|stand| stand.is_askers(&known.meta))
+                };
+                let first = !known.failed_by.iter().any(|worker| !own(&worker));
                 known.failed_by.extend(holder);
-                let again = retry
+                // A stranger that blames the intent may be asked to be believed by another.
+                let stranger = matches!(&known.place, Place::Held { worker, offer, own: false, .. }
+                if self.workers.get(worker).is_some_and(|stand| {
+                    let mut offers = stand.offers.iter();
+                    offers.any(|known| known.is(offer) && known.stands.class == Class::Probation)
+                }));
+                self.deciding.doubted = !retry && first && stranger;
+                let again = (retry || self.deciding.doubted)
                     && known.dispatches < limits::DISPATCHES_MAX
                     && known.failed_by.len() < limits::ATTEMPTS_MAX
                     && (!request.delivered || known.meta.restart);
@@ -389,14 +453,10 @@ impl Floor {
     }
 
     /// An effect, in the order in which they were decided.
-    pub(crate) fn effect(
-        &mut self,
-        effect: &Effect,
-        class_of: &dyn Fn(WorkerId) -> Class,
-    ) -> Result<(), String> {
+    pub(crate) fn effect(&mut self, effect: &Effect, stands: Stands<'_>) -> Result<(), String> {
         #[expect(clippy::wildcard_enum_match_arm, reason = "the others are not the router's")]
         match effect {
-            Effect::Assign(grant) => return self.assigned(grant, class_of),
+            Effect::Assign(grant) => return self.assigned(grant, stands),
             Effect::Adopt(grant) => self.adopted(grant),
             Effect::Revoke { worker, intent, attempt, .. } => {
                 let place = self.intents.get(intent).map(|known| &known.place);
@@ -424,11 +484,7 @@ impl Floor {
         Ok(())
     }
 
-    fn assigned(
-        &mut self,
-        grant: &Assignment,
-        class_of: &dyn Fn(WorkerId) -> Class,
-    ) -> Result<(), String> {
+    fn assigned(&mut self, grant: &Assignment, stands: Stands<'_>) -> Result<(), String> {
         let (meta, worker) = (&*grant.meta, grant.worker);
         let intent = meta.id;
         let Some(known) = self.intents.get(&intent) else {
@@ -450,21 +506,41 @@ impl Floor {
         let Some(stand) = self.workers.get(&worker) else {
             return Err(format!("{intent} is given to {worker}, who is not there"));
         };
-        let now = class_of(worker);
-        let newer = Stand { class: now.min(stand.class), ..stand.clone() };
-        let chosen = newer.taken(meta, grant.price).filter(|offer| newer.is_free(offer));
-        let Some(chosen) = chosen else {
+        // Whose standing changes in this very command is not known to both sides.
+        let newer = stand.newer(worker, stands);
+        let free = |stand: &Stand| {
+            let chosen = stand.taken(meta, grant.price)?;
+            stand.is_free(chosen, meta).then(|| chosen.clone())
+        };
+        let chosen = free(stand);
+        let changed = stand.offers.iter().zip(&newer.offers).any(|(a, b)| a.stands != b.stands);
+        let Some(chosen) = chosen.or_else(|| free(&newer)) else {
             let trust = meta.trust;
             return Err(format!(
                 "{intent} ({trust:?}) is given to {worker}, which has no such slot"
             ));
         };
-        // Whose standing changes in this very command is not known to both sides.
-        if now == stand.class {
-            let order = stand.order(chosen, meta);
+        if !changed {
+            let order = stand.order(&chosen, meta);
+            let mut others = self
+                .workers
+                .iter()
+                .filter(|(other, _)| **other != worker && !known.failed_by.contains(other));
+            let unchanged = |id: WorkerId, stand: &Stand| {
+                let now = |offer: &Offer| stands(id, &offer.said) == offer.stands;
+                stand.offers.iter().all(now)
+            };
+            if order.0
+                && let Some((other, _)) =
+                    others.find(|(id, stand)| stand.is_member(meta) && unchanged(**id, stand))
+            {
+                return Err(format!(
+                    "{intent} is given to {worker}, which is ejected, before {other}"
+                ));
+            }
             let others = self.free.iter().filter(|other| !known.failed_by.contains(other));
             for other in others {
-                let Some(better) = self.better(*other, meta, order, class_of) else { continue };
+                let Some(better) = self.better(*other, meta, order, stands) else { continue };
                 return Err(format!(
                     "{intent} is given to {worker} ({order:?}) while {other} is free ({better:?})"
                 ));
@@ -481,13 +557,15 @@ impl Floor {
         worker: WorkerId,
         meta: &IntentMeta,
         than: Order,
-        class_of: &dyn Fn(WorkerId) -> Class,
+        stands: Stands<'_>,
     ) -> Option<Order> {
         let stand = self.workers.get(&worker)?;
         let offers = stand.offers.iter();
-        let offers = offers.filter(|offer| stand.may(offer, meta) && stand.is_free(offer));
+        let offers = offers.filter(|offer| stand.may(offer, meta) && stand.is_free(offer, meta));
         let first = offers.map(|offer| stand.order(offer, meta)).min()?;
-        (first < than && class_of(worker) == stand.class).then_some(first)
+        let unchanged =
+            stand.offers.iter().all(|offer| stands(worker, &offer.said) == offer.stands);
+        (first < than && unchanged).then_some(first)
     }
 
     fn adopted(&mut self, grant: &Assignment) {
@@ -514,6 +592,7 @@ impl Floor {
 
     fn take(&mut self, grant: &Assignment, offer: SlotOffer) {
         let (intent, worker, attempt) = (grant.meta.id, grant.worker, grant.attempt);
+        let own = self.workers.get(&worker).is_some_and(|stand| stand.is_askers(&grant.meta));
         let same = self.intents.get(&intent).is_some_and(
             |known| matches!(&known.place, Place::Held { worker: holder, .. } if *holder == worker),
         );
@@ -523,13 +602,13 @@ impl Floor {
         {
             // Before the slot it had is given back, so that an offer that is gone stays.
             (place.busy, place.last) = (place.busy.saturating_add(1), grant.fence.0);
+            place.lent = place.lent.saturating_add(u32::from(!own));
         }
-        self.go(intent, Place::Held { worker, attempt, offer });
+        self.go(intent, Place::Held { worker, attempt, offer, own });
         self.touch(worker);
-        let asker = self.workers.get(&worker).is_some_and(|s| s.owner == Some(grant.meta.account));
         if let Some(known) = self.intents.get_mut(&intent).filter(|_| !same) {
             known.dispatches = known.dispatches.saturating_add(1);
-            if asker {
+            if own {
                 return;
             }
             let (dispatches, _) = self.budgets.entry(grant.meta.account).or_default();
@@ -538,11 +617,12 @@ impl Floor {
     }
 
     /// A command and all its effects were seen.
-    pub(crate) fn decided(&mut self, class_of: &dyn Fn(WorkerId) -> Class) -> Result<(), String> {
-        let Deciding { stopped, delivered, restarted, ended } = std::mem::take(&mut self.deciding);
+    pub(crate) fn decided(&mut self, stands: Stands<'_>) -> Result<(), String> {
+        let Deciding { doubted, stopped, delivered, restarted, ended } =
+            std::mem::take(&mut self.deciding);
         for worker in self.touched.0.clone() {
             if let Some(stand) = self.workers.get_mut(&worker) {
-                stand.class = class_of(worker);
+                *stand = stand.newer(worker, stands);
             }
         }
         let Some((intent, cause, again)) = stopped else { return Ok(()) };
@@ -560,7 +640,7 @@ impl Floor {
         if delivered && !restarted {
             return Err(format!("{intent} begins anew and nobody says so"));
         }
-        if cause == Cause::Failed {
+        if cause == Cause::Failed && !doubted {
             let (dispatches, retries) = self.budgets.entry(known.meta.account).or_default();
             let share = dispatches.saturating_mul(limits::RETRY_PER_CENT_MAX) / 100;
             if *retries >= share.max(limits::RETRIES_FREE) {
@@ -573,7 +653,7 @@ impl Floor {
     }
 
     /// Nothing waits that a free slot may serve. Called when all that is due by now has happened.
-    pub(crate) fn conserved(&mut self, now: u64) -> Result<(), String> {
+    pub(crate) fn conserved(&mut self, now: u64, stands: Stands<'_>) -> Result<(), String> {
         // After a pause of the realm its timers judge later.
         let settled = now >= self.settled;
         let due = |(at, _): &(u64, IntentId)| *at <= now && settled;
@@ -587,7 +667,7 @@ impl Floor {
             if !matches!(known.place, Place::Waiting) {
                 continue;
             }
-            let idle = self.free.iter().find(|worker| self.may_serve(**worker, known));
+            let idle = self.free.iter().find(|worker| self.may_serve(**worker, known, stands));
             if let Some(worker) = idle {
                 return Err(format!("{intent} waits while {worker} is free"));
             }
@@ -595,7 +675,9 @@ impl Floor {
         for worker in workers {
             let waiting = self.waiting.values().filter(|intents| {
                 let mut known = intents.iter().filter_map(|intent| self.intents.get(intent));
-                known.any(|known| self.free.contains(&worker) && self.may_serve(worker, known))
+                known.any(|known| {
+                    self.free.contains(&worker) && self.may_serve(worker, known, stands)
+                })
             });
             if let Some(intent) = waiting.flatten().next() {
                 return Err(format!("{worker} is free while the like of {intent} waits"));
@@ -604,9 +686,21 @@ impl Floor {
         Ok(())
     }
 
-    fn may_serve(&self, worker: WorkerId, known: &Known) -> bool {
+    fn may_serve(&self, worker: WorkerId, known: &Known, stands: Stands<'_>) -> bool {
         let Some(stand) = self.workers.get(&worker) else { return false };
-        let serves = |offer: &Offer| stand.may(offer, &known.meta) && stand.is_free(offer);
-        !known.failed_by.contains(&worker) && stand.offers.iter().any(serves)
+        let (stand, meta) = (stand.newer(worker, stands), &known.meta);
+        let mut serves = stand
+            .offers
+            .iter()
+            .filter(|offer| stand.may(offer, meta) && stand.is_free(offer, meta));
+        let Some(first) = serves.clone().find(|offer| !offer.stands.ejected).or(serves.next())
+        else {
+            return false;
+        };
+        let askers = stand.is_askers(meta);
+        let mut others = self.workers.iter().filter(|(other, _)| **other != worker);
+        let last = first.stands.ejected && !askers;
+        let spared = last && others.any(|(id, stand)| stand.newer(*id, stands).is_member(meta));
+        !known.failed_by.contains(&worker) && !spared
     }
 }

@@ -19,7 +19,7 @@ use mtor_types::worker::LeaseClaim;
 use mtor_types::{AccountId, Attempt, Digest, Fence, IntentId, Price, SessionId, WorkerId};
 
 use self::books::Books;
-pub(crate) use self::floor::{Class, Floor};
+pub(crate) use self::floor::{Class, Floor, Standing, Stands};
 use self::keys::Bound;
 use crate::edge::News;
 use crate::scenario::{HEARD_LATE_MS, LEASE_LATE_MS, LIST};
@@ -179,7 +179,7 @@ impl Oracle {
         effects: &[(When, Effect)],
         (now, clock): (u64, u64),
         by: By,
-        class_of: &dyn Fn(WorkerId) -> Class,
+        stands: Stands<'_>,
     ) -> Result<(), String> {
         self.floor.clock = clock;
         if self.whole && by == By::Tick {
@@ -198,10 +198,10 @@ impl Oracle {
                 other => self.emitted(other, now)?,
             }
             if self.whole {
-                self.floor.effect(effect, class_of)?;
+                self.floor.effect(effect, stands)?;
             }
         }
-        if self.whole { self.floor.decided(class_of) } else { Ok(()) }
+        if self.whole { self.floor.decided(stands) } else { Ok(()) }
     }
 
     /// Nobody is taken what it renewed in time, unless its session is over.
@@ -228,12 +228,17 @@ impl Oracle {
     }
 
     /// All that was due by now has happened.
-    pub(crate) fn rested(&mut self, now: u64, clock: u64) -> Result<(), String> {
+    pub(crate) fn rested(
+        &mut self,
+        now: u64,
+        clock: u64,
+        stands: Stands<'_>,
+    ) -> Result<(), String> {
         if !self.whole {
             return Ok(());
         }
         self.check_leases(now)?;
-        self.floor.conserved(clock)
+        self.floor.conserved(clock, stands)
     }
 
     /// Since when a lease is renewed; none if it is over.
@@ -315,17 +320,12 @@ impl Oracle {
     }
 
     /// `clock` is the node's.
-    pub(crate) fn handled(
-        &mut self,
-        judged: Judged,
-        (now, clock): (u64, u64),
-        class_of: &dyn Fn(WorkerId) -> Class,
-    ) {
+    pub(crate) fn handled(&mut self, judged: Judged, (now, clock): (u64, u64), stands: Stands<'_>) {
         match judged {
             Judged::Submitted(meta) => self.floor.submitted(&meta),
             Judged::Attached(slots) => {
                 let owner = self.books.owner_of(slots.worker);
-                self.floor.attached(&slots, (owner, class_of(slots.worker)));
+                self.floor.attached(&slots, owner, stands);
             }
             Judged::Detached(worker, session) => self.floor.detached(worker, session),
             Judged::Renewed(worker, leases) => {

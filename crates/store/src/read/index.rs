@@ -107,6 +107,13 @@ pub(crate) fn transfers(fact: &Fact) -> (Option<IntentId>, &[Transfer]) {
         | Fact::WorkerBanned { .. }
         | Fact::WorkerRemoved { .. }
         | Fact::WorkerServed { .. }
+        | Fact::SlotsEarned { .. }
+        | Fact::WorkerEjected { .. }
+        | Fact::CanaryJudged { .. }
+        | Fact::WorkerProven { .. }
+        | Fact::ProofLapsed { .. }
+        | Fact::DayBegan { .. }
+        | Fact::WorkerSeen { .. }
         | Fact::TokensExpired { .. } => (None, &[]),
     }
 }

@@ -37,12 +37,19 @@ enum Op {
         n: u8,
         session: u64,
     },
-    /// Results of so many attempts in a row.
-    Served {
+    /// So many good results; before them one that is not, if so said.
+    Worked {
         n: u8,
-        from: u64,
-        count: u64,
-        good: bool,
+        bad: bool,
+        good: u64,
+    },
+    Vouch {
+        n: u8,
+        vouched: bool,
+    },
+    Canary {
+        n: u8,
+        right: bool,
     },
     Wait {
         ms: u64,
@@ -65,8 +72,11 @@ fn op() -> impl Strategy<Value = Op> {
         4 => at.clone().prop_map(|(n, session)| Op::Heard { n, session }),
         2 => at.clone().prop_map(|(n, session)| Op::Renew { n, session }),
         2 => at.prop_map(|(n, session)| Op::Detach { n, session }),
-        5 => (n, 0..30_u64, 1..22_u64, prop::bool::weighted(0.8))
-            .prop_map(|(n, from, count, good)| Op::Served { n, from, count, good }),
+        5 => (n.clone(), prop::bool::weighted(0.2), 1..22_u64)
+            .prop_map(|(n, bad, good)| Op::Worked { n, bad, good }),
+        1 => (n.clone(), prop::bool::weighted(0.7))
+            .prop_map(|(n, vouched)| Op::Vouch { n, vouched }),
+        1 => (n, prop::bool::weighted(0.9)).prop_map(|(n, right)| Op::Canary { n, right }),
         6 => (ms, any::<bool>()).prop_map(|(ms, tick)| Op::Wait { ms, tick }),
         1 => Just(Op::Restart),
     ]
@@ -78,11 +88,15 @@ struct ModelWorker {
     of: u8,
     by: u8,
     banned: bool,
-    proven: bool,
+    /// Until then, by the sysop's word.
+    vouched: Option<u64>,
+    right: u32,
+    earned: u32,
+    row: u32,
+    seen: u32,
     /// (session, slots, last heard)
     session: Option<(u64, u32, u64)>,
     newest: Option<u64>,
-    good: Vec<u64>,
 }
 
 #[derive(Default)]
@@ -91,6 +105,11 @@ struct Model {
     /// (token, owner, expires)
     tokens: Vec<(u8, u8, u64)>,
     workers: Vec<ModelWorker>,
+    /// The next one's number.
+    attempt: u64,
+    /// The last day, and how many there were.
+    day: u64,
+    days: u32,
 }
 
 type Answer = (Result<(), Rejection>, Vec<Message>, Vec<(When, Effect)>);
@@ -135,18 +154,22 @@ impl Model {
             }
         }
         let Some(of) = of else { return no(Rejection::TokenInvalid) };
+        let days = self.days;
         self.tokens.retain(|(known, _, _)| *known != token);
         match self.get(n) {
-            Some(worker) => worker.by = token,
+            Some(worker) => (worker.by, worker.seen) = (token, days),
             None => self.workers.push(ModelWorker {
                 n,
                 of,
                 by: token,
                 banned: false,
-                proven: of == 0,
+                vouched: None,
+                right: 0,
+                earned: 2,
+                row: 0,
+                seen: days,
                 session: None,
                 newest: None,
-                good: Vec::new(),
             }),
         }
         OK
@@ -199,8 +222,11 @@ impl Model {
             Some(current) if current != session => self.lose(n, When::Now, CloseReason::Replaced),
             _ => OK,
         };
-        messages.push(Message::Slots(told(&worker, session, slots, vec![claim(n)])));
+        messages.push(told(&worker, session, slots, vec![claim(n)]));
+        self.begin_day();
+        let days = self.days;
         let worker = self.get(n).unwrap();
+        worker.seen = days;
         (worker.session, worker.newest) = (Some((session, slots, now)), Some(session));
         (Ok(()), messages, effects)
     }
@@ -216,25 +242,50 @@ impl Model {
         }
     }
 
-    fn served(&mut self, n: u8, attempt: u64, good: bool) -> Answer {
-        let Some(worker) = self.get(n).filter(|worker| !worker.proven) else { return OK };
-        if !good {
-            worker.good.clear();
-        } else if !worker.good.contains(&attempt) {
-            worker.good.push(attempt);
-        }
-        if worker.good.len() < 20 {
+    fn good(&mut self, n: u8) -> Answer {
+        let Some(worker) = self.get(n) else { return OK };
+        worker.row += 1;
+        let offered = worker.session.map_or(0, |(_, slots, _)| slots);
+        if worker.of == 0 || worker.row < worker.earned || offered <= worker.earned {
             return OK;
         }
-        worker.proven = true;
-        worker.good.clear();
-        let worker = worker.clone();
-        let session = worker.session;
-        let slots = session.map(|(session, slots, _)| told(&worker, session, slots, Vec::new()));
-        (Ok(()), slots.map(Message::Slots).into_iter().collect(), Vec::new())
+        (worker.earned, worker.row) = (worker.earned * 2, 0);
+        (Ok(()), told_again(worker).into_iter().collect(), Vec::new())
+    }
+
+    fn bad(&mut self, n: u8) -> Answer {
+        if let Some(worker) = self.get(n) {
+            worker.row = 0;
+        }
+        OK
+    }
+
+    fn vouch(&mut self, n: u8, vouched: bool) -> Answer {
+        let until = self.now + limits::VOUCH_MS;
+        let Some(worker) = self.get(n) else { return no(Rejection::UnknownWorker) };
+        if !vouched && worker.vouched.is_none() {
+            return OK;
+        }
+        worker.vouched = vouched.then_some(until);
+        worker.right = if vouched { worker.right } else { 0 };
+        (Ok(()), told_again(worker).into_iter().collect(), Vec::new())
+    }
+
+    fn canary(&mut self, n: u8, right: bool) -> Answer {
+        let Some(worker) = self.get(n) else { return no(Rejection::UnknownWorker) };
+        worker.right = if right { worker.right + 1 } else { 0 };
+        OK
+    }
+
+    fn begin_day(&mut self) {
+        let day = self.now / (24 * 60 * 60 * 1000);
+        if day > self.day {
+            (self.day, self.days) = (day, self.days + 1);
+        }
     }
 
     fn tick(&mut self) -> Answer {
+        self.begin_day();
         let now = self.now;
         let silent = |worker: &&ModelWorker| {
             worker.session.is_some_and(|(_, _, heard)| heard + limits::SESSION_SILENCE_MS <= now)
@@ -247,6 +298,12 @@ impl Model {
             answer.1.extend(messages);
             answer.2.extend(effects);
         }
+        for worker in &mut self.workers {
+            if worker.vouched.is_some_and(|until| until <= now) {
+                (worker.vouched, worker.right) = (None, 0);
+                answer.1.splice(0..0, told_again(worker));
+            }
+        }
         answer
     }
 
@@ -255,14 +312,20 @@ impl Model {
         assert_eq!(registry.tokens_count(), self.tokens.len());
         let sessions = self.workers.iter().filter_map(|worker| worker.session);
         assert_eq!(registry.sessions_count(), sessions.clone().count());
-        let next = sessions.map(|(_, _, heard)| Time(heard + limits::SESSION_SILENCE_MS)).min();
-        assert_eq!(registry.next_timeout(), next);
+        let silences = sessions.map(|(_, _, heard)| heard + limits::SESSION_SILENCE_MS);
+        let vouched = self.workers.iter().filter_map(|worker| worker.vouched);
+        let strangers = self.workers.iter().any(|worker| worker.of != 0);
+        let day = strangers.then_some((self.day + 1) * 24 * 60 * 60 * 1000);
+        assert_eq!(registry.next_timeout(), silences.chain(vouched).chain(day).min().map(Time));
         for known in &self.workers {
             let view = registry.worker(worker(known.n)).unwrap();
-            let Enrolled { owner: of, token: by, own, banned, proven, .. } = *view.enrolled;
+            let Enrolled { owner: of, token: by, own, banned, .. } = *view.enrolled;
             assert_eq!((of, by, own), (owner(known.of), token(known.by), known.of == 0));
-            assert_eq!((banned, proven), (known.banned, known.proven));
-            assert_eq!(view.good_results, known.good.len());
+            assert_eq!(banned, known.banned);
+            assert_eq!(view.enrolled.seen, known.seen);
+            let earned = view.enrolled.earned.values().next().copied().unwrap_or_default();
+            assert_eq!((earned.slots, earned.canaries.right), (known.earned, known.right));
+            assert_eq!(earned.proven.and_then(|proven| proven.until), known.vouched.map(Time));
             let session = view.slots.map(|slots| slots.session.0);
             assert_eq!(session, known.session.map(|(session, _, _)| session));
             assert_eq!(view.heard, known.session.map(|(_, _, heard)| Time(heard)));
@@ -271,9 +334,27 @@ impl Model {
 }
 
 /// What the router is told of a session.
-fn told(worker: &ModelWorker, session: u64, count: u32, leases: Vec<LeaseClaim>) -> Slots {
-    let (own, proven) = (worker.of == 0, worker.proven);
-    Slots { owner: owner(worker.of), own, proven, leases, ..slots(worker.n, session, count) }
+fn told(worker: &ModelWorker, session: u64, count: u32, leases: Vec<LeaseClaim>) -> Message {
+    let own = worker.of == 0;
+    let slots = Slots {
+        owner: owner(worker.of),
+        own,
+        proven: own,
+        leases,
+        ..slots(worker.n, session, count)
+    };
+    let standing = Standing {
+        kind: echo(),
+        proven: own || worker.vouched.is_some(),
+        slots: if own { u32::MAX } else { worker.earned },
+        ejected: false,
+    };
+    Message::Offered(Offered { slots, standings: vec![standing] })
+}
+
+/// The leases it once named spoke of that moment only.
+fn told_again(worker: &ModelWorker) -> Option<Message> {
+    worker.session.map(|(session, slots, _)| told(worker, session, slots, Vec::new()))
 }
 
 /// One step of both; what each answers must be the same.
@@ -305,15 +386,22 @@ fn step(bench: &mut Bench, model: &mut Model, op: &Op) {
             };
             (bench.detach(n, session), expected)
         }
-        Op::Served { n, from, count, good } => {
-            for attempt in from..from + count - 1 {
-                let (outcomes, expected) =
-                    (bench.served(n, attempt, good), model.served(n, attempt, good));
-                assert_eq!(outcomes.messages, expected.1, "{op:?}");
+        Op::Worked { n, bad, good } => {
+            let mut attempt = model.attempt;
+            model.attempt += good + 1;
+            if bad {
+                let outcomes = bench.worked(n, attempt, 1, Verdict::Bad);
+                assert_eq!(outcomes.messages, model.bad(n).1, "{op:?}");
             }
-            let attempt = from + count - 1;
-            (bench.served(n, attempt, good), model.served(n, attempt, good))
+            for _ in 1..good {
+                attempt += 1;
+                let outcomes = bench.worked(n, attempt, 1, Verdict::Good);
+                assert_eq!(outcomes.messages, model.good(n).1, "{op:?}");
+            }
+            (bench.worked(n, attempt + 1, 1, Verdict::Good), model.good(n))
         }
+        Op::Vouch { n, vouched } => (bench.vouch(n, vouched), model.vouch(n, vouched)),
+        Op::Canary { n, right } => (bench.canary(n, right), model.canary(n, right)),
         Op::Wait { ms, tick } => {
             bench.now = bench.now.after_ms(ms);
             model.now = bench.now.0;
@@ -325,8 +413,7 @@ fn step(bench: &mut Bench, model: &mut Model, op: &Op) {
         Op::Restart => {
             bench.restart();
             for worker in &mut model.workers {
-                (worker.session, worker.newest) = (None, None);
-                worker.good.clear();
+                (worker.session, worker.newest, worker.row) = (None, None, 0);
             }
             return;
         }

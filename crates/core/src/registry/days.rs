@@ -1,0 +1,49 @@
+//! Workers that never come again are forgotten: not seen on thirty days on which the realm ran, so
+//! that a realm which was away for a year forgets nobody for it.
+
+use mtor_types::Time;
+use mtor_types::WorkerId;
+use mtor_types::fact::Fact;
+
+use super::Registry;
+use crate::limits;
+use crate::turn::Turn;
+
+impl Registry {
+    /// Once a day: the days on which the realm runs are counted.
+    pub(super) fn begin_day(&mut self, turn: &mut Turn) {
+        let day = turn.now.day();
+        if day > self.enrolments.day {
+            self.decided(turn, Fact::DayBegan { day });
+        }
+    }
+
+    /// Some at a time; each tick forgets more, until none is left.
+    pub(super) fn forget_unseen(&mut self, turn: &mut Turn) {
+        let oldest = self.enrolments.days.saturating_sub(limits::WORKER_UNSEEN_DAYS);
+        for _ in 0..limits::WORKERS_FORGOTTEN_AT_ONCE {
+            let Some((seen, worker)) = self.strangers.first().copied() else { return };
+            let attached = self.presences.get(&worker).is_some_and(|found| found.session.is_some());
+            if seen >= oldest || attached {
+                return;
+            }
+            // Known to be enrolled, so there is nothing to refuse.
+            let _ = self.remove_worker(turn, worker);
+        }
+    }
+
+    /// A worker is here today.
+    pub(super) fn seen(&mut self, turn: &mut Turn, worker: WorkerId) {
+        let days = self.enrolments.days;
+        if self.enrolments.workers.get(&worker).is_some_and(|found| found.seen != days) {
+            self.decided(turn, Fact::WorkerSeen { worker });
+        }
+    }
+
+    /// The next day, as long as there is anybody to forget.
+    pub(super) fn next_day(&self) -> Option<Time> {
+        const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+        self.strangers.first()?;
+        Some(Time(self.enrolments.day.saturating_add(1).saturating_mul(DAY_MS)))
+    }
+}

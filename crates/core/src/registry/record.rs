@@ -1,0 +1,374 @@
+//! What a worker's last attempts in one kind were like, and when that is too bad to go on.
+//!
+//! A failure may be the doing of the work and not of the worker, so one alone says little: five in a
+//! row count if at least two branches asked, three if another worker could do what this one failed,
+//! and in the long run more than half. What a second worker fails too is nobody's. Who is ejected
+//! comes back by one probe after a time that doubles.
+
+use std::collections::VecDeque;
+
+use mtor_types::intent::Branch;
+use mtor_types::{Attempt, Time};
+
+use crate::limits;
+
+/// Why a worker is ejected from a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ejection {
+    /// Failures in a row, for more than one branch.
+    InARow,
+    /// Failures in a row of what another worker could do.
+    Confirmed,
+    /// More than half of its last attempts.
+    MoreThanHalf,
+    /// The probe after an earlier ejection.
+    Probe,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Membership {
+    Member,
+    /// It serves only what no other connected worker could, until then.
+    Ejected {
+        until: Time,
+        why: Ejection,
+    },
+    /// One slot, until its next result.
+    Probing,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Failure {
+    attempt: Attempt,
+    branch: Branch,
+    confirmed: bool,
+    /// Of all marks.
+    number: u64,
+}
+
+/// Soft: begins anew with a start of the realm.
+#[derive(Clone, Debug)]
+pub(super) struct Record {
+    /// A bit for each of the last marks, the newest lowest; set for a failure.
+    history: u32,
+    /// Bits that mean something.
+    known: u32,
+    /// Marks so far.
+    number: u64,
+    failures: VecDeque<Failure>,
+    /// Good results since the last growth, failure or return.
+    row: u32,
+    ejections: u32,
+    membership: Membership,
+}
+
+/// More than any rule looks at.
+const FAILURES_KEPT: usize = 8;
+const IN_A_ROW: u32 = 5;
+const BRANCHES: usize = 2;
+const CONFIRMED: usize = 3;
+const OF_AT_LEAST: u32 = 20;
+
+impl Default for Record {
+    fn default() -> Self {
+        let (history, known, number, row, ejections) = (0, 0, 0, 0, 0);
+        let (failures, membership) = (VecDeque::new(), Membership::Member);
+        Self { history, known, number, failures, row, ejections, membership }
+    }
+}
+
+impl Record {
+    pub(super) fn membership(&self) -> Membership {
+        self.membership
+    }
+
+    /// Whether it says no more than a new one.
+    pub(super) fn is_clean(&self) -> bool {
+        self.history == 0 && self.ejections == 0 && self.row == 0
+    }
+
+    /// Good results in a row.
+    pub(super) fn row(&self) -> u32 {
+        self.row
+    }
+
+    /// What it earned for its row is given: the next begins.
+    pub(super) fn begin_row(&mut self) {
+        self.row = 0;
+    }
+
+    /// A good result. True: a probe succeeded.
+    pub(super) fn good(&mut self) -> bool {
+        match self.membership {
+            Membership::Ejected { .. } => return false,
+            Membership::Probing => {
+                self.membership = Membership::Member;
+                return true;
+            }
+            Membership::Member => {}
+        }
+        self.mark(false);
+        self.row = self.row.saturating_add(1);
+        if self.row >= limits::EJECTIONS_FORGIVEN_AFTER {
+            self.ejections = 0;
+        }
+        false
+    }
+
+    /// A failure. Says until when and why it is ejected, if it is by this. The same attempt counts
+    /// once.
+    pub(super) fn bad(&mut self, now: Time, attempt: Attempt, branch: Branch) -> bool {
+        match self.membership {
+            Membership::Ejected { .. } => return false,
+            Membership::Probing => return self.eject(now, Ejection::Probe),
+            Membership::Member => {}
+        }
+        if self.failures.iter().any(|failure| failure.attempt == attempt) {
+            return false;
+        }
+        self.mark(true);
+        self.row = 0;
+        let (confirmed, number) = (false, self.number);
+        self.failures.push_back(Failure { attempt, branch, confirmed, number });
+        if self.failures.len() > FAILURES_KEPT {
+            self.failures.pop_front();
+        }
+        self.judge(now)
+    }
+
+    /// Another worker could do what this one failed.
+    pub(super) fn confirm(&mut self, now: Time, attempt: Attempt) -> bool {
+        let found = self.failures.iter_mut().find(|failure| failure.attempt == attempt);
+        let Some(found) = found else { return false };
+        found.confirmed = true;
+        self.judge(now)
+    }
+
+    /// Another worker failed it too: as if it had not been.
+    pub(super) fn excuse(&mut self, attempt: Attempt) {
+        let Some(at) = self.failures.iter().position(|failure| failure.attempt == attempt) else {
+            return;
+        };
+        let Some(failure) = self.failures.remove(at) else { return };
+        let since = self.number.saturating_sub(failure.number);
+        let Some(bit) = u32::try_from(since).ok().filter(|bit| *bit < self.known) else { return };
+        let newer = self.history & 1_u32.checked_shl(bit).map_or(0, |bit| bit.wrapping_sub(1));
+        let older = self.history.checked_shr(bit.saturating_add(1)).unwrap_or(0);
+        self.history = newer | older.checked_shl(bit).unwrap_or(0);
+        self.known = self.known.saturating_sub(1);
+        for failure in self.failures.iter_mut().filter(|other| other.number < failure.number) {
+            failure.number = failure.number.saturating_add(1);
+        }
+    }
+
+    /// The time of its ejection is over.
+    pub(super) fn probe(&mut self, now: Time) -> bool {
+        let over = matches!(self.membership, Membership::Ejected { until, .. } if until <= now);
+        if over {
+            self.membership = Membership::Probing;
+        }
+        over
+    }
+
+    fn mark(&mut self, failed: bool) {
+        self.history = self.history.wrapping_shl(1) | u32::from(failed);
+        self.known = self.known.saturating_add(1).min(u32::BITS);
+        self.number = self.number.saturating_add(1);
+    }
+
+    fn judge(&mut self, now: Time) -> bool {
+        let in_a_row = self.history.trailing_ones().min(self.known);
+        let last = usize::try_from(in_a_row).unwrap_or(usize::MAX);
+        let of_row = || self.failures.iter().rev().take(last);
+        let mut branches: Vec<Branch> = of_row().map(|failure| failure.branch).collect();
+        branches.sort_unstable();
+        branches.dedup();
+        if of_row().filter(|failure| failure.confirmed).count() >= CONFIRMED {
+            return self.eject(now, Ejection::Confirmed);
+        }
+        if in_a_row >= IN_A_ROW && branches.len() >= BRANCHES {
+            return self.eject(now, Ejection::InARow);
+        }
+        let failed = self.history.count_ones();
+        if self.known >= OF_AT_LEAST && failed.saturating_mul(2) > self.known {
+            return self.eject(now, Ejection::MoreThanHalf);
+        }
+        false
+    }
+
+    fn eject(&mut self, now: Time, why: Ejection) -> bool {
+        let times = 1_u64.checked_shl(self.ejections).unwrap_or(u64::MAX);
+        let out_ms = limits::EJECTED_MS.saturating_mul(times).min(limits::EJECTED_MAX_MS);
+        self.ejections = self.ejections.saturating_add(1);
+        self.membership = Membership::Ejected { until: now.after_ms(out_ms), why };
+        (self.history, self.known, self.row) = (0, 0, 0);
+        self.failures.clear();
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mtor_types::fact::NetworkKey;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn branch(n: u8) -> Branch {
+        Branch::Network(NetworkKey([n; 16]))
+    }
+
+    fn bad(record: &mut Record, attempt: u64, of: u8) -> bool {
+        record.bad(Time(0), Attempt(attempt), branch(of))
+    }
+
+    #[test]
+    fn five_in_a_row_count_if_two_branches_asked() {
+        let mut record = Record::default();
+        assert!((0..19).all(|n| !bad(&mut record, n, 1)), "one branch alone, and less than twenty");
+        let mut record = Record::default();
+        assert!((0..4).all(|n| !bad(&mut record, n, 1)));
+        record.good();
+        assert!((5..9).all(|n| !bad(&mut record, n, 1)));
+        assert!(bad(&mut record, 9, 2));
+    }
+
+    #[test]
+    fn three_that_another_could_do_are_enough() {
+        let mut record = Record::default();
+        assert!((0..3).all(|n| !bad(&mut record, n, 1)));
+        let confirmed = (0..3).map(|n| record.confirm(Time(0), Attempt(n)));
+        assert_eq!(confirmed.collect::<Vec<_>>(), [false, false, true]);
+    }
+
+    #[test]
+    fn more_than_half_of_twenty_is_too_much() {
+        let mut record = Record::default();
+        let mut ejected = Vec::new();
+        for n in 0..32 {
+            if n % 3 == 0 {
+                record.good();
+            } else if bad(&mut record, n, 1) {
+                ejected.push(n);
+                break;
+            }
+        }
+        assert_eq!(ejected, [19]);
+    }
+
+    #[test]
+    fn what_another_fails_too_is_nobodys() {
+        let mut record = Record::default();
+        for n in 0..200 {
+            assert!(!bad(&mut record, n, u8::try_from(n).unwrap()));
+            record.excuse(Attempt(n));
+        }
+        assert!(record.is_clean());
+    }
+
+    #[test]
+    fn it_comes_back_by_a_probe_and_later_each_time() {
+        let mut record = Record::default();
+        let mut now = Time(0);
+        assert!((0..3).all(|n| !record.bad(now, Attempt(n), branch(1))));
+        assert!((0..3).any(|n| record.confirm(now, Attempt(n))));
+        for n in 0..12_u32 {
+            let Membership::Ejected { until, .. } = record.membership() else { unreachable!() };
+            let out = until.since_ms(now);
+            assert_eq!(out, (limits::EJECTED_MS << n).min(limits::EJECTED_MAX_MS));
+            assert!(!record.probe(Time(until.0 - 1)));
+            assert!(!record.bad(now, Attempt(90), branch(1)), "it is out already");
+            now = until;
+            assert!(record.probe(now));
+            assert!(record.bad(now, Attempt(100), branch(1)), "one failure is enough");
+        }
+        let Membership::Ejected { until, .. } = record.membership() else { unreachable!() };
+        assert!(record.probe(until) && record.good());
+        assert_eq!(record.membership(), Membership::Member);
+        for _ in 0..limits::EJECTIONS_FORGIVEN_AFTER {
+            record.good();
+        }
+        assert_eq!(record.ejections, 0);
+    }
+
+    /// Against a list of all marks.
+    #[derive(Clone, Debug)]
+    enum Op {
+        Good,
+        Bad(u8),
+        Confirm(u8),
+        Excuse(u8),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            4 => Just(Op::Good),
+            4 => (0..3_u8).prop_map(Op::Bad),
+            2 => (0..5_u8).prop_map(Op::Confirm),
+            2 => (0..5_u8).prop_map(Op::Excuse),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn it_ejects_exactly_when_the_rules_say(ops in prop::collection::vec(op(), 1..120)) {
+            let mut record = Record::default();
+            // (attempt, branch, confirmed); a good result has none.
+            let mut marks: Vec<Option<(u64, u8, bool)>> = Vec::new();
+            // Failures that are still known one by one.
+            let mut kept: Vec<u64> = Vec::new();
+            for (n, op) in ops.into_iter().enumerate() {
+                let n = n as u64;
+                if marks.len() > 32 {
+                    marks.remove(0);
+                }
+                let recent = |back: u8| {
+                    let mut last = marks.iter().rev().flatten().map(|mark| mark.0);
+                    last.nth(back.into()).filter(|attempt| kept.contains(attempt))
+                };
+                let ejected = match op {
+                    Op::Good => {
+                        record.good();
+                        marks.push(None);
+                        continue;
+                    }
+                    Op::Bad(of) => {
+                        marks.push(Some((n, of, false)));
+                        kept.push(n);
+                        if kept.len() > FAILURES_KEPT {
+                            kept.remove(0);
+                        }
+                        bad(&mut record, n, of)
+                    }
+                    Op::Confirm(back) => {
+                        let Some(attempt) = recent(back) else { continue };
+                        let of = |mark: &&mut (u64, u8, bool)| mark.0 == attempt;
+                        marks.iter_mut().flatten().find(of).unwrap().2 = true;
+                        record.confirm(Time(0), Attempt(attempt))
+                    }
+                    Op::Excuse(back) => {
+                        let Some(attempt) = recent(back) else { continue };
+                        marks.retain(|mark| mark.is_none_or(|mark| mark.0 != attempt));
+                        kept.retain(|known| *known != attempt);
+                        record.excuse(Attempt(attempt));
+                        continue;
+                    }
+                };
+                let row: Vec<_> = marks.iter().rev().map_while(|mark| *mark).collect();
+                let seen: Vec<_> = row.iter().filter(|mark| kept.contains(&mark.0)).collect();
+                let branches: std::collections::BTreeSet<u8> =
+                    seen.iter().map(|mark| mark.1).collect();
+                let confirmed = seen.iter().filter(|mark| mark.2).count();
+                let last: Vec<_> = marks.iter().rev().take(32).collect();
+                let failed = last.iter().filter(|mark| mark.is_some()).count();
+                let expected = confirmed >= 3
+                    || (row.len() >= 5 && branches.len() >= 2)
+                    || (last.len() >= 20 && failed * 2 > last.len());
+                prop_assert_eq!(ejected, expected, "{:?}", marks);
+                if ejected {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! What a worker earns and proves in each kind, and how it is told to the router.
+//!
+//! Earned slots and proofs are facts: a restart of the realm takes nobody's. What was bad lately is
+//! not, and is forgiven by a restart. Only work for others than its owner counts, and payers prove
+//! nothing: they may be its owner's friends.
+
+use std::collections::BTreeMap;
+
+use mtor_types::fact::Fact;
+use mtor_types::message::{Message, Offered, Service, Slots};
+use mtor_types::standing::{KindName, Proof, Standing, Verdict, Worked};
+use mtor_types::{Rejection, Time, WorkerId};
+use serde::{Deserialize, Serialize};
+
+use super::record::{Membership, Record};
+use super::{Enrolled, Registry};
+use crate::limits;
+use crate::turn::Turn;
+
+/// What a worker's kind has that outlives a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Earned {
+    /// Slots that are used for others.
+    pub slots: u32,
+    pub canaries: Canaries,
+    pub proven: Option<Proven>,
+}
+
+/// Right answers in a row to the realm's own test intents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Canaries {
+    pub right: u32,
+    /// On so many days, the last of which this was.
+    pub days: u32,
+    pub last_day: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proven {
+    pub by: Proof,
+    pub until: Option<Time>,
+    /// Since then.
+    pub ejections: u32,
+}
+
+impl Default for Earned {
+    fn default() -> Self {
+        let (canaries, proven) = (Canaries::default(), None);
+        Self { slots: limits::EARNED_FIRST, canaries, proven }
+    }
+}
+
+impl Enrolled {
+    /// A kind's, for a fact that changes it. There is room for one more: what is proven in nothing
+    /// and has earned least is forgotten for it.
+    fn earned_mut(&mut self, kind: &KindName) -> &mut Earned {
+        if !self.earned.contains_key(kind) && self.earned.len() >= limits::STANDINGS_PER_WORKER_MAX
+        {
+            let least = self.earned.iter().min_by_key(|(kind, earned)| {
+                (earned.proven.is_some(), earned.slots, earned.canaries.right, *kind)
+            });
+            if let Some(least) = least.map(|(kind, _)| kind.clone()) {
+                self.earned.remove(&least);
+            }
+        }
+        self.earned.entry(kind.clone()).or_default()
+    }
+
+    pub(super) fn earned(&self, kind: &KindName) -> Earned {
+        self.earned.get(kind).copied().unwrap_or_default()
+    }
+
+    /// The facts about standings.
+    pub(super) fn apply(&mut self, at: Time, fact: &Fact) {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "other facts are of other matters")]
+        match fact {
+            Fact::SlotsEarned { kind, slots, .. } => self.earned_mut(kind).slots = *slots,
+            Fact::WorkerEjected { kind, slots, .. } => {
+                let earned = self.earned_mut(kind);
+                earned.slots = *slots;
+                if let Some(proven) = &mut earned.proven {
+                    proven.ejections = proven.ejections.saturating_add(1);
+                }
+            }
+            Fact::CanaryJudged { kind, right, .. } => {
+                let canaries = &mut self.earned_mut(kind).canaries;
+                if !right {
+                    *canaries = Canaries::default();
+                    return;
+                }
+                canaries.right = canaries.right.saturating_add(1);
+                let day = at.day();
+                if canaries.days == 0 || canaries.last_day != day {
+                    canaries.days = canaries.days.saturating_add(1);
+                }
+                canaries.last_day = day;
+            }
+            Fact::WorkerProven { kind, proof, until, .. } => {
+                let proven = Proven { by: *proof, until: *until, ejections: 0 };
+                self.earned_mut(kind).proven = Some(proven);
+            }
+            Fact::ProofLapsed { kind, .. } => {
+                let earned = self.earned_mut(kind);
+                (earned.proven, earned.canaries) = (None, Canaries::default());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Each offer's, once.
+fn kinds_of(slots: &Slots) -> BTreeMap<KindName, u32> {
+    let mut kinds: BTreeMap<KindName, u32> = BTreeMap::new();
+    for offer in &slots.offers {
+        let kind = KindName { intent: offer.intent.clone(), model: offer.model.clone() };
+        let most = kinds.entry(kind).or_default();
+        *most = offer.slots.max(*most);
+    }
+    kinds
+}
+
+impl Registry {
+    /// Tells the router what a worker's session offers and how it stands in that.
+    pub(super) fn tell(&self, turn: &mut Turn, slots: Slots) {
+        let worker = slots.worker;
+        let kinds = kinds_of(&slots).into_keys();
+        let standings = kinds.filter_map(|kind| self.standing(worker, kind)).collect();
+        turn.send(Service::Router, Message::Offered(Offered { slots, standings }));
+    }
+
+    pub(super) fn tell_again(&self, turn: &mut Turn, worker: WorkerId) {
+        let presence = self.presences.get(&worker);
+        if let Some(session) = presence.and_then(|presence| presence.session.as_ref()) {
+            self.tell(turn, session.slots.clone());
+        }
+    }
+
+    /// How a worker stands in a kind; `None` if it is not enrolled.
+    pub fn standing(&self, worker: WorkerId, kind: KindName) -> Option<Standing> {
+        let enrolled = self.enrolments.workers.get(&worker)?;
+        let earned = enrolled.earned(&kind);
+        let membership = self.membership(worker, &kind);
+        let slots = match membership {
+            Membership::Probing => 1,
+            Membership::Member | Membership::Ejected { .. } if enrolled.own => u32::MAX,
+            Membership::Member | Membership::Ejected { .. } => earned.slots,
+        };
+        let ejected = matches!(membership, Membership::Ejected { .. });
+        let proven = enrolled.own || earned.proven.is_some();
+        Some(Standing { kind, proven, slots, ejected })
+    }
+
+    pub fn membership(&self, worker: WorkerId, kind: &KindName) -> Membership {
+        let presence = self.presences.get(&worker);
+        let record = presence.and_then(|presence| presence.records.get(kind));
+        record.map_or(Membership::Member, Record::membership)
+    }
+
+    /// An attempt for another than the worker's owner ended.
+    pub(super) fn worked(&mut self, turn: &mut Turn, worked: &Worked) {
+        let Worked { worker, kind, attempt, branch, verdict, .. } = worked;
+        let worker = *worker;
+        if !self.enrolments.workers.contains_key(&worker) {
+            return;
+        }
+        let presence = self.presences.entry(worker).or_default();
+        if !presence.records.contains_key(kind) {
+            presence.records.retain(|_, record| !record.is_clean());
+            if presence.records.len() >= limits::STANDINGS_PER_WORKER_MAX {
+                return;
+            }
+        }
+        let record = presence.records.entry(kind.clone()).or_default();
+        let ejected = match verdict {
+            Verdict::Good => {
+                let back = record.good();
+                let row = record.row();
+                if back {
+                    self.tell_again(turn, worker);
+                } else {
+                    self.grow(turn, worker, kind, row);
+                }
+                return;
+            }
+            Verdict::Bad => record.bad(turn.now, *attempt, *branch),
+            Verdict::Confirmed => record.confirm(turn.now, *attempt),
+            Verdict::Excused => {
+                record.excuse(*attempt);
+                return;
+            }
+        };
+        if ejected {
+            self.ejected(turn, worker, kind);
+        }
+    }
+
+    /// As many good results in a row as there are slots: twice as many from now on, up to those that
+    /// it has.
+    fn grow(&mut self, turn: &mut Turn, worker: WorkerId, kind: &KindName, row: u32) {
+        let Some(enrolled) = self.enrolments.workers.get(&worker) else { return };
+        let slots = enrolled.earned(kind).slots;
+        let presence = self.presences.get(&worker);
+        let session = presence.and_then(|presence| presence.session.as_ref());
+        let most = session.and_then(|session| kinds_of(&session.slots).get(kind).copied());
+        if enrolled.own || row < slots || most.is_none_or(|most| most <= slots) {
+            return;
+        }
+        if let Some(record) = self.record_mut(worker, kind) {
+            record.begin_row();
+        }
+        let (kind, slots) = (kind.clone(), slots.saturating_mul(2));
+        self.decided(turn, Fact::SlotsEarned { worker, kind, slots });
+        self.tell_again(turn, worker);
+    }
+
+    fn record_mut(&mut self, worker: WorkerId, kind: &KindName) -> Option<&mut Record> {
+        self.presences.get_mut(&worker)?.records.get_mut(kind)
+    }
+
+    fn ejected(&mut self, turn: &mut Turn, worker: WorkerId, kind: &KindName) {
+        if let Membership::Ejected { until, .. } = self.membership(worker, kind) {
+            self.returns.insert((until, worker, kind.clone()));
+        }
+        let Some(enrolled) = self.enrolments.workers.get(&worker) else { return };
+        if !enrolled.own {
+            let slots = (enrolled.earned(kind).slots / 2).max(1);
+            let kind = kind.clone();
+            self.decided(turn, Fact::WorkerEjected { worker, kind, slots });
+        }
+        let proven =
+            self.enrolments.workers.get(&worker).and_then(|found| found.earned(kind).proven);
+        let lapses = |proven: Proven| match proven.by {
+            Proof::Vouch => proven.ejections >= limits::VOUCH_EJECTIONS,
+            Proof::Canaries => false,
+        };
+        if proven.is_some_and(lapses) {
+            self.lapse(turn, worker, kind);
+        }
+        self.tell_again(turn, worker);
+    }
+
+    fn lapse(&mut self, turn: &mut Turn, worker: WorkerId, kind: &KindName) {
+        self.forget_proof(worker, kind);
+        self.decided(turn, Fact::ProofLapsed { worker, kind: kind.clone() });
+    }
+
+    /// Its time is no longer waited for.
+    fn forget_proof(&mut self, worker: WorkerId, kind: &KindName) {
+        let enrolled = self.enrolments.workers.get(&worker);
+        let until = enrolled.and_then(|enrolled| enrolled.earned(kind).proven?.until);
+        if let Some(until) = until {
+            self.proofs.remove(&(until, worker, kind.clone()));
+        }
+    }
+
+    pub(super) fn forget_proofs(&mut self, worker: WorkerId) {
+        let enrolled = self.enrolments.workers.get(&worker);
+        let kinds: Vec<KindName> =
+            enrolled.into_iter().flat_map(|enrolled| enrolled.earned.keys().cloned()).collect();
+        kinds.iter().for_each(|kind| self.forget_proof(worker, kind));
+    }
+
+    /// What a sysop says of a worker: proven for a while, or no longer. The same again begins the time
+    /// anew.
+    ///
+    /// # Errors
+    /// `UnknownWorker`.
+    pub fn vouch(
+        &mut self,
+        turn: &mut Turn,
+        worker: WorkerId,
+        kind: KindName,
+        vouched: bool,
+    ) -> Result<(), Rejection> {
+        let enrolled = self.enrolments.workers.get(&worker).ok_or(Rejection::UnknownWorker)?;
+        if !vouched {
+            if enrolled.earned(&kind).proven.is_some() {
+                self.lapse(turn, worker, &kind);
+                self.tell_again(turn, worker);
+            }
+            return Ok(());
+        }
+        self.prove(turn, worker, kind, Proof::Vouch, Some(turn.now.after_ms(limits::VOUCH_MS)));
+        Ok(())
+    }
+
+    fn prove(
+        &mut self,
+        turn: &mut Turn,
+        worker: WorkerId,
+        kind: KindName,
+        proof: Proof,
+        until: Option<Time>,
+    ) {
+        self.forget_proof(worker, &kind);
+        if let Some(until) = until {
+            self.proofs.insert((until, worker, kind.clone()));
+        }
+        self.decided(turn, Fact::WorkerProven { worker, kind, proof, until });
+        self.tell_again(turn, worker);
+    }
+
+    /// An answer to one of the realm's own test intents was looked at.
+    ///
+    /// # Errors
+    /// `UnknownWorker`.
+    pub fn judge_canary(
+        &mut self,
+        turn: &mut Turn,
+        worker: WorkerId,
+        kind: KindName,
+        right: bool,
+    ) -> Result<(), Rejection> {
+        let enrolled = self.enrolments.workers.get(&worker).ok_or(Rejection::UnknownWorker)?;
+        let by = enrolled.earned(&kind).proven.map(|proven| proven.by);
+        if right && by == Some(Proof::Canaries) {
+            return Ok(());
+        }
+        self.decided(turn, Fact::CanaryJudged { worker, kind: kind.clone(), right });
+        let enrolled = self.enrolments.workers.get(&worker).ok_or(Rejection::UnknownWorker)?;
+        let Canaries { right: row, days, .. } = enrolled.earned(&kind).canaries;
+        if row >= limits::CANARIES_RIGHT && days >= limits::CANARY_DAYS {
+            self.prove(turn, worker, kind, Proof::Canaries, None);
+        } else if !right && by == Some(Proof::Canaries) {
+            self.lapse(turn, worker, &kind);
+            self.tell_again(turn, worker);
+        }
+        Ok(())
+    }
+
+    /// Ejections that are over, and proofs.
+    pub(super) fn tick_standings(&mut self, turn: &mut Turn) {
+        while let Some((at, worker, kind)) = self.returns.first().cloned() {
+            if at > turn.now {
+                break;
+            }
+            self.returns.pop_first();
+            let now = turn.now;
+            if self.record_mut(worker, &kind).is_some_and(|record| record.probe(now)) {
+                self.tell_again(turn, worker);
+            }
+        }
+        while let Some((at, worker, kind)) = self.proofs.first().cloned() {
+            if at > turn.now {
+                break;
+            }
+            self.lapse(turn, worker, &kind);
+            self.tell_again(turn, worker);
+        }
+    }
+
+    pub(super) fn next_standing(&self) -> Option<Time> {
+        let firsts = [self.returns.first(), self.proofs.first()].into_iter().flatten();
+        firsts.map(|(at, _, _)| *at).min()
+    }
+}

@@ -1,0 +1,231 @@
+//! What a stranger's worker may do: how much it gets, when it gets nothing, and what it is blamed for.
+
+use mtor_types::fact::NetworkKey;
+use mtor_types::intent::{Band, Branch, EndRequest, IntentMeta, Reason, Trust, Why};
+use mtor_types::message::{Offered, SlotOffer};
+use mtor_types::rejection::Code;
+use mtor_types::standing::{Standing, Verdict, Worked};
+use mtor_types::{Amount, Price, SessionId, WorkerId};
+
+use super::tests::{meta, offered, session_of};
+use super::*;
+use crate::effect::Assignment;
+
+const A: WorkerId = WorkerId([1; 32]);
+const B: WorkerId = WorkerId([2; 32]);
+const C: WorkerId = WorkerId([3; 32]);
+
+struct Realm {
+    router: Router,
+    turn: Turn,
+}
+
+impl Realm {
+    fn new() -> Self {
+        let turn = Turn { now: Time(1_000), epoch: 2, ..Turn::default() };
+        Self { router: Router::new(), turn }
+    }
+
+    fn take(&mut self, message: Message) {
+        self.router.receive(&mut self.turn, message);
+        self.router.check_invariants().unwrap();
+    }
+
+    /// So many slots of echo, of which so many are earned.
+    fn join(&mut self, worker: WorkerId, slots: u32, stands: impl Fn(&mut Standing)) {
+        let price = Price { amount: Amount::from_u64(1), per: 1 };
+        let (intent, model, context, group) = ("echo".into(), None, None, None);
+        let offer = SlotOffer { intent, model, slots, price, band: Band::LIST, context, group };
+        let Offered { slots, mut standings } = offered(session_of(worker, 1, vec![offer]));
+        standings.iter_mut().for_each(stands);
+        self.take(Message::Offered(Offered { slots, standings }));
+    }
+
+    fn leave(&mut self, worker: WorkerId) {
+        self.take(Message::SessionLost { worker, session: SessionId(1) });
+    }
+
+    /// Asks for so many, and who got them.
+    fn ask(&mut self, numbers: std::ops::Range<u8>) -> Vec<Assignment> {
+        for number in numbers {
+            let branch = Branch::Network(NetworkKey([number; 16]));
+            let meta = IntentMeta { durable: false, branch, ..meta(number) };
+            let (meta, asset) = (Arc::new(meta).into(), Asset::Grant);
+            self.take(Message::Enqueue { meta, asset, recovered: false });
+        }
+        self.granted()
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a test looks for one effect among all")]
+    fn granted(&mut self) -> Vec<Assignment> {
+        let effects = std::mem::take(&mut self.turn.effects).into_iter();
+        let granted = effects.filter_map(|(_, effect)| match effect {
+            Effect::Assign(assignment) => Some(assignment),
+            _ => None,
+        });
+        granted.collect()
+    }
+
+    fn end(&mut self, grant: &Assignment, why: Why) {
+        let (intent, attempt) = (grant.meta.id, Some(grant.attempt));
+        let (usage, delivered) = (Usage::default(), false);
+        self.take(Message::End(EndRequest { intent, attempt, why, usage, delivered }));
+    }
+
+    fn fail(&mut self, grant: &Assignment, code: Code, retry: bool) {
+        self.end(grant, Why::WorkerFailed { code, retry });
+    }
+
+    /// What the registry was told since.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a test looks for one message among all")]
+    fn told(&mut self) -> Vec<(WorkerId, Verdict)> {
+        let messages = std::mem::take(&mut self.turn.messages).into_iter();
+        let told = messages.filter_map(|envelope| match envelope.message {
+            Message::Worked(Worked { worker, verdict, .. }) => Some((worker, verdict)),
+            _ => None,
+        });
+        told.collect()
+    }
+}
+
+fn served(grants: &[Assignment], worker: WorkerId) -> usize {
+    grants.iter().filter(|grant| grant.worker == worker).count()
+}
+
+fn probation(standing: &mut Standing) {
+    (standing.proven, standing.slots) = (false, limits::EARNED_FIRST);
+}
+
+#[test]
+fn of_a_thousand_declared_slots_those_that_are_earned_are_used() {
+    let mut realm = Realm::new();
+    realm.join(A, 1_000, probation);
+    let grants = realm.ask(0..10);
+    assert_eq!(served(&grants, A), 2);
+    // The load is of what is earned: two of two is more than one of four.
+    realm.join(B, 4, |standing| standing.proven = false);
+    assert_eq!(served(&realm.granted(), B), 4);
+    for (n, grant) in grants.iter().enumerate() {
+        realm.end(grant, Why::Completed(Reason::Done));
+        assert_eq!(realm.granted().len(), 1, "one for one, {n}");
+    }
+}
+
+#[test]
+fn load_is_of_earned_slots_and_class_goes_before_it() {
+    let mut realm = Realm::new();
+    realm.join(A, 1_000, |standing| (standing.proven, standing.slots) = (false, 4));
+    realm.join(B, 4, |standing| standing.proven = false);
+    let grants = realm.ask(0..4);
+    assert_eq!((served(&grants, A), served(&grants, B)), (2, 2));
+    realm.join(C, 2, |_| {});
+    let grants = realm.ask(10..13);
+    assert_eq!((served(&grants[..2], C), grants.len()), (2, 3), "proven ones first");
+}
+
+#[test]
+fn who_is_ejected_serves_only_what_no_other_could() {
+    let mut realm = Realm::new();
+    realm.join(A, 4, |standing| standing.ejected = true);
+    realm.join(B, 1, |_| {});
+    let grants = realm.ask(0..3);
+    assert_eq!((served(&grants, A), served(&grants, B)), (0, 1));
+    // B may not serve that: it is not proven for it.
+    realm.join(B, 1, |standing| standing.proven = false);
+    let (asset, recovered) = (Asset::Grant, false);
+    let meta = IntentMeta { trust: Trust::Proven, durable: false, ..meta(9) };
+    realm.take(Message::Enqueue { meta: Arc::new(meta).into(), asset, recovered });
+    assert_eq!(served(&realm.granted(), A), 1);
+    // The other left: what waits is nobody else's now.
+    realm.leave(B);
+    assert_eq!(served(&realm.granted(), A), 2);
+}
+
+#[test]
+fn who_failed_alone_is_blamed_and_confirmed_by_who_could() {
+    let mut realm = Realm::new();
+    realm.join(A, 1, |_| {});
+    realm.join(B, 1, |_| {});
+    let first = realm.ask(0..1).remove(0);
+    realm.fail(&first, Code::WorkerFailed, true);
+    assert_eq!(realm.told(), [(first.worker, Verdict::Bad)]);
+    let second = realm.granted().remove(0);
+    realm.end(&second, Why::Completed(Reason::Done));
+    assert_eq!(realm.told(), [(first.worker, Verdict::Confirmed), (second.worker, Verdict::Good)]);
+}
+
+#[test]
+fn what_two_fail_is_neithers_fault_nor_a_thirds_praise_their_blame() {
+    let mut realm = Realm::new();
+    [A, B, C].into_iter().for_each(|worker| realm.join(worker, 1, |_| {}));
+    let first = realm.ask(0..1).remove(0);
+    realm.fail(&first, Code::WorkerFailed, true);
+    let second = realm.granted().remove(0);
+    realm.fail(&second, Code::WorkerFailed, true);
+    assert_eq!(realm.told(), [(first.worker, Verdict::Bad), (first.worker, Verdict::Excused)]);
+    let third = realm.granted().remove(0);
+    realm.end(&third, Why::Completed(Reason::Done));
+    assert_eq!(realm.told(), [(third.worker, Verdict::Good)]);
+}
+
+#[test]
+fn a_stranger_that_blames_the_intent_is_asked_to_be_believed_by_another() {
+    let mut realm = Realm::new();
+    realm.join(A, 1, probation);
+    realm.join(B, 1, probation);
+    let first = realm.ask(0..1).remove(0);
+    realm.fail(&first, Code::InvalidField, false);
+    let second = realm.granted().remove(0);
+    assert_ne!(first.worker, second.worker);
+    assert!(realm.told().is_empty(), "not judged yet");
+    realm.end(&second, Why::Completed(Reason::Done));
+    let expected = [
+        (first.worker, Verdict::Bad),
+        (first.worker, Verdict::Confirmed),
+        (second.worker, Verdict::Good),
+    ];
+    assert_eq!(realm.told(), expected);
+    // Both say so: it is the intent's.
+    let first = realm.ask(1..2).remove(0);
+    realm.fail(&first, Code::InvalidField, false);
+    let second = realm.granted().remove(0);
+    realm.fail(&second, Code::InvalidField, false);
+    assert!(realm.told().is_empty() && realm.granted().is_empty());
+    assert_eq!(realm.router.queued() + realm.router.leased(), 0);
+}
+
+#[test]
+fn a_proven_worker_that_blames_the_intent_is_believed() {
+    let mut realm = Realm::new();
+    realm.join(A, 1, |_| {});
+    realm.join(B, 1, |_| {});
+    let first = realm.ask(0..1).remove(0);
+    realm.fail(&first, Code::InvalidField, false);
+    assert!(realm.granted().is_empty() && realm.told().is_empty());
+}
+
+#[test]
+fn a_session_that_is_lost_with_work_counts_once() {
+    let mut realm = Realm::new();
+    realm.join(A, 8, |_| {});
+    assert_eq!(realm.ask(0..8).len(), 8);
+    realm.told();
+    realm.leave(A);
+    assert_eq!(realm.told(), [(A, Verdict::Bad)]);
+    // And without work not at all; nor is the realm's own start anybody's failure.
+    realm.join(B, 8, |_| {});
+    realm.leave(B);
+    realm.join(C, 8, |_| {});
+    realm.take(Message::RegistryStarted);
+    assert!(realm.told().is_empty());
+}
+
+#[test]
+fn cancels_and_deadlines_are_nobodys_failures() {
+    let mut realm = Realm::new();
+    realm.join(A, 8, |_| {});
+    for (grant, why) in realm.ask(0..2).iter().zip([Why::Cancelled, Why::Expired]) {
+        realm.end(grant, why);
+    }
+    assert!(realm.told().is_empty());
+}
