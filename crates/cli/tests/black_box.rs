@@ -29,6 +29,7 @@ mod refusals;
 mod rejoin;
 mod restarts;
 mod speak;
+mod standing;
 mod strangers;
 mod streams;
 mod transcribe;

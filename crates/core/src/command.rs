@@ -23,6 +23,9 @@ pub enum Command {
     OpenLedger { realm: RealmId, decimals: u8, owner: AccountId, name_secret: [u8; 32] },
     /// Accountant: an account, its first key, and, for a guest, its grant if there is one to give.
     OpenAccount(OpenAccount),
+    /// Accountant: what the realm's own test intents may cost today is granted to its account, once a
+    /// day.
+    FundCanaries { amount: Amount, salt: [u8; 16] },
     /// Accountant.
     AddKey { account: AccountId, key: KeyHash },
     /// Accountant.

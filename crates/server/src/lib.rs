@@ -5,6 +5,7 @@
 
 pub mod admission;
 pub mod api_error;
+mod canaries;
 pub mod edge;
 mod http;
 pub mod identity;

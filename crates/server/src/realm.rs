@@ -22,6 +22,7 @@ use mtor_types::{Amount, Code, KeyHash, Time};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
+use crate::canaries;
 use crate::edge::carry::Carrier;
 use crate::edge::follow::NEWS_MAX;
 use crate::edge::{DECIMALS, Edge, Parts};
@@ -57,6 +58,9 @@ pub struct RealmOptions {
     pub guests_a_network: u32,
     /// The realm's share of what workers earn.
     pub fee_basis_points: u16,
+    /// What the realm's own test intents may cost a day, in base units of the grant asset; nothing is
+    /// tried for 0.
+    pub canaries_a_day: u64,
     /// Proxies that are believed whom they ask for, and home networks.
     pub networks: Networks,
 }
@@ -72,6 +76,7 @@ impl RealmOptions {
             grants_a_day: 10_000_000_000,
             guests_a_network: 100,
             fee_basis_points: 0,
+            canaries_a_day: 1_000_000,
             networks: Networks::default(),
         }
     }
@@ -152,6 +157,7 @@ pub struct Realm {
     worker_token: Option<String>,
     manifests: Folder,
     // Held for life: nobody else writes here.
+    canaries_a_day: Amount,
     _directory: DataDir,
 }
 
@@ -219,6 +225,7 @@ impl Realm {
             sysop_secret,
             worker_token: None,
             manifests: folder,
+            canaries_a_day: Amount::from_u64(options.canaries_a_day),
             _directory: directory,
         };
         if options.embedded_worker {
@@ -274,7 +281,8 @@ impl Realm {
 
     /// Serves until `stop`, then lets open requests end, syncs everything and lets go.
     pub async fn run_with(self, stop: impl Future<Output = ()>, news: mpsc::Sender<ManifestNews>) {
-        let Self { edge, shell, keeping, listeners, manifests, _directory: directory, .. } = self;
+        let Self { edge, shell, keeping, listeners, manifests, .. } = self;
+        let (canaries_a_day, directory) = (self.canaries_a_day, self._directory);
         let follow = tokio::spawn({
             let edge = Arc::clone(&edge);
             async move { edge.follow_manifests(manifests, news).await }
@@ -287,11 +295,12 @@ impl Realm {
             let edge = Arc::clone(&edge);
             async move { edge.sweep_blobs(BLOBS_KEPT).await }
         });
+        let canaries = tokio::spawn(canaries::run(Arc::clone(&edge), canaries_a_day));
         let serve = |listener| tokio::spawn(http::serve(listener, Arc::clone(&edge)));
         let servers: Vec<_> = listeners.into_iter().map(serve).collect();
         stop.await;
         edge.stop();
-        for task in [house, sweep, follow].into_iter().chain(servers) {
+        for task in [house, sweep, follow, canaries].into_iter().chain(servers) {
             // A task that panicked has told so itself; the store is still to be synced.
             let _ = task.await;
         }

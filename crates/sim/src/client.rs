@@ -48,6 +48,7 @@ impl Plan {
             trust: self.trust,
             branch: self.branch,
             origin: None,
+            worker: None,
             class: self.class,
             durable: self.durable,
             restart: self.restart,

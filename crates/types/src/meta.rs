@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::amount::{Amount, Price};
 use crate::band::Band;
 use crate::fact::NetworkKey;
-use crate::id::{AccountId, Digest, IntentId, NodeId, RealmId};
+use crate::id::{AccountId, Digest, IntentId, NodeId, RealmId, WorkerId};
 use crate::intent::{Class, Idempotency, Trust};
 
 /// Under whose weight an intent's flow stands.
@@ -69,6 +69,10 @@ pub struct IntentMeta {
     pub idempotency: Option<Idempotency>,
     /// Fresh randomness for the hashes of this intent's leaves in the public log.
     pub salt: [u8; 16],
+    /// Of a canary: this worker serves it, at once, or nobody. Never durable, so it stands in no fact;
+    /// in a message [`Meta::For`] bears it.
+    #[serde(skip)]
+    pub worker: Option<WorkerId>,
 }
 
 /// As the logs of the first releases have it. Frozen.
@@ -99,6 +103,8 @@ pub struct IntentMetaV1 {
 pub enum Meta {
     V1(Box<IntentMetaV1>),
     V2(Arc<IntentMeta>),
+    /// As that, for one worker.
+    For(Arc<IntentMeta>, WorkerId),
 }
 
 impl Meta {
@@ -107,13 +113,20 @@ impl Meta {
         match self {
             Self::V1(old) => Arc::new((**old).clone().into()),
             Self::V2(meta) => Arc::clone(meta),
+            Self::For(meta, worker) if meta.worker == Some(*worker) => Arc::clone(meta),
+            Self::For(meta, worker) => {
+                Arc::new(IntentMeta { worker: Some(*worker), ..(**meta).clone() })
+            }
         }
     }
 }
 
 impl From<Arc<IntentMeta>> for Meta {
     fn from(meta: Arc<IntentMeta>) -> Self {
-        Self::V2(meta)
+        match meta.worker {
+            None => Self::V2(meta),
+            Some(worker) => Self::For(meta, worker),
+        }
     }
 }
 
@@ -151,6 +164,7 @@ impl From<IntentMetaV1> for IntentMeta {
             remaining_ms,
             idempotency: old.idempotency,
             salt: old.salt,
+            worker: None,
         }
     }
 }

@@ -158,6 +158,7 @@ fn meta_v1() -> IntentMetaV1 {
 
 fn meta() -> IntentMeta {
     IntentMeta {
+        worker: None,
         manifest: Digest([0xf3; 32]),
         branch: Branch::Network(NetworkKey([0x99; 16])),
         origin: Some(Origin { realm: REALM, alias: [0xaa; 16] }),
@@ -170,6 +171,11 @@ fn meta() -> IntentMeta {
 /// Both forms, as they stand in facts and messages of today.
 fn metas() -> [Meta; 2] {
     [Meta::V1(Box::new(meta_v1())), Meta::V2(Arc::new(meta()))]
+}
+
+/// A canary's: never in a fact.
+fn meta_for() -> Meta {
+    Meta::For(Arc::new(meta()), WORKER)
 }
 
 /// Every kind of transfer and of purse, one each.
@@ -210,7 +216,7 @@ fn fact_name(fact: &Fact) -> &'static str {
         Fact::WorkerServed { .. } => "worker-served",
         Fact::TokensExpired { .. } => "tokens-expired",
         Fact::IntentOpened { meta: Meta::V1(_), .. } => "intent-opened-2-v1",
-        Fact::IntentOpened { meta: Meta::V2(_), .. } => "intent-opened-2-v2",
+        Fact::IntentOpened { meta: Meta::V2(_) | Meta::For(..), .. } => "intent-opened-2-v2",
         Fact::SlotsEarned { .. } => "slots-earned",
         Fact::WorkerEjected { .. } => "worker-ejected",
         Fact::CanaryJudged { .. } => "canary-judged",
@@ -398,16 +404,19 @@ fn message_name(message: &Message) -> &'static str {
         Message::Served { .. } => "served",
         Message::PlaceHold(Meta::V1(_)) => "place-hold-2-v1",
         Message::PlaceHold(Meta::V2(_)) => "place-hold-2-v2",
+        Message::PlaceHold(Meta::For(..)) => "place-hold-2-for",
         Message::Enqueue { meta: Meta::V1(_), .. } => "enqueue-2-v1",
         Message::Enqueue { meta: Meta::V2(_), .. } => "enqueue-2-v2",
+        Message::Enqueue { meta: Meta::For(..), .. } => "enqueue-2-for",
         Message::Resume(Meta::V1(_)) => "resume-2-v1",
         Message::Resume(Meta::V2(_)) => "resume-2-v2",
+        Message::Resume(Meta::For(..)) => "resume-2-for",
         Message::Slots(_) => "slots-2",
         Message::Offered(_) => "offered",
         Message::Worked(_) => "worked",
     }
 }
-const MESSAGES: usize = 23;
+const MESSAGES: usize = 26;
 
 fn offer() -> Offer {
     Offer {
@@ -502,6 +511,11 @@ fn messages() -> Vec<Message> {
     messages.extend(metas().map(|meta| Message::Enqueue { meta, asset, recovered }));
     messages.extend(metas().map(Message::Resume));
     messages.push(Message::Slots(slots()));
+    messages.push(Message::PlaceHold(meta_for()));
+    messages.push(Message::Enqueue { meta: meta_for(), asset, recovered });
+    messages.push(Message::Resume(meta_for()));
+    assert_eq!(meta_for().current().worker, Some(WORKER));
+    assert_eq!(Meta::from(meta_for().current()), Meta::For(meta_for().current(), WORKER));
     let standing = Standing { kind: kind(), proven: true, slots: 300, ejected: true };
     messages.push(Message::Offered(Offered { slots: slots(), standings: vec![standing] }));
     messages.push(Message::Worked(Worked {

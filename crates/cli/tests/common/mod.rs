@@ -154,6 +154,10 @@ impl Realm {
         let mut arguments =
             vec!["up", "--json", "--listen", address, "--data", data.to_str().unwrap()];
         arguments.extend(more);
+        // What comes to a worker is what a test sends, unless it asks for more.
+        if !more.contains(&"--canary-budget") {
+            arguments.extend(["--canary-budget", "0"]);
+        }
         place.command(&arguments)
     }
 

@@ -1,6 +1,6 @@
 //! Accounts, their keys, bans, and the grants of guests.
 
-use mtor_types::fact::{AccountKind, Asset, Fact, Purse, Transfer, TransferKind};
+use mtor_types::fact::{AccountKind, Asset, Fact, NetworkKey, Purse, Transfer, TransferKind};
 use mtor_types::id::{AccountId, KeyHash, RealmId, TransferId};
 use mtor_types::rejection::Limited;
 use mtor_types::{Amount, Rejection, Time};
@@ -10,6 +10,9 @@ use super::Accountant;
 use crate::command::{GrantPolicy, OpenAccount};
 use crate::limits;
 use crate::turn::Turn;
+
+/// Under which the realm's own grant of a day is counted: of no client, whose keys are hashes.
+const REALMS_OWN: NetworkKey = NetworkKey([0; 16]);
 
 impl Accountant {
     /// Opens the ledger and the realm's own account, which has no key until one is added. The same
@@ -73,6 +76,50 @@ impl Accountant {
             let day = turn.now.day();
             self.decided(turn, Fact::GrantPaid { transfer, network, day, salt });
         }
+        Ok(())
+    }
+
+    /// Fills up what the realm's own account may spend on canaries today. The same day again changes
+    /// nothing. It counts against the day's grants, and is refused where those are used up.
+    ///
+    /// # Errors
+    /// `UnknownAccount` before the ledger is open, `GrantsExhausted`.
+    pub fn fund_canaries(
+        &mut self,
+        turn: &mut Turn,
+        amount: Amount,
+        salt: [u8; 16],
+    ) -> Result<(), Rejection> {
+        let opened = self.ledger.opened.as_ref().ok_or(Rejection::UnknownAccount)?;
+        let owner = opened.owner;
+        let (day, grants) = (turn.now.day(), &self.ledger.grants);
+        let today = grants.day == day;
+        let network = REALMS_OWN;
+        let has = self.ledger.accounts.get(&owner).map(|found| found.balances.get(Asset::Grant));
+        let has = has.map_or(Amount::ZERO, |balance| balance.available);
+        let amount = amount.checked_sub(has).unwrap_or_default();
+        if amount.is_zero() || (today && grants.networks.contains_key(&network)) {
+            return Ok(());
+        }
+        let paid = if today { grants.total } else { Amount::ZERO };
+        let most = self.policy.grant.map_or(amount, |grant| grant.daily_total);
+        let total = paid.checked_add(amount).filter(|total| *total <= most);
+        let ever = self.ledger.realm.get(Asset::Grant).granted.checked_add(amount);
+        if total.is_none() || ever.is_none() {
+            let retry_after_ms = to_midnight_ms(turn.now);
+            return Err(Rejection::GrantsExhausted { retry_after_ms });
+        }
+        let transfer = Transfer {
+            sequence: self.ledger.sequence.saturating_add(1),
+            id: derived_id(&[&owner.0[..], &day.to_be_bytes()].concat(), TransferKind::Grant),
+            kind: TransferKind::Grant,
+            from: Purse::GrantIssue,
+            to: Purse::Available(owner),
+            asset: Asset::Grant,
+            amount,
+            hold: None,
+        };
+        self.decided(turn, Fact::GrantPaid { transfer, network, day, salt });
         Ok(())
     }
 

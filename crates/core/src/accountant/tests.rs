@@ -90,6 +90,7 @@ fn meta(intent: IntentId, payer: AccountId, ceiling: u64) -> IntentMeta {
         manifest: Digest([0; 32]),
         branch: Branch::Account,
         origin: None,
+        worker: None,
         band: Band::LIST,
         size: 100,
         units_max: ceiling,

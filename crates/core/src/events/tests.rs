@@ -24,6 +24,7 @@ fn meta() -> IntentMeta {
         manifest: Digest([0; 32]),
         branch: Branch::Account,
         origin: None,
+        worker: None,
         band: Band::LIST,
         size: 100,
         units_max: 1,

@@ -238,6 +238,9 @@ impl Node {
                 self.accountant.open_ledger(turn, realm, decimals, owner, name_secret)
             }
             Command::OpenAccount(open) => self.accountant.open_account(turn, &open),
+            Command::FundCanaries { amount, salt } => {
+                self.accountant.fund_canaries(turn, amount, salt)
+            }
             Command::AddKey { account, key } => self.accountant.add_key(turn, account, key),
             Command::RevokeKey { account, key } => self.accountant.revoke_key(turn, account, key),
             Command::BanAccount { account, banned } => {

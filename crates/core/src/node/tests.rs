@@ -171,6 +171,7 @@ fn echo(number: u8) -> IntentMeta {
         manifest: Digest([0; 32]),
         branch: Branch::Account,
         origin: None,
+        worker: None,
         band: Band::LIST,
         size: 100,
         units_max: 1,

@@ -111,6 +111,11 @@ impl Registry {
         &self.enrolments
     }
 
+    /// The realm's own account.
+    pub fn owner(&self) -> AccountId {
+        self.owner
+    }
+
     pub fn worker(&self, worker: WorkerId) -> Option<WorkerView<'_>> {
         self.enrolments.workers.get(&worker).map(|enrolled| self.view(worker, enrolled))
     }

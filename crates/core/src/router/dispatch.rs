@@ -239,7 +239,7 @@ impl Router {
     }
 
     /// Attempts and fences come from one counter, so neither ever repeats.
-    fn next_number(&mut self) -> u64 {
+    pub(super) fn next_number(&mut self) -> u64 {
         self.counter = self.counter.saturating_add(1);
         self.counter
     }

@@ -117,6 +117,7 @@ impl Router {
         }
         let Some(job) = self.jobs.get(&intent) else { return };
         let again = (retry || doubted)
+            && job.meta.worker.is_none()
             && (job.attempts < limits::DISPATCHES_MAX || mutant!("dispatches-without-bound"))
             && (job.tried.len() < limits::ATTEMPTS_MAX || mutant!("attempts-without-bound"))
             && (!request.delivered || job.meta.restart || mutant!("retry-after-a-piece"));
@@ -146,7 +147,8 @@ impl Router {
         let offer = self.workers.get(lease.worker).and_then(|known| known.offers.get(&lease.offer));
         let stranger = offer.is_some_and(|offer| offer.class == TrustClass::Probation);
         let first = !lease.own && matches!(job.blame, Blame::Nobody);
-        stranger && first && self.kinds.is_served(job.pool, job.meta.account, &job.tried)
+        let may = job.meta.worker.is_none();
+        may && stranger && first && self.kinds.is_served(job.pool, job.meta.account, &job.tried)
     }
 
     /// Whose failure it is: the first worker's, until another fails it too.

@@ -7,6 +7,7 @@
 //! payloads, identities beyond flow keys, money beyond a ceiling and a price.
 
 mod adopt;
+mod canary;
 mod demand;
 mod dispatch;
 mod ends;
@@ -199,6 +200,9 @@ impl Router {
             None => return Self::refuse(turn, intent, Rejection::NoWorker),
         };
         let pool = PoolId::new(kind, Demand::of(&meta).number());
+        if let Some(worker) = meta.worker {
+            return self.try_out(turn, meta, asset, pool, worker);
+        }
         let admitted = if recovered { Ok(0) } else { self.admit(pool, &meta, turn.now) };
         let wait_ms = match admitted {
             Ok(wait_ms) => wait_ms,

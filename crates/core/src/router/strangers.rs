@@ -229,3 +229,35 @@ fn cancels_and_deadlines_are_nobodys_failures() {
     }
     assert!(realm.told().is_empty());
 }
+
+#[test]
+fn a_canary_goes_to_its_worker_at_once_or_to_nobody_and_once() {
+    let mut realm = Realm::new();
+    realm.join(A, 4, |_| {});
+    realm.join(B, 1, probation);
+    let canary = |number: u8| {
+        let base = IntentMeta { durable: false, worker: Some(B), ..meta(number) };
+        Message::Enqueue { meta: Arc::new(base).into(), asset: Asset::Grant, recovered: false }
+    };
+    realm.take(canary(1));
+    let grant = realm.granted().remove(0);
+    assert_eq!(grant.worker, B, "whatever is free elsewhere");
+    realm.turn.messages.clear();
+    realm.take(canary(2));
+    assert!(realm.granted().is_empty(), "its slot is busy");
+    let refused = realm.turn.messages.iter().any(|envelope| {
+        matches!(&envelope.message, Message::Resolve(end) if end.rejection == Some(Rejection::NoWorker))
+    });
+    assert!(refused);
+    realm.told();
+    realm.fail(&grant, Code::WorkerFailed, true);
+    assert!(realm.granted().is_empty(), "nobody else is tried with it");
+    assert_eq!(realm.told(), [(B, Verdict::Bad)]);
+    realm.take(canary(3));
+    let grant = realm.granted().remove(0);
+    realm.leave(B);
+    let lost = Why::WorkerFailed { code: Code::WorkerFailed, retry: true };
+    realm.end(&grant, lost);
+    assert!(realm.granted().is_empty());
+    assert_eq!(realm.router.queued() + realm.router.leased(), 0);
+}

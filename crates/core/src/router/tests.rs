@@ -155,6 +155,7 @@ pub(super) fn meta(number: u8) -> IntentMeta {
         manifest: Digest([0; 32]),
         branch: Branch::Account,
         origin: None,
+        worker: None,
         band: Band::of_ceiling(Amount::from_u64(10), LIST),
         size: 100,
         units_max: 1,

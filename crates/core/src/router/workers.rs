@@ -166,6 +166,11 @@ impl WorkerSlots {
         free.min_by_key(first).map(|(number, _)| *number)
     }
 
+    /// As that, of all groups.
+    pub(super) fn find_free(&self, kind: KindId, meta: &IntentMeta) -> Option<OfferNo> {
+        self.groups.keys().find_map(|group| self.find(kind, meta, Some(group)))
+    }
+
     /// The kinds that a free slot of this group may serve, whoever asks.
     pub(super) fn kinds_with_room(&self, group: &GroupKey) -> BTreeSet<KindId> {
         let free = self.offers.values().filter(|o| o.group == *group && self.takes_work(o));

@@ -342,6 +342,7 @@ impl Ask {
             trust: self.trust(),
             branch: stamp.branch,
             origin: None,
+            worker: None,
             class: options.class.unwrap_or_default(),
             durable,
             restart: !openai_stream && options.restart.unwrap_or(durable),

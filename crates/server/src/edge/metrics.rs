@@ -17,12 +17,18 @@ struct OutcomeLabel {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AnswerLabel {
+    answer: &'static str,
+}
+
 #[derive(Debug, Default)]
 pub struct Metrics {
     admitted: Counter,
     refused: Counter,
     ended: Family<OutcomeLabel, Counter>,
     settled: Counter,
+    canaries: Family<AnswerLabel, Counter>,
 }
 
 impl Metrics {
@@ -37,6 +43,11 @@ impl Metrics {
     pub(super) fn ended(&self, outcome: Outcome) {
         let outcome = outcome.name();
         self.ended.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    pub(crate) fn canary(&self, right: bool) {
+        let answer = if right { "right" } else { "wrong" };
+        self.canaries.get_or_create(&AnswerLabel { answer }).inc();
     }
 
     pub(super) fn settled(&self, count: usize) {
@@ -68,6 +79,8 @@ impl Edge {
         let help =
             "Ends whose money is on disk; a crash would undo what ended and is not among them";
         registry.register("intents_settled", help, metrics.settled.clone());
+        let help = "Answers to the realm's own test intents, by what they were";
+        registry.register("canaries", help, metrics.canaries.clone());
         for (name, help, value) in now {
             gauge(&mut registry, name, help, u64::try_from(value).unwrap_or(u64::MAX));
         }

@@ -7,9 +7,10 @@ use mtor_core::Command;
 use mtor_core::command::Prior;
 use mtor_store::{BlobName, StoreError};
 use mtor_types::fact::Asset;
-use mtor_types::intent::{Branch, IntentMeta, Outcome, Why};
+use mtor_types::intent::{Branch, IntentMeta, Outcome, Trust, Why};
+use mtor_types::message::SlotOffer;
 use mtor_types::mutant;
-use mtor_types::{AccountId, Amount, Code, Digest, IntentId};
+use mtor_types::{AccountId, Amount, Code, Digest, IntentId, WorkerId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
@@ -167,6 +168,51 @@ impl Edge {
         let ended = Ended { end, message, result };
         stream.recall(hold, pieces.unwrap_or_default(), ended, receipt.map(Bytes::from));
         Ok(Some(stream.subscribe()))
+    }
+
+    /// What the realm pays for that of whoever offers it so, at most.
+    pub(crate) fn canary_cost(&self, offer: &SlotOffer, data: Bytes) -> Option<u64> {
+        let manifests = self.manifests.load();
+        let entry = manifests.get(&offer.intent)?;
+        let ask = Ask::read(entry, data).ok()?;
+        let force = InForce::of(entry.manifest.price, Some(offer.price));
+        u64::try_from(force.top().cost_up(ask.units_max).units()).ok()
+    }
+
+    /// Asks one worker for something in the realm's own name: at once, once, and nobody else.
+    pub(crate) async fn ask_worker(
+        &self,
+        worker: WorkerId,
+        offer: &SlotOffer,
+        data: Bytes,
+        deadline_ms: u64,
+    ) -> Result<Cursor, ApiError> {
+        let manifests = self.manifests.load_full();
+        let entry = known(&manifests, &offer.intent)?;
+        let deadline_ms = Some(deadline_ms.min(entry.manifest.deadline.max_ms));
+        let trust = Some(Trust::Any);
+        let options = Options { deadline_ms, trust, stream: Some(false), ..Options::default() };
+        let mut ask = Ask::read(entry, data)?.streaming(&options, Route::Streamed);
+        let stamp = self.stamp(self.identity.account(), Branch::Account)?;
+        let force = InForce::of(entry.manifest.price, Some(offer.price));
+        ask.price_max = Some(force.top());
+        let mut meta = ask.meta(stamp, entry, force, &options, Route::Streamed)?;
+        (meta.worker, meta.model) = (Some(worker), offer.model.clone());
+        let stream = self.streams.detached(meta.id, ask.bounds());
+        stream.set_model(meta.model.as_deref());
+        let (waiter, admission) = oneshot::channel();
+        let kind = (offer.intent.clone(), false);
+        let live = Live::new(meta.account, kind, &ask, Arc::clone(&stream), Some(waiter));
+        self.lives.get_or_insert(meta.id, Arc::new(live));
+        let cursor = stream.subscribe();
+        self.request(meta, None);
+        match admission.await.map_err(|_| ApiError::stopping())? {
+            Admission::Refused(error) => {
+                stream.close_unopened();
+                Err(error)
+            }
+            Admission::Admitted { .. } | Admission::Joined(_) => Ok(cursor),
+        }
     }
 
     /// What can be said of work before the node is asked.

@@ -74,14 +74,16 @@ pub async fn enrol(
 /// `GET /v1/workers/session`: who it is the worker proves in its first frame.
 pub async fn session(
     State(edge): State<Arc<Edge>>,
+    caller: Caller,
     Extension(connection): Extension<Arc<Connection>>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     let upgrade =
         upgrade.map_err(|_| ApiError::invalid_header("upgrade", "a WebSocket request"))?;
+    let network = caller.network(&edge);
     Ok(upgrade
         .protocols(["cloudevents.json"])
         .max_message_size(FRAME_BYTES_MAX)
         .max_frame_size(FRAME_BYTES_MAX)
-        .on_upgrade(move |socket| sessions::serve(socket, edge, connection)))
+        .on_upgrade(move |socket| sessions::serve(socket, edge, connection, network)))
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket, close_code};
 use mtor_core::limits;
 use mtor_types::event::{EventIn, EventOut};
+use mtor_types::fact::NetworkKey;
 use mtor_types::worker::{self, LeaseClaim, Offer, OfferList, RealmHello, WorkerHello};
 use mtor_types::{Digest, Rejection};
 use tokio::sync::mpsc;
@@ -49,14 +50,24 @@ pub(super) struct Opened {
     pub(super) leases: Vec<LeaseClaim>,
 }
 
-pub(super) async fn open(socket: &mut WebSocket, edge: &Edge) -> Result<Opened, Refusal> {
+pub(super) async fn open(
+    socket: &mut WebSocket,
+    edge: &Edge,
+    network: NetworkKey,
+) -> Result<Opened, Refusal> {
     if edge.sessions.len() >= SESSIONS_MAX {
         return Err(Refusal::Full);
     }
-    tokio::time::timeout(PATIENCE, exchange(socket, edge)).await.unwrap_or(Err(Refusal::Silent))
+    tokio::time::timeout(PATIENCE, exchange(socket, edge, network))
+        .await
+        .unwrap_or(Err(Refusal::Silent))
 }
 
-async fn exchange(socket: &mut WebSocket, edge: &Edge) -> Result<Opened, Refusal> {
+async fn exchange(
+    socket: &mut WebSocket,
+    edge: &Edge,
+    network: NetworkKey,
+) -> Result<Opened, Refusal> {
     let nonce = Digest(identity::random().map_err(|_| Refusal::Silent)?);
     let hello = RealmHello {
         realm: edge.identity.realm(),
@@ -78,7 +89,7 @@ async fn exchange(socket: &mut WebSocket, edge: &Edge) -> Result<Opened, Refusal
     let leases: Vec<LeaseClaim> = leases.map(claim).collect();
     let text = next_text(socket).await?;
     let offers = parse::<OfferList>(&text, worker::OFFER)?.offers;
-    let (session, frames) = edge.sessions.open(hello.worker, Arc::clone(&edge.source));
+    let (session, frames) = edge.sessions.open(hello.worker, network, Arc::clone(&edge.source));
     Ok(Opened { session, frames, offers, leases })
 }
 

@@ -19,6 +19,7 @@ use futures_util::{SinkExt, StreamExt};
 use mtor_core::effect::CloseReason;
 use mtor_core::{Node, limits};
 use mtor_types::event::EventOut;
+use mtor_types::fact::NetworkKey;
 use mtor_types::mutant;
 use mtor_types::worker::{self, Assign};
 use mtor_types::{SessionId, WorkerId, id};
@@ -54,6 +55,8 @@ pub struct Sessions {
 pub struct Session {
     pub id: SessionId,
     pub worker: WorkerId,
+    /// Where it came from, hashed.
+    pub network: NetworkKey,
     outbound: mpsc::Sender<Utf8Bytes>,
     /// Why it ends, once it does.
     close: SetOnce<CloseFrame>,
@@ -80,12 +83,18 @@ impl Sessions {
         self.len() == 0
     }
 
-    fn open(&self, worker: WorkerId, realm: Arc<str>) -> (Arc<Session>, mpsc::Receiver<Utf8Bytes>) {
+    fn open(
+        &self,
+        worker: WorkerId,
+        network: NetworkKey,
+        realm: Arc<str>,
+    ) -> (Arc<Session>, mpsc::Receiver<Utf8Bytes>) {
         let number = self.counter.fetch_add(1, Ordering::AcqRel).saturating_add(1);
         let (outbound, frames) = mpsc::channel(OUTBOUND_MAX);
         let session = Arc::new(Session {
             id: SessionId(number),
             worker,
+            network,
             outbound,
             close: SetOnce::new(),
             held: Mutex::default(),
@@ -174,14 +183,24 @@ impl Session {
 }
 
 /// Serves one worker's connection to its end.
-pub async fn serve(socket: WebSocket, edge: Arc<Edge>, connection: Arc<Connection>) {
+pub async fn serve(
+    socket: WebSocket,
+    edge: Arc<Edge>,
+    connection: Arc<Connection>,
+    network: NetworkKey,
+) {
     edge.sessions.serving.send_modify(|serving| *serving = serving.saturating_add(1));
-    converse(socket, Arc::clone(&edge), connection).await;
+    converse(socket, Arc::clone(&edge), connection, network).await;
     edge.sessions.serving.send_modify(|serving| *serving = serving.saturating_sub(1));
 }
 
-async fn converse(mut socket: WebSocket, edge: Arc<Edge>, connection: Arc<Connection>) {
-    let opened = match handshake::open(&mut socket, &edge).await {
+async fn converse(
+    mut socket: WebSocket,
+    edge: Arc<Edge>,
+    connection: Arc<Connection>,
+    network: NetworkKey,
+) {
+    let opened = match handshake::open(&mut socket, &edge, network).await {
         Ok(opened) => opened,
         Err(refusal) => return refuse(&mut socket, refusal.code(), &refusal.to_string()).await,
     };
@@ -313,7 +332,8 @@ mod tests {
     #[test]
     fn an_assignment_carries_the_clients_bytes_as_they_came() {
         let sessions = Sessions::default();
-        let (session, mut frames) = sessions.open(WorkerId([1; 32]), "/realms/r".into());
+        let (session, mut frames) =
+            sessions.open(WorkerId([1; 32]), NetworkKey([0; 16]), "/realms/r".into());
         let data = r#"{"b": 1.50,  "a":"\u00e9 null}}"}"#;
         let assign = Assign {
             intent: IntentId([2; 16]),

@@ -385,6 +385,7 @@ fn begins_work(command: &Command) -> bool {
         | Command::Enrol { .. }
         | Command::RemoveWorker { .. }
         | Command::BanWorker { .. }
+        | Command::FundCanaries { .. }
         | Command::Vouch { .. }
         | Command::JudgeCanary { .. }
         | Command::Deliver { .. } => true,

@@ -212,6 +212,7 @@ fn echo(number: u8, durable: bool) -> Box<IntentMeta> {
         manifest: Digest([0; 32]),
         branch: Branch::Account,
         origin: None,
+        worker: None,
         band: Band::LIST,
         size: 100,
         units_max: 1,

@@ -67,6 +67,10 @@ pub(crate) struct Arguments {
     /// The realm's share of what workers earn, in 1/100 per cent
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=10_000))]
     fee_basis_points: Option<u16>,
+    /// What the realm's own test intents, by which others' workers are proven, may cost a day, in base
+    /// units of the grant asset; 0 tries nobody
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=1_000_000_000_000))]
+    canary_budget: Option<u64>,
     /// The log on standard error, as FORMAT/LEVEL
     #[arg(long, value_name = "FORMAT/LEVEL", default_value_t)]
     log: Log,
@@ -97,6 +101,7 @@ async fn up(arguments: Arguments, data: PathBuf, context: &Context) -> Result<()
     let mut options = RealmOptions::new(data.clone(), arguments.listen);
     options.embedded_worker = !arguments.no_worker;
     options.fee_basis_points = arguments.fee_basis_points.unwrap_or(options.fee_basis_points);
+    options.canaries_a_day = arguments.canary_budget.unwrap_or(options.canaries_a_day);
     options.networks =
         Networks { trusted: arguments.trusted_proxy.clone(), home: arguments.home_network.clone() };
     let lan = lan::agreed(&arguments.lan, &data, arguments.listen.port(), context.out)?;
