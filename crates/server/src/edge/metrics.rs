@@ -79,6 +79,10 @@ impl Edge {
         let help =
             "Ends whose money is on disk; a crash would undo what ended and is not among them";
         registry.register("intents_settled", help, metrics.settled.clone());
+        // Both from the start, so that none is known to be none.
+        for answer in ["right", "wrong"] {
+            metrics.canaries.get_or_create(&AnswerLabel { answer });
+        }
         let help = "Answers to the realm's own test intents, by what they were";
         registry.register("canaries", help, metrics.canaries.clone());
         for (name, help, value) in now {
