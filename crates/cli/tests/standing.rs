@@ -23,9 +23,11 @@ fn earned(guest: &Guest) -> u64 {
     captures.map(|item| item["amount"].as_str().unwrap().parse::<u64>().unwrap()).sum()
 }
 
-fn metric(realm: &Realm, line: &str) -> bool {
+/// Whether that is counted above nothing.
+fn counts(realm: &Realm, what: &str) -> bool {
     let text = send(&realm.url, "GET", "/metrics", &[], b"");
-    text.body.lines().any(|found| found.starts_with(line))
+    let of = |line: &&str| line.starts_with(what);
+    text.body.lines().find(of).is_some_and(|line| !line.ends_with(" 0"))
 }
 
 #[test]
@@ -42,7 +44,7 @@ fn a_newcomer_earns_by_the_realms_own_test_intents_and_a_liar_proves_nothing() {
         hand.serve(|hand, assign| hand.complete_with(assign, 1, &json!({"text": "nothing"})));
     });
     eventually(|| offer(&honest)["right_canaries"].as_u64() > Some(0));
-    eventually(|| metric(&realm, "mtor_canaries_total{answer=\"wrong\"}"));
+    eventually(|| counts(&realm, "mtor_canaries_total{answer=\"wrong\"}"));
     eventually(|| earned(&honest) > 0);
     let (right, wrong) = (offer(&honest), offer(&liar));
     assert_eq!((&right["standing"], &wrong["right_canaries"]), (&json!("probation"), &json!(0)));

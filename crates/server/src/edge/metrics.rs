@@ -81,7 +81,7 @@ impl Edge {
         registry.register("intents_settled", help, metrics.settled.clone());
         // Both from the start, so that none is known to be none.
         for answer in ["right", "wrong"] {
-            metrics.canaries.get_or_create(&AnswerLabel { answer });
+            metrics.canaries.get_or_create(&AnswerLabel { answer }).inc_by(0);
         }
         let help = "Answers to the realm's own test intents, by what they were";
         registry.register("canaries", help, metrics.canaries.clone());
