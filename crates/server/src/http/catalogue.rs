@@ -68,8 +68,9 @@ struct PoolRow<'a> {
     busy: u64,
     depth: u64,
     eta_ms: u64,
-    /// The best there is among them: `own`, `proven` or `probation`.
-    standing: &'static str,
+    /// The best there is among them: `proven` or `probation`; absent: the realm's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    standing: Option<&'static str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     owners: Vec<OwnerRow>,
     /// What has to be said to be served; absent: nothing.
@@ -90,7 +91,7 @@ impl<'a> PoolRow<'a> {
             busy: figures.busy,
             depth: figures.depth,
             eta_ms: figures.wait_ms,
-            standing: figures.class.name(),
+            standing: unless_own(figures.class),
             owners: OwnerRow::of(listed),
             trust: said(*trust),
         })
@@ -114,6 +115,11 @@ impl OwnerRow {
         let others = listed.owners.iter().filter(|(_, class)| *class != TrustClass::Own);
         others.map(row).collect()
     }
+}
+
+/// What a client is told of a standing; nothing of the realm's own, which is what most rows are.
+fn unless_own(class: TrustClass) -> Option<&'static str> {
+    Some(class).filter(|class| *class != TrustClass::Own).map(TrustClass::name)
 }
 
 /// What has to be said of trust, where it is more than nothing.
@@ -203,9 +209,10 @@ struct ModelRow<'a> {
     id: String,
     object: &'static str,
     created: u64,
-    /// The realm, for its own; else the account of the workers' owner.
+    /// The realm, by the first letters of its id, for its own; else the account of the workers' owner.
     owned_by: String,
-    standing: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    standing: Option<&'static str>,
     /// What the realm was told of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     about: Option<&'a ModelAbout>,
@@ -230,13 +237,13 @@ struct ModelList<'a> {
 impl<'a> ModelRow<'a> {
     fn new(id: String, row: &Listed, edge: &Edge, told: &'a ModelsTold) -> Self {
         let owner = row.owners.first().filter(|(_, class)| *class != TrustClass::Own);
-        let realm = || edge.identity.realm().to_string();
+        let realm = || edge.identity.realm().to_string().chars().take(8).collect();
         let owned_by = owner.map_or_else(realm, |(owner, _)| owner.to_string());
         // The realm describes, and has files of, its own alone.
         let is_own = row.figures.class == TrustClass::Own;
         let about = told.about(&id).filter(|_| is_own);
         let files = if is_own { edge.weights.of(&id) } else { Vec::new() };
-        let standing = row.figures.class.name();
+        let standing = unless_own(row.figures.class);
         Self { id, object: "model", created: 0, owned_by, standing, about, files }
     }
 }
