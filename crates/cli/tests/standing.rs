@@ -97,4 +97,15 @@ fn a_stranger_gets_as_much_as_it_has_earned_and_the_sysops_word_makes_it_proven(
     assert!(listed.good().stdout.contains("echo x4 of 8, proven"));
     sysop("unvouch", "echo").good();
     assert_eq!(ask("").status, 503);
+    let none = sysop("vouch", "fft");
+    assert!(none.stderr.contains("offers"), "what it does not offer: {none:?}");
+
+    // A word is a fact: it outlives a kill, and the start that reads it.
+    sysop("vouch", "echo").good();
+    realm.kill();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let owner = Guest { url: realm.url.clone(), key: owner.key };
+    let _hand = Hand::join(&owner, 1, &echo(8));
+    eventually(|| offer(&owner)["standing"] == "proven");
+    assert_eq!(offer(&owner)["earned"], 4);
 }

@@ -85,7 +85,7 @@ pub struct PoolRow {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Model {
     pub id: String,
-    /// The realm, for its own; else an account.
+    /// The first digits of the realm's id, for its own; else an account.
     #[serde(default)]
     pub owned_by: String,
     #[serde(default)]

@@ -149,7 +149,7 @@ fn read_token(bencher: Bencher<'_, '_>) {
 fn weigh_token(bencher: Bencher<'_, '_>) {
     let all = Manifests::built_in().expect("they are good");
     let form = &all.get("chat").expect("it is there").form;
-    bencher.bench(|| form.piece(black_box(TOKEN)));
+    bencher.bench(|| form.piece(black_box(TOKEN), 1));
 }
 
 const MEGABYTE: usize = 1024 * 1024;

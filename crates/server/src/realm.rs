@@ -156,8 +156,8 @@ pub struct Realm {
     sysop_secret: Option<String>,
     worker_token: Option<String>,
     manifests: Folder,
-    // Held for life: nobody else writes here.
     canaries_a_day: Amount,
+    // Held for life: nobody else writes here.
     _directory: DataDir,
 }
 

@@ -80,7 +80,8 @@ impl Accountant {
     }
 
     /// Fills up what the realm's own account may spend on canaries today. The same day again changes
-    /// nothing. It counts against the day's grants, and is refused where those are used up.
+    /// nothing. It counts with the day's grants, and those that guests had before do not refuse it: nobody
+    /// could be tried on a day on which somebody takes them all.
     ///
     /// # Errors
     /// `UnknownAccount` before the ledger is open, `GrantsExhausted`.
@@ -101,11 +102,9 @@ impl Accountant {
         if amount.is_zero() || (today && grants.networks.contains_key(&network)) {
             return Ok(());
         }
-        let paid = if today { grants.total } else { Amount::ZERO };
-        let most = self.policy.grant.map_or(amount, |grant| grant.daily_total);
-        let total = paid.checked_add(amount).filter(|total| *total <= most);
+        // All that was ever granted is an amount too: this keeps every later sum in range.
         let ever = self.ledger.realm.get(Asset::Grant).granted.checked_add(amount);
-        if total.is_none() || ever.is_none() {
+        if ever.is_none() {
             let retry_after_ms = to_midnight_ms(turn.now);
             return Err(Rejection::GrantsExhausted { retry_after_ms });
         }

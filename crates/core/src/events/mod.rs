@@ -297,6 +297,8 @@ impl EventProcessor {
         self.schedule(intent);
         let effect = Effect::Admitted { intent, asset, hold, position, wait_ms };
         if durable {
+            // A canary ends with its edge: no fact bears its worker.
+            assert!(meta.worker.is_none(), "a durable intent is for one worker");
             let fact = Fact::IntentOpened { meta: meta.into(), asset, deadline };
             self.apply(&fact);
             turn.record(fact);

@@ -15,6 +15,10 @@ impl Registry {
         let day = turn.now.day();
         if day > self.enrolments.day {
             self.decided(turn, Fact::DayBegan { day });
+            let present = self.presences.iter().filter(|(_, found)| found.session.is_some());
+            let present: Vec<WorkerId> = present.map(|(worker, _)| *worker).collect();
+            // Who stays for long is here on every day.
+            present.into_iter().for_each(|worker| self.seen(turn, worker));
         }
     }
 
@@ -23,8 +27,7 @@ impl Registry {
         let oldest = self.enrolments.days.saturating_sub(limits::WORKER_UNSEEN_DAYS);
         for _ in 0..limits::WORKERS_FORGOTTEN_AT_ONCE {
             let Some((seen, worker)) = self.strangers.first().copied() else { return };
-            let attached = self.presences.get(&worker).is_some_and(|found| found.session.is_some());
-            if seen >= oldest || attached {
+            if seen >= oldest {
                 return;
             }
             // Known to be enrolled, so there is nothing to refuse.

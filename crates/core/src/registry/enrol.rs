@@ -109,7 +109,6 @@ impl Registry {
         if !self.enrolments.workers.contains_key(&worker) {
             return Err(Rejection::UnknownWorker);
         }
-        self.forget_proofs(worker);
         self.decided(turn, Fact::WorkerRemoved { worker });
         if let Some(close) = self.lose_session(turn, worker, CloseReason::Removed) {
             // Not before the removal is synced.

@@ -46,6 +46,15 @@ pub struct Enrolments {
     pub(super) days: u32,
 }
 
+/// When each proof of a worker lapses.
+pub(super) fn times_of(
+    worker: WorkerId,
+    enrolled: &Enrolled,
+) -> impl Iterator<Item = (Time, WorkerId, KindName)> {
+    let earned = enrolled.earned.iter();
+    earned.filter_map(move |(kind, earned)| Some((earned.proven?.until?, worker, kind.clone())))
+}
+
 impl Registry {
     /// The only way the enrolments change. Facts of other services change nothing.
     pub fn apply(&mut self, at: Time, fact: &Fact) {
@@ -63,6 +72,7 @@ impl Registry {
                 }
             }
             Fact::WorkerRemoved { worker } => {
+                self.index_proofs(*worker, false);
                 if let Some(before) = self.enrolments.workers.remove(worker) {
                     self.strangers.remove(&(before.seen, *worker));
                     self.owned.remove(&(before.owner, *worker));
@@ -83,9 +93,11 @@ impl Registry {
             | Fact::CanaryJudged { worker, .. }
             | Fact::WorkerProven { worker, .. }
             | Fact::ProofLapsed { worker, .. } => {
+                self.index_proofs(*worker, false);
                 if let Some(enrolled) = self.enrolments.workers.get_mut(worker) {
                     enrolled.apply(at, fact);
                 }
+                self.index_proofs(*worker, true);
             }
             Fact::TokensExpired { tokens } => {
                 for token in tokens {
@@ -133,6 +145,19 @@ impl Registry {
         }
         let enrolled = Enrolled { owner, name, token, own, banned, served, seen, earned };
         self.enrolments.workers.insert(worker, enrolled);
+    }
+
+    /// Puts the times of a worker's proofs into their index, or takes them out: at most
+    /// `STANDINGS_PER_WORKER_MAX`.
+    fn index_proofs(&mut self, worker: WorkerId, is_there: bool) {
+        let Some(enrolled) = self.enrolments.workers.get(&worker) else { return };
+        for time in times_of(worker, enrolled) {
+            if is_there {
+                self.proofs.insert(time);
+            } else {
+                self.proofs.remove(&time);
+            }
+        }
     }
 
     fn was_seen(&mut self, worker: WorkerId) {

@@ -29,6 +29,7 @@ use mtor_types::id::{AccountId, SessionId, WorkerId};
 use mtor_types::message::Slots;
 use mtor_types::standing::KindName;
 
+use self::enrolments::times_of;
 pub use self::enrolments::{Enrolled, Enrolments, Token};
 use self::record::Record;
 pub use self::record::{Ejection, Membership};
@@ -93,13 +94,7 @@ impl Registry {
 
     /// From a snapshot; facts after it follow by [`Registry::apply`].
     pub fn restore(enrolments: Enrolments, owner: AccountId) -> Self {
-        let proofs = enrolments.workers.iter().flat_map(|(worker, enrolled)| {
-            enrolled
-                .earned
-                .iter()
-                .filter_map(|(kind, earned)| Some((earned.proven?.until?, *worker, kind.clone())))
-        });
-        let proofs = proofs.collect();
+        let proofs = proofs_of(&enrolments);
         let strangers = strangers_of(&enrolments);
         let owned = owned_of(&enrolments);
         let (presences, silences, returns) = Default::default();
@@ -129,6 +124,14 @@ impl Registry {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let range = self.enrolments.workers.range((from, Bound::Unbounded));
         range.take(limit).map(|(worker, enrolled)| self.view(*worker, enrolled))
+    }
+
+    /// Those with a session, in the same order.
+    pub fn connected(&self, after: Option<WorkerId>) -> impl Iterator<Item = WorkerView<'_>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let present = self.presences.range((from, Bound::Unbounded));
+        let connected = present.filter(|(_, presence)| presence.session.is_some());
+        connected.filter_map(|(worker, _)| self.worker(*worker))
     }
 
     /// Those of one owner, in the same order.
@@ -212,13 +215,7 @@ impl Registry {
         if silences != self.silences {
             return Err("the index of silences does not agree with the sessions".to_owned());
         }
-        let proofs = self.enrolments.workers.iter().flat_map(|(worker, enrolled)| {
-            enrolled
-                .earned
-                .iter()
-                .filter_map(|(kind, earned)| Some((earned.proven?.until?, *worker, kind.clone())))
-        });
-        if self.proofs != proofs.collect() {
+        if self.proofs != proofs_of(&self.enrolments) {
             return Err("the times of proofs do not agree with the proofs".to_owned());
         }
         if self.owned != owned_of(&self.enrolments) {
@@ -235,6 +232,10 @@ impl Registry {
         }
         Ok(())
     }
+}
+
+fn proofs_of(enrolments: &Enrolments) -> BTreeSet<(Time, WorkerId, KindName)> {
+    enrolments.workers.iter().flat_map(|(worker, found)| times_of(*worker, found)).collect()
 }
 
 fn owned_of(enrolments: &Enrolments) -> BTreeSet<(AccountId, WorkerId)> {

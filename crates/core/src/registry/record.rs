@@ -2,7 +2,7 @@
 //!
 //! A failure may be the doing of the work and not of the worker, so one alone says little: five in a
 //! row count if at least two branches asked, three if another worker could do what this one failed,
-//! and in the long run more than half. What a second worker fails too is nobody's. Who is ejected
+//! and in the long run more than half, of two branches again. What a second worker fails too is nobody's. Who is ejected
 //! comes back by one probe after a time that doubles.
 
 use std::collections::VecDeque;
@@ -65,6 +65,8 @@ pub(super) struct Record {
 /// More than any rule looks at.
 const FAILURES_KEPT: usize = 8;
 const IN_A_ROW: u32 = 5;
+/// As many.
+const FEW: usize = 5;
 const BRANCHES: usize = 2;
 const CONFIRMED: usize = 3;
 const OF_AT_LEAST: u32 = 20;
@@ -82,9 +84,10 @@ impl Record {
         self.membership
     }
 
-    /// Whether it says no more than a new one.
-    pub(super) fn is_clean(&self) -> bool {
-        self.history == 0 && self.ejections == 0 && self.row == 0
+    /// How much would be forgotten with it.
+    pub(super) fn weight(&self) -> (bool, u32, u32, u32) {
+        let is_out = self.membership != Membership::Member;
+        (is_out, self.ejections, self.history.count_ones(), self.row)
     }
 
     /// Good results in a row.
@@ -120,7 +123,11 @@ impl Record {
     pub(super) fn bad(&mut self, now: Time, attempt: Attempt, branch: Branch) -> bool {
         match self.membership {
             Membership::Ejected { .. } => return false,
-            Membership::Probing => return self.eject(now, Ejection::Probe),
+            Membership::Probing => {
+                let (confirmed, number) = (false, self.number);
+                self.failures.push_back(Failure { attempt, branch, confirmed, number });
+                return self.eject(now, Ejection::Probe);
+            }
             Membership::Member => {}
         }
         if self.failures.iter().any(|failure| failure.attempt == attempt) {
@@ -141,17 +148,54 @@ impl Record {
         let found = self.failures.iter_mut().find(|failure| failure.attempt == attempt);
         let Some(found) = found else { return false };
         found.confirmed = true;
+        self.membership == Membership::Member && self.judge(now)
+    }
+
+    /// The answer to a canary was wrong: what was marked as its latest good result was none, and that is
+    /// known as if another worker had shown it.
+    pub(super) fn wrong(&mut self, now: Time) -> bool {
+        match self.membership {
+            Membership::Ejected { .. } => return false,
+            Membership::Probing => return self.eject(now, Ejection::Probe),
+            Membership::Member => {}
+        }
+        let good = self.history.trailing_ones();
+        if good < self.known {
+            self.history |= 1_u32.checked_shl(good).unwrap_or(0);
+        } else {
+            self.mark(true);
+        }
+        self.row = 0;
+        let number = self.number.saturating_sub(good.into());
+        let (attempt, branch, confirmed) = (Attempt(0), Branch::Account, true);
+        self.failures.push_back(Failure { attempt, branch, confirmed, number });
+        if self.failures.len() > FAILURES_KEPT {
+            self.failures.pop_front();
+        }
         self.judge(now)
     }
 
-    /// Another worker failed it too: as if it had not been.
-    pub(super) fn excuse(&mut self, attempt: Attempt) {
+    /// Another worker failed it too: as if it had not been. True: it was ejected for that, and is not
+    /// any more.
+    pub(super) fn excuse(&mut self, attempt: Attempt) -> bool {
         let Some(at) = self.failures.iter().position(|failure| failure.attempt == attempt) else {
-            return;
+            return false;
         };
-        let Some(failure) = self.failures.remove(at) else { return };
+        let Some(failure) = self.failures.remove(at) else { return false };
+        if let Membership::Ejected { why, .. } = self.membership {
+            let back = match why {
+                Ejection::InARow if self.failures.len() < FEW => Membership::Member,
+                Ejection::Probe => Membership::Probing,
+                Ejection::InARow | Ejection::Confirmed | Ejection::MoreThanHalf => return false,
+            };
+            self.membership = back;
+            self.ejections = self.ejections.saturating_sub(1);
+            return true;
+        }
         let since = self.number.saturating_sub(failure.number);
-        let Some(bit) = u32::try_from(since).ok().filter(|bit| *bit < self.known) else { return };
+        let Some(bit) = u32::try_from(since).ok().filter(|bit| *bit < self.known) else {
+            return false;
+        };
         let newer = self.history & 1_u32.checked_shl(bit).map_or(0, |bit| bit.wrapping_sub(1));
         let older = self.history.checked_shr(bit.saturating_add(1)).unwrap_or(0);
         self.history = newer | older.checked_shl(bit).unwrap_or(0);
@@ -159,6 +203,7 @@ impl Record {
         for failure in self.failures.iter_mut().filter(|other| other.number < failure.number) {
             failure.number = failure.number.saturating_add(1);
         }
+        false
     }
 
     /// The time of its ejection is over.
@@ -166,6 +211,7 @@ impl Record {
         let over = matches!(self.membership, Membership::Ejected { until, .. } if until <= now);
         if over {
             self.membership = Membership::Probing;
+            self.failures.clear();
         }
         over
     }
@@ -190,7 +236,9 @@ impl Record {
             return self.eject(now, Ejection::InARow);
         }
         let failed = self.history.count_ones();
-        if self.known >= OF_AT_LEAST && failed.saturating_mul(2) > self.known {
+        let first = self.failures.front().map(|failure| failure.branch);
+        let of_several = self.failures.iter().any(|failure| Some(failure.branch) != first);
+        if of_several && self.known >= OF_AT_LEAST && failed.saturating_mul(2) > self.known {
             return self.eject(now, Ejection::MoreThanHalf);
         }
         false
@@ -202,7 +250,10 @@ impl Record {
         self.ejections = self.ejections.saturating_add(1);
         self.membership = Membership::Ejected { until: now.after_ms(out_ms), why };
         (self.history, self.known, self.row) = (0, 0, 0);
-        self.failures.clear();
+        // The last of them stay: another worker may fail the same yet.
+        while self.failures.len() > FEW {
+            self.failures.pop_front();
+        }
         true
     }
 }
@@ -225,7 +276,7 @@ mod tests {
     #[test]
     fn five_in_a_row_count_if_two_branches_asked() {
         let mut record = Record::default();
-        assert!((0..19).all(|n| !bad(&mut record, n, 1)), "one branch alone, and less than twenty");
+        assert!((0..99).all(|n| !bad(&mut record, n, 1)), "one branch alone");
         let mut record = Record::default();
         assert!((0..4).all(|n| !bad(&mut record, n, 1)));
         record.good();
@@ -248,7 +299,7 @@ mod tests {
         for n in 0..32 {
             if n % 3 == 0 {
                 record.good();
-            } else if bad(&mut record, n, 1) {
+            } else if bad(&mut record, n, u8::from(n % 2 == 0)) {
                 ejected.push(n);
                 break;
             }
@@ -263,7 +314,38 @@ mod tests {
             assert!(!bad(&mut record, n, u8::try_from(n).unwrap()));
             record.excuse(Attempt(n));
         }
-        assert!(record.is_clean());
+        assert_eq!(record.weight(), (false, 0, 0, 0));
+    }
+
+    #[test]
+    fn three_wrong_canaries_in_a_row_are_enough_though_each_came_in_time() {
+        let mut record = Record::default();
+        let wrong = (0..3).map(|_| {
+            record.good();
+            record.wrong(Time(0))
+        });
+        assert_eq!(wrong.collect::<Vec<_>>(), [false, false, true]);
+        let mut record = Record::default();
+        for _ in 0..9 {
+            record.good();
+            assert!(!record.wrong(Time(0)), "with good work between them they are not in a row");
+            (0..2).for_each(|_| assert!(!record.good()));
+        }
+    }
+
+    #[test]
+    fn who_is_ejected_for_what_another_fails_too_comes_back_at_once() {
+        let mut record = Record::default();
+        let ejected = (0..5).map(|n| bad(&mut record, n, u8::try_from(n).unwrap()));
+        assert_eq!(ejected.last(), Some(true));
+        assert!(record.excuse(Attempt(2)));
+        assert_eq!((record.membership(), record.ejections), (Membership::Member, 0));
+        // And so does a probe.
+        let mut record = Record::default();
+        assert!((0..5).any(|n| bad(&mut record, n, u8::try_from(n).unwrap())));
+        let Membership::Ejected { until, .. } = record.membership() else { unreachable!() };
+        assert!(record.probe(until) && bad(&mut record, 9, 1) && record.excuse(Attempt(9)));
+        assert_eq!(record.membership(), Membership::Probing);
     }
 
     #[test]
@@ -361,9 +443,15 @@ mod tests {
                 let confirmed = seen.iter().filter(|mark| mark.2).count();
                 let last: Vec<_> = marks.iter().rev().take(32).collect();
                 let failed = last.iter().filter(|mark| mark.is_some()).count();
+                let of = |attempt: &&u64| {
+                    let mark = marks.iter().flatten().find(|mark| mark.0 == **attempt);
+                    mark.map(|mark| mark.1)
+                };
+                let several: std::collections::BTreeSet<_> =
+                    kept.iter().map(|attempt| of(&attempt)).collect();
                 let expected = confirmed >= 3
                     || (row.len() >= 5 && branches.len() >= 2)
-                    || (last.len() >= 20 && failed * 2 > last.len());
+                    || (several.len() >= 2 && last.len() >= 20 && failed * 2 > last.len());
                 prop_assert_eq!(ejected, expected, "{:?}", marks);
                 if ejected {
                     return Ok(());

@@ -164,10 +164,14 @@ impl Registry {
             return;
         }
         let presence = self.presences.entry(worker).or_default();
-        if !presence.records.contains_key(kind) {
-            presence.records.retain(|_, record| !record.is_clean());
-            if presence.records.len() >= limits::STANDINGS_PER_WORKER_MAX {
-                return;
+        if !presence.records.contains_key(kind)
+            && presence.records.len() >= limits::STANDINGS_PER_WORKER_MAX
+        {
+            // What says least is forgotten.
+            let least =
+                presence.records.iter().min_by_key(|(kind, record)| (record.weight(), *kind));
+            if let Some(least) = least.map(|(kind, _)| kind.clone()) {
+                presence.records.remove(&least);
             }
         }
         let record = presence.records.entry(kind.clone()).or_default();
@@ -185,7 +189,9 @@ impl Registry {
             Verdict::Bad => record.bad(turn.now, *attempt, *branch),
             Verdict::Confirmed => record.confirm(turn.now, *attempt),
             Verdict::Excused => {
-                record.excuse(*attempt);
+                if record.excuse(*attempt) {
+                    self.tell_again(turn, worker);
+                }
                 return;
             }
         };
@@ -240,24 +246,7 @@ impl Registry {
     }
 
     fn lapse(&mut self, turn: &mut Turn, worker: WorkerId, kind: &KindName) {
-        self.forget_proof(worker, kind);
         self.decided(turn, Fact::ProofLapsed { worker, kind: kind.clone() });
-    }
-
-    /// Its time is no longer waited for.
-    fn forget_proof(&mut self, worker: WorkerId, kind: &KindName) {
-        let enrolled = self.enrolments.workers.get(&worker);
-        let until = enrolled.and_then(|enrolled| enrolled.earned(kind).proven?.until);
-        if let Some(until) = until {
-            self.proofs.remove(&(until, worker, kind.clone()));
-        }
-    }
-
-    pub(super) fn forget_proofs(&mut self, worker: WorkerId) {
-        let enrolled = self.enrolments.workers.get(&worker);
-        let kinds: Vec<KindName> =
-            enrolled.into_iter().flat_map(|enrolled| enrolled.earned.keys().cloned()).collect();
-        kinds.iter().for_each(|kind| self.forget_proof(worker, kind));
     }
 
     /// What a sysop says of a worker: proven for a while, or no longer. The same again begins the time
@@ -292,10 +281,6 @@ impl Registry {
         proof: Proof,
         until: Option<Time>,
     ) {
-        self.forget_proof(worker, &kind);
-        if let Some(until) = until {
-            self.proofs.insert((until, worker, kind.clone()));
-        }
         self.decided(turn, Fact::WorkerProven { worker, kind, proof, until });
         self.tell_again(turn, worker);
     }
@@ -317,6 +302,10 @@ impl Registry {
             return Ok(());
         }
         self.decided(turn, Fact::CanaryJudged { worker, kind: kind.clone(), right });
+        let now = turn.now;
+        if !right && self.record_mut(worker, &kind).is_some_and(|record| record.wrong(now)) {
+            self.ejected(turn, worker, &kind);
+        }
         let enrolled = self.enrolments.workers.get(&worker).ok_or(Rejection::UnknownWorker)?;
         let Canaries { right: row, days, .. } = enrolled.earned(&kind).canaries;
         if row >= limits::CANARIES_RIGHT && days >= limits::CANARY_DAYS {

@@ -113,6 +113,7 @@ impl Bench {
             self.replica.apply(self.now, fact);
         }
         assert_eq!(self.replica.durable(), self.registry.durable(), "a replay gives the same");
+        self.replica.check_invariants().expect("and keeps what is counted of it");
         self.registry.check_invariants().unwrap();
         Outcomes { result, facts, messages, effects }
     }
@@ -534,6 +535,44 @@ fn who_never_comes_again_is_forgotten_after_thirty_days_of_the_realm() {
     assert_eq!((counts[28], counts[30]), (3, 2), "{counts:?}");
     assert!(bench.registry.worker(worker(1)).is_none());
     (0..60).for_each(|_| assert_eq!(day(&mut bench, true), 2, "the realm's own, and who comes"));
+}
+
+#[test]
+fn who_stays_for_months_is_here_on_every_day() {
+    const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+    let mut bench = Bench::with_worker(1, 7);
+    bench.attach(slots(1, 1, 1));
+    for _ in 0..50 {
+        for _ in 0..DAY_MS / limits::SESSION_SILENCE_MS / 100 {
+            bench.now = bench.now.after_ms(limits::SESSION_SILENCE_MS - 1);
+            bench.heard(1, 1);
+        }
+        bench.now = Time((bench.now.day() + 1) * DAY_MS);
+        bench.heard(1, 1);
+        bench.tick();
+    }
+    bench.detach(1, 1);
+    bench.tick();
+    assert_eq!(bench.registry.workers_count(), 1);
+    assert_eq!(bench.attach(slots(1, 2, 1)).result, Ok(()));
+}
+
+#[test]
+fn many_kinds_make_nobody_immune() {
+    let mut bench = Bench::with_worker(1, 7);
+    bench.attach(slots(1, 1, 16));
+    for n in 0..200 {
+        let kind = KindName { intent: "chat".into(), model: Some(format!("m{n}")) };
+        let (worker, intent, attempt) = (worker(1), IntentId([1; 16]), Attempt(1_000 + n));
+        let (branch, verdict) = (Branch::Account, Verdict::Good);
+        let worked = Worked { worker, kind, intent, attempt, branch, verdict };
+        bench.call(|registry, turn| {
+            registry.receive(turn, Message::Worked(worked));
+            Ok(())
+        });
+    }
+    (0..5).for_each(|n| drop(bench.worked(1, n, n as u8, Verdict::Bad)));
+    assert!(bench.standing(1).ejected);
 }
 
 #[test]

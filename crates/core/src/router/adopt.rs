@@ -136,7 +136,7 @@ impl Router {
             return;
         };
         let mut lost: BTreeMap<KindName, (IntentId, &Lease)> = BTreeMap::new();
-        for intent in known.leases.iter().filter(|_| !known.is_retired()) {
+        for intent in known.leases.iter().filter(|_| !known.is_over) {
             let Some(Place::Running(lease)) = self.jobs.get(intent).map(|job| &job.place) else {
                 continue;
             };

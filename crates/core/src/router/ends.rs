@@ -33,7 +33,9 @@ impl Router {
         match request.why {
             Why::Completed(reason) if speaks_of_current => {
                 let outcome = Outcome::Completed(reason);
-                self.finish(turn, intent, outcome, request.usage, Some(Verdict::Good));
+                // What is worth nothing shows nothing: neither of its worker nor of another.
+                let verdict = (request.usage.units > 0).then_some(Verdict::Good);
+                self.finish(turn, intent, outcome, request.usage, verdict);
             }
             Why::WorkerFailed { code, retry } if speaks_of_current => {
                 self.failed(turn, request, code, retry);
@@ -106,7 +108,7 @@ impl Router {
         } else {
             job.failed = Some(code);
         }
-        let mut doubted = false;
+        let (mut doubted, own) = (false, lease.as_ref().is_some_and(|lease| lease.own));
         if let Some(lease) = &lease {
             if !mutant!("same-worker-tries-again") {
                 job.tried.push(lease.worker);
@@ -121,9 +123,9 @@ impl Router {
             && (job.attempts < limits::DISPATCHES_MAX || mutant!("dispatches-without-bound"))
             && (job.tried.len() < limits::ATTEMPTS_MAX || mutant!("attempts-without-bound"))
             && (!request.delivered || job.meta.restart || mutant!("retry-after-a-piece"));
-        // A loss is nobody's fault, and a second opinion not the account's: they take nothing of its
-        // budget.
-        if !again || !(lost || doubted || self.retries.take(job.meta.account)) {
+        // A loss is nobody's fault, a second opinion not the account's, and its own slots are its own
+        // affair: they take nothing of its budget.
+        if !again || !(lost || doubted || own || self.retries.take(job.meta.account)) {
             self.resolve(turn, intent, Outcome::Failed(code), Usage::default(), None);
             return;
         }
@@ -161,16 +163,21 @@ impl Router {
         doubted: bool,
     ) -> Option<Verdict> {
         let known = self.workers.get(lease.worker)?;
-        let kind = known.offers.get(&lease.offer)?.kind_name();
+        let (owner, kind) = (known.owner, known.offers.get(&lease.offer)?.kind_name());
         let job = self.jobs.get_mut(&intent).filter(|_| !lease.own)?;
         match std::mem::replace(&mut job.blame, Blame::Excused) {
             Blame::Nobody if retry || doubted => {
                 let (worker, attempt) = (lease.worker, lease.attempt);
-                job.blame = Blame::One(Failure { worker, kind, attempt, doubted });
+                job.blame = Blame::One(Failure { worker, owner, kind, attempt, doubted });
                 (!doubted).then_some(Verdict::Bad)
             }
             // Its word is believed.
             Blame::Nobody | Blame::Excused => None,
+            // One owner's workers do not excuse each other.
+            Blame::One(failure) if failure.owner == owner => {
+                job.blame = Blame::One(failure);
+                None
+            }
             Blame::One(failure) => {
                 if !failure.doubted {
                     Self::tell_worked(turn, intent, lease, failure, Verdict::Excused);
@@ -178,6 +185,23 @@ impl Router {
                 None
             }
         }
+    }
+
+    /// What one worker failed another could do: known to be so by the word of one that is trusted, since
+    /// a stranger may be the friend of who asks.
+    fn confirm(&mut self, turn: &mut Turn, intent: IntentId, lease: &Lease) {
+        let offer = self.workers.get(lease.worker).and_then(|known| known.offers.get(&lease.offer));
+        let is_trusted = offer.is_some_and(|offer| offer.class.links());
+        let Some(job) = self.jobs.get_mut(&intent).filter(|_| is_trusted && !lease.own) else {
+            return;
+        };
+        let Blame::One(failure) = std::mem::replace(&mut job.blame, Blame::Nobody) else { return };
+        if failure.doubted {
+            let (worker, kind) = (failure.worker, failure.kind.clone());
+            let told = Failure { worker, kind, ..failure };
+            Self::tell_worked(turn, intent, lease, told, Verdict::Bad);
+        }
+        Self::tell_worked(turn, intent, lease, failure, Verdict::Confirmed);
     }
 
     /// What another attempt than the one that ended says by it.
@@ -188,7 +212,7 @@ impl Router {
         failure: Failure,
         verdict: Verdict,
     ) {
-        let Failure { worker, kind, attempt, doubted: _ } = failure;
+        let Failure { worker, kind, attempt, .. } = failure;
         let branch = ended.meta.branch;
         let worked = Worked { worker, kind, intent, attempt, branch, verdict };
         turn.send(Service::Registry, Message::Worked(worked));
@@ -200,7 +224,7 @@ impl Router {
         let order = self.retried;
         self.retried = order.saturating_add(1);
         let Some(job) = self.jobs.get(&intent) else { return };
-        let (pool, account, durable) = (job.pool, job.meta.account, job.meta.durable);
+        let (pool, account) = (job.pool, job.meta.account);
         let unserved = !self.kinds.is_served(pool, account, &job.tried);
         let free = self.kinds.freest(pool, account, &job.tried);
         self.set_place(intent, Place::Retrying { order, unserved });
@@ -215,19 +239,17 @@ impl Router {
             self.give_retry(turn, free.worker, &group, intent, &pools);
             return;
         }
-        if !durable {
-            self.schedule(intent, turn.now.after_ms(limits::UNSERVED_MS));
-        }
+        self.schedule(intent, turn.now.after_ms(limits::UNSERVED_MS));
         self.kinds.watch(pool, turn.now);
     }
 
-    /// Its time is over if nobody could serve it at two looks.
+    /// What does not outlive a restart is given up if nobody could serve it at two looks.
     pub(super) fn look_for_another(&mut self, turn: &mut Turn, intent: IntentId) {
         let Some(job) = self.jobs.get_mut(&intent) else { return };
         let served = self.kinds.is_served(job.pool, job.meta.account, &job.tried);
         let code = job.failed.unwrap_or(Code::NoWorker);
         let Place::Retrying { unserved, .. } = &mut job.place else { return };
-        if std::mem::replace(unserved, !served) && !served {
+        if std::mem::replace(unserved, !served) && !served && !job.meta.durable {
             self.resolve(turn, intent, Outcome::Failed(code), Usage::default(), None);
         } else if self.kinds.freest(job.pool, job.meta.account, &job.tried).is_some() {
             // Only of a worker that is ejected: it serves what none of the others may try again.
@@ -288,7 +310,7 @@ impl Router {
         self.set_place(intent, Place::Lost(served));
         turn.now(revoke(&lease, self.edge_of(lease.worker), intent));
         // The loss of a session was told once, whatever was lost with it.
-        let session = self.workers.get(lease.worker).filter(|known| !known.is_retired());
+        let session = self.workers.get(lease.worker).filter(|known| !known.is_over);
         let ran_out = session.is_some_and(|known| known.session == lease.session);
         let verdict = (ran_out && !lease.own).then_some(Verdict::Bad);
         self.free(turn, intent, &lease, verdict);
@@ -346,16 +368,8 @@ impl Router {
         verdict: Option<Verdict>,
     ) {
         let lease = self.running(intent);
-        let good = verdict == Some(Verdict::Good);
-        let failed = self.jobs.get_mut(&intent).filter(|_| good);
-        let failed = failed.map(|job| std::mem::replace(&mut job.blame, Blame::Nobody));
-        if let Some((Blame::One(failure), lease)) = failed.zip(lease.as_ref()) {
-            if failure.doubted {
-                let (worker, kind) = (failure.worker, failure.kind.clone());
-                let told = Failure { worker, kind, ..failure };
-                Self::tell_worked(turn, intent, lease, told, Verdict::Bad);
-            }
-            Self::tell_worked(turn, intent, lease, failure, Verdict::Confirmed);
+        if let Some(lease) = lease.as_ref().filter(|_| verdict == Some(Verdict::Good)) {
+            self.confirm(turn, intent, lease);
         }
         let served = match (&lease, self.jobs.get(&intent).map(|job| &job.place)) {
             (Some(lease), _) => self.served_by(lease),

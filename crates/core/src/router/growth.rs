@@ -96,14 +96,14 @@ impl Crowd {
     fn fail(&mut self, grant: &Assignment) -> Vec<Assignment> {
         let why = Why::WorkerFailed { code: Code::WorkerFailed, retry: true };
         let (intent, attempt) = (grant.meta.id, Some(grant.attempt));
-        let (usage, delivered) = (Usage::default(), false);
+        let (usage, delivered) = (Usage { units: 1, ..Usage::default() }, false);
         self.take(Message::End(EndRequest { intent, attempt, why, usage, delivered }))
     }
 
     fn complete(&mut self, grant: &Assignment) -> Vec<Assignment> {
         let why = Why::Completed(mtor_types::intent::Reason::Done);
         let (intent, attempt) = (grant.meta.id, Some(grant.attempt));
-        let (usage, delivered) = (Usage::default(), false);
+        let (usage, delivered) = (Usage { units: 1, ..Usage::default() }, false);
         self.take(Message::End(EndRequest { intent, attempt, why, usage, delivered }))
     }
 

@@ -6,7 +6,7 @@ use mtor_types::fact::Asset;
 use mtor_types::intent::{Branch, Class, IntentMeta};
 use mtor_types::message::ServedBy;
 use mtor_types::standing::KindName;
-use mtor_types::{Attempt, Code, Fence, Price, SessionId, Time, WorkerId};
+use mtor_types::{AccountId, Attempt, Code, Fence, Price, SessionId, Time, WorkerId};
 
 use super::safe_queue::{self, Charge, FlowKey, FlowPath, PoolId};
 use super::workers::OfferNo;
@@ -83,6 +83,7 @@ pub(super) enum Blame {
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) worker: WorkerId,
+    pub(super) owner: AccountId,
     pub(super) kind: KindName,
     pub(super) attempt: Attempt,
     /// The worker said that the intent is at fault, and is not believed yet: its registry does not

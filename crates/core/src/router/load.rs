@@ -268,7 +268,7 @@ impl Load {
 
     fn end(&mut self, intent: IntentId, attempt: Option<Attempt>, why: Why) {
         self.leases.remove(&intent);
-        let (usage, delivered) = (Usage::default(), false);
+        let (usage, delivered) = (Usage { units: 1, ..Usage::default() }, false);
         self.take(Message::End(EndRequest { intent, attempt, why, usage, delivered }));
     }
 

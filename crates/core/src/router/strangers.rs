@@ -13,7 +13,9 @@ use crate::effect::Assignment;
 
 const A: WorkerId = WorkerId([1; 32]);
 const B: WorkerId = WorkerId([2; 32]);
+/// Of another owner than the two.
 const C: WorkerId = WorkerId([3; 32]);
+const OTHER: mtor_types::AccountId = mtor_types::AccountId([88; 32]);
 
 struct Realm {
     router: Router,
@@ -36,7 +38,10 @@ impl Realm {
         let price = Price { amount: Amount::from_u64(1), per: 1 };
         let (intent, model, context, group) = ("echo".into(), None, None, None);
         let offer = SlotOffer { intent, model, slots, price, band: Band::LIST, context, group };
-        let Offered { slots, mut standings } = offered(session_of(worker, 1, vec![offer]));
+        let Offered { mut slots, mut standings } = offered(session_of(worker, 1, vec![offer]));
+        if worker == C {
+            slots.owner = OTHER;
+        }
         standings.iter_mut().for_each(stands);
         self.take(Message::Offered(Offered { slots, standings }));
     }
@@ -68,7 +73,7 @@ impl Realm {
 
     fn end(&mut self, grant: &Assignment, why: Why) {
         let (intent, attempt) = (grant.meta.id, Some(grant.attempt));
-        let (usage, delivered) = (Usage::default(), false);
+        let (usage, delivered) = (Usage { units: 1, ..Usage::default() }, false);
         self.take(Message::End(EndRequest { intent, attempt, why, usage, delivered }));
     }
 
@@ -155,14 +160,15 @@ fn who_failed_alone_is_blamed_and_confirmed_by_who_could() {
 }
 
 #[test]
-fn what_two_fail_is_neithers_fault_nor_a_thirds_praise_their_blame() {
+fn what_two_owners_workers_fail_is_neithers_fault_nor_a_thirds_praise_their_blame() {
     let mut realm = Realm::new();
-    [A, B, C].into_iter().for_each(|worker| realm.join(worker, 1, |_| {}));
+    [A, C].into_iter().for_each(|worker| realm.join(worker, 1, |_| {}));
     let first = realm.ask(0..1).remove(0);
     realm.fail(&first, Code::WorkerFailed, true);
     let second = realm.granted().remove(0);
     realm.fail(&second, Code::WorkerFailed, true);
     assert_eq!(realm.told(), [(first.worker, Verdict::Bad), (first.worker, Verdict::Excused)]);
+    realm.join(B, 1, |_| {});
     let third = realm.granted().remove(0);
     realm.end(&third, Why::Completed(Reason::Done));
     assert_eq!(realm.told(), [(third.worker, Verdict::Good)]);
@@ -172,26 +178,53 @@ fn what_two_fail_is_neithers_fault_nor_a_thirds_praise_their_blame() {
 fn a_stranger_that_blames_the_intent_is_asked_to_be_believed_by_another() {
     let mut realm = Realm::new();
     realm.join(A, 1, probation);
-    realm.join(B, 1, probation);
+    // Preferred once it is free, so A is first while it is busy.
+    realm.join(B, 1, |_| {});
+    let busy = realm.ask(8..9).remove(0);
     let first = realm.ask(0..1).remove(0);
+    assert_eq!((busy.worker, first.worker), (B, A));
+    realm.told();
     realm.fail(&first, Code::InvalidField, false);
+    realm.end(&busy, Why::Completed(Reason::Done));
     let second = realm.granted().remove(0);
-    assert_ne!(first.worker, second.worker);
-    assert!(realm.told().is_empty(), "not judged yet");
+    assert_eq!(realm.told(), [(B, Verdict::Good)], "A is not judged yet");
     realm.end(&second, Why::Completed(Reason::Done));
-    let expected = [
-        (first.worker, Verdict::Bad),
-        (first.worker, Verdict::Confirmed),
-        (second.worker, Verdict::Good),
-    ];
-    assert_eq!(realm.told(), expected);
-    // Both say so: it is the intent's.
+    assert_eq!(realm.told(), [(A, Verdict::Bad), (A, Verdict::Confirmed), (B, Verdict::Good)]);
+}
+
+#[test]
+fn another_stranger_confirms_nothing_and_two_that_blame_the_intent_are_believed() {
+    let mut realm = Realm::new();
+    realm.join(A, 1, probation);
+    realm.join(B, 1, probation);
+    for code in [Code::InvalidField, Code::WorkerFailed] {
+        let retry = code == Code::WorkerFailed;
+        let first = realm.ask(0..1).remove(0);
+        realm.fail(&first, code, retry);
+        let second = realm.granted().remove(0);
+        assert_ne!(first.worker, second.worker);
+        realm.end(&second, Why::Completed(Reason::Done));
+        let blamed = realm.told();
+        assert!(!blamed.iter().any(|(_, verdict)| *verdict == Verdict::Confirmed));
+        assert_eq!(blamed.contains(&(first.worker, Verdict::Bad)), retry);
+    }
     let first = realm.ask(1..2).remove(0);
     realm.fail(&first, Code::InvalidField, false);
     let second = realm.granted().remove(0);
     realm.fail(&second, Code::InvalidField, false);
     assert!(realm.told().is_empty() && realm.granted().is_empty());
     assert_eq!(realm.router.queued() + realm.router.leased(), 0);
+}
+
+#[test]
+fn an_answer_that_is_worth_nothing_is_nobodys_praise() {
+    let mut realm = Realm::new();
+    realm.join(A, 1, |_| {});
+    let grant = realm.ask(0..1).remove(0);
+    let (intent, attempt) = (grant.meta.id, Some(grant.attempt));
+    let (why, usage, delivered) = (Why::Completed(Reason::Done), Usage::default(), false);
+    realm.take(Message::End(EndRequest { intent, attempt, why, usage, delivered }));
+    assert!(realm.told().is_empty());
 }
 
 #[test]
@@ -260,4 +293,28 @@ fn a_canary_goes_to_its_worker_at_once_or_to_nobody_and_once() {
     realm.end(&grant, lost);
     assert!(realm.granted().is_empty());
     assert_eq!(realm.router.queued() + realm.router.leased(), 0);
+}
+
+#[test]
+fn workers_of_one_owner_do_not_excuse_each_other() {
+    let mut realm = Realm::new();
+    // Both are of the owner of these tests' sessions.
+    realm.join(A, 1, |_| {});
+    realm.join(B, 1, |_| {});
+    let first = realm.ask(0..1).remove(0);
+    realm.fail(&first, Code::WorkerFailed, true);
+    let second = realm.granted().remove(0);
+    realm.fail(&second, Code::WorkerFailed, true);
+    assert_eq!(realm.told(), [(first.worker, Verdict::Bad)]);
+}
+
+#[test]
+fn who_withdraws_its_offers_and_goes_has_lost_its_work_all_the_same() {
+    let mut realm = Realm::new();
+    realm.join(A, 4, |_| {});
+    assert_eq!(realm.ask(0..4).len(), 4);
+    realm.take(Message::Offered(offered(session_of(A, 1, Vec::new()))));
+    realm.told();
+    realm.leave(A);
+    assert_eq!(realm.told(), [(A, Verdict::Bad)]);
 }

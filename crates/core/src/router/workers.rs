@@ -92,6 +92,8 @@ pub(super) struct WorkerSlots {
     pub(super) edge: NodeId,
     pub(super) owner: AccountId,
     draining: bool,
+    /// Its session ended; what it still holds may come back with another.
+    pub(super) is_over: bool,
     groups: BTreeMap<GroupKey, Group>,
     pub(super) offers: BTreeMap<OfferNo, OfferSlots>,
     next_offer: u32,
@@ -112,6 +114,7 @@ impl WorkerSlots {
             edge: slots.edge,
             owner: slots.owner,
             draining: slots.draining,
+            is_over: false,
             groups: BTreeMap::new(),
             offers: BTreeMap::new(),
             next_offer: 0,
@@ -202,17 +205,13 @@ impl WorkerSlots {
 
     /// The session is over: nothing is offered any more.
     pub(super) fn retire(&mut self) {
+        self.is_over = true;
         self.offers.values_mut().for_each(|offer| offer.gone = true);
         self.drop_gone_offers();
     }
 
     pub(super) fn is_gone(&self) -> bool {
-        self.leases.is_empty() && self.is_retired()
-    }
-
-    /// It offers nothing any more.
-    pub(super) fn is_retired(&self) -> bool {
-        self.offers.values().all(|offer| offer.gone)
+        self.leases.is_empty() && self.offers.values().all(|offer| offer.gone)
     }
 
     /// Replaces what it offers. Offers that go on keep their number and what is taken of them;
@@ -356,7 +355,7 @@ impl Workers {
             WorkerSlots::new(&slots, number)
         });
         (known.session, known.edge, known.owner) = (slots.session, slots.edge, slots.owner);
-        known.draining = slots.draining;
+        (known.draining, known.is_over) = (slots.draining, false);
         known.set_offers(slots, &standings, newest);
     }
 
@@ -482,7 +481,7 @@ impl Router {
     pub(super) fn join_kinds(&mut self, worker: WorkerId) -> BTreeSet<KindId> {
         let mut joined = BTreeSet::new();
         let Some(known) = self.workers.get_mut(worker) else { return joined };
-        let (key, owner, mut links) = (known.key(), known.owner, true);
+        let (key, owner, mut linked) = (known.key(), known.owner, BTreeSet::new());
         for offer in known.offers.values_mut().filter(|offer| !offer.gone) {
             offer.kinds.push(self.kinds.find_or_add(&offer.name, offer.model.as_deref()));
             if let Some(model) = &offer.model {
@@ -493,7 +492,9 @@ impl Router {
                     offer.kinds.push(self.kinds.find_or_add(&offer.name, Some(&owned)));
                 }
             }
-            links &= offer.class.links();
+            if offer.class.links() {
+                linked.extend(offer.kinds.iter().copied());
+            }
             joined.extend(offer.kinds.iter().copied());
         }
         known.passed.retain(|pool, _| joined.contains(&pool.kind()));
@@ -513,10 +514,8 @@ impl Router {
                 self.kinds.set_free(*kind, known.owner, Places::default(), free);
             }
         }
-        if links {
-            let kinds: Vec<KindId> = joined.iter().copied().collect();
-            self.queue.link(key, &kinds);
-        }
+        let linked: Vec<KindId> = linked.into_iter().collect();
+        self.queue.link(key, &linked);
         joined
     }
 

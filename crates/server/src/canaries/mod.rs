@@ -1,59 +1,42 @@
 //! Canaries: the realm's own test intents, by which strangers' workers are proven.
 //!
-//! A canary is an ordinary intent of the realm's account: held, metered, paid to its worker and in no
-//! way told apart on its way. What it may cost a day is a grant to that account which the sysop sets, and
+//! A canary is an ordinary intent of the realm's account: held, metered, paid to its worker, and on its
+//! way to it nothing marks it. What it may cost a day is a grant to that account which the sysop sets, and
 //! workers of one network share a part of it, so that inventing workers gains nothing. An answer that is
 //! right counts towards proof, a wrong one begins the count anew; see `mtor_core::registry`.
 //!
 //! Absent on purpose: what the count must come to, who is ejected, and any trust by payers.
 
+mod day;
 mod questions;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use mtor_core::registry::{Membership, WorkerView};
 use mtor_core::{Command, Node, limits};
-use mtor_types::fact::NetworkKey;
+use mtor_types::fact::Asset;
 use mtor_types::intent::Outcome;
 use mtor_types::message::SlotOffer;
 use mtor_types::standing::{KindName, Proof};
-use mtor_types::{Amount, SessionId, Time, WorkerId};
+use mtor_types::{Amount, SessionId, WorkerId};
+use tokio::task::JoinSet;
 
 use crate::edge::Edge;
 use crate::identity;
 use crate::streams::Entry;
+use day::{Day, Try};
 use questions::Question;
 
 /// Between two looks for somebody to try.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// Workers that one look goes through: the next goes on behind them.
+/// Connected workers that one look goes through: the next goes on behind them.
 const LOOKED_AT: usize = 64;
-/// Canaries at a time.
-const AT_ONCE: usize = 4;
-/// Of one worker and kind: so long apart, and so many a day. Half of what proves it, and a little.
-const APART_MS: u64 = 60_000;
-const A_DAY: u32 = 12;
-/// Who is proven by canaries is looked at again, so often a day.
-const PROVEN_A_DAY: u32 = 1;
-/// Workers of one network share this part of a day's budget.
-const OF_A_NETWORK: u64 = 4;
-/// (worker, kind) that are remembered for a day; more are not tried.
-const REMEMBERED_MAX: usize = 65_536;
-/// The realm's own worker answers within this time, or the canary says nothing.
-const ANSWER_MS: u64 = 60_000;
-
-/// What was tried today.
-#[derive(Default)]
-struct Day {
-    day: u64,
-    funded: bool,
-    /// How often, and when next.
-    tried: BTreeMap<(WorkerId, KindName), (u32, Time)>,
-    spent: BTreeMap<NetworkKey, u64>,
-}
+/// Canaries at a time, one of each network: who keeps silent holds no other's up.
+const AT_ONCE: usize = 16;
+/// The realm's own worker, and the one that is tried, answer within this time.
+const ANSWER_MS: u64 = 30_000;
 
 /// Somebody to try, and with what.
 struct Candidate {
@@ -79,25 +62,18 @@ fn most_a_day(view: &WorkerView<'_>, membership: Membership, kind: &KindName, to
     let canaries = earned.canaries;
     let waits = canaries.right >= limits::CANARIES_RIGHT && canaries.last_day == today;
     match earned.proven.map(|proven| proven.by) {
-        Some(Proof::Canaries) => PROVEN_A_DAY,
-        None if !waits => A_DAY,
+        Some(Proof::Canaries) => day::PROVEN_A_DAY,
+        None if !waits => day::A_DAY,
         None | Some(Proof::Vouch) => 0,
     }
 }
 
-/// Those among the next workers that have something to prove, and behind whom to look next.
+/// Those among the next connected workers that have something to prove, and behind whom to look next.
 fn candidates(node: &Node, after: Option<WorkerId>) -> (Vec<Candidate>, Option<WorkerId>) {
     let registry = node.registry();
-    let views: Vec<WorkerView<'_>> = registry.workers(after, LOOKED_AT).collect();
+    let views: Vec<WorkerView<'_>> = registry.connected(after).take(LOOKED_AT).collect();
     let next = views.last().filter(|_| views.len() == LOOKED_AT).map(|view| view.worker);
     let today = node.now().day();
-    let own: Vec<(WorkerId, &SlotOffer)> = registry
-        .workers_of(registry.owner(), None, LOOKED_AT)
-        .flat_map(|view| {
-            let offers = view.slots.map(|slots| slots.offers.iter()).into_iter().flatten();
-            offers.map(move |offer| (view.worker, offer))
-        })
-        .collect();
     let mut found = Vec::new();
     for view in &views {
         let Some(slots) = view.slots else { continue };
@@ -105,18 +81,29 @@ fn candidates(node: &Node, after: Option<WorkerId>) -> (Vec<Candidate>, Option<W
             let kind = kind_of(offer);
             let membership = registry.membership(view.worker, &kind);
             let most_a_day = most_a_day(view, membership, &kind, today);
-            if most_a_day == 0 {
-                continue;
+            if most_a_day > 0 {
+                let own = own_offer(node, &kind);
+                let (worker, session, offer) = (view.worker, slots.session, offer.clone());
+                found.push(Candidate { worker, session, offer, most_a_day, own });
             }
-            let same = |(_, own): &&(WorkerId, &SlotOffer)| {
-                own.intent == offer.intent && own.model == offer.model
-            };
-            let own = own.iter().find(same).map(|(worker, offer)| (*worker, (*offer).clone()));
-            let (worker, session, offer) = (view.worker, slots.session, offer.clone());
-            found.push(Candidate { worker, session, offer, most_a_day, own });
         }
     }
     (found, next)
+}
+
+/// A worker of the realm's own that does that kind well just now.
+fn own_offer(node: &Node, kind: &KindName) -> Option<(WorkerId, SlotOffer)> {
+    let registry = node.registry();
+    let own = registry.workers_of(registry.owner(), None, usize::MAX);
+    let offers = own.filter(|view| !view.enrolled.banned).flat_map(|view| {
+        let offers = view.slots.map(|slots| slots.offers.iter()).into_iter().flatten();
+        offers.map(move |offer| (view.worker, offer))
+    });
+    let mut same = offers.filter(|(worker, offer)| {
+        let is_member = registry.membership(*worker, kind) == Membership::Member;
+        is_member && offer.intent == kind.intent && offer.model == kind.model
+    });
+    same.next().map(|(worker, offer)| (worker, offer.clone()))
 }
 
 /// Asks workers until the realm stops. `budget`: base units a day; nothing is asked for none.
@@ -124,19 +111,23 @@ pub async fn run(edge: Arc<Edge>, budget: Amount) {
     if budget.is_zero() {
         return;
     }
-    let mut day = Day::default();
+    let mut day = Day::new(u64::try_from(budget.units()).unwrap_or(u64::MAX));
+    let mut funded = None;
     let mut after = None;
-    let mut asking = tokio::task::JoinSet::new();
+    let mut asking: JoinSet<(Try, bool)> = JoinSet::new();
     loop {
         tokio::select! {
             () = edge.stopping() => return,
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
-        while asking.try_join_next().is_some() {}
-        let now = edge.now();
-        if day.day != now.day() {
-            day = Day { day: now.day(), ..Day::default() };
+        while let Some(done) = asking.try_join_next() {
+            // One that panicked has told so itself.
+            if let Ok((tried, was_asked)) = done {
+                day.over(&tried, was_asked);
+            }
         }
+        let now = edge.now();
+        day.begin(now);
         let Ok((found, next)) = edge.node().ask(move |node| candidates(node, after)).await else {
             continue;
         };
@@ -145,49 +136,43 @@ pub async fn run(edge: Arc<Edge>, budget: Amount) {
             if asking.len() >= AT_ONCE {
                 break;
             }
-            let Some(question) = day.take(&edge, &candidate, budget, now) else { continue };
-            if !day.funded {
-                let fund = fund(&edge, budget).await;
-                day.funded = fund;
+            let Some((question, tried)) = choose(&edge, &day, &candidate) else { continue };
+            if funded != Some(now.day()) {
+                // Without it nothing is asked: what else the account holds is not for this.
+                if !fund(&edge, budget).await {
+                    break;
+                }
+                funded = Some(now.day());
+            }
+            let account = edge.identity.account();
+            let has = edge.balance(account, Asset::Grant).await.unwrap_or_default();
+            // Of the grant alone, whatever else the account has.
+            let needed = day.outstanding().saturating_add(tried.cost);
+            if has < Amount::from_u64(needed) || !day.take(&tried, candidate.most_a_day, now) {
+                continue;
             }
             let edge = Arc::clone(&edge);
-            asking.spawn(async move { ask(&edge, &candidate, &question).await });
+            asking.spawn(async move {
+                let was_asked = ask(&edge, &candidate, &question).await;
+                (tried, was_asked)
+            });
         }
     }
 }
 
-impl Day {
-    /// A question for somebody, if it is his turn and his network's share pays it.
-    fn take(
-        &mut self,
-        edge: &Edge,
-        candidate: &Candidate,
-        budget: Amount,
-        now: Time,
-    ) -> Option<Question> {
-        let kind = kind_of(&candidate.offer);
-        let key = (candidate.worker, kind);
-        let (count, next) = self.tried.get(&key).copied().unwrap_or_default();
-        let full = self.tried.len() >= REMEMBERED_MAX && !self.tried.contains_key(&key);
-        if full || count >= candidate.most_a_day || now < next {
-            return None;
-        }
-        let question = Question::draw(&key.1, identity::random().ok()?)?;
-        if question.needs_own() && candidate.own.is_none() {
-            return None;
-        }
-        let network = edge.sessions.get(candidate.session)?.network;
-        let cost = edge.canary_cost(&candidate.offer, question.data.clone())?;
-        let spent = self.spent.get(&network).copied().unwrap_or_default();
-        let share = u64::try_from(budget.units()).unwrap_or(u64::MAX) / OF_A_NETWORK;
-        let spent = spent.saturating_add(cost);
-        if spent > share {
-            return None;
-        }
-        self.spent.insert(network, spent);
-        self.tried.insert(key, (count.saturating_add(1), now.after_ms(APART_MS)));
-        Some(question)
+/// A question for somebody, and what it is counted as.
+fn choose(edge: &Edge, day: &Day, candidate: &Candidate) -> Option<(Question, Try)> {
+    let (worker, kind) = (candidate.worker, kind_of(&candidate.offer));
+    let network = edge.sessions.get(candidate.session)?.network;
+    if day.is_asking(network) {
+        return None;
     }
+    let question = Question::draw(&kind, identity::random().ok()?)?;
+    if question.needs_own() && candidate.own.is_none() {
+        return None;
+    }
+    let cost = edge.canary_cost(&candidate.offer, question.data.clone())?;
+    Some((question, Try { worker, kind, network, cost }))
 }
 
 /// The day's budget, once.
@@ -200,19 +185,21 @@ async fn fund(edge: &Edge, amount: Amount) -> bool {
     funded.is_ok()
 }
 
-async fn ask(edge: &Arc<Edge>, candidate: &Candidate, question: &Question) {
+/// Whether the worker was asked at all.
+async fn ask(edge: &Arc<Edge>, candidate: &Candidate, question: &Question) -> bool {
     let Candidate { worker, offer, own, .. } = candidate;
     let own = match own.as_ref().filter(|_| question.needs_own()) {
         None => None,
         Some((own, offer)) => match answer(edge, *own, offer, question).await {
-            Some(said) => Some(said),
+            Some(Some(said)) => Some(said),
             // Nothing to compare with just now.
-            None => return,
+            Some(None) | None => return false,
         },
     };
-    // A failure, or no free slot, is no wrong answer: failures are counted as anybody's.
-    let Some(said) = answer(edge, *worker, offer, question).await else { return };
-    let Some(right) = question.is_right(&said, own.as_deref()) else { return };
+    let Some(said) = answer(edge, *worker, offer, question).await else { return false };
+    // A failure is no wrong answer: failures are counted as anybody's.
+    let right = said.and_then(|said| question.is_right(&said, own.as_deref()));
+    let Some(right) = right else { return true };
     let (worker, kind) = (*worker, kind_of(offer));
     edge.metrics.canary(right);
     if !right {
@@ -222,23 +209,24 @@ async fn ask(edge: &Arc<Edge>, candidate: &Candidate, question: &Question) {
     if let Err(error) = edge.node().call(judged).await {
         tracing::debug!(%error, "a canary's worker is gone");
     }
+    true
 }
 
-/// What a worker says to it; `None` if it says nothing.
+/// What a worker says to it, if it says anything; `None` if it had no free slot, or could not be asked.
 async fn answer(
     edge: &Arc<Edge>,
     worker: WorkerId,
     offer: &SlotOffer,
     question: &Question,
-) -> Option<Bytes> {
+) -> Option<Option<Bytes>> {
     let asked = edge.ask_worker(worker, offer, question.data.clone(), ANSWER_MS).await;
     let cursor = asked.inspect_err(|error| tracing::debug!(?error, "a canary was refused"));
     let mut cursor = cursor.ok()?;
     while let Ok(Some(entry)) = cursor.next().await {
         if let Entry::End(ended) = entry {
             let done = matches!(ended.end.outcome, Outcome::Completed(_));
-            return ended.result.clone().filter(|_| done);
+            return Some(ended.result.clone().filter(|_| done));
         }
     }
-    None
+    Some(None)
 }

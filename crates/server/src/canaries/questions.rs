@@ -18,10 +18,8 @@ const POINTS: u32 = 64;
 const FFT_ERROR_MAX: f64 = 1e-4;
 /// Two machines round differently.
 const COSINE_MIN: f64 = 0.99;
-/// Words of two answers that are compared, and how many of ten must agree: the same model says nearly
-/// the same at temperature 0, whatever computes it.
+/// Words of an answer that are looked at.
 const WORDS: usize = 8;
-const AGREE_OF_TEN: usize = 7;
 const OUTPUT_TOKENS: u64 = 24;
 
 #[derive(Clone, Debug)]
@@ -104,8 +102,11 @@ impl Question {
                 Some(vector(result).is_some_and(|said| cosine(&said, &own) >= COSINE_MIN))
             }
             Answer::Words => {
-                let own = words(own?).filter(|own| !own.is_empty())?;
-                Some(words(result).is_some_and(|said| agree(&said, &own)))
+                // A short answer ends with what it comes to: "7", "It is 7." and "7" are one. Of a long
+                // one that cannot be told.
+                let own = words(own?).filter(|own| own.len() < WORDS)?;
+                let last = own.last()?;
+                Some(words(result).is_some_and(|said| said.contains(last)))
             }
         }
     }
@@ -217,11 +218,6 @@ fn words(result: &[u8]) -> Option<Vec<String>> {
     Some(words.take(WORDS).map(str::to_lowercase).collect())
 }
 
-fn agree(said: &[String], own: &[String]) -> bool {
-    let same = said.iter().zip(own).filter(|(said, own)| said == own).count();
-    same > 0 && same * 10 >= said.len().max(own.len()) * AGREE_OF_TEN
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,19 +285,30 @@ mod tests {
     }
 
     #[test]
-    fn words_agree_without_case_and_signs() {
+    fn an_answer_is_right_if_it_holds_what_the_realms_own_comes_to() {
         let question = draw("chat", Some("m"), 9).unwrap();
         let of = |text: &str| json!({"choices": [{"message": {"content": text}}]}).to_string();
-        let own = of("The capital of France is Paris.");
-        let right = |said: String| question.is_right(said.as_bytes(), Some(own.as_bytes()));
-        assert_eq!(right(of("the capital of France is **Paris**")), Some(true));
-        assert_eq!(right(of("The capital of France is Lyon")), Some(true), "five of six");
-        for wrong in
-            [of("Paris"), of(""), of("I am a teapot, short and stout, my friend"), "1".into()]
-        {
-            assert_eq!(right(wrong.clone()), Some(false), "{wrong}");
+        let right = |own: &str, said: &str| {
+            let said = if said.starts_with('{') { said.to_owned() } else { of(said) };
+            question.is_right(said.as_bytes(), Some(of(own).as_bytes()))
+        };
+        let own = "The capital of France is Paris.";
+        for said in [own, "paris", "It is **Paris**!"] {
+            assert_eq!(right(own, said), Some(true), "{said}");
         }
-        assert_eq!(question.is_right(own.as_bytes(), Some(of("").as_bytes())), None);
+        let wrong = [
+            "The capital of France is Lyon.",
+            "The",
+            "",
+            "{",
+            "I do not know what the answer is to: Paris",
+        ];
+        for said in wrong {
+            assert_eq!(right(own, said), Some(false), "{said}");
+        }
+        assert_eq!((right("7", "The sum is 7"), right("7", "17")), (Some(true), Some(false)));
+        assert_eq!(right("", "Paris"), None);
+        assert_eq!(right("Paris it is, of course, as you know well", "Paris"), None, "too long");
     }
 
     #[test]

@@ -321,6 +321,11 @@ impl Edge {
         self.identity.network_key(&self.networks.network(origin), self.now().day())
     }
 
+    /// The same whatever the day: for what outlasts one, such as a session.
+    pub fn lasting_network_of(&self, origin: Origin) -> NetworkKey {
+        self.identity.network_key(&self.networks.network(origin), 0)
+    }
+
     /// Under whose weight the work of a request from there stands.
     pub fn branch_of(&self, origin: Origin) -> Branch {
         if self.networks.is_home(origin) {

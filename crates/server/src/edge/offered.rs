@@ -1,5 +1,7 @@
 //! What workers offer now, and whose it is: a snapshot for the request path.
 
+use std::collections::BTreeMap;
+
 use mtor_core::router::{Figures, Party, PoolView, TrustClass};
 use mtor_types::AccountId;
 use mtor_types::amount::Price;
@@ -8,9 +10,10 @@ use mtor_types::intent::Trust;
 use super::Names;
 use crate::told::ModelsTold;
 
-/// Rows of strangers' models that are listed: more than anybody reads, and few enough that nobody
-/// fills everybody's list. One beyond can be asked for by its name.
+/// Rows of strangers' models that are listed: more than anybody reads; and those of one owner, so that
+/// nobody fills everybody's list. One beyond can be asked for by its name.
 const STRANGERS_MAX: usize = 200;
+const OF_ONE_OWNER: usize = 16;
 /// Owners that a row names.
 const OWNERS_MAX: usize = 8;
 
@@ -63,11 +66,18 @@ impl Reach {
 impl Offered {
     pub fn new(pools: Vec<PoolView>, names: &Names) -> Self {
         let (mut listed, mut left) = (Vec::new(), STRANGERS_MAX);
-        for pool in &pools {
-            let rows = rows(pool, names, left);
-            let strange = |row: &&Listed| row.figures.class == TrustClass::Probation;
-            left = left.saturating_sub(rows.iter().filter(strange).count());
-            listed.extend(rows);
+        let mut of_owner: BTreeMap<AccountId, usize> = BTreeMap::new();
+        for row in pools.iter().flat_map(|pool| rows(pool, names)) {
+            if row.figures.class == TrustClass::Probation
+                && let Some((owner, _)) = row.owners.first()
+            {
+                let count = of_owner.entry(*owner).or_default();
+                if left == 0 || *count == OF_ONE_OWNER {
+                    continue;
+                }
+                (left, *count) = (left - 1, *count + 1);
+            }
+            listed.push(row);
         }
         Self { pools, listed }
     }
@@ -148,9 +158,8 @@ impl Offered {
 }
 
 /// What the realm's own and proven workers offer is listed by its name. What only strangers do bears
-/// its owner's, one row each, so many `at_most`; without a model it has no other name, and `any` has
-/// to be said.
-fn rows(pool: &PoolView, names: &Names, at_most: usize) -> Vec<Listed> {
+/// its owner's, one row each; without a model it has no other name, and `any` has to be said.
+fn rows(pool: &PoolView, names: &Names) -> Vec<Listed> {
     let row = |model: Option<String>, trust: Trust, is_meant: &dyn Fn(&Party) -> bool| {
         let owners = pool.parties.iter().filter(|party| is_meant(party)).take(OWNERS_MAX);
         let owners = owners.map(|party| (party.owner, party.class)).collect();
@@ -164,7 +173,7 @@ fn rows(pool: &PoolView, names: &Names, at_most: usize) -> Vec<Listed> {
         return vec![listed];
     }
     let Some(model) = model else { return row(None, Trust::Any, &|_| true).into_iter().collect() };
-    let strangers = pool.parties.iter().map(|party| party.owner).take(at_most);
+    let strangers = pool.parties.iter().map(|party| party.owner);
     let named = strangers.filter_map(|owner| {
         row(Some(names.owned(model, owner)), Trust::Proven, &|party| party.owner == owner)
     });

@@ -69,7 +69,7 @@ impl Edge {
         if !takes_pieces {
             return true;
         }
-        let (content, bytes) = (live.form.piece(piece.get()), bytes_of(piece));
+        let (content, bytes) = (live.form.piece(piece.get(), live.answers), bytes_of(piece));
         match live.stream.chunk(attempt, seq, count, Measured { bytes, content }) {
             Ok(metered) if metered.exhausted => {
                 let Some(closed) = live.stream.cut(attempt) else { return true };

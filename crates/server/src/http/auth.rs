@@ -67,6 +67,10 @@ impl Caller {
     }
 
     /// The network that the request counts for.
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
     pub fn network(&self, edge: &Edge) -> NetworkKey {
         edge.network_of(self.origin)
     }

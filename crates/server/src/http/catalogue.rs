@@ -209,7 +209,7 @@ struct ModelRow<'a> {
     id: String,
     object: &'static str,
     created: u64,
-    /// The realm, by the first letters of its id, for its own; else the account of the workers' owner.
+    /// The first digits of the realm's id, for its own; else the account of the workers' owner.
     owned_by: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     standing: Option<&'static str>,

@@ -268,7 +268,7 @@ async fn step(cursor: &mut Cursor, first: bool) -> Result<Step, ApiError> {
             Entry::Restarted { .. } => return Err(begun_anew()),
             Entry::End(ended) => {
                 match completed(&ended) {
-                    Ok(Some(result)) if first && out.is_empty() => {
+                    Ok(Some(result)) if !cursor.stream().is_in_pieces() => {
                         put(&mut out, &as_piece(result));
                         put(&mut out, b"[DONE]");
                     }

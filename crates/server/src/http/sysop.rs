@@ -126,6 +126,10 @@ struct Ban {
     banned: bool,
 }
 
+fn worker_of(segment: &str) -> Result<WorkerId, ApiError> {
+    segment.parse().map_err(|_| ApiError::not_found("worker of that id"))
+}
+
 /// `PUT /v1/sysop/workers/{id}` with `{"banned":true}`
 pub async fn ban_worker(
     State(edge): State<Arc<Edge>>,
@@ -133,7 +137,7 @@ pub async fn ban_worker(
     Segment(worker): Segment,
     Small(body): Small,
 ) -> Result<Answer, ApiError> {
-    let worker: WorkerId = worker.parse().map_err(|_| ApiError::not_found("worker of that id"))?;
+    let worker = worker_of(&worker)?;
     caller.may(Action::BanWorker, &Object::Worker(worker))?;
     let Ban { banned } = json::read(&body)?;
     edge.node().call(Command::BanWorker { worker, banned }).await?;
@@ -156,15 +160,36 @@ pub async fn vouch(
     Segment(worker): Segment,
     Small(body): Small,
 ) -> Result<Answer, ApiError> {
-    let worker: WorkerId = worker.parse().map_err(|_| ApiError::not_found("worker of that id"))?;
+    let worker = worker_of(&worker)?;
     caller.may(Action::Vouch, &Object::Worker(worker))?;
     let Vouch { intent, model, vouched } = json::read(&body)?;
     if vouched && edge.manifests.load().get(&intent).is_none() {
         return Err(ApiError::invalid_field("intent", "the name of a manifest of this realm"));
     }
     let kind = KindName { intent, model };
+    if vouched {
+        check_offered(&edge, worker, kind.clone()).await?;
+    }
     edge.node().call(Command::Vouch { worker, kind, vouched }).await?;
     Ok(Answer::empty())
+}
+
+/// A word for what a connected worker does not offer would change nothing, and nobody would notice.
+async fn check_offered(edge: &Edge, worker: WorkerId, kind: KindName) -> Result<(), ApiError> {
+    let models = move |node: &Node| {
+        let slots = node.registry().worker(worker)?.slots?;
+        let of_intent = slots.offers.iter().filter(|offer| offer.intent == kind.intent);
+        let models: Vec<Option<String>> = of_intent.map(|offer| offer.model.clone()).collect();
+        (!models.contains(&kind.model)).then_some(models)
+    };
+    let Some(models) = edge.node().ask(models).await? else { return Ok(()) };
+    let named: Vec<&str> = models.iter().flatten().map(String::as_str).collect();
+    let expected = match (models.is_empty(), named.is_empty()) {
+        (true, _) => return Err(ApiError::invalid_field("intent", "one that the worker offers")),
+        (false, true) => "none: the worker offers this intent without a model".to_owned(),
+        (false, false) => format!("one that the worker offers: {}", named.join(", ")),
+    };
+    Err(ApiError::invalid_field("model", &expected))
 }
 
 /// `DELETE /v1/sysop/workers/{id}`
@@ -173,7 +198,7 @@ pub async fn remove_worker(
     caller: Caller,
     Segment(worker): Segment,
 ) -> Result<Answer, ApiError> {
-    let worker: WorkerId = worker.parse().map_err(|_| ApiError::not_found("worker of that id"))?;
+    let worker = worker_of(&worker)?;
     caller.may(Action::RemoveWorker, &Object::Worker(worker))?;
     let removed = finish(async move {
         edge.node().call(Command::RemoveWorker { worker }).await?;

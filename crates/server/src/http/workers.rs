@@ -80,7 +80,7 @@ pub async fn session(
 ) -> Result<Response, ApiError> {
     let upgrade =
         upgrade.map_err(|_| ApiError::invalid_header("upgrade", "a WebSocket request"))?;
-    let network = caller.network(&edge);
+    let network = edge.lasting_network_of(caller.origin());
     Ok(upgrade
         .protocols(["cloudevents.json"])
         .max_message_size(FRAME_BYTES_MAX)

@@ -42,7 +42,9 @@ impl Form {
         };
         let at = items.as_ref().map(|items| items.at.as_str());
         let result = Places::new(content, at).map_err(expected("result.content"))?;
-        let piece = Places::new(chunk_content, None).map_err(expected("result.chunk_content"))?;
+        let each = items.as_ref().filter(|items| items.of == ItemsOf::Answers);
+        let at = each.map(|items| items.at.as_str()).filter(|_| !chunk_content.is_empty());
+        let piece = Places::new(chunk_content, at).map_err(expected("result.chunk_content"))?;
         for (field, number) in
             [("result.units_per_byte", units_per_byte), ("result.bytes_per_unit", bytes_per_unit)]
         {
@@ -69,9 +71,10 @@ impl Form {
         }
     }
 
-    /// What a piece holds.
-    pub fn piece(&self, text: &str) -> Content {
-        let found = self.piece.count(text);
+    /// What a piece holds, of `answers` that were asked for. One of more holds none of them.
+    pub fn piece(&self, text: &str, answers: u64) -> Content {
+        let found = Some(self.piece.count(text)).filter(|found| found.items <= answers.max(1));
+        let found = found.unwrap_or_default();
         let counts = if self.is_told { found.filled > 0 } else { self.is_answer(found, text) };
         content(found, counts, text)
     }

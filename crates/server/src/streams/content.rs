@@ -3,8 +3,9 @@
 //! One pass over text that was read as JSON when it came in. What stands in the places that the
 //! manifest names is counted as it reads, not as it is written: no keys, no quotation marks, no
 //! escapes, no white space between tokens; a run of white space within a text counts as one byte,
-//! and at its begin or end as none. A key that is written with escapes is no place of a manifest,
-//! and one that stands twice counts the first time: who writes so is paid for less.
+//! and at its begin or end as none. Readers do not agree on a key that stands twice, nor can it be told
+//! from one that is written with escapes without reading it: where either stands on the way to a place,
+//! nothing of all that text is content, so nobody pays for what another reader would not show.
 //!
 //! Knows no manifest, no meter and no worker. It never fails: what is not JSON has some content or
 //! none, and takes one pass all the same.
@@ -104,9 +105,10 @@ impl Places {
 
     /// Counts what stands in `text`.
     pub fn count(&self, text: &str) -> Found {
-        let mut scan = Scan { places: self, text, at: 0, found: Found::default() };
+        let (at, found, is_clear) = (0, Found::default(), true);
+        let mut scan = Scan { places: self, text, at, found, is_clear };
         scan.value(Some(0));
-        scan.found
+        if scan.is_clear { scan.found } else { Found::default() }
     }
 }
 
@@ -120,10 +122,31 @@ pub fn is_hollow(text: &str) -> bool {
     matches!(text, "" | "null" | "\"\"") || bare('[', ']') || bare('{', '}')
 }
 
-/// Whether it shows nothing: white space, controls, and what has no width.
+/// Whether it shows nothing: white space, controls, and what is ignored where it cannot be shown
+/// (`Default_Ignorable_Code_Point` of Unicode 16), with the empty Braille pattern.
 fn is_white(c: char) -> bool {
-    let bare = matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}');
-    c.is_whitespace() || c.is_control() || bare
+    let ignored = matches!(
+        c,
+        '\u{ad}'
+            | '\u{34f}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{2800}'
+            | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fff8}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
+    );
+    c.is_whitespace() || c.is_control() || ignored
 }
 
 struct Scan<'a> {
@@ -131,6 +154,8 @@ struct Scan<'a> {
     text: &'a str,
     at: usize,
     found: Found,
+    /// Every reader finds the same.
+    is_clear: bool,
 }
 
 impl<'a> Scan<'a> {
@@ -189,9 +214,9 @@ impl<'a> Scan<'a> {
             self.at += 1;
             let known = node.keys.iter().position(|(name, _)| **name == *key);
             let bit = known.map_or(0, |index| 1_u64 << (index % 64));
-            let is_new = seen & bit == 0;
+            self.is_clear &= seen & bit == 0 && !key.contains('\\');
             seen |= bit;
-            let known = known.filter(|_| is_new).and_then(|index| node.keys.get(index));
+            let known = known.and_then(|index| node.keys.get(index));
             self.value_of(known.map(|(_, at)| *at));
         }
     }
@@ -342,12 +367,16 @@ fn escaped(text: &str) -> (bool, usize, usize) {
     let taken = |bytes: usize| bytes.min(text.len());
     match text.as_bytes().get(1) {
         Some(b'u') => {
-            let code = text.get(2..6).and_then(|hex| u32::from_str_radix(hex, 16).ok());
-            match code.map(char::from_u32) {
-                Some(Some(c)) => (!is_white(c), c.len_utf8(), taken(6)),
-                // Half of a pair, of four bytes together.
-                Some(None) => (true, 2, taken(6)),
-                None => (false, 0, taken(2)),
+            let unit = |at: usize| {
+                let hex = text.get(at..)?.strip_prefix("\\u")?.get(..4)?;
+                u16::from_str_radix(hex, 16).ok()
+            };
+            let Some(first) = unit(0) else { return (false, 0, taken(2)) };
+            let units = [Some(first), unit(6)].into_iter().flatten();
+            match char::decode_utf16(units).next() {
+                Some(Ok(c)) => (!is_white(c), c.len_utf8(), taken(6 * c.len_utf16())),
+                // Half of a pair.
+                Some(Err(_)) | None => (true, 2, taken(6)),
             }
         }
         Some(b'"' | b'\\' | b'/') => (true, 1, taken(2)),

@@ -81,7 +81,8 @@ pub struct Metered {
 pub(super) struct Meter {
     bounds: Bounds,
     limit: u64,
-    /// Content of the pieces, and of the result: an answer that is said twice is one.
+    /// Content of the pieces, and of the result. An answer that is said twice is one: where there are
+    /// pieces they are it, since who reads pieces may read nothing else.
     sent: u64,
     whole: u64,
     /// The pieces so far end with white space.
@@ -159,6 +160,11 @@ impl Meter {
         Ok(())
     }
 
+    /// Whether the pieces hold any of the answer.
+    pub(super) fn is_in_pieces(&self) -> bool {
+        self.sent > 0
+    }
+
     pub(super) fn now(&self) -> Metered {
         let units = self.count.min(self.bound()).min(self.limit);
         Metered { units, exhausted: self.bounds.may_be_cut && units >= self.limit }
@@ -182,7 +188,7 @@ impl Meter {
 
     fn bound(&self) -> u64 {
         let Bounds { units_max, input_units, output_max, may_be_cut, yields, .. } = self.bounds;
-        let sent = self.sent.max(self.whole);
+        let sent = if self.sent > 0 { self.sent } else { self.whole };
         if !self.counts || (may_be_cut && sent == 0) {
             return 0;
         }

@@ -290,6 +290,11 @@ impl IntentStream {
         Ok(state.closed())
     }
 
+    /// Whether pieces hold any of the answer: its result says the same then.
+    pub fn is_in_pieces(&self) -> bool {
+        self.state().meter.is_in_pieces()
+    }
+
     /// What one answer may have of `limit` units, if its manifest counts output.
     pub fn output_each(&self, limit: u64) -> Option<u64> {
         self.state().meter.output_each(limit)

@@ -252,8 +252,8 @@ fn demand_of(meta: &IntentMeta) -> Demand {
 /// What a command that was taken did, before its effects are seen.
 #[derive(Debug, Default)]
 struct Deciding {
-    /// Another attempt may follow, and need not.
-    doubted: bool,
+    /// It takes nothing of the account's budget: a second opinion, or its own slot.
+    is_free: bool,
     /// An attempt that ended, and whether another one may follow.
     stopped: Option<(IntentId, Cause, bool)>,
     delivered: bool,
@@ -428,8 +428,10 @@ impl Floor {
                     let mut offers = stand.offers.iter();
                     offers.any(|known| known.is(offer) && known.stands.class == Class::Probation)
                 }));
-                self.deciding.doubted = !retry && first && stranger;
-                let again = (retry || self.deciding.doubted)
+                let doubted = !retry && first && stranger;
+                let on_own = matches!(&known.place, Place::Held { own: true, .. });
+                self.deciding.is_free = doubted || on_own;
+                let again = (retry || doubted)
                     && known.dispatches < limits::DISPATCHES_MAX
                     && known.failed_by.len() < limits::ATTEMPTS_MAX
                     && (!request.delivered || known.meta.restart);
@@ -618,7 +620,7 @@ impl Floor {
 
     /// A command and all its effects were seen.
     pub(crate) fn decided(&mut self, stands: Stands<'_>) -> Result<(), String> {
-        let Deciding { doubted, stopped, delivered, restarted, ended } =
+        let Deciding { is_free, stopped, delivered, restarted, ended } =
             std::mem::take(&mut self.deciding);
         for worker in self.touched.0.clone() {
             if let Some(stand) = self.workers.get_mut(&worker) {
@@ -640,7 +642,7 @@ impl Floor {
         if delivered && !restarted {
             return Err(format!("{intent} begins anew and nobody says so"));
         }
-        if cause == Cause::Failed && !doubted {
+        if cause == Cause::Failed && !is_free {
             let (dispatches, retries) = self.budgets.entry(known.meta.account).or_default();
             let share = dispatches.saturating_mul(limits::RETRY_PER_CENT_MAX) / 100;
             if *retries >= share.max(limits::RETRIES_FREE) {

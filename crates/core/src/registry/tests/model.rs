@@ -274,6 +274,7 @@ impl Model {
     fn canary(&mut self, n: u8, right: bool) -> Answer {
         let Some(worker) = self.get(n) else { return no(Rejection::UnknownWorker) };
         worker.right = if right { worker.right + 1 } else { 0 };
+        worker.row = if right { worker.row } else { 0 };
         OK
     }
 
@@ -281,6 +282,9 @@ impl Model {
         let day = self.now / (24 * 60 * 60 * 1000);
         if day > self.day {
             (self.day, self.days) = (day, self.days + 1);
+            let days = self.days;
+            let here = self.workers.iter_mut().filter(|worker| worker.session.is_some());
+            here.for_each(|worker| worker.seen = days);
         }
     }
 
@@ -401,7 +405,13 @@ fn step(bench: &mut Bench, model: &mut Model, op: &Op) {
             (bench.worked(n, attempt + 1, 1, Verdict::Good), model.good(n))
         }
         Op::Vouch { n, vouched } => (bench.vouch(n, vouched), model.vouch(n, vouched)),
-        Op::Canary { n, right } => (bench.canary(n, right), model.canary(n, right)),
+        Op::Canary { n, right } => {
+            // Never three wrong ones in a row: who is ejected is the record's own model's matter.
+            model.attempt += 1;
+            let outcomes = bench.worked(n, model.attempt, 1, Verdict::Good);
+            assert_eq!(outcomes.messages, model.good(n).1, "{op:?}");
+            (bench.canary(n, right), model.canary(n, right))
+        }
         Op::Wait { ms, tick } => {
             bench.now = bench.now.after_ms(ms);
             model.now = bench.now.0;
