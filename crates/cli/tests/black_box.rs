@@ -5,6 +5,7 @@
 mod answers;
 mod audio;
 mod backends;
+mod busy;
 mod clients;
 mod common;
 mod disk;

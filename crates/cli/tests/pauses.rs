@@ -1,10 +1,17 @@
-//! A realm, or the whole machine, that stands still for a while: nobody was silent.
+//! A realm, or the whole machine, that stands still for a while: nobody was silent. And a worker that
+//! is away for a while and comes back with its work.
 
+use std::io::copy;
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::common::events::{Events, Sent};
 use crate::common::http::Guest;
+use crate::common::worker::Worker;
 use crate::common::{Place, Realm, eventually, signal};
+use crate::restarts::{SLOW, slow_worker, starts, wait_offer};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -89,4 +96,91 @@ fn a_machine_that_stood_still_loses_no_work() {
     let work = Work::begin(&realm);
     pause(&[realm.pid(), worker.try_into().unwrap()], Duration::from_secs(11));
     work.ends_well();
+}
+
+/// Its session is over after three seconds, and its lease; its program works on meanwhile.
+#[test]
+fn the_only_worker_comes_back_after_eight_seconds_with_the_work_done() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let guest = Guest::new(&realm.url);
+    let worker = slow_worker(&place, &guest);
+    wait_offer(&guest);
+    let mut events = Events::submit(&guest, r#"{"intent":"echo","data":1,"durable":true}"#);
+    let intent = events.next("accepted")["intent"].as_str().unwrap().to_owned();
+    let attempt = events.next("chunk")["attempt"].clone();
+    drop(events);
+    pause(&[worker.0.id()], Duration::from_secs(8));
+    let all = Events::of(&guest, &intent, None).rest();
+    let chunks = all.iter().filter(|sent| sent.name == "chunk");
+    let seen: Vec<_> = chunks.map(|sent| (&sent.data["piece"], &sent.data["attempt"])).collect();
+    let wanted: Vec<Value> = (0..10).map(Value::from).collect();
+    assert_eq!(seen, wanted.iter().map(|piece| (piece, &attempt)).collect::<Vec<_>>(), "{all:?}");
+    assert!(all.iter().any(|sent| sent.name == "completed"), "{all:?}");
+    assert_eq!(starts(&place), 1, "it was done once");
+}
+
+/// What stands between a worker and its realm, and can be cut.
+struct Cable {
+    url: String,
+    whole: Arc<AtomicBool>,
+    ends: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Cable {
+    fn to(realm: &Realm) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (whole, ends) = (Arc::new(AtomicBool::new(true)), Arc::<Mutex<Vec<_>>>::default());
+        let far = realm.url.strip_prefix("http://").unwrap().to_owned();
+        let cable = Self { url, whole: Arc::clone(&whole), ends: Arc::clone(&ends) };
+        std::thread::spawn(move || {
+            for near in listener.incoming().map_while(Result::ok) {
+                if !whole.load(Ordering::Acquire) {
+                    continue;
+                }
+                let Ok(far) = TcpStream::connect(&far) else { return };
+                let clone = |end: &TcpStream| end.try_clone().unwrap();
+                ends.lock().unwrap().extend([clone(&near), clone(&far)]);
+                for (mut from, mut to) in [(clone(&near), clone(&far)), (far, near)] {
+                    std::thread::spawn(move || {
+                        let _ = copy(&mut from, &mut to);
+                        let _ = to.shutdown(Shutdown::Both);
+                    });
+                }
+            }
+        });
+        cable
+    }
+
+    /// Cuts it for so long.
+    fn cut(&self, pause: Duration) {
+        self.whole.store(false, Ordering::Release);
+        for end in self.ends.lock().unwrap().drain(..) {
+            let _ = end.shutdown(Shutdown::Both);
+        }
+        std::thread::sleep(pause);
+        self.whole.store(true, Ordering::Release);
+    }
+}
+
+/// A reader waits for the worker of a broken stream, though not long.
+#[test]
+fn a_stream_goes_on_when_its_worker_was_cut_off_for_a_moment() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let guest = Guest::new(&realm.url);
+    let cable = Cable::to(&realm);
+    place.write("slow.py", SLOW, 0o644);
+    let token = guest.ask("POST", "/v1/workers/tokens", "").json()["token"].clone();
+    let more = ["--exec", "python3", "slow.py", "starts"];
+    let _worker = Worker::joined(&place, &cable.url, token.as_str().unwrap(), "w", &more);
+    wait_offer(&guest);
+    let mut events = Events::submit(&guest, r#"{"intent":"echo","data":1,"durable":false}"#);
+    events.next("chunk");
+    cable.cut(Duration::from_secs(1));
+    let all = events.rest();
+    assert!(all.iter().any(|sent| sent.name == "completed"), "{all:?}");
+    assert_eq!(all.iter().filter(|sent| sent.name == "chunk").count(), 9, "{all:?}");
+    assert_eq!(starts(&place), 1);
 }

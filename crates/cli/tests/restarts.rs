@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 /// An executor that writes down each start, and says ten pieces in two seconds.
-const SLOW: &str = r#"
+pub const SLOW: &str = r#"
 import json, sys, threading, time
 lock = threading.Lock()
 def say(kind, **data):
@@ -35,16 +35,16 @@ for line in sys.stdin:
         threading.Thread(target=work, args=(key,), daemon=True).start()
 "#;
 
-fn slow_worker(place: &Place, owner: &impl Owner) -> Worker {
+pub fn slow_worker(place: &Place, owner: &impl Owner) -> Worker {
     place.write("slow.py", SLOW, 0o644);
     Worker::start(place, owner, &["--exec", "python3", "slow.py", "starts"])
 }
 
-fn starts(place: &Place) -> usize {
+pub fn starts(place: &Place) -> usize {
     std::fs::read_to_string(place.path().join("starts")).unwrap().lines().count()
 }
 
-fn wait_offer(guest: &Guest) {
+pub fn wait_offer(guest: &Guest) {
     let offered = |_: &u32| {
         std::thread::sleep(Duration::from_millis(20));
         guest.ask("GET", "/v1/pools", "").json()["items"] != json!([])

@@ -30,6 +30,7 @@ use crate::http;
 use crate::identity::{self, Identity, IdentityError};
 use crate::manifests::{Folder, ManifestError, ManifestNews};
 use crate::origin::Networks;
+use crate::sessions::Threads;
 use crate::shell::{self, CallError, Clock, Followers, Shell, StartError};
 use crate::streams::{StreamLimits, Streams};
 use crate::told::{ModelsTold, Teller};
@@ -150,6 +151,8 @@ pub struct Realm {
     shell: Shell,
     /// Writes snapshots; ends with the shell.
     keeping: JoinHandle<()>,
+    /// Ends after the shell: it may have results to seal.
+    sessions: Threads,
     listeners: Vec<TcpListener>,
     port: u16,
     url: String,
@@ -168,10 +171,7 @@ impl Realm {
             return Err(OpenError::Fee);
         }
         let data = options.data.clone();
-        let directory = DataDir::open(&data).map_err(|source| {
-            let unusable = matches!(source, StoreError::Io { .. });
-            if unusable { OpenError::Data { path: data.clone(), source } } else { source.into() }
-        })?;
+        let directory = open_data(&data)?;
         let listening = listen(&options).await;
         let (listeners, address) = listening.inspect_err(|_| directory.discard())?;
         let identity = Identity::open(&data)?;
@@ -183,11 +183,10 @@ impl Realm {
         }
         let clock = Clock::start(opened.recorded);
         let blobs = BlobStore::open(&data.join("blobs"), *identity.blob_key(), BLOBS_BYTES_MAX)?;
-        let spill = data.join("spill");
-        let streams = Streams::new(StreamLimits::default(), &spill)
-            .map_err(|source| OpenError::File { path: spill.clone(), source })?;
+        let streams = open_streams(&data)?;
         let (projection, on_synced) = shell::follow(opened.tables).map_err(OpenError::Threads)?;
         let (folder, manifests) = Folder::open(&data.join("manifests"))?;
+        let sessions = Threads::start().map_err(OpenError::Threads)?;
         let edge = Edge::new(Parts {
             manifests,
             identity,
@@ -198,6 +197,7 @@ impl Realm {
             clock,
             sysop,
             networks: options.networks,
+            session_threads: sessions.handle(),
             awaits_worker: options.embedded_worker,
         });
         let epoch = opened.node.epoch().saturating_add(1);
@@ -219,6 +219,7 @@ impl Realm {
             edge,
             shell,
             keeping,
+            sessions,
             listeners,
             port: address.port(),
             url,
@@ -281,7 +282,7 @@ impl Realm {
 
     /// Serves until `stop`, then lets open requests end, syncs everything and lets go.
     pub async fn run_with(self, stop: impl Future<Output = ()>, news: mpsc::Sender<ManifestNews>) {
-        let Self { edge, shell, keeping, listeners, manifests, .. } = self;
+        let Self { edge, shell, keeping, sessions, listeners, manifests, .. } = self;
         let (canaries_a_day, directory) = (self.canaries_a_day, self._directory);
         let follow = tokio::spawn({
             let edge = Arc::clone(&edge);
@@ -313,6 +314,7 @@ impl Realm {
         if !matches!(stopped.await, Ok(Ok(()))) {
             tracing::error!("the node's threads did not end well");
         }
+        drop(sessions);
         drop(directory);
     }
 
@@ -337,6 +339,20 @@ impl Realm {
             }
         }
     }
+}
+
+fn open_data(data: &Path) -> Result<DataDir, OpenError> {
+    DataDir::open(data).map_err(|source| {
+        let unusable = matches!(source, StoreError::Io { .. });
+        let path = data.to_owned();
+        if unusable { OpenError::Data { path, source } } else { source.into() }
+    })
+}
+
+fn open_streams(data: &Path) -> Result<Streams, OpenError> {
+    let path = data.join("spill");
+    let streams = Streams::new(StreamLimits::default(), &path);
+    streams.map_err(|source| OpenError::File { path, source })
 }
 
 /// Good results for any payers proved a worker in the first releases. What is taken back is told.

@@ -6,6 +6,7 @@
 
 mod link;
 mod offers;
+mod thread;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
@@ -18,6 +19,7 @@ use mtor_types::worker::{
     Renew, Revoke, WorkerHello,
 };
 use serde_json::value::RawValue;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep_until};
 
@@ -32,19 +34,16 @@ use crate::options::{Change, ExecutorOptions, Status, StatusSink, WorkerOptions}
 use crate::session::{Event, Refused, Session};
 use link::{Link, LinkEvent, State};
 use offers::Offers;
+pub use thread::run;
 
-/// Runs the agent until `stop`, and the drain after it, or until [`WorkerOptions::parent`] closes.
-///
-/// A drain tells the realm to give nothing new, lets what runs finish for
-/// [`WorkerOptions::drain_grace`], and closes. Dropping the future ends everything at once: a
-/// caller that gets a second signal does that. Errors are those of the start, a refused enrolment,
-/// and another realm at the address; a lost realm is none, it is dialled again for ever.
-pub async fn run(
+/// The agent's life; executors work on `work`.
+async fn converse(
     mut options: WorkerOptions,
+    work: Handle,
     stop: impl Future<Output = ()>,
 ) -> Result<(), WorkerError> {
     let mut parent = options.parent.take();
-    let mut agent = Agent::new(options, parent.is_some())?;
+    let mut agent = Agent::new(options, work, parent.is_some())?;
     let mut reports = Vec::with_capacity(limits::REPORTS_PER_WAKE_MAX);
     let mut stop = pin!(stop);
     while !agent.is_over() {
@@ -85,6 +84,8 @@ async fn next(parent: &mut Option<mpsc::Receiver<Change>>) -> Option<Change> {
 }
 
 struct Agent {
+    /// Where executors work.
+    work: Handle,
     identity: Arc<Identity>,
     dialer: Arc<Dialer>,
     link: Link,
@@ -112,7 +113,7 @@ struct Agent {
 }
 
 impl Agent {
-    fn new(options: WorkerOptions, has_parent: bool) -> Result<Self, WorkerError> {
+    fn new(options: WorkerOptions, work: Handle, has_parent: bool) -> Result<Self, WorkerError> {
         if options.executors.is_empty() {
             return Err(WorkerError::NoExecutor);
         }
@@ -127,6 +128,7 @@ impl Agent {
         let (update_to, updates) = mpsc::channel(limits::OFFER_UPDATES_MAX);
         let dialer = Arc::new(dialer);
         let mut agent = Self {
+            work,
             // The first offer is to be a full one: dialled when every executor has said what it
             // can do, and at the latest after this.
             link: Link::wait(Duration::from_millis(limits::FIRST_OFFER_MS)),
@@ -160,6 +162,7 @@ impl Agent {
     /// Starts an executor and gives its number.
     fn begin(&mut self, options: ExecutorOptions) -> Result<usize, WorkerError> {
         let number = self.executors_begun;
+        let _there = self.work.enter();
         let (executor, known) = Executor::start(number, options, &self.update_to)?;
         self.executors_begun += 1;
         self.executors.insert(number, executor);
@@ -509,7 +512,11 @@ impl Agent {
             data: assign.data.to_owned(),
         };
         let Some(executor) = self.executors.get(&executor) else { return };
-        match executor.run(job, output) {
+        let started = {
+            let _there = self.work.enter();
+            executor.run(job, output)
+        };
+        match started {
             Started::Done(end) => self.leases.end(key, serial, end),
             Started::Running(work) => self.leases.set_work(key, work),
         }
@@ -558,7 +565,7 @@ mod tests {
             let is_down = matches!(status, Status::ExecutorDown { .. });
             *telling.lock().unwrap() += usize::from(is_down);
         }));
-        let mut agent = Agent::new(options, false).unwrap();
+        let mut agent = Agent::new(options, Handle::current(), false).unwrap();
         let executor = ExecutorOptions::Echo { slots: 1 };
         agent.on_change(Change::Add { key: 7, executor });
         let late = || OfferUpdate { executor: 1, offers: Err("its program ended".into()) };

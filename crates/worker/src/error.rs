@@ -24,6 +24,8 @@ pub enum WorkerError {
     IdentityInUse { path: PathBuf },
     #[error("the system gave no randomness: {0}")]
     Randomness(getrandom::Error),
+    #[error("the session's thread cannot be started")]
+    Thread(#[source] std::io::Error),
     #[error("TLS could not be set up")]
     Tls(#[source] rustls::Error),
     #[error("the realm does not know this worker, and it has no enrolment token")]

@@ -523,3 +523,40 @@ async fn executors_come_and_go_while_the_worker_runs() {
     drop(parent);
     soon(worker.end).await.unwrap().unwrap();
 }
+
+/// Whatever executors make of their runtime, the agent has one of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_is_busy_says_that_it_lives() {
+    let realm = Realm::start().await;
+    let folder = Folder::new();
+    let mut options = mtor_worker::WorkerOptions::new(&realm.url, folder.0.join("worker.key"));
+    options.executors = vec![mtor_worker::ExecutorOptions::Echo { slots: 1 }];
+    options.token = Some("token".into());
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let busy = std::thread::spawn(move || {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(1).enable_all().build().unwrap();
+        let worker = runtime.spawn(mtor_worker::run(options, std::future::pending()));
+        // Each is done at once, and there are more than a silence has room for.
+        for _ in 0..200 {
+            runtime.spawn(async {
+                loop {
+                    std::thread::sleep(Duration::from_millis(50));
+                    tokio::task::yield_now().await;
+                }
+            });
+        }
+        let _ = stopped.blocking_recv();
+        worker.abort();
+        runtime.shutdown_background();
+    });
+    realm.enrol(200).await;
+    let mut session = realm.accept().await;
+    let began = tokio::time::Instant::now();
+    while began.elapsed() < Duration::from_secs(5) {
+        let heard = tokio::time::timeout(Duration::from_secs(2), session.until(worker::PING));
+        heard.await.expect("a heartbeat in time");
+    }
+    stop.send(()).unwrap();
+    busy.join().unwrap();
+}

@@ -205,7 +205,7 @@ fn failure(error: WorkerError) -> Failure {
             "see whether the address is right; to work for that realm, get a token of it: \
              `mtor account worker-token`, or the sysop's `mtor sysop worker-token`",
         ),
-        WorkerError::Randomness(_) | WorkerError::Tls(_) => failure,
+        WorkerError::Randomness(_) | WorkerError::Tls(_) | WorkerError::Thread(_) => failure,
     }
 }
 

@@ -155,6 +155,8 @@ impl EventProcessor {
         if !matches!(request.why, Why::WorkerFailed { .. }) {
             open.phase = Phase::Ending(request.clone());
         }
+        // It may overtake the intent itself.
+        open.crossing |= !open.admitted;
         open.heard = turn.now;
         self.schedule(request.intent);
         turn.send(Service::Router, Message::End(request));
@@ -320,9 +322,9 @@ impl EventProcessor {
             // Published already, or of an earlier boot of this edge.
             return;
         };
-        if open.resumed {
-            // A resume that crossed the resolution may have been queued anew, or will be: then the
-            // router says so, and is told again.
+        if open.crossing {
+            // What crossed the resolution may have been queued, or will be: then the router says so,
+            // and is told again.
             self.disown(turn, end.intent);
         }
         if matches!(end.outcome, Outcome::Refused) {

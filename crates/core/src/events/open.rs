@@ -29,9 +29,9 @@ pub(super) struct Open {
     pub(super) phase: Phase,
     /// The client was, or is about to be, told that it is accepted.
     pub(super) admitted: bool,
-    /// It was sent to the router more than once, so one of these may still be on its way when it
-    /// ends.
-    pub(super) resumed: bool,
+    /// Something of it may reach the router behind its end: it was sent there more than once, or its
+    /// end before it was known to be there.
+    pub(super) crossing: bool,
     /// Its whole way is on this node, where no message is lost and nobody restarts alone.
     pub(super) together: bool,
     /// When anything was last sent or heard about it.
@@ -41,13 +41,13 @@ pub(super) struct Open {
 
 impl Open {
     pub(super) fn new(meta: Arc<IntentMeta>, deadline: Time, now: Time, together: bool) -> Self {
-        let (phase, admitted, resumed, timer) = (Phase::Opening, false, false, None);
-        Self { meta, deadline, phase, admitted, resumed, together, heard: now, timer }
+        let (phase, admitted, crossing, timer) = (Phase::Opening, false, false, None);
+        Self { meta, deadline, phase, admitted, crossing, together, heard: now, timer }
     }
 
     /// Takes it around the ring again.
     pub(super) fn resume(&mut self, turn: &mut Turn) {
-        self.resumed = true;
+        self.crossing = true;
         turn.send(Service::Accountant, Message::Resume(self.meta_now(turn.now).into()));
     }
 

@@ -152,3 +152,21 @@ fn an_admitted_intent_is_repeated_only_to_other_nodes() {
     assert!(turn.messages.is_empty());
     assert_eq!(events.next_timeout(), Some(Time(11_000)), "its deadline");
 }
+
+/// An end goes straight to the router and the intent by the accountant: it may come there first, find
+/// nothing, and leave what comes behind it to nobody.
+#[test]
+fn what_ends_in_the_moment_of_its_admission_is_taken_back_from_the_router() {
+    let mut events = EventProcessor::restore(NodeId(0), false, OpenDurables::default());
+    let mut turn = Turn { now: Time(1_000), epoch: 1, ..Turn::default() };
+    events.submit(&mut turn, Box::new(meta()), None).unwrap();
+    events.end(&mut turn, request(Why::Cancelled)).unwrap();
+    let (asset, hold) = (Asset::Grant, Amount::from_u64(1));
+    let taken = Message::Taken { intent: INTENT, asset, hold, position: 0, wait_ms: 0 };
+    events.receive(&mut turn, taken);
+    turn.messages.clear();
+    events.receive(&mut turn, ended());
+    let told = turn.messages.pop_front().map(|envelope| envelope.message);
+    let Some(Message::End(EndRequest { why, attempt, .. })) = told else { panic!("{told:?}") };
+    assert_eq!((why, attempt), (Why::PayloadGone, None));
+}

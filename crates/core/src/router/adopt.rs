@@ -6,12 +6,12 @@ use mtor_types::message::{Message, Offered, Service};
 use mtor_types::mutant;
 use mtor_types::standing::{KindName, Verdict, Worked};
 use mtor_types::worker::LeaseClaim;
-use mtor_types::{Fence, IntentId, SessionId, Time, WorkerId};
+use mtor_types::{Attempt, Fence, IntentId, SessionId, Time, WorkerId};
 
 use super::Router;
-use super::ends::{revoke, revoke_claim};
-use super::job::{Job, Lease, Place, Taken};
-use super::safe_queue::{KindId, PoolId};
+use super::ends::{PutBack, revoke, revoke_claim};
+use super::job::{Held, Lease, Loss, Place, Taken};
+use super::safe_queue::{Item, ItemId, KindId, PoolId};
 use super::workers::{GroupKey, OfferNo, WorkerSlots};
 use crate::effect::Effect;
 use crate::limits;
@@ -47,8 +47,9 @@ impl Router {
         turn.now(Effect::PoolsChanged);
     }
 
-    /// Whether a worker may go on with what it says it holds: after a restart, or after its own
-    /// session broke and its lease has not run out.
+    /// Whether a worker goes on with what it says it holds. Nobody has begun it anew: its session
+    /// broke and its lease runs on; the attempt was lost and is the last one there was; or the realm
+    /// has restarted, and does not know who held it.
     fn adopt(
         &mut self,
         turn: &mut Turn,
@@ -57,44 +58,89 @@ impl Router {
         claim: LeaseClaim,
     ) -> bool {
         let LeaseClaim { intent, attempt } = claim;
-        let Some(job) = self.jobs.get(&intent) else { return false };
-        let (offer, taken, first) = match &job.place {
-            Place::Adoptable { .. } => {
-                let Some(offer) = self.adopting_offer(worker, job) else { return false };
-                (offer, Taken { since: turn.now, estimate: 0, charge: None }, true)
+        let Some(job) = self.jobs.get_mut(&intent) else { return false };
+        let is_lost = matches!(job.place, Place::Lost(_));
+        let of_restart = match &mut job.held {
+            Held::Nobody => return self.adopt_running(turn, worker, session, claim),
+            Held::Anybody => true,
+            Held::Lost(loss) => {
+                if (loss.worker, loss.attempt) != (worker, attempt) {
+                    return false;
+                }
+                if is_lost {
+                    // Answered when its edge has said what it delivered.
+                    loss.claimed = Some(session);
+                    return true;
+                }
+                false
             }
+        };
+        let Some(offer) = self.adopting_offer(worker, intent) else { return false };
+        self.queue.remove(ItemId(intent.0));
+        // Whatever list it stands in, it leaves.
+        self.set_place(intent, Place::Paused);
+        let taken = if of_restart {
+            Taken { since: turn.now, estimate: 0, charge: None }
+        } else {
+            self.taken_up(turn, worker, offer, intent)
+        };
+        if let Some(job) = self.jobs.get_mut(&intent) {
+            // What was told was of another wait.
+            job.told = None;
+            job.attempts = job.attempts.saturating_add(u32::from(of_restart));
+        }
+        let adopted = self.go_on(turn, worker, offer, claim, taken);
+        if !adopted {
+            self.put_back(turn, intent, PutBack::Lost);
+        }
+        adopted
+    }
+
+    /// Its lease runs on under another session of its worker.
+    fn adopt_running(
+        &mut self,
+        turn: &mut Turn,
+        worker: WorkerId,
+        session: SessionId,
+        claim: LeaseClaim,
+    ) -> bool {
+        let LeaseClaim { intent, attempt } = claim;
+        let Some(lease) = self.running(intent) else { return false };
+        if (lease.worker, lease.attempt) == (worker, attempt) {
             // Said twice.
-            Place::Running(lease)
-                if (lease.worker, lease.session, lease.attempt) == (worker, session, attempt) =>
-            {
+            if lease.session == session {
                 return true;
             }
-            Place::Running(lease) if (lease.worker, lease.attempt) == (worker, attempt) => {
-                let (offer, taken, own) = (lease.offer, lease.taken, lease.own);
-                // Its slot is taken again under the new fence.
-                self.give_back_slot(worker, offer, own);
-                (offer, taken, false)
-            }
-            // After a restart an older attempt of it came back first.
-            Place::Running(lease) if lease.taken.charge.is_none() && lease.attempt < attempt => {
-                let Some(offer) = self.adopting_offer(worker, job) else { return false };
-                let older = lease.clone();
-                turn.now(revoke(&older, self.edge_of(older.worker), intent));
-                turn.now(Effect::Restarted { intent, attempt: older.attempt });
-                // What it was is over before its slot is given on.
-                self.set_place(intent, Place::Paused);
-                self.free(turn, intent, &older, None);
-                (offer, Taken { since: turn.now, estimate: 0, charge: None }, true)
-            }
-            Place::Running(_)
-            | Place::Queued
-            | Place::Lost(_)
-            | Place::Retrying { .. }
-            | Place::Paused => return false,
-        };
-        if first && let Some(job) = self.jobs.get_mut(&intent) {
+            // Its slot is taken again under the new fence.
+            self.give_back_slot(worker, lease.offer, lease.own);
+            return self.go_on(turn, worker, lease.offer, claim, lease.taken);
+        }
+        // After a restart an older attempt of it came back first.
+        if lease.taken.charge.is_some() || lease.attempt >= attempt {
+            return false;
+        }
+        let Some(offer) = self.adopting_offer(worker, intent) else { return false };
+        turn.now(revoke(&lease, self.edge_of(lease.worker), intent));
+        turn.now(Effect::Restarted { intent, attempt: lease.attempt });
+        // What it was is over before its slot is given on.
+        self.set_place(intent, Place::Paused);
+        self.free(turn, intent, &lease, None);
+        if let Some(job) = self.jobs.get_mut(&intent) {
             job.attempts = job.attempts.saturating_add(1);
         }
+        let taken = Taken { since: turn.now, estimate: 0, charge: None };
+        self.go_on(turn, worker, offer, claim, taken)
+    }
+
+    fn go_on(
+        &mut self,
+        turn: &mut Turn,
+        worker: WorkerId,
+        offer: OfferNo,
+        claim: LeaseClaim,
+        taken: Taken,
+    ) -> bool {
+        let LeaseClaim { intent, attempt } = claim;
         match self.lease(turn, worker, offer, intent, attempt, taken) {
             Some(assignment) => {
                 turn.now(Effect::Adopt(assignment));
@@ -104,9 +150,62 @@ impl Router {
         }
     }
 
+    /// What an attempt takes from now on. What it took before it was lost is settled; how long it
+    /// will take, nobody knows, so it is charged while it runs.
+    fn taken_up(
+        &mut self,
+        turn: &Turn,
+        worker: WorkerId,
+        offer: OfferNo,
+        intent: IntentId,
+    ) -> Taken {
+        let mut taken = Taken { since: turn.now, estimate: 0, charge: None };
+        let known = self.workers.get(worker).zip(self.jobs.get(&intent));
+        if let Some((known, job)) = known.filter(|(known, job)| known.owner != job.meta.account)
+            && let Some(group) = known.offers.get(&offer).map(|offer| offer.group.clone())
+        {
+            let item = Item { cost_estimate: 0, ..self.item(job) };
+            let pools = self.served_by_group(worker, &group);
+            taken.charge = self.queue.charge(item, &pools).ok();
+        }
+        taken
+    }
+
+    /// The edge has said what a lost attempt delivered. Whether its worker, which is back, goes on
+    /// with it.
+    pub(super) fn take_up_claimed(&mut self, turn: &mut Turn, intent: IntentId) -> bool {
+        let Some((worker, session, attempt)) = self.claimed(intent) else { return false };
+        let current = self.workers.get(worker).is_some_and(|known| known.session == session);
+        let claim = LeaseClaim { intent, attempt };
+        if current && self.adopt(turn, worker, session, claim) {
+            return true;
+        }
+        self.refuse_claim(turn, intent);
+        false
+    }
+
+    /// A claim that was to be answered later has nothing to go on with.
+    pub(super) fn refuse_claim(&mut self, turn: &mut Turn, intent: IntentId) {
+        let Some((worker, session, attempt)) = self.claimed(intent) else { return };
+        turn.now(revoke_claim(self.edge_of(worker), worker, session, (intent, attempt)));
+        if let Some(job) = self.jobs.get_mut(&intent)
+            && let Held::Lost(loss) = &mut job.held
+        {
+            loss.claimed = None;
+        }
+    }
+
+    fn claimed(&self, intent: IntentId) -> Option<(WorkerId, SessionId, Attempt)> {
+        match self.jobs.get(&intent)?.held {
+            Held::Lost(Loss { worker, attempt, claimed, .. }) => Some((worker, claimed?, attempt)),
+            Held::Nobody | Held::Anybody => None,
+        }
+    }
+
     /// The offer under which a worker may go on with an intent: one that meets its demands, as at
     /// any dispatch.
-    fn adopting_offer(&self, worker: WorkerId, job: &Job) -> Option<OfferNo> {
+    fn adopting_offer(&self, worker: WorkerId, intent: IntentId) -> Option<OfferNo> {
+        let job = self.jobs.get(&intent)?;
         self.workers.get(worker)?.find(job.pool.kind(), &job.meta, None)
     }
 

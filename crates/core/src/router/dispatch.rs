@@ -1,10 +1,11 @@
 //! Giving free slots to queued intents.
 
 use mtor_types::intent::{Outcome, Usage};
+use mtor_types::mutant;
 use mtor_types::{Amount, Attempt, Code, Fence, IntentId, WorkerId};
 
 use super::Router;
-use super::job::{Lease, Place, Taken};
+use super::job::{Held, Lease, Loss, Place, Taken};
 use super::safe_queue::PoolId;
 use super::workers::{GroupKey, OfferNo, OfferSlots};
 use crate::effect::{Assignment, Effect};
@@ -166,6 +167,11 @@ impl Router {
         let own = self.workers.get(worker).map(|known| known.owner);
         let Some(job) = self.jobs.get_mut(&intent) else { return };
         job.attempts = job.attempts.saturating_add(1);
+        if let Held::Lost(Loss { attempt, delivered: true, .. }) = job.held
+            && !mutant!("restart-untold")
+        {
+            turn.now(Effect::Restarted { intent, attempt });
+        }
         if own != Some(job.meta.account) {
             self.retries.dispatched(job.meta.account);
         }
@@ -220,6 +226,9 @@ impl Router {
             taken,
         };
         self.set_place(intent, Place::Running(lease));
+        if let Some(job) = self.jobs.get_mut(&intent) {
+            job.held = Held::Nobody;
+        }
         self.take_slot(worker, offer, fence, own);
         self.schedule(intent, until);
         let limit = meta.units_max.min(price.buys(meta.ceiling));

@@ -9,7 +9,7 @@ use mtor_types::{Attempt, IntentId, NodeId, WorkerId};
 
 use super::Router;
 use super::demand::TrustClass;
-use super::job::{Blame, Failure, Lease, Place};
+use super::job::{Blame, Failure, Held, Job, Lease, Loss, Place};
 use super::kinds::label;
 use super::safe_queue::{ItemId, PoolId};
 use crate::effect::Effect;
@@ -94,38 +94,27 @@ impl Router {
     /// fails.
     fn failed(&mut self, turn: &mut Turn, request: &EndRequest, code: Code, retry: bool) {
         let intent = request.intent;
-        let Some(before) = self.set_place(intent, Place::Paused) else { return };
-        let Some(job) = self.jobs.get_mut(&intent) else { return };
-        let (lease, lost) = match before {
-            Place::Running(lease) => (Some(lease), false),
-            Place::Lost(_) => (None, !mutant!("lost-counts-as-failed")),
-            Place::Queued | Place::Adoptable { .. } | Place::Retrying { .. } | Place::Paused => {
-                (None, false)
-            }
+        let Some(lease) = self.running(intent) else {
+            return self.loss_told(turn, request, code, retry);
         };
-        if lost {
-            job.losses = job.losses.saturating_add(1);
-        } else {
-            job.failed = Some(code);
+        self.set_place(intent, Place::Paused);
+        let Some(job) = self.jobs.get_mut(&intent) else { return };
+        job.failed = Some(code);
+        if !mutant!("same-worker-tries-again") {
+            job.tried.push(lease.worker);
         }
-        let (mut doubted, own) = (false, lease.as_ref().is_some_and(|lease| lease.own));
-        if let Some(lease) = &lease {
-            if !mutant!("same-worker-tries-again") {
-                job.tried.push(lease.worker);
-            }
-            doubted = !retry && self.is_doubted(intent, lease);
-            let verdict = self.blame(turn, intent, lease, retry, doubted);
-            self.free(turn, intent, lease, verdict);
-        }
+        let doubted = !retry && self.is_doubted(intent, &lease);
+        let verdict = self.blame(turn, intent, &lease, retry, doubted);
+        self.free(turn, intent, &lease, verdict);
         let Some(job) = self.jobs.get(&intent) else { return };
         let again = (retry || doubted)
             && job.meta.worker.is_none()
             && (job.attempts < limits::DISPATCHES_MAX || mutant!("dispatches-without-bound"))
             && (job.tried.len() < limits::ATTEMPTS_MAX || mutant!("attempts-without-bound"))
             && (!request.delivered || job.meta.restart || mutant!("retry-after-a-piece"));
-        // A loss is nobody's fault, a second opinion not the account's, and its own slots are its own
-        // affair: they take nothing of its budget.
-        if !again || !(lost || doubted || own || self.retries.take(job.meta.account)) {
+        // A second opinion is not the account's, and its own slots are its own affair: they take nothing
+        // of its budget.
+        if !again || !(doubted || lease.own || self.retries.take(job.meta.account)) {
             self.resolve(turn, intent, Outcome::Failed(code), Usage::default(), None);
             return;
         }
@@ -135,10 +124,41 @@ impl Router {
         {
             turn.now(Effect::Restarted { intent, attempt });
         }
-        if lost {
-            self.put_back_lost(turn, intent);
+        self.await_another(turn, intent);
+    }
+
+    /// The edge says what a lost attempt delivered. A loss is nobody's fault, and takes nothing of
+    /// the account's budget. What may not begin anew waits for its own worker, a client that reads
+    /// not long.
+    fn loss_told(&mut self, turn: &mut Turn, request: &EndRequest, code: Code, retry: bool) {
+        let intent = request.intent;
+        self.set_place(intent, Place::Paused);
+        let Some(job) = self.jobs.get_mut(&intent) else { return };
+        let counts = mutant!("lost-counts-as-failed");
+        if counts {
+            job.failed = Some(code);
         } else {
+            job.losses = job.losses.saturating_add(1);
+        }
+        if let Held::Lost(loss) = &mut job.held {
+            loss.delivered = request.delivered;
+        }
+        let more = job.meta.worker.is_none()
+            && (job.attempts < limits::DISPATCHES_MAX || mutant!("dispatches-without-bound"));
+        let (account, durable) = (job.meta.account, job.meta.durable);
+        let restart = job.meta.restart || mutant!("retry-after-a-piece");
+        if retry && self.take_up_claimed(turn, intent) {
+            return;
+        }
+        if !retry || !more || (counts && !self.retries.take(account)) {
+            self.resolve(turn, intent, Outcome::Failed(code), Usage::default(), None);
+        } else if request.delivered && !restart {
+            let wait_ms = if durable { limits::UNSERVED_MS } else { limits::LEASE_MS };
+            self.schedule(intent, turn.now.after_ms(wait_ms));
+        } else if counts {
             self.await_another(turn, intent);
+        } else {
+            self.put_back_lost(turn, intent);
         }
     }
 
@@ -275,7 +295,15 @@ impl Router {
 
     /// Whoever failed it before it was lost does not get it again.
     pub(super) fn go_on_lost(&mut self, turn: &mut Turn, intent: IntentId) {
-        if self.jobs.get(&intent).is_some_and(|job| job.tried.is_empty()) {
+        let stuck = |job: &Job| {
+            let delivered = matches!(job.held, Held::Lost(loss) if loss.delivered);
+            delivered && !job.meta.restart && !mutant!("retry-after-a-piece")
+        };
+        if self.jobs.get(&intent).is_some_and(stuck) {
+            // Its worker did not come.
+            let outcome = Outcome::Failed(Code::WorkerFailed);
+            self.resolve(turn, intent, outcome, Usage::default(), None);
+        } else if self.jobs.get(&intent).is_some_and(|job| job.tried.is_empty()) {
             self.put_back(turn, intent, PutBack::Lost);
         } else {
             self.await_another(turn, intent);
@@ -308,6 +336,10 @@ impl Router {
         let Some(served) = self.served_by(&lease) else { return };
         let attempt = lease.attempt;
         self.set_place(intent, Place::Lost(served));
+        if let Some(job) = self.jobs.get_mut(&intent) {
+            let (worker, delivered, claimed) = (lease.worker, false, None);
+            job.held = Held::Lost(Loss { worker, attempt, delivered, claimed });
+        }
         turn.now(revoke(&lease, self.edge_of(lease.worker), intent));
         // The loss of a session was told once, whatever was lost with it.
         let session = self.workers.get(lease.worker).filter(|known| !known.is_over);
@@ -408,9 +440,10 @@ impl Router {
                 let worked = Worked { worker, kind, intent, attempt, branch, verdict };
                 turn.send(Service::Registry, Message::Worked(worked));
             }
-            // A stranger's word on its own work would be everybody's wait; and when an adopted attempt
-            // began is not known.
-            let teaches = verdict == Some(Verdict::Good) && lease.taken.charge.is_some();
+            // A stranger's word on its own work would be everybody's wait. What was adopted without
+            // an estimate was not seen from its beginning.
+            let whole = lease.taken.charge.is_some() && lease.taken.estimate > 0;
+            let teaches = verdict == Some(Verdict::Good) && whole;
             let known = offer.is_some_and(|offer| offer.class.links());
             if teaches && (known || mutant!("strangers-teach")) {
                 let kind = label(&lease.meta.name, lease.meta.model.as_deref());

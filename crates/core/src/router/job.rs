@@ -26,7 +26,8 @@ pub(super) enum Place {
         /// Nobody was there for it at the last look.
         unserved: bool,
     },
-    /// It was lost more than once, and is queued again in a while.
+    /// It was lost more than once, and is queued again in a while; or it may not begin anew, and
+    /// waits for its own worker.
     Paused,
     /// Its worker is lost; the edge was asked what it had delivered.
     Lost(ServedBy),
@@ -40,6 +41,27 @@ impl Place {
             Self::Adoptable { .. } | Self::Running(_) | Self::Paused | Self::Lost(_) => false,
         }
     }
+}
+
+/// Who may go on with an intent that waits, because nobody has begun it anew since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    Nobody,
+    /// It came back after a restart, and any attempt of it may still run.
+    Anybody,
+    /// Its last attempt was lost, and may come back with its worker.
+    Lost(Loss),
+}
+
+/// An attempt whose lease ran out, or whose session is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Loss {
+    pub(super) worker: WorkerId,
+    pub(super) attempt: Attempt,
+    /// Pieces of it were delivered: the client is told before another attempt begins.
+    pub(super) delivered: bool,
+    /// The session in which its worker claims it, while the edge is still asked what it delivered.
+    pub(super) claimed: Option<SessionId>,
 }
 
 /// A grant of the intent to one slot until a moment.
@@ -65,7 +87,7 @@ pub(super) struct Taken {
     pub(super) since: Time,
     /// Slot-milliseconds charged at dispatch.
     pub(super) estimate: u64,
-    /// `None` if an earlier boot charged its dispatch: the lease was adopted.
+    /// `None` for its worker's owner, and if an earlier boot charged its dispatch.
     pub(super) charge: Option<Charge>,
 }
 
@@ -100,6 +122,7 @@ pub(super) struct Job {
     /// When it was queued and what wait it was told, until that wait is over; none if it came back.
     pub(super) told: Option<(Time, u64)>,
     pub(super) place: Place,
+    pub(super) held: Held,
     /// Dispatches, adoptions included.
     pub(super) attempts: u32,
     /// Attempts whose worker or session was lost. They are nobody's fault.
@@ -116,6 +139,7 @@ impl Job {
     pub(super) fn new(meta: Arc<IntentMeta>, asset: Asset, pool: PoolId, now: Time) -> Self {
         let deadline = now.after_ms(meta.remaining_ms);
         let (place, attempts, losses) = (Place::Queued, 0, 0);
+        let held = Held::Nobody;
         let (failed, tried, timer, told) = (None, Vec::new(), None, None);
         let blame = Blame::Nobody;
         Self {
@@ -125,6 +149,7 @@ impl Job {
             deadline,
             told,
             place,
+            held,
             attempts,
             losses,
             failed,

@@ -48,7 +48,7 @@ use demand::Demand;
 pub use demand::TrustClass;
 use ends::PutBack;
 use estimates::Estimates;
-use job::{Job, Place, flow_of};
+use job::{Held, Job, Place, flow_of};
 use kinds::Kinds;
 use retries::Retries;
 use returns::Refused;
@@ -214,7 +214,7 @@ impl Router {
         if adoptable {
             // A worker that still runs it has one lease time to say so.
             let until = turn.now.after_ms(limits::LEASE_MS);
-            job.place = Place::Adoptable { until };
+            (job.place, job.held) = (Place::Adoptable { until }, Held::Anybody);
             self.insert(job);
             self.schedule(intent, until);
         } else {
@@ -371,6 +371,7 @@ impl Router {
         usage: Usage,
         served: Option<ServedBy>,
     ) {
+        self.refuse_claim(turn, intent);
         self.forget(intent);
         let resolution = Resolution { intent, outcome, usage, served, rejection: None };
         turn.send(Service::Accountant, Message::Resolve(resolution));
@@ -505,6 +506,10 @@ impl Router {
         let ephemeral = ephemeral.map(|job| (job.meta.edge, job.meta.edge_epoch, job.meta.id));
         if self.ephemeral != ephemeral.collect() {
             return Err("what ends with its edge is known wrongly".to_owned());
+        }
+        let running = |job: &&Job| matches!(job.place, Place::Running(_));
+        if let Some(job) = self.jobs.values().filter(running).find(|job| job.held != Held::Nobody) {
+            return Err(format!("{} runs, and somebody else may go on with it", job.meta.id));
         }
         let timers = self.jobs.values().filter_map(|job| Some((job.timer?, job.meta.id)));
         if self.timers != timers.collect() {

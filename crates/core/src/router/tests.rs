@@ -1,5 +1,7 @@
 //! Single rules, each as small as it gets. Schedules and faults are the simulator's.
 
+mod adoption;
+
 use mtor_types::intent::{Band, Branch, Class, EndRequest, Reason, Trust, Why};
 use mtor_types::message::{Offered, SlotOffer, Slots};
 use mtor_types::rejection::Code;

@@ -14,7 +14,7 @@ use super::Edge;
 use super::live::{Admission, Assigned, Live};
 use crate::admission::Ask;
 use crate::api_error::ApiError;
-use crate::shell::{CallError, Settlement, Sink, StoreState};
+use crate::shell::{CallError, Sink, StoreState};
 use crate::streams::{Bounds, Closed, IntentStream, Server};
 
 /// The node's way to the edge. A type of its own, because carrying out may need the edge to live
@@ -30,6 +30,10 @@ impl Sink for Carrier {
                     edge.metrics.admitted();
                     live.stream.accepted(asset, hold, position, wait_ms);
                     live.admit(Admission::Admitted { asset, hold });
+                    // It was cancelled before the node knew it, and that end found nothing to end.
+                    if live.stream.is_stopped() {
+                        follow.push(Command::End(edge.stop_work(intent, Why::Cancelled)));
+                    }
                 }
             }
             Effect::Joined { asked, intent } => edge.dismiss(asked, Admission::Joined(intent)),
@@ -72,8 +76,8 @@ impl Sink for Carrier {
         self.0.dismiss(intent, Admission::Refused(error.into()));
     }
 
-    fn settled(&self, batch: u64, settlements: Vec<Settlement>) {
-        self.0.settle(batch, settlements);
+    fn settled(&self, batch: u64, intents: Vec<IntentId>) {
+        self.0.settle(batch, intents);
     }
 
     fn store_changed(&self, state: StoreState) {

@@ -97,6 +97,8 @@ pub struct Edge {
     sysop: KeyHash,
     endpoint: OnceLock<String>,
     runtime: tokio::runtime::Handle,
+    /// Worker sessions run there.
+    pub session_threads: tokio::runtime::Handle,
     offers_changed: Notify,
     /// When workers' offers were last looked at.
     viewed: tokio::sync::Mutex<Option<Instant>>,
@@ -127,6 +129,7 @@ pub struct Parts {
     pub clock: Clock,
     pub sysop: KeyHash,
     pub networks: Networks,
+    pub session_threads: tokio::runtime::Handle,
     pub awaits_worker: bool,
 }
 
@@ -161,6 +164,7 @@ impl Edge {
             sysop: parts.sysop,
             endpoint: OnceLock::new(),
             runtime: tokio::runtime::Handle::current(),
+            session_threads: parts.session_threads,
             offers_changed: Notify::new(),
             viewed: tokio::sync::Mutex::default(),
             awaits_worker: parts.awaits_worker,
@@ -362,6 +366,14 @@ impl Edge {
             let message = "the read tables lag behind the log just now; nothing is lost";
             return Err(ApiError::new(Code::StoreUnavailable, message));
         }
+        self.look_up(question).await
+    }
+
+    /// As [`Edge::read`], in the tables as they are.
+    async fn look_up<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Reader) -> Result<T, mtor_store::StoreError> + Send + 'static,
+    ) -> Result<T, ApiError> {
         let reader = Arc::clone(&self.reader);
         let answer = tokio::task::spawn_blocking(move || question(&reader)).await;
         answer.map_err(|_| ApiError::internal())?.map_err(|error| {

@@ -1,4 +1,5 @@
-//! Receipts: signed once a batch is synced, and rebuilt from the log whenever they are asked for.
+//! Receipts. There is one definition of those of a batch, its facts: whoever is told of them, and
+//! whenever, they are made of the log and in its order, so one batch has one signed root.
 
 use std::sync::Arc;
 
@@ -11,48 +12,65 @@ use mtor_types::{AccountId, Amount, IntentId};
 use super::Edge;
 use crate::api_error::ApiError;
 use crate::receipts::{Receipt, Statement, issue};
-use crate::shell::Settlement;
 
 impl Edge {
     /// The facts of a batch are synced: tell its workers that they may forget, and its clients
     /// that they may rely on it.
-    pub(super) fn settle(self: &Arc<Self>, batch: u64, settlements: Vec<Settlement>) {
-        self.metrics.settled(settlements.len());
-        let mut wanted = false;
-        for settlement in &settlements {
-            let intent = settlement.end.intent;
+    pub(super) fn settle(self: &Arc<Self>, batch: u64, intents: Vec<IntentId>) {
+        self.metrics.settled(intents.len());
+        let mut wanted = Vec::new();
+        for intent in intents {
             if let Some(assigned) = self.lives.remove(intent).and_then(|live| live.assigned())
                 && let Some(session) = self.sessions.get(assigned.session)
             {
                 let attempt = assigned.attempt;
                 session.send(worker::ACKNOWLEDGE, Acknowledge { intent, attempt });
             }
-            wanted |= self.streams.get(intent).is_some();
+            if self.streams.get(intent).is_some() {
+                wanted.push(intent);
+            }
         }
-        if !wanted {
+        if wanted.is_empty() {
             return;
         }
-        // One signature for all; off the node's thread.
         let edge = Arc::clone(self);
         self.runtime.spawn(async move {
-            for receipt in edge.issue(batch, &settlements) {
-                let Some(stream) = edge.streams.get(receipt.statement.intent) else { continue };
-                if let Ok(json) = serde_json::to_vec(&receipt) {
-                    stream.settle(json.into());
+            // The read tables follow in large steps; a receipt is no reason for a small one.
+            while !edge.projection.passes(batch).await {
+                if edge.is_closing() {
+                    return;
                 }
+            }
+            if let Err(error) = edge.tell_receipts(batch, &wanted).await {
+                tracing::error!(batch, %error, "receipts not issued");
             }
         });
     }
 
-    fn issue(&self, batch: u64, settlements: &[Settlement]) -> Vec<Receipt> {
+    async fn tell_receipts(&self, batch: u64, wanted: &[IntentId]) -> Result<(), ApiError> {
+        let rows = self.look_up(move |reader: &Reader| reader.settled_in(batch)).await?;
+        for receipt in self.issue(batch, rows)? {
+            let intent = receipt.statement.intent;
+            let stream = self.streams.get(intent).filter(|_| wanted.contains(&intent));
+            if let (Some(stream), Ok(json)) = (stream, serde_json::to_vec(&receipt)) {
+                stream.settle(json.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// The receipts of a batch: of what its facts resolved, in their order, under one signature.
+    fn issue(&self, batch: u64, rows: Vec<IntentRow>) -> Result<Vec<Receipt>, ApiError> {
         let realm = self.identity.realm();
-        let statements = settlements
-            .iter()
-            .map(|settled| Statement::new(realm, settled.account, &settled.end, settled.at));
+        let statements = rows.into_iter().filter_map(|row| {
+            let account = row.account;
+            let (end, at) = end_of(row)?;
+            Some(Statement::new(realm, account, &end, at))
+        });
         let issued = issue(self.identity.signing_key(), realm, batch, statements.collect());
-        issued.unwrap_or_else(|error| {
+        issued.map_err(|error| {
             tracing::error!(error = &error as &dyn std::error::Error, "receipts not issued");
-            Vec::new()
+            ApiError::internal()
         })
     }
 
@@ -70,17 +88,7 @@ impl Edge {
             })
             .await?;
         let Some((batch, rows)) = found else { return Ok(None) };
-        let realm = self.identity.realm();
-        let statements: Vec<Statement> = rows
-            .into_iter()
-            .filter_map(|row| {
-                let account = row.account;
-                let (end, at) = end_of(row)?;
-                Some(Statement::new(realm, account, &end, at))
-            })
-            .collect();
-        let issued = issue(self.identity.signing_key(), realm, batch, statements);
-        let receipts = issued.map_err(|_| ApiError::internal())?;
+        let receipts = self.issue(batch, rows)?;
         Ok(receipts.into_iter().find(|receipt| receipt.statement.intent == intent))
     }
 }

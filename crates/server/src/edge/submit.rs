@@ -395,3 +395,6 @@ fn known<'a>(manifests: &'a Manifests, name: &str) -> Result<&'a Entry, ApiError
         ApiError::new(Code::UnknownIntent, message).with_field("intent")
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -220,6 +220,10 @@ impl<S> Counted<S> {
     pub fn new(stream: S, connection: Arc<Connection>) -> Self {
         Self { stream, connection }
     }
+
+    pub fn into_inner(self) -> S {
+        self.stream
+    }
 }
 
 fn count(counter: &AtomicU64, bytes: usize) {

@@ -21,11 +21,12 @@ mod sse;
 mod sysop;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 mod weights;
 mod worker_rows;
 mod workers;
 
-pub use connection::Connection;
+pub use connection::{Connection, Counted};
 pub use json::Bodies;
 
 use std::convert::Infallible;
@@ -47,7 +48,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tower::ServiceExt;
 
-use connection::{Answered, Counted, Patience};
+use connection::{Answered, Patience};
 
 use crate::api_error::ApiError;
 use crate::edge::Edge;

@@ -3,23 +3,21 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::State;
-use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::{Request, State};
 use axum::response::Response;
 use http::StatusCode;
 use mtor_core::authorize::{Action, Object};
 use mtor_core::{Command, Node, limits};
-use mtor_types::worker::{Enrol, Enrolled, FRAME_BYTES_MAX};
+use mtor_types::worker::{Enrol, Enrolled};
 use mtor_types::{AccountId, Code, KeyHash};
 use serde::Serialize;
 
 use super::auth::Caller;
 use super::json::{self, Small};
-use super::{Answer, Connection, finish};
+use super::{Answer, Connection, finish, upgrade};
 use crate::api_error::ApiError;
 use crate::edge::Edge;
-use crate::{identity, sessions};
+use crate::identity;
 
 const NAME_BYTES_MAX: usize = 64;
 
@@ -76,14 +74,8 @@ pub async fn session(
     State(edge): State<Arc<Edge>>,
     caller: Caller,
     Extension(connection): Extension<Arc<Connection>>,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    request: Request,
 ) -> Result<Response, ApiError> {
-    let upgrade =
-        upgrade.map_err(|_| ApiError::invalid_header("upgrade", "a WebSocket request"))?;
     let network = edge.lasting_network_of(caller.origin());
-    Ok(upgrade
-        .protocols(["cloudevents.json"])
-        .max_message_size(FRAME_BYTES_MAX)
-        .max_frame_size(FRAME_BYTES_MAX)
-        .on_upgrade(move |socket| sessions::serve(socket, edge, connection, network)))
+    upgrade::begin(edge, connection, network, request)
 }

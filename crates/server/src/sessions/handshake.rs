@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::ws::{Message, Utf8Bytes, WebSocket, close_code};
+use axum::extract::ws::close_code;
+use futures_util::{SinkExt, StreamExt};
 use mtor_core::limits;
 use mtor_types::event::{EventIn, EventOut};
 use mtor_types::fact::NetworkKey;
 use mtor_types::worker::{self, LeaseClaim, Offer, OfferList, RealmHello, WorkerHello};
 use mtor_types::{Digest, Rejection};
 use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
-use super::{SESSIONS_MAX, Session};
+use super::{SESSIONS_MAX, Session, Socket};
 use crate::edge::Edge;
 use crate::identity;
 
@@ -51,7 +53,7 @@ pub(super) struct Opened {
 }
 
 pub(super) async fn open(
-    socket: &mut WebSocket,
+    socket: &mut Socket,
     edge: &Edge,
     network: NetworkKey,
 ) -> Result<Opened, Refusal> {
@@ -64,7 +66,7 @@ pub(super) async fn open(
 }
 
 async fn exchange(
-    socket: &mut WebSocket,
+    socket: &mut Socket,
     edge: &Edge,
     network: NetworkKey,
 ) -> Result<Opened, Refusal> {
@@ -93,11 +95,11 @@ async fn exchange(
     Ok(Opened { session, frames, offers, leases })
 }
 
-async fn next_text(socket: &mut WebSocket) -> Result<Utf8Bytes, Refusal> {
+async fn next_text(socket: &mut Socket) -> Result<Utf8Bytes, Refusal> {
     loop {
-        match socket.recv().await {
+        match socket.next().await {
             Some(Ok(Message::Text(text))) => return Ok(text),
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
             Some(Ok(Message::Binary(_) | Message::Close(_)) | Err(_)) | None => {
                 return Err(Refusal::Silent);
             }

@@ -8,12 +8,13 @@
 mod handshake;
 mod held;
 mod inbound;
+mod threads;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
+use axum::extract::ws::close_code;
 use futures_util::stream::SplitSink;
 use futures_util::{SinkExt, StreamExt};
 use mtor_core::effect::CloseReason;
@@ -24,12 +25,20 @@ use mtor_types::mutant;
 use mtor_types::worker::{self, Assign};
 use mtor_types::{SessionId, WorkerId, id};
 use serde::Serialize;
+use tokio::net::TcpStream;
 use tokio::sync::{SetOnce, mpsc, watch};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use held::Held;
+pub use threads::Threads;
 
 use crate::edge::Edge;
-use crate::http::Connection;
+use crate::http::{Connection, Counted};
+
+/// One worker's connection.
+pub type Socket = WebSocketStream<Counted<TcpStream>>;
 
 /// Frames that wait for one worker's socket. A worker that lets so many pile up is not reading.
 const OUTBOUND_MAX: usize = 8_192;
@@ -184,7 +193,7 @@ impl Session {
 
 /// Serves one worker's connection to its end.
 pub async fn serve(
-    socket: WebSocket,
+    socket: Socket,
     edge: Arc<Edge>,
     connection: Arc<Connection>,
     network: NetworkKey,
@@ -195,7 +204,7 @@ pub async fn serve(
 }
 
 async fn converse(
-    mut socket: WebSocket,
+    mut socket: Socket,
     edge: Arc<Edge>,
     connection: Arc<Connection>,
     network: NetworkKey,
@@ -250,7 +259,7 @@ async fn converse(
                     break;
                 }
             }
-            Message::Ping(_) | Message::Pong(_) => inbound.heard(),
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => inbound.heard(),
             Message::Binary(_) => session.close(close_code::UNSUPPORTED, "frames are text"),
             Message::Close(_) => break,
         }
@@ -281,15 +290,15 @@ async fn standing(edge: &Edge, worker: WorkerId) -> Option<u16> {
 fn close_frame(code: u16, why: &str) -> CloseFrame {
     // A close frame has room for 123 bytes.
     let reason = Utf8Bytes::from(&why[..why.floor_char_boundary(123)]);
-    CloseFrame { code, reason }
+    CloseFrame { code: code.into(), reason }
 }
 
 /// Closes a connection that is no session, with the reason.
-async fn refuse(socket: &mut WebSocket, code: u16, why: &str) {
+async fn refuse(socket: &mut Socket, code: u16, why: &str) {
     let farewell = async {
         // It may be gone already.
         let _ = socket.send(Message::Close(Some(close_frame(code, why)))).await;
-        while let Some(Ok(_)) = socket.recv().await {}
+        while let Some(Ok(_)) = socket.next().await {}
     };
     // Until both have closed, or a reset might overtake the reason.
     let _ = tokio::time::timeout(FAREWELL, farewell).await;
@@ -297,7 +306,7 @@ async fn refuse(socket: &mut WebSocket, code: u16, why: &str) {
 
 /// Writes what is queued, as much as there is in one flush, and at the end why it ends.
 async fn write(
-    mut sink: SplitSink<WebSocket, Message>,
+    mut sink: SplitSink<Socket, Message>,
     mut frames: mpsc::Receiver<Utf8Bytes>,
     session: Arc<Session>,
 ) {

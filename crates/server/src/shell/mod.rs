@@ -49,20 +49,11 @@ pub trait Sink: Send + Sync + 'static {
     /// A submission that was not taken; of one that was, everything comes as effects.
     fn refused(&self, intent: IntentId, error: CallError);
 
-    /// The facts of a batch are synced: these settlements may be promised.
-    fn settled(&self, batch: u64, settlements: Vec<Settlement>);
+    /// The facts of a batch are synced: the ends of these intents may be promised.
+    fn settled(&self, batch: u64, intents: Vec<IntentId>);
 
     /// Whether the store takes facts has changed.
     fn store_changed(&self, state: StoreState);
-}
-
-/// An end whose resolution is synced.
-#[derive(Clone, Debug)]
-pub struct Settlement {
-    pub end: mtor_types::intent::End,
-    pub account: mtor_types::AccountId,
-    /// The batch's time.
-    pub at: mtor_types::Time,
 }
 
 /// How the store is.

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use mtor_core::{Command, Effect, Node, When, limits};
 use mtor_store::{Log, Snapshot, StoreError, encode_batch};
+use mtor_types::IntentId;
 
 use super::clock::Clock;
 use super::store_thread::{self, Followers, ToStore};
 use super::{
-    Answer, COMMANDS_MAX, CallError, NodeHandle, ROUND_MAX, Reply, Request, SNAPSHOT_FACTS,
-    Settlement, Shared, Sink, StoreState, UNSYNCED_MAX,
+    Answer, COMMANDS_MAX, CallError, NodeHandle, ROUND_MAX, Reply, Request, SNAPSHOT_FACTS, Shared,
+    Sink, StoreState, UNSYNCED_MAX,
 };
 
 /// How long a stop waits for a store that does not answer.
@@ -324,26 +325,24 @@ impl NodeThread {
     /// Lets go of what waited for batches that are synced now.
     fn release(&mut self) {
         let synced = self.shared.synced.load(Ordering::Acquire);
-        let mut settlements: Vec<Settlement> = Vec::new();
+        let mut settled: Vec<IntentId> = Vec::new();
         let mut settling = 0;
         while self.waiting.front().is_some_and(|(batch, _)| *batch <= synced) {
             let Some((batch, waiting)) = self.waiting.pop_front() else { break };
-            if batch != settling && !settlements.is_empty() {
-                self.sink.settled(settling, std::mem::take(&mut settlements));
+            if batch != settling && !settled.is_empty() {
+                self.sink.settled(settling, std::mem::take(&mut settled));
             }
             settling = batch;
             match waiting {
-                Waiting::Effect(Effect::Settled { end, account, at }) => {
-                    settlements.push(Settlement { end, account, at });
-                }
+                Waiting::Effect(Effect::Settled { end, .. }) => settled.push(end.intent),
                 Waiting::Effect(effect) => self.sink.carry(effect, &mut self.follow),
                 Waiting::Answer(answer) => {
                     let _ = answer.send(Ok(()));
                 }
             }
         }
-        if !settlements.is_empty() {
-            self.sink.settled(settling, settlements);
+        if !settled.is_empty() {
+            self.sink.settled(settling, settled);
         }
         if !self.follow.is_empty() {
             self.end_round(Vec::new());

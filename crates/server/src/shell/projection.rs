@@ -56,6 +56,13 @@ impl Projection {
         }
         reached
     }
+
+    /// As [`Projection::reach`], of one batch, without hurrying the tables.
+    pub async fn passes(&self, batch: u64) -> bool {
+        let mut applied = self.applied.clone();
+        let passed = applied.wait_for(|applied| *applied >= batch);
+        tokio::time::timeout(READER_PATIENCE, passed).await.is_ok_and(|passed| passed.is_ok())
+    }
 }
 
 /// Starts the thread. What it gives second is to be called with each synced group of batches.

@@ -104,9 +104,9 @@ impl Sink for Watch {
         self.tell(Seen::Refused(intent, error));
     }
 
-    fn settled(&self, _batch: u64, settlements: Vec<Settlement>) {
-        for settlement in settlements {
-            self.tell(Seen::Settled(settlement.end.intent));
+    fn settled(&self, _batch: u64, intents: Vec<IntentId>) {
+        for intent in intents {
+            self.tell(Seen::Settled(intent));
         }
     }
 

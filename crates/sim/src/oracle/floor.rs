@@ -240,6 +240,18 @@ struct Known {
     failed_by: Vec<WorkerId>,
     losses: u32,
     dispatches: u32,
+    /// It came back after a restart, and nobody has begun it anew.
+    of_restart: bool,
+    /// Whom its last attempt was lost by, and whether pieces of it were delivered: none once it is
+    /// taken up or begun anew.
+    lost: Option<(WorkerId, Attempt, bool)>,
+}
+
+impl Known {
+    /// Only its own worker may go on with it.
+    fn is_stuck(&self) -> bool {
+        self.lost.is_some_and(|(.., delivered)| delivered) && !self.meta.restart
+    }
 }
 
 /// What was asked for, as far as it says who may serve it.
@@ -257,7 +269,8 @@ struct Deciding {
     /// An attempt that ended, and whether another one may follow.
     stopped: Option<(IntentId, Cause, bool)>,
     delivered: bool,
-    restarted: bool,
+    restarted: BTreeSet<IntentId>,
+    adopted: bool,
     ended: Option<Outcome>,
 }
 
@@ -317,7 +330,9 @@ impl Floor {
     fn put(&mut self, meta: IntentMeta, place: Place) {
         let intent = meta.id;
         let (failed_by, losses, dispatches) = (Vec::new(), 0, 0);
-        let known = Known { meta, place: Place::Ending, failed_by, losses, dispatches };
+        let (of_restart, lost) = (matches!(place, Place::Adoptable(_)), None);
+        let ending = Place::Ending;
+        let known = Known { meta, place: ending, failed_by, losses, dispatches, of_restart, lost };
         self.intents.insert(intent, known);
         self.go(intent, place);
     }
@@ -434,13 +449,19 @@ impl Floor {
                 let again = (retry || doubted)
                     && known.dispatches < limits::DISPATCHES_MAX
                     && known.failed_by.len() < limits::ATTEMPTS_MAX
-                    && (!request.delivered || known.meta.restart);
+                    && (cause == Cause::Lost || !request.delivered || known.meta.restart);
                 self.deciding.stopped = Some((request.intent, cause, again));
                 self.deciding.delivered = request.delivered;
                 if cause == Cause::Lost {
                     known.losses = known.losses.saturating_add(1);
                 }
+                if let Some((.., delivered)) = &mut known.lost {
+                    *delivered = request.delivered;
+                }
+                let durable = known.meta.durable;
+                let patience = if durable { limits::UNSERVED_MS } else { limits::LEASE_MS };
                 match known.losses.checked_sub(2).filter(|_| cause == Cause::Lost) {
+                    _ if known.is_stuck() => Place::Until(now.saturating_add(patience)),
                     Some(more) => {
                         let pause = 1_u64.checked_shl(more).unwrap_or(1);
                         let pause = limits::LOSS_PAUSE_MS.saturating_mul(pause);
@@ -459,16 +480,21 @@ impl Floor {
         #[expect(clippy::wildcard_enum_match_arm, reason = "the others are not the router's")]
         match effect {
             Effect::Assign(grant) => return self.assigned(grant, stands),
-            Effect::Adopt(grant) => self.adopted(grant),
+            Effect::Adopt(grant) => return self.adopted(grant),
             Effect::Revoke { worker, intent, attempt, .. } => {
                 let place = self.intents.get(intent).map(|known| &known.place);
                 let held = matches!(place, Some(Place::Held { worker: holder, attempt: of, .. })
                     if holder == worker && of == attempt);
                 if held {
+                    if let Some(known) = self.intents.get_mut(intent) {
+                        known.lost = Some((*worker, *attempt, false));
+                    }
                     self.go(*intent, Place::Asked(*attempt));
                 }
             }
-            Effect::Restarted { .. } => self.deciding.restarted = true,
+            Effect::Restarted { intent, .. } => {
+                self.deciding.restarted.insert(*intent);
+            }
             Effect::Refused { intent, .. } | Effect::Joined { asked: intent, .. } => {
                 self.go(*intent, Place::Ending);
                 self.intents.remove(intent);
@@ -476,6 +502,12 @@ impl Floor {
             Effect::Ended { end, .. } => {
                 if self.deciding.stopped.is_some_and(|(intent, ..)| intent == end.intent) {
                     self.deciding.ended = Some(end.outcome);
+                }
+                let place = self.intents.get(&end.intent).map(|known| &known.place);
+                if matches!((place, end.outcome), (Some(Place::Held { .. }), Outcome::Expired)) {
+                    // Its hold ran out: the router hears of it from the edge, and its slot is taken
+                    // until then.
+                    return Ok(());
                 }
                 self.go(end.intent, Place::Ending);
                 self.intents.remove(&end.intent);
@@ -486,12 +518,9 @@ impl Floor {
         Ok(())
     }
 
-    fn assigned(&mut self, grant: &Assignment, stands: Stands<'_>) -> Result<(), String> {
-        let (meta, worker) = (&*grant.meta, grant.worker);
-        let intent = meta.id;
-        let Some(known) = self.intents.get(&intent) else {
-            return Err(format!("{intent} is given out and is not open"));
-        };
+    /// Whether the intent waits for anybody to begin it, and its client knows of what was before.
+    fn may_begin(&self, known: &Known, worker: WorkerId) -> Result<(), String> {
+        let intent = known.meta.id;
         match known.place {
             Place::Held { worker: holder, .. } => {
                 return Err(format!("{intent} is given to {worker} while {holder} has it"));
@@ -505,6 +534,23 @@ impl Floor {
             | Place::Asked(_)
             | Place::Ending => {}
         }
+        if known.is_stuck() {
+            return Err(format!("{intent} is given to {worker}, and may not begin anew"));
+        }
+        let told = self.deciding.restarted.contains(&intent);
+        if known.lost.is_some_and(|(.., delivered)| delivered) && !told {
+            return Err(format!("{intent} begins anew and nobody says so"));
+        }
+        Ok(())
+    }
+
+    fn assigned(&mut self, grant: &Assignment, stands: Stands<'_>) -> Result<(), String> {
+        let (meta, worker) = (&*grant.meta, grant.worker);
+        let intent = meta.id;
+        let Some(known) = self.intents.get(&intent) else {
+            return Err(format!("{intent} is given out and is not open"));
+        };
+        self.may_begin(known, worker)?;
         let Some(stand) = self.workers.get(&worker) else {
             return Err(format!("{intent} is given to {worker}, who is not there"));
         };
@@ -550,6 +596,9 @@ impl Floor {
         }
         let offer = chosen.said.clone();
         self.take(grant, offer);
+        if let Some(known) = self.intents.get_mut(&intent) {
+            known.of_restart = false;
+        }
         Ok(())
     }
 
@@ -570,9 +619,19 @@ impl Floor {
         (first < than && unchanged).then_some(first)
     }
 
-    fn adopted(&mut self, grant: &Assignment) {
-        let (intent, worker) = (grant.meta.id, grant.worker);
-        let Some(known) = self.intents.get(&intent) else { return };
+    /// A worker goes on with what it holds: its lease runs on, it was lost with the last attempt, or
+    /// the realm has restarted.
+    fn adopted(&mut self, grant: &Assignment) -> Result<(), String> {
+        let (intent, worker, attempt) = (grant.meta.id, grant.worker, grant.attempt);
+        let Some(known) = self.intents.get(&intent) else { return Ok(()) };
+        let runs = matches!(known.place, Place::Held { worker: holder, attempt: of, .. }
+            if (holder, of) == (worker, attempt));
+        let lost = known.lost.is_some_and(|(by, of, _)| (by, of) == (worker, attempt));
+        if !(runs || lost || known.of_restart) {
+            return Err(format!("{intent} is taken up by {worker}, who did not have it last"));
+        }
+        self.deciding.adopted |=
+            self.deciding.stopped.is_some_and(|(stopped, ..)| stopped == intent);
         // The same attempt goes on on the slot that it has.
         let held = match &known.place {
             Place::Held { worker: holder, offer, .. } if *holder == worker => Some(offer.clone()),
@@ -590,14 +649,16 @@ impl Floor {
         if let Some(offer) = offer {
             self.take(grant, offer);
         }
+        Ok(())
     }
 
     fn take(&mut self, grant: &Assignment, offer: SlotOffer) {
         let (intent, worker, attempt) = (grant.meta.id, grant.worker, grant.attempt);
         let own = self.workers.get(&worker).is_some_and(|stand| stand.is_askers(&grant.meta));
-        let same = self.intents.get(&intent).is_some_and(
-            |known| matches!(&known.place, Place::Held { worker: holder, .. } if *holder == worker),
-        );
+        let same = self.intents.get_mut(&intent).is_some_and(|known| {
+            let lost = known.lost.take().is_some_and(|(_, of, _)| of == attempt);
+            lost || matches!(&known.place, Place::Held { worker: holder, .. } if *holder == worker)
+        });
         self.newest = self.newest.max(grant.fence.0);
         if let Some(stand) = self.workers.get_mut(&worker)
             && let Some(place) = stand.offers.iter_mut().find(|known| known.is(&offer))
@@ -620,7 +681,7 @@ impl Floor {
 
     /// A command and all its effects were seen.
     pub(crate) fn decided(&mut self, stands: Stands<'_>) -> Result<(), String> {
-        let Deciding { is_free, stopped, delivered, restarted, ended } =
+        let Deciding { is_free, stopped, delivered, restarted, adopted, ended } =
             std::mem::take(&mut self.deciding);
         for worker in self.touched.0.clone() {
             if let Some(stand) = self.workers.get_mut(&worker) {
@@ -636,10 +697,13 @@ impl Floor {
             }
             return Ok(());
         };
+        if adopted {
+            return Ok(());
+        }
         if !again {
             return Err(format!("{intent} goes on after an attempt that was its last ({cause:?})"));
         }
-        if delivered && !restarted {
+        if cause == Cause::Failed && delivered && !restarted.contains(&intent) {
             return Err(format!("{intent} begins anew and nobody says so"));
         }
         if cause == Cause::Failed && !is_free {

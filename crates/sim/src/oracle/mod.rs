@@ -149,6 +149,9 @@ impl Oracle {
         }
         self.books.granted(grant);
         self.lease(intent, grant.attempt, Some((grant.worker, now)));
+        // One that was lost and came back is lost no more.
+        let again = self.tried.get_mut(&intent).into_iter().flatten();
+        again.filter(|(_, of, _)| *of == grant.attempt).for_each(|entry| entry.2 = false);
         self.serving.insert((intent, grant.attempt), (now, grant.meta.account));
         Ok(())
     }
