@@ -363,7 +363,13 @@ fn a_session_that_the_realm_ends_is_told_why() {
     let mut hand = Hand::join(&owner, 1, &offers);
     eventually(|| owner.ask("GET", "/v1/pools", "").json()["items"][0]["slots"] == json!(1));
     let (code, why) = hand.again().closed();
-    assert_eq!((code, why.as_str()), (1008, "this key has opened another session"));
+    assert_eq!(
+        (code, why.as_str()),
+        (
+            4409,
+            "another worker has opened a session with this key: give each worker a key of its own"
+        )
+    );
     hand.socket.say("mtor.worker.dance.v1", &json!({}));
     let (code, why) = hand.socket.closed();
     assert_eq!((code, why.as_str()), (1008, "`mtor.worker.dance.v1` is not a message of a worker"));

@@ -1,8 +1,9 @@
 //! `mtor worker` as a process: an output that nobody reads, and what it is told by signals.
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::TcpListener;
-use std::process::{Child, ChildStdout, Stdio};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::common::events::Events;
@@ -20,7 +21,11 @@ struct Running {
 
 impl Running {
     fn of(place: &Place, arguments: &[&str]) -> Self {
-        let mut child = place.command(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        Self::begin(&mut place.command(arguments))
+    }
+
+    fn begin(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap());
         Self { child, lines }
     }
@@ -65,6 +70,117 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// One key in two folders: a folder that was copied, an image with the key in it.
+#[test]
+fn of_two_workers_with_one_key_the_first_ends_with_the_reason() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let guest = Guest::new(&realm.url);
+    place.write("token", &realm.token(), 0o600);
+    let to = ["--json", "worker", "--realm", &realm.url, "--no-fft"];
+    let enrolling = [&to[..], &["--token-file", "token", "--data", "w"]].concat();
+    let mut first = Running::begin(place.command(&enrolling).stderr(Stdio::piped()));
+    first.wait("connected");
+    for file in ["identity", "identity.realms"] {
+        place.write(
+            &format!("copy/{file}"),
+            &std::fs::read_to_string(place.path().join("w").join(file)).unwrap(),
+            0o600,
+        );
+    }
+    let mut second = Running::of(&place, &[&to[..], &["--data", "copy"]].concat());
+    second.wait("connected");
+    first.wait("replaced");
+    let (mut words, mut stderr) = (String::new(), first.child.stderr.take().unwrap());
+    assert_eq!(first.end(), Some(78));
+    stderr.read_to_string(&mut words).unwrap();
+    let told: Value = serde_json::from_str(words.lines().last().unwrap()).unwrap();
+    let message = told["message"].as_str().unwrap();
+    assert!(message.contains("this worker's key (4409)"), "{told}");
+    assert!(told["remedy"].as_str().unwrap().contains("--data DIR"), "{told}");
+    // The other one has the session, and nobody takes it away: longer than a first back-off.
+    std::thread::sleep(Duration::from_secs(2));
+    is_served(&guest);
+    let metrics = guest.ask("GET", "/metrics", "").body;
+    assert!(metrics.contains("mtor_worker_sessions_replaced_total 1\n"), "{metrics}");
+    second.stop();
+    let mut said = Vec::new();
+    while let Some(line) = second.line() {
+        said.push(line["status"].clone());
+    }
+    assert!(!said.contains(&json!("disconnected")) && !said.contains(&json!("connected")));
+    assert_eq!(second.end(), Some(0));
+}
+
+/// A connection that broke without a word is still a session to the realm when its worker comes
+/// back: that is the same worker, and it goes on.
+#[test]
+fn a_worker_takes_its_own_session_over() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let guest = Guest::new(&realm.url);
+    let between = Between::new(&realm.url);
+    place.write("token", &realm.token(), 0o600);
+    let to = ["--json", "worker", "--realm", &between.url, "--token-file", "token"];
+    let mut worker = Running::of(&place, &[&to[..], &["--data", "w", "--no-fft"]].concat());
+    worker.wait("connected");
+    between.cut_this_side();
+    worker.wait("disconnected");
+    worker.wait("connected");
+    is_served(&guest);
+    let metrics = guest.ask("GET", "/metrics", "").body;
+    assert!(metrics.contains("mtor_worker_sessions_replaced_total 1\n"), "{metrics}");
+    worker.stop();
+    assert_eq!(worker.end(), Some(0));
+}
+
+/// What stands between a worker and its realm.
+struct Between {
+    url: String,
+    near: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Between {
+    fn new(realm: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let near = Arc::new(Mutex::new(Vec::new()));
+        let (realm, held) = (realm.trim_start_matches("http://").to_owned(), Arc::clone(&near));
+        std::thread::spawn(move || {
+            while let Ok((one, _)) = listener.accept() {
+                let Ok(two) = TcpStream::connect(&realm) else { return };
+                held.lock().unwrap().push(one.try_clone().unwrap());
+                let (from, to) = (one.try_clone().unwrap(), two.try_clone().unwrap());
+                std::thread::spawn(move || pass(from, to));
+                std::thread::spawn(move || pass(two, one));
+            }
+        });
+        Self { url, near }
+    }
+
+    /// The worker's side breaks; the realm hears nothing of it.
+    fn cut_this_side(&self) {
+        for stream in self.near.lock().unwrap().drain(..) {
+            // Closed already is fine.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// Passes on what comes, and not that it ends.
+fn pass(mut from: TcpStream, mut to: TcpStream) {
+    let _ = std::io::copy(&mut from, &mut to);
+    // As long as the test: a dropped socket would be told.
+    std::mem::forget((from, to));
+}
+
+fn is_served(guest: &Guest) {
+    let before = guest.grant().0;
+    let reply = guest.ask("POST", "/v1/intents", r#"{"intent":"echo","data":1}"#);
+    assert_eq!(reply.status, 202, "{reply:?}");
+    eventually(|| guest.grant() == (before - 1, 0));
 }
 
 /// More work than the lines of it that a pipe and a queue hold; all of it is done and paid.

@@ -82,6 +82,9 @@ pub struct LeaseClaim {
 pub const CLOSE_BANNED: u16 = 4403;
 /// Code of a session's close: the worker is not enrolled, or not any more.
 pub const CLOSE_UNKNOWN: u16 = 4404;
+/// Code of a session's close: a newer session of the same key took its place. A worker whose open
+/// session ends so is not alone with its key: it stops, and never dials again by itself.
+pub const CLOSE_REPLACED: u16 = 4409;
 
 /// Worker → realm (and program → worker): everything it can do now. Replaces the offer before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

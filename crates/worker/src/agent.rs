@@ -361,6 +361,9 @@ impl Agent {
     }
 
     fn on_lost(&mut self, reason: String, refused: Refused) -> Result<(), WorkerError> {
+        if refused == Refused::Replaced {
+            self.tell(|| Status::Replaced);
+        }
         if let Some(error) = self.dialer.session_refused(refused) {
             return Err(error);
         }

@@ -138,8 +138,11 @@ impl Dialer {
     /// The realm refused a session: an unused token may help; a refused one cannot. A ban may be
     /// lifted, and a token is no way around it.
     pub(crate) fn session_refused(&self, refused: Refused) -> Option<WorkerError> {
-        if let Refused::Not | Refused::Banned = refused {
-            return None;
+        match refused {
+            Refused::Not | Refused::Banned => return None,
+            // To dial again would push the other one out, and so on for ever.
+            Refused::Replaced => return Some(WorkerError::Replaced),
+            Refused::Unwanted | Refused::Unknown => {}
         }
         self.with_memory(|memory| {
             if memory.token.is_some() {

@@ -32,6 +32,11 @@ pub enum WorkerError {
     NoToken,
     #[error("{address} is realm {found} now, and this worker is enrolled at realm {known}")]
     OtherRealm { address: String, known: RealmId, found: RealmId },
+    #[error(
+        "another worker has opened a session with this worker's key ({}), so this one stops: one key is one worker",
+        mtor_types::worker::CLOSE_REPLACED
+    )]
+    Replaced,
     #[error("the realm refused the enrolment ({status}): {message}")]
     Enrol { status: u16, message: String },
 }

@@ -202,6 +202,8 @@ pub enum Status {
         reason: String,
         retry_after: Duration,
     },
+    /// Another process has this worker's key and has taken its session: this one ends.
+    Replaced,
     Draining {
         leases: usize,
     },

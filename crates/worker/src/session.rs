@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::{Sink, Stream};
+use mtor_types::mutant;
 use mtor_types::worker::{self, RealmHello};
 use serde::Serialize;
 use tokio::net::TcpStream;
@@ -44,6 +45,8 @@ pub(crate) enum Refused {
     Unknown,
     /// It may be wanted again another day.
     Banned,
+    /// Another process has its key, and the session.
+    Replaced,
 }
 
 pub(crate) struct Session {
@@ -271,6 +274,7 @@ impl Session {
         let refused = match number {
             worker::CLOSE_UNKNOWN => Refused::Unknown,
             worker::CLOSE_BANNED => Refused::Banned,
+            worker::CLOSE_REPLACED if !mutant!("replaced-worker-comes-again") => Refused::Replaced,
             1008 | 4000..5000 if !self.heard => Refused::Unwanted,
             _ => Refused::Not,
         };

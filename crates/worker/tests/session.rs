@@ -99,6 +99,23 @@ async fn a_removed_worker_ends_and_a_banned_one_comes_again() {
     assert!(matches!(soon(worker.end).await.unwrap(), Err(WorkerError::NoToken)));
 }
 
+/// To dial again would push the other one out, and so on for ever.
+#[tokio::test]
+async fn a_worker_whose_key_another_process_has_ends_and_says_so() {
+    for is_heard in [true, false] {
+        let realm = Realm::start().await;
+        let token = |options: &mut mtor_worker::WorkerOptions| options.token = Some("good".into());
+        let worker = Worker::start_with(&realm, Folder::new(), token);
+        realm.enrol(201).await;
+        let mut session = realm.accept().await;
+        if is_heard {
+            session.until(worker::PING).await;
+        }
+        session.refuse(worker::CLOSE_REPLACED).await;
+        assert!(matches!(soon(worker.end).await.unwrap(), Err(WorkerError::Replaced)));
+    }
+}
+
 #[tokio::test]
 async fn another_realm_at_the_address_is_told_nothing_without_a_token_of_it() {
     let mut realm = Realm::start().await;

@@ -69,6 +69,7 @@ pub const MUTANTS: &[Mutant] = &[
     // The edge, which the simulator only stands in for.
     mutant("stop-forwards-on", Server("a_close_is_final_for_its_attempt")),
     mutant("edge-ignores-a-restart", BlackBox("black_box", "restarts::")),
+    mutant("replaced-worker-comes-again", BlackBox("black_box", "of_two_workers_with_one_key")),
     mutant("lost-writer-not-closed", BlackBox("black_box", "streams::")),
     mutant("end-before-its-result-is-sealed", BlackBox("black_box", "disk::")),
     mutant("edge-asks-no-earlier-keys", BlackBox("black_box", "a_key_binds_after_a_restart")),

@@ -9,7 +9,7 @@ use std::io::{BufRead, Read};
 use std::path::PathBuf;
 
 use clap::Args;
-use mtor_types::Price;
+use mtor_types::{Price, worker};
 use mtor_worker::{ExecutorOptions, Status, WorkerError, WorkerOptions};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -193,6 +193,9 @@ fn failure(error: WorkerError) -> Failure {
         | WorkerError::Name => Failure::usage(message).with_remedy("see mtor worker --help"),
         WorkerError::IdentityInUse { .. } => Failure::configuration(message)
             .with_remedy("give each worker a folder of its own with --data DIR"),
+        WorkerError::Replaced => Failure::configuration(message).with_remedy(
+            "stop the other one, or give this one a folder and so a key of its own (--data DIR), and enrol it with a token of its own",
+        ),
         WorkerError::Identity { .. } | WorkerError::IdentityFormat { .. } => {
             Failure::configuration(message)
                 .with_remedy("name another folder with --data DIR, or repair this one")
@@ -279,6 +282,10 @@ fn told(status: Status) -> (Value, String) {
                 format!("{reason}; next try in {retry_after_ms} ms"),
             )
         }
+        Status::Replaced => (
+            json!({"status": "replaced", "code": worker::CLOSE_REPLACED}),
+            "another worker has opened a session with this worker's key".to_owned(),
+        ),
         Status::Draining { leases } => {
             (json!({"status": "draining", "leases": leases}), stopping(leases))
         }

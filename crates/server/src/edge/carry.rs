@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mtor_core::effect::Assignment;
+use mtor_core::effect::{Assignment, CloseReason};
 use mtor_core::{Command, Effect};
 use mtor_store::{BlobName, BlobStore};
 use mtor_types::intent::{End, EndRequest, IntentMeta, Outcome, Usage, Why};
@@ -62,6 +62,9 @@ impl Sink for Carrier {
             Effect::PoolsChanged => edge.offers_changed.notify_one(),
             Effect::CloseSession { edge: _, worker, session, why } => {
                 tracing::info!(%worker, ?why, "worker session closed");
+                if why == CloseReason::Replaced {
+                    edge.metrics.replaced();
+                }
                 if let Some(session) = edge.sessions.get(session) {
                     session.end(why);
                 }

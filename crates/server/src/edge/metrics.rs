@@ -29,6 +29,7 @@ pub struct Metrics {
     ended: Family<OutcomeLabel, Counter>,
     settled: Counter,
     canaries: Family<AnswerLabel, Counter>,
+    replaced: Counter,
 }
 
 impl Metrics {
@@ -48,6 +49,10 @@ impl Metrics {
     pub(crate) fn canary(&self, right: bool) {
         let answer = if right { "right" } else { "wrong" };
         self.canaries.get_or_create(&AnswerLabel { answer }).inc();
+    }
+
+    pub(super) fn replaced(&self) {
+        self.replaced.inc();
     }
 
     pub(super) fn settled(&self, count: usize) {
@@ -85,6 +90,8 @@ impl Edge {
         }
         let help = "Answers to the realm's own test intents, by what they were";
         registry.register("canaries", help, metrics.canaries.clone());
+        let help = "Worker sessions that a newer one of the same worker ended";
+        registry.register("worker_sessions_replaced", help, metrics.replaced.clone());
         for (name, help, value) in now {
             gauge(&mut registry, name, help, u64::try_from(value).unwrap_or(u64::MAX));
         }

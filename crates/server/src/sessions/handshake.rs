@@ -70,6 +70,7 @@ async fn exchange(
     edge: &Edge,
     network: NetworkKey,
 ) -> Result<Opened, Refusal> {
+    let id = edge.sessions.number();
     let nonce = Digest(identity::random().map_err(|_| Refusal::Silent)?);
     let hello = RealmHello {
         realm: edge.identity.realm(),
@@ -91,7 +92,7 @@ async fn exchange(
     let leases: Vec<LeaseClaim> = leases.map(claim).collect();
     let text = next_text(socket).await?;
     let offers = parse::<OfferList>(&text, worker::OFFER)?.offers;
-    let (session, frames) = edge.sessions.open(hello.worker, network, Arc::clone(&edge.source));
+    let (session, frames) = edge.sessions.open(id, hello.worker, network, Arc::clone(&edge.source));
     Ok(Opened { session, frames, offers, leases })
 }
 

@@ -46,6 +46,9 @@ const OUTBOUND_MAX: usize = 8_192;
 pub const SESSIONS_MAX: usize = 20_000;
 /// Between two looks whether part of a long frame came: three of them within a silence.
 const LOOK_EVERY: Duration = Duration::from_millis(limits::SESSION_SILENCE_MS / 4);
+/// What a worker is told whose key is used twice.
+const REPLACED: &str =
+    "another worker has opened a session with this key: give each worker a key of its own";
 /// For a worker to hear why its session ends.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -92,16 +95,23 @@ impl Sessions {
         self.len() == 0
     }
 
+    /// The number of a connection that may become a session. It is taken before the realm's hello,
+    /// so that of one worker's sessions the one it dialled last is the newest, whichever proof comes
+    /// first.
+    fn number(&self) -> SessionId {
+        SessionId(self.counter.fetch_add(1, Ordering::AcqRel).saturating_add(1))
+    }
+
     fn open(
         &self,
+        id: SessionId,
         worker: WorkerId,
         network: NetworkKey,
         realm: Arc<str>,
     ) -> (Arc<Session>, mpsc::Receiver<Utf8Bytes>) {
-        let number = self.counter.fetch_add(1, Ordering::AcqRel).saturating_add(1);
         let (outbound, frames) = mpsc::channel(OUTBOUND_MAX);
         let session = Arc::new(Session {
-            id: SessionId(number),
+            id,
             worker,
             network,
             outbound,
@@ -174,7 +184,7 @@ impl Session {
     pub fn end(&self, why: CloseReason) {
         let (code, why) = match why {
             CloseReason::Silent => (close_code::AGAIN, "the worker was silent for too long"),
-            CloseReason::Replaced => (close_code::POLICY, "this key has opened another session"),
+            CloseReason::Replaced => (worker::CLOSE_REPLACED, REPLACED),
             CloseReason::Banned => (worker::CLOSE_BANNED, "the worker is banned"),
             CloseReason::Removed => (worker::CLOSE_UNKNOWN, "the worker was removed"),
         };
@@ -341,8 +351,12 @@ mod tests {
     #[test]
     fn an_assignment_carries_the_clients_bytes_as_they_came() {
         let sessions = Sessions::default();
-        let (session, mut frames) =
-            sessions.open(WorkerId([1; 32]), NetworkKey([0; 16]), "/realms/r".into());
+        let (session, mut frames) = sessions.open(
+            sessions.number(),
+            WorkerId([1; 32]),
+            NetworkKey([0; 16]),
+            "/realms/r".into(),
+        );
         let data = r#"{"b": 1.50,  "a":"\u00e9 null}}"}"#;
         let assign = Assign {
             intent: IntentId([2; 16]),

@@ -74,9 +74,16 @@ impl Embedded {
     }
 }
 
+/// The status of a worker whose key another process has.
+const REPLACED: &str = "replaced";
+/// For what an ended child has said to be read.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// How a child's life ended.
 enum Over {
     Died(String),
+    /// Another process has its key and its place: started again it would only take it back.
+    Replaced,
     /// The realm stops.
     Stopped,
 }
@@ -94,6 +101,7 @@ pub(super) async fn keep(
         let reason = match live(&mut embedded, &client, &out, &mut stop).await {
             Ok(Over::Stopped) => return,
             Ok(Over::Died(status)) => status,
+            Ok(Over::Replaced) => return replaced(&embedded, &out, stop).await,
             Err(error) => error.to_string(),
         };
         // Without a keeper of models nobody listens.
@@ -116,6 +124,17 @@ pub(super) async fn keep(
     }
 }
 
+/// The realm goes on without a worker of its own.
+async fn replaced(embedded: &Embedded, out: &Printer, stop: oneshot::Receiver<()>) {
+    let _ = embedded.news.send(News::Died).await;
+    tracing::warn!("another worker has the embedded worker's key: it is not started again");
+    out.note(
+        "another worker has the key of this realm's own: stop that one and start the realm again",
+    );
+    // Ended by its sender.
+    let _ = stop.await;
+}
+
 /// One child's life.
 async fn live(
     embedded: &mut Embedded,
@@ -133,7 +152,7 @@ async fn live(
     let _ = stdin.write_all(token.as_bytes()).await;
     // It knows nothing of what the one before it was told.
     embedded.wishes.mark_changed();
-    let mut open = true;
+    let (mut open, mut is_replaced) = (true, false);
     let mut said = String::new();
     // Ends with this child.
     let mut telling = JoinSet::new();
@@ -142,6 +161,7 @@ async fn live(
             line = lines.next_line(), if open => match line {
                 Ok(Some(line)) => {
                     let Ok(event) = serde_json::from_str::<Value>(&line) else { continue };
+                    is_replaced |= event["status"] == REPLACED;
                     if let Some(news) = News::read(&event) {
                         let _ = embedded.news.send(news).await;
                     }
@@ -157,7 +177,11 @@ async fn live(
                 let line = line.map(|line| line + "\n").unwrap_or_default();
                 let _ = stdin.write_all(line.as_bytes()).await;
             }
-            status = child.wait() => return Ok(Over::Died(status?.to_string())),
+            status = child.wait() => {
+                let status = status?.to_string();
+                is_replaced |= open && says_replaced(&mut lines).await;
+                return Ok(if is_replaced { Over::Replaced } else { Over::Died(status) });
+            }
             _ = &mut *stop => break,
         }
     }
@@ -166,6 +190,20 @@ async fn live(
         child.kill().await?;
     }
     Ok(Over::Stopped)
+}
+
+/// What an ended child said last. A program of its own may hold its output open.
+async fn says_replaced(lines: &mut Lines<BufReader<ChildStdout>>) -> bool {
+    let mut read = async || {
+        while let Ok(Some(line)) = lines.next_line().await {
+            let event: Value = serde_json::from_str(&line).unwrap_or_default();
+            if event["status"] == REPLACED {
+                return true;
+            }
+        }
+        false
+    };
+    timeout(LAST_WORDS, read()).await.unwrap_or(false)
 }
 
 fn pipes(child: &mut Child) -> Option<(ChildStdin, Lines<BufReader<ChildStdout>>)> {
