@@ -181,6 +181,34 @@ fn sound() -> String {
     "A".repeat(bytes / 3 * 4) + if bytes % 3 == 0 { "" } else { "AAA=" }
 }
 
+/// Well-formed, with content, and of no use to who asked: a route would have to refuse it after it was
+/// paid.
+#[test]
+fn what_no_route_could_write_is_no_answer() {
+    let world = world();
+    let mut hand = world.alone(1);
+    let say = intent("speak", &json!({"model": "by-hand", "input": "."}));
+    let ogg = format!("T2dnUw{}", "A".repeat(1_002));
+    for (secret, audio) in (2..).zip([json!(ogg), json!("*".repeat(1_000)), json!(7)]) {
+        let sound = json!({"audio": audio, "duration_ms": 900, "segments": []});
+        world.is_no_answer(&mut hand, secret, &say, |hand, assign| {
+            hand.complete_with(assign, 900, &sound);
+        });
+    }
+    let data = json!({"model": "by-hand", "audio": sound(), "format": "pcm16"});
+    let hear = intent("transcribe", &data);
+    let backwards = json!([{"start_ms": -1, "end_ms": 5, "text": "Hello."}]);
+    for (secret, result) in (5..).zip([
+        json!({"text": 7, "segments": []}),
+        json!({"text": "Hello."}),
+        json!({"text": "Hello.", "segments": backwards}),
+    ]) {
+        world.is_no_answer(&mut hand, secret, &hear, |hand, assign| {
+            hand.complete_with(assign, 100, &result);
+        });
+    }
+}
+
 #[test]
 fn an_answer_beyond_its_bound_is_the_workers_failure() {
     let world = world();

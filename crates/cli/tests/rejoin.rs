@@ -186,6 +186,29 @@ fn wav() -> Vec<u8> {
     [file, samples].concat()
 }
 
+/// What one route had in pieces another one has as a whole: it is paid.
+#[test]
+fn a_completion_is_made_of_the_pieces_that_another_route_asked_for() {
+    let mut world = World::new();
+    let messages = json!([{"role": "user", "content": "hi"}]);
+    let data = json!({"model": "by-hand", "messages": messages});
+    let asked = json!({"intent": "chat", "data": data}).to_string();
+    let first = world.begin("/v1/intents", Some("k"), JSON, asked.as_bytes());
+    let assign = world.hand.assigned();
+    assert_eq!(assign["stream"], true);
+    world.hand.chunk(&assign, 0, 1, &delta("Hel"));
+    world.hand.chunk(&assign, 1, 2, &delta("lo."));
+    world.hand.complete_bare(&assign, 2);
+    assert!(rest(first).contains("completed"));
+    let again = rest(world.begin(CHAT, Some("k"), JSON, data.to_string().as_bytes()));
+    assert!(again.starts_with("HTTP/1.1 200"), "{again}");
+    let (_, body) = again.split_once("\r\n\r\n").unwrap();
+    let body: Value = serde_json::from_str(body).unwrap();
+    assert_eq!(body["choices"][0]["message"]["content"], "Hello.");
+    assert_eq!(body["object"], "chat.completion");
+    world.is_idle();
+}
+
 #[test]
 fn over_a_socket_and_as_events_the_id_is_the_key() {
     let mut world = World::new();

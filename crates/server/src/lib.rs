@@ -4,6 +4,7 @@
 //! that the core calls durable leaves before its batch is synced.
 
 pub mod admission;
+pub mod answers;
 pub mod api_error;
 mod canaries;
 pub mod edge;

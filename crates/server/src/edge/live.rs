@@ -10,6 +10,7 @@ use mtor_types::{AccountId, Amount, Attempt, Fence, IntentId, Price, SessionId, 
 use tokio::sync::oneshot;
 
 use crate::admission::{Ask, Written};
+use crate::answers::Reading;
 use crate::api_error::ApiError;
 use crate::manifests::Form;
 use crate::streams::IntentStream;
@@ -46,6 +47,8 @@ pub(super) struct Live {
     /// What an answer is, and to how many of the request.
     pub(super) form: Arc<Form>,
     pub(super) answers: u64,
+    /// How a route reads it, if one does.
+    pub(super) reading: Option<Reading>,
     /// For a handler that counts by itself.
     pub(super) meter: AssignMeter,
     /// The dearest that may serve, as it was quoted; not known after a restart.
@@ -73,6 +76,7 @@ impl Live {
         let (pieces, data, written) = (ask.stream, ask.data.clone(), ask.written.clone());
         let (meter, price_max) = (ask.meter(), ask.price_max);
         let (form, answers) = (Arc::clone(&ask.form), ask.answers);
+        let reading = Reading::of(&name, &data);
         let state = Mutex::new(State { waiter, ..State::default() });
         Self {
             account,
@@ -83,6 +87,7 @@ impl Live {
             written,
             form,
             answers,
+            reading,
             meter,
             price_max,
             stream,

@@ -70,7 +70,9 @@ impl Edge {
             return true;
         }
         let (content, bytes) = (live.form.piece(piece.get(), live.answers), bytes_of(piece));
-        match live.stream.chunk(attempt, seq, count, Measured { bytes, content }) {
+        let taken = check_piece(&live, attempt, piece.get())
+            .and_then(|()| live.stream.chunk(attempt, seq, count, Measured { bytes, content }));
+        match taken {
             Ok(metered) if metered.exhausted => {
                 let Some(closed) = live.stream.cut(attempt) else { return true };
                 session.send(worker::REVOKE, Revoke { intent, attempt });
@@ -86,8 +88,10 @@ impl Edge {
                 self.no_room(session, &live, attempt, error);
             }
             Err(
-                error
-                @ (ChunkError::Nothing | ChunkError::Beyond { .. } | ChunkError::Items { .. }),
+                error @ (ChunkError::Nothing
+                | ChunkError::Beyond { .. }
+                | ChunkError::Items { .. }
+                | ChunkError::Unreadable(_)),
             ) => self.no_answer(session, &live, attempt, error),
         }
         true
@@ -115,8 +119,10 @@ impl Edge {
                 return self.no_room(session, &live, attempt, error);
             }
             Err(
-                error
-                @ (ChunkError::Nothing | ChunkError::Beyond { .. } | ChunkError::Items { .. }),
+                error @ (ChunkError::Nothing
+                | ChunkError::Beyond { .. }
+                | ChunkError::Items { .. }
+                | ChunkError::Unreadable(_)),
             ) => return self.no_answer(session, &live, attempt, error),
             Err(ChunkError::Stale | ChunkError::Sequence { .. }) => return,
         };
@@ -226,11 +232,22 @@ impl Edge {
     }
 }
 
+/// Whether it can be written for a client. After its attempt's end nobody asks any more.
+fn check_piece(live: &Live, attempt: Attempt, piece: &str) -> Result<(), ChunkError> {
+    let reading = live.reading.filter(|_| !live.stream.is_complete(attempt));
+    let Some(reading) = reading else { return Ok(()) };
+    Ok(reading.piece(piece, live.stream.is_in_pieces())?)
+}
+
 /// A worker's result, unless it holds nothing at all.
 fn answer_of(live: &Live, result: Option<&RawValue>) -> Result<Option<Measured>, ChunkError> {
-    let Some(result) = result else { return Ok(None) };
-    let content = live.form.result(result.get(), live.answers)?;
-    Ok(content.map(|content| Measured { bytes: bytes_of(result), content }))
+    let content = result.map(|result| live.form.result(result.get(), live.answers)).transpose()?;
+    let found = result.zip(content.flatten());
+    if let Some(reading) = live.reading {
+        let result = found.map(|(result, _)| result.get());
+        reading.result(result, live.stream.is_in_pieces())?;
+    }
+    Ok(found.map(|(result, content)| Measured { bytes: bytes_of(result), content }))
 }
 
 fn bytes_of(raw: &RawValue) -> Bytes {

@@ -16,15 +16,18 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderValue, StatusCode, header};
+use mtor_types::Code;
 
 use super::json;
 use super::openai::{Asker, Begun, Said, begun_anew, completed, events, named};
 use crate::admission::Route;
+use crate::answers::speech::Sound;
+use crate::answers::{SPEAK, TRANSCRIBE, Unreadable};
 use crate::api_error::{ApiError, OpenAiError};
 use crate::edge::Edge;
 use crate::streams::Ended;
 use form::{Form, Shape};
-use speech::{Sound, SoundEvents, Wish};
+use speech::{SoundEvents, Wish, media};
 use transcript::{Heard, TextEvents};
 
 /// `POST /v1/audio/transcriptions`
@@ -48,7 +51,7 @@ async fn transcribe(edge: Arc<Edge>, request: Request) -> Result<Response, ApiEr
     let boundary = form::boundary(request.headers())?;
     let json::Body(body) = json::Body::from_request(request, &edge).await?;
     let Form { data, shape, stream } = form::read(&boundary, body).await?;
-    let begun = asker.begin(edge, "transcribe", data, Route::OpenAi).await;
+    let begun = asker.begin(edge, TRANSCRIBE, data, Route::OpenAi).await;
     let begun = begun.map_err(form::told_of_file)?;
     let intent = begun.intent;
     let response = if stream {
@@ -81,13 +84,13 @@ async fn speak(edge: Arc<Edge>, request: Request) -> Result<Response, ApiError> 
     let asker = Asker::of(&edge, &request)?;
     let json::Body(data) = json::Body::from_request(request, &edge).await?;
     let wish = Wish::of(&data)?;
-    let begun = asker.begin(edge, "speak", data, Route::OpenAiPieces).await?;
+    let begun = asker.begin(edge, SPEAK, data, Route::OpenAiPieces).await?;
     let intent = begun.intent;
     let sound = Sound::new(wish.format);
     let response = if wish.events {
         events(flow(begun, SoundEvents::new(sound)).await?)
     } else {
-        let kind = [(header::CONTENT_TYPE, HeaderValue::from_static(wish.format.media()))];
+        let kind = [(header::CONTENT_TYPE, HeaderValue::from_static(media(wish.format)))];
         (kind, flow(begun, sound).await?).into_response()
     };
     Ok(named(response, intent))
@@ -102,6 +105,13 @@ trait Writer: Send + 'static {
     /// The last bytes of an answer that fails in the middle; none can be where a client would take
     /// what it has for the whole.
     fn broken(&self, error: &ApiError) -> Option<Bytes>;
+}
+
+/// Only of an answer that was judged by an earlier release: all others were read as they came.
+impl From<Unreadable> for ApiError {
+    fn from(Unreadable(why): Unreadable) -> Self {
+        Self::new(Code::WorkerFailed, why)
+    }
 }
 
 /// The answer broke off: the connection does, too.

@@ -6,6 +6,8 @@
 //! and the same request joins it. An answer that begins anew after something of it was
 //! sent fails: no client of these routes can take a piece back.
 
+mod whole;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -165,14 +167,23 @@ pub(super) fn named(mut response: Response, intent: IntentId) -> Response {
     response
 }
 
-/// Waits for the whole result.
+/// Waits for the whole result. It came in pieces where another route had asked for it.
 async fn whole(mut cursor: Cursor) -> Result<Response, ApiError> {
+    let mut pieces = Vec::new();
     while let Some(entry) = cursor.next().await? {
-        let Entry::End(ended) = entry else { continue };
-        let result = completed(&ended)?
-            .clone()
-            .ok_or_else(|| ApiError::new(Code::WorkerFailed, "the worker sent no result"))?;
-        return Ok(Answer::raw(StatusCode::OK, result).into_response());
+        match entry {
+            Entry::Chunk { piece, .. } => pieces.push(piece),
+            Entry::Restarted { .. } => pieces.clear(),
+            Entry::End(ended) => {
+                let result = completed(&ended)?.clone();
+                let result = result.unwrap_or_else(|| whole::of_pieces(&pieces));
+                return Ok(Answer::raw(StatusCode::OK, result).into_response());
+            }
+            Entry::Accepted { .. }
+            | Entry::Queued { .. }
+            | Entry::Started { .. }
+            | Entry::Settled(_) => {}
+        }
     }
     Err(ApiError::stopping())
 }

@@ -88,13 +88,16 @@ pub enum ChunkError {
     #[error("expected seq {expected}")]
     Sequence { expected: u64 },
     /// Neither a piece nor a result with anything of what was asked for: the worker's failure, as
-    /// the next two.
+    /// the next three.
     #[error("the worker's answer holds nothing")]
     Nothing,
     #[error("the worker's answer is longer than what was asked for can be: {most} bytes")]
     Beyond { most: u64 },
     #[error("the worker's answer has {came} items of the {asked} that were asked for")]
     Items { asked: u64, came: u64 },
+    /// No route could write it for its client.
+    #[error("{0}")]
+    Unreadable(&'static str),
     /// More than one buffer may hold: stop the attempt.
     #[error("the answer is larger than this realm keeps")]
     Full,

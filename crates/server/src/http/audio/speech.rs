@@ -3,11 +3,11 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use mtor_types::Code;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::Writer;
+use crate::answers::speech::{Format, Sound};
 use crate::api_error::ApiError;
 use crate::http::openai::line;
 use crate::streams::Ended;
@@ -18,18 +18,6 @@ pub(super) struct Wish {
     pub(super) format: Format,
     /// Server-sent events in place of the bytes.
     pub(super) events: bool,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Format {
-    #[default]
-    Wav,
-    Pcm,
-    Opus,
-    Mp3,
-    Aac,
-    Flac,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -74,103 +62,27 @@ impl Wish {
     }
 }
 
-impl Format {
-    pub(super) fn media(self) -> &'static str {
-        match self {
-            Self::Wav => "audio/wav",
-            Self::Pcm => "audio/pcm",
-            Self::Opus => "audio/ogg",
-            Self::Mp3 => "audio/mpeg",
-            Self::Aac => "audio/aac",
-            Self::Flac => "audio/flac",
-        }
+pub(super) fn media(format: Format) -> &'static str {
+    match format {
+        Format::Wav => "audio/wav",
+        Format::Pcm => "audio/pcm",
+        Format::Opus => "audio/ogg",
+        Format::Mp3 => "audio/mpeg",
+        Format::Aac => "audio/aac",
+        Format::Flac => "audio/flac",
     }
-
-    /// Whether a file of it may begin so.
-    fn begins(self, bytes: &[u8]) -> bool {
-        let at = |from: usize, mark: &[u8]| {
-            let there = bytes.get(from..bytes.len().min(from + mark.len())).unwrap_or_default();
-            mark.starts_with(there)
-        };
-        match self {
-            Self::Wav => at(0, b"RIFF") && at(8, b"WAVE"),
-            Self::Pcm => true,
-            Self::Opus => at(0, b"OggS"),
-            Self::Mp3 => at(0, b"ID3") || at(0, &[0xff]),
-            Self::Aac => at(0, &[0xff]) || at(4, b"ftyp"),
-            Self::Flac => at(0, b"fLaC"),
-        }
-    }
-}
-
-/// A piece, or a result.
-#[derive(Deserialize)]
-struct Spoken<'a> {
-    #[serde(borrow, default)]
-    audio: Option<std::borrow::Cow<'a, str>>,
-    /// Of a result alone.
-    #[serde(default)]
-    duration_ms: Option<u64>,
-}
-
-/// Of a text of which nothing can be said, such as an emoji, a file without a header is empty.
-fn is_silence(result: &[u8]) -> bool {
-    let spoken: Result<Spoken<'_>, _> = serde_json::from_slice(result);
-    spoken.is_ok_and(|spoken| {
-        spoken.duration_ms == Some(0) && spoken.audio.is_none_or(|audio| audio.is_empty())
-    })
-}
-
-/// The bytes of one file.
-pub(super) struct Sound {
-    format: Format,
-    begun: bool,
-}
-
-impl Sound {
-    pub(super) fn new(format: Format) -> Self {
-        Self { format, begun: false }
-    }
-
-    fn bytes(&mut self, spoken: &[u8]) -> Result<Bytes, ApiError> {
-        let none = || failed("the worker sent what is no sound");
-        let spoken: Spoken<'_> = serde_json::from_slice(spoken).map_err(|_| none())?;
-        let bytes = STANDARD.decode(spoken.audio.ok_or_else(none)?.as_bytes());
-        let bytes = bytes.map_err(|_| none())?;
-        if !self.begun && !bytes.is_empty() {
-            if !self.format.begins(&bytes) {
-                return Err(failed("the worker sent another kind of sound than was asked for"));
-            }
-            self.begun = true;
-        }
-        Ok(bytes.into())
-    }
-
-    /// What a worker without pieces gives at the end.
-    fn whole(&mut self, result: &[u8]) -> Result<Bytes, ApiError> {
-        if self.format == Format::Pcm && is_silence(result) {
-            return Ok(Bytes::new());
-        }
-        let bytes = self.bytes(result)?;
-        if bytes.is_empty() { Err(failed("the worker sent no sound")) } else { Ok(bytes) }
-    }
-}
-
-fn failed(message: &str) -> ApiError {
-    ApiError::new(Code::WorkerFailed, message)
 }
 
 impl Writer for Sound {
     fn piece(&mut self, piece: &[u8]) -> Result<Bytes, ApiError> {
-        self.bytes(piece)
+        Ok(self.bytes(piece)?.into())
     }
 
     fn end(&mut self, ended: &Ended) -> Result<Bytes, ApiError> {
-        if self.begun {
+        if self.is_begun() {
             return Ok(Bytes::new());
         }
-        let result = ended.result.as_ref().ok_or_else(|| failed("the worker sent no sound"))?;
-        self.whole(result)
+        Ok(self.whole(ended.result.as_deref())?.into())
     }
 
     fn broken(&self, _: &ApiError) -> Option<Bytes> {
@@ -240,37 +152,5 @@ mod tests {
         for text in ["", "{", "[]", "7"] {
             assert_eq!(wish(text), Ok(usual), "{text}");
         }
-    }
-
-    #[test]
-    fn the_first_bytes_are_of_the_format_that_was_asked_for() {
-        let piece = |bytes: &[u8]| format!(r#"{{"audio":"{}"}}"#, STANDARD.encode(bytes));
-        let wav = piece(b"RIFF\xff\xff\xff\xffWAVEfmt ");
-        let first = |format, piece: &str| Sound::new(format).piece(piece.as_bytes());
-        assert_eq!(&first(Format::Wav, &wav).unwrap()[..4], b"RIFF");
-        assert_eq!(&first(Format::Wav, &piece(b"RI")).unwrap()[..], b"RI");
-        assert!(first(Format::Pcm, &wav).is_ok());
-        for format in [Format::Opus, Format::Mp3, Format::Aac, Format::Flac] {
-            assert_eq!(first(format, &wav).unwrap_err().code, Code::WorkerFailed, "{format:?}");
-        }
-        let mut sound = Sound::new(Format::Wav);
-        assert!(sound.piece(piece(b"").as_bytes()).unwrap().is_empty());
-        sound.piece(wav.as_bytes()).unwrap();
-        assert_eq!(&sound.piece(piece(b"more").as_bytes()).unwrap()[..], b"more");
-        for wrong in ["{}", "7", r#"{"audio":"*"}"#, r#"{"audio":7}"#, ""] {
-            assert!(sound.piece(wrong.as_bytes()).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn nothing_to_say_is_an_empty_file_and_no_failure() {
-        let whole = |format, result: &str| Sound::new(format).whole(result.as_bytes());
-        let silent = r#"{"response_format":"pcm","duration_ms":0,"segments":[]}"#;
-        assert_eq!(whole(Format::Pcm, silent), Ok(Bytes::new()));
-        assert_eq!(whole(Format::Pcm, r#"{"duration_ms":0,"audio":""}"#), Ok(Bytes::new()));
-        // Others have a head at least.
-        assert!(whole(Format::Wav, silent).is_err());
-        assert!(whole(Format::Pcm, r#"{"duration_ms":9,"audio":""}"#).is_err());
-        assert!(whole(Format::Pcm, r#"{"duration_ms":9}"#).is_err());
     }
 }

@@ -3,34 +3,15 @@
 use bytes::Bytes;
 use mtor_sound::captions::{Captions, Cue, Writing};
 use mtor_sound::limits::LENGTH_MS_MAX;
-use mtor_types::Code;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 
 use super::Writer;
 use super::form::Shape;
+use crate::answers::transcript::{Segment, Whole};
 use crate::api_error::ApiError;
 use crate::http::openai::{completed, line};
 use crate::streams::Ended;
-
-/// A worker's word for a stretch of speech: a piece, or an item of its result.
-#[derive(Clone, Debug, Deserialize)]
-struct Segment {
-    start_ms: u64,
-    end_ms: u64,
-    text: String,
-}
-
-/// A worker's result.
-#[derive(Deserialize)]
-struct Whole {
-    text: String,
-    segments: Vec<Segment>,
-    #[serde(default)]
-    language: Option<String>,
-    #[serde(default)]
-    duration_ms: Option<u64>,
-}
 
 /// What came so far.
 #[derive(Default)]
@@ -48,8 +29,7 @@ pub(super) struct Transcript {
 
 impl Heard {
     pub(super) fn piece(&mut self, piece: &[u8]) -> Result<(), ApiError> {
-        let segment: Segment = serde_json::from_slice(piece).map_err(|_| no_transcript())?;
-        self.0.push(segment.mended());
+        self.0.push(Segment::read(piece)?);
         Ok(())
     }
 
@@ -61,33 +41,18 @@ impl Heard {
             let (language, duration_ms) = (None, metered_ms);
             return Ok(Transcript { text, segments: self.0, language, duration_ms, metered_ms });
         };
-        let result: Whole = serde_json::from_slice(result).map_err(|_| no_transcript())?;
-        let Whole { text, segments, language, duration_ms } = result;
-        let segments = segments.into_iter().map(Segment::mended).collect();
+        let Whole { text, segments, language, duration_ms } = Whole::read(result)?;
         let duration_ms = duration_ms.unwrap_or(metered_ms).min(LENGTH_MS_MAX);
         Ok(Transcript { text, segments, language, duration_ms, metered_ms })
     }
-}
-
-fn no_transcript() -> ApiError {
-    ApiError::new(Code::WorkerFailed, "the worker's answer is no transcript")
 }
 
 fn joined(segments: &[Segment]) -> String {
     segments.iter().map(|segment| &*segment.text).collect::<Vec<_>>().join(" ")
 }
 
-impl Segment {
-    /// Within the longest sound, with an end that is not before its beginning.
-    fn mended(self) -> Self {
-        let start_ms = self.start_ms.min(LENGTH_MS_MAX);
-        let end_ms = self.end_ms.clamp(start_ms, LENGTH_MS_MAX);
-        Self { start_ms, end_ms, ..self }
-    }
-
-    fn cue(&self) -> Cue<'_> {
-        Cue { start_ms: self.start_ms, end_ms: self.end_ms, text: &self.text }
-    }
+fn cue(Segment { start_ms, end_ms, text }: &Segment) -> Cue<'_> {
+    Cue { start_ms: *start_ms, end_ms: *end_ms, text }
 }
 
 #[derive(Serialize)]
@@ -168,7 +133,7 @@ impl Transcript {
 
     fn captions(&self, captions: Captions) -> String {
         let mut writing = Writing::new(captions);
-        let cues = self.segments.iter().map(|segment| writing.cue(segment.cue()));
+        let cues = self.segments.iter().map(|segment| writing.cue(cue(segment)));
         cues.collect::<String>() + writing.end()
     }
 
@@ -214,8 +179,7 @@ impl TextEvents {
 
 impl Writer for TextEvents {
     fn piece(&mut self, piece: &[u8]) -> Result<Bytes, ApiError> {
-        let segment: Segment = serde_json::from_slice(piece).map_err(|_| no_transcript())?;
-        Ok(self.delta(&segment.text))
+        Ok(self.delta(&Segment::read(piece)?.text))
     }
 
     fn end(&mut self, ended: &Ended) -> Result<Bytes, ApiError> {
