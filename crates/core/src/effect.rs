@@ -59,6 +59,8 @@ pub enum Effect {
 
     /// Registry: close this session; its worker is silent, replaced or banned.
     CloseSession { edge: NodeId, worker: WorkerId, session: SessionId, why: CloseReason },
+    /// Registry, always durable: this worker is enrolled no more; what an edge knows of it is over.
+    WorkerForgotten { worker: WorkerId },
 
     /// Node: send to another node. It is asked again until the other acknowledges.
     Send { to: NodeId, number: u64, bytes: Arc<[u8]> },

@@ -16,6 +16,7 @@ pub mod node;
 pub mod registry;
 pub mod router;
 mod snapshot;
+mod steps;
 pub mod turn;
 
 pub use command::Command;

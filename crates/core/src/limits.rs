@@ -15,7 +15,7 @@ pub const WORKERS_MAX: usize = 20_000;
 pub const TOKENS_MAX: usize = 1_000;
 /// Tokens of one account.
 pub const TOKENS_PER_ACCOUNT_MAX: usize = 16;
-/// Life of an enrolment token.
+/// Life of an enrolment token; it is forgotten by the next tick.
 pub const TOKEN_LIFE_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// Offers of one worker.
@@ -53,6 +53,9 @@ pub const IDEMPOTENCY_MAX: usize = 100_000;
 /// than a second of them at full load, while messages are repeated after half of one. They are
 /// most of what a realm holds right after a restart.
 pub const ENDS_MAX: usize = 32_768;
+/// Of them one fact forgets so many at most: it adds one. A part of the fold, as the two above are: a
+/// log is folded by the limits of the program that reads it, and none of them decides of money.
+pub const ENDS_FORGOTTEN_AT_ONCE: usize = 4;
 
 /// Workers that may fail one intent.
 pub const ATTEMPTS_MAX: usize = 3;
@@ -63,8 +66,12 @@ pub const LOSS_PAUSE_MS: u64 = 1_000;
 /// Retries are at most this share of an account's dispatches, in per cent, once it has had
 /// [`RETRIES_FREE`] of them.
 pub const RETRY_PER_CENT_MAX: u64 = 10;
-/// Retries an account may always have, so that a small account is not refused its first.
+/// Retries an account may always have, so that a small account is not refused its first; and all
+/// accounts of one branch, since accounts are free to make.
 pub const RETRIES_FREE: u64 = 10;
+pub const RETRIES_FREE_PER_BRANCH: u64 = 40;
+/// What was before so many dispatches counts half.
+pub const RETRY_DISPATCHES: u64 = 1_000;
 
 /// Queued intents of one flow (realm, account, class).
 pub const LEAF_ITEMS_MAX: usize = 4_096;
@@ -81,7 +88,9 @@ pub const FLOWS_MAX: usize = 1_000_000;
 
 /// Slots of a kind that a worker which is not the realm's own has earned from the start.
 pub const EARNED_FIRST: u32 = 2;
-/// Kinds in which one worker's earnings and proofs are remembered; the least of them goes first.
+/// Kinds in which one worker's earnings and proofs are remembered; the least of them goes first. Facts
+/// are folded by it, so another number is another fold of the same log: raise it, and what an older
+/// log had forgotten is there again; lower it, and more is forgotten. Both are a newcomer's standing.
 pub const STANDINGS_PER_WORKER_MAX: usize = 64;
 /// A worker that fails too much is out of that kind for so long, and twice as long each time more.
 pub const EJECTED_MS: u64 = 30_000;
@@ -94,6 +103,8 @@ pub const CANARY_DAYS: u32 = 2;
 /// A worker of somebody else is forgotten if it was not here on so many days on which the realm ran.
 pub const WORKER_UNSEEN_DAYS: u32 = 30;
 pub const WORKERS_FORGOTTEN_AT_ONCE: usize = 64;
+/// Of those that are here when a day begins, so many are looked at in one go.
+pub const WORKERS_SEEN_AT_ONCE: usize = 256;
 /// A sysop's word for a worker.
 pub const VOUCH_MS: u64 = 90 * 24 * 60 * 60 * 1000;
 /// It lapses at this many ejections.
@@ -115,14 +126,17 @@ pub const UNSERVED_MS: u64 = 30_000;
 pub const UNSERVED_AT_ONCE_MAX: usize = 256;
 /// Intents of its owner's that a freed slot looks at for one that its worker did not fail.
 pub const OWN_LOOKS_MAX: usize = 16;
-/// Kinds that no worker links any more share their flows' service for so long at most.
+/// Kinds that no worker links any more share their flows' service for so long, or longer where it
+/// takes more looks than so many a millisecond to find that out: about a hundredth of a node's time.
 pub const DOMAINS_SPLIT_MS: u64 = 1_000;
+pub const DOMAINS_SPLIT_LOOKS_PER_MS: u64 = 20;
 /// What an intent is thought to take before any of its kind was measured, in slot-milliseconds.
 pub const FIRST_ESTIMATE_MS: u64 = 1_000;
 /// Kinds of work whose duration is remembered.
 pub const ESTIMATES_MAX: usize = 4_096;
-/// Accounts whose retries are counted; beyond it the counts start anew.
-pub const RETRY_ACCOUNTS_MAX: usize = 100_000;
+/// Accounts and branches whose retries are counted; beyond it the one that was served longest ago is
+/// counted anew.
+pub const RETRY_COUNTS_MAX: usize = 100_000;
 /// How much pools served by different slots remember of each other's service, in slot-milliseconds
 /// of a flow of weight 1.
 pub const QUEUE_HORIZON_MS: u64 = 600_000;

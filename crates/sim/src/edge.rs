@@ -259,7 +259,10 @@ impl Edge {
                 }
             }
             Effect::CloseSession { session, .. } => self.close(session, acts),
-            Effect::PoolsChanged | Effect::Send { .. } | Effect::Acknowledge { .. } => {}
+            Effect::PoolsChanged
+            | Effect::WorkerForgotten { .. }
+            | Effect::Send { .. }
+            | Effect::Acknowledge { .. } => {}
         }
     }
 

@@ -143,10 +143,13 @@ impl Accountant {
         self.forget(at);
     }
 
-    /// Drops ends that are old, or too many. By the record's time, so that a replay drops the same.
+    /// Drops ends that are old, or too many, some at a time. By the record's time, so that a replay
+    /// drops the same.
     fn forget(&mut self, at: Time) {
         let before = Time(at.0.saturating_sub(REMEMBER_MS));
-        while let Some(intent) = self.index.forget(before, limits::ENDS_MAX) {
+        for _ in 0..limits::ENDS_FORGOTTEN_AT_ONCE {
+            let Some(intent) = self.index.forget(before, limits::ENDS_MAX) else { return };
+            self.steps.one();
             self.ledger.ends.remove(&intent);
         }
     }

@@ -62,6 +62,7 @@ impl Accountant {
     /// Voids the holds whose backstop has come.
     pub fn tick(&mut self, turn: &mut Turn) {
         while let Some(intent) = self.index.expired(turn.now) {
+            self.steps.one();
             let release = TransferKind::Expire;
             let (outcome, usage) = (Outcome::Expired, Usage::default());
             let ended = self.end(turn, intent, &Ending { outcome, usage, served: None, release });
@@ -162,6 +163,7 @@ impl Accountant {
         let newest = self.index.epochs.entry(edge).or_default();
         *newest = epoch.max(*newest);
         for intent in self.index.older_boots(edge, epoch) {
+            self.steps.one();
             let (served, release) = (None, TransferKind::Void);
             let (outcome, usage) = (Outcome::Failed(Code::RealmRestarted), Usage::default());
             self.end(turn, intent, &Ending { outcome, usage, served, release });

@@ -28,6 +28,7 @@ use self::index::Index;
 pub use self::ledger::{Balance, Hold, Ledger, PerAsset};
 pub(crate) use self::snapshot::LedgerV1;
 use crate::command::GrantPolicy;
+use crate::steps::Steps;
 
 pub use mtor_types::fact::AccountKind;
 
@@ -46,6 +47,7 @@ pub struct Accountant {
     ledger: Ledger,
     policy: Policy,
     index: Index,
+    steps: Steps,
 }
 
 /// An account as its owner or the sysop sees it.
@@ -79,7 +81,7 @@ impl Accountant {
     /// From a snapshot; facts after it follow by [`Accountant::apply`].
     pub fn restore(ledger: Ledger, policy: Policy) -> Self {
         let index = Index::build(&ledger);
-        Self { ledger, policy, index }
+        Self { ledger, policy, index, steps: Steps::default() }
     }
 
     /// What a snapshot and the state hash cover.
@@ -155,6 +157,11 @@ impl Accountant {
 
     pub fn open_holds(&self) -> usize {
         self.ledger.holds.len()
+    }
+
+    /// How often a hold or an end was looked at so far.
+    pub fn steps(&self) -> u64 {
+        self.steps.count()
     }
 
     /// The number of the last transfer, 0 before the first.

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::command::Prior;
 use crate::effect::Effect;
 use crate::limits;
+use crate::steps::Steps;
 use crate::turn::Turn;
 use open::{Open, Phase};
 pub(crate) use snapshot::OpenDurablesV1;
@@ -58,6 +59,7 @@ pub struct EventProcessor {
     /// Keys of ended intents, oldest first: a bounded memory until the read tables have caught up.
     fading: VecDeque<(Time, Digest)>,
     timers: BTreeSet<(Time, IntentId)>,
+    steps: Steps,
 }
 
 impl EventProcessor {
@@ -72,11 +74,17 @@ impl EventProcessor {
             keys: BTreeMap::new(),
             fading: VecDeque::new(),
             timers: BTreeSet::new(),
+            steps: Steps::default(),
         }
     }
 
     pub fn durable(&self) -> &OpenDurables {
         &self.durables
+    }
+
+    /// How often an intent or a key was looked at so far.
+    pub fn steps(&self) -> u64 {
+        self.steps.count()
     }
 
     pub fn open_count(&self) -> usize {
@@ -223,6 +231,7 @@ impl EventProcessor {
             if at > turn.now && self.fading.len() <= limits::IDEMPOTENCY_MAX {
                 break;
             }
+            self.steps.one();
             self.fading.pop_front();
             if !mutant!("keys-never-forgotten") {
                 self.keys.remove(&key);
@@ -232,6 +241,7 @@ impl EventProcessor {
             if at > turn.now {
                 break;
             }
+            self.steps.one();
             self.timers.remove(&(at, intent));
             self.wake(turn, intent);
         }

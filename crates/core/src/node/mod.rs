@@ -26,6 +26,7 @@ use crate::events::EventProcessor;
 use crate::limits;
 use crate::registry::Registry;
 use crate::router::Router;
+use crate::steps::Steps;
 use crate::turn::Turn;
 use outbox::Outbox;
 pub use state::NodeState;
@@ -79,6 +80,7 @@ pub struct Node {
     early: BTreeMap<NodeId, BTreeMap<u64, Arc<[u8]>>>,
     /// Soft: no timer judges before, for what came in a pause is to be taken first.
     settled: Time,
+    steps: Steps,
 }
 
 impl Node {
@@ -181,6 +183,18 @@ impl Node {
     /// The last closed batch.
     pub fn batch(&self) -> u64 {
         self.batch
+    }
+
+    /// How often any of its services looked at one of many things so far.
+    pub fn steps(&self) -> u64 {
+        let steps = [
+            self.events.steps(),
+            self.accountant.steps(),
+            self.registry.steps(),
+            self.router.steps(),
+            self.steps.count(),
+        ];
+        steps.into_iter().fold(0, u64::saturating_add)
     }
 
     pub fn epoch(&self) -> u32 {

@@ -150,6 +150,7 @@ impl Node {
     pub(super) fn resend(&mut self) {
         let now = self.turn.now;
         for (to, outbox) in &mut self.outboxes {
+            self.steps.one();
             if outbox.waiting.is_empty() {
                 outbox.repeat_at = None;
                 continue;
@@ -160,6 +161,7 @@ impl Node {
             outbox.repeat_at = Some(now.after_ms(limits::OUTBOX_REPEAT_MS));
             let first = outbox.acknowledged.saturating_add(1);
             for (number, bytes) in (first..).zip(outbox.waiting.iter().take(RESENT_MAX)) {
+                self.steps.one();
                 self.turn.durable(Effect::Send { to: *to, number, bytes: Arc::clone(bytes) });
             }
         }

@@ -14,6 +14,7 @@ use crate::events::{EventProcessor, OpenDurables};
 use crate::registry::{Enrolments, Registry};
 use crate::router::Router;
 use crate::snapshot::{self, RecoverError};
+use crate::steps::Steps;
 use crate::turn::Turn;
 
 /// Everything that outlives the process, as of one batch.
@@ -47,6 +48,7 @@ impl Node {
             marks: state.marks,
             early: BTreeMap::new(),
             settled: Time::default(),
+            steps: Steps::default(),
             config,
         }
     }

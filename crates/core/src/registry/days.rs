@@ -15,11 +15,22 @@ impl Registry {
         let day = turn.now.day();
         if day > self.enrolments.day {
             self.decided(turn, Fact::DayBegan { day });
-            let present = self.presences.iter().filter(|(_, found)| found.session.is_some());
-            let present: Vec<WorkerId> = present.map(|(worker, _)| *worker).collect();
             // Who stays for long is here on every day.
-            present.into_iter().for_each(|worker| self.seen(turn, worker));
+            self.to_see = Some(WorkerId([0; 32]));
         }
+        self.see_present(turn);
+    }
+
+    /// Some at a time; each tick sees more, until all were seen that are here.
+    fn see_present(&mut self, turn: &mut Turn) {
+        let Some(from) = self.to_see.take() else { return };
+        let mut next = self.presences.range(from..).inspect(|_| self.steps.one());
+        let some = next.by_ref().take(limits::WORKERS_SEEN_AT_ONCE);
+        let present = some.filter(|(_, found)| found.session.is_some());
+        let present: Vec<WorkerId> = present.map(|(worker, _)| *worker).collect();
+        let to_see = next.next().map(|(worker, _)| *worker);
+        self.to_see = to_see;
+        present.into_iter().for_each(|worker| self.seen(turn, worker));
     }
 
     /// Some at a time; each tick forgets more, until none is left.
@@ -30,6 +41,7 @@ impl Registry {
             if seen >= oldest {
                 return;
             }
+            self.steps.one();
             // Known to be enrolled, so there is nothing to refuse.
             let _ = self.remove_worker(turn, worker);
         }
@@ -46,6 +58,9 @@ impl Registry {
     /// The next day, as long as there is anybody to forget.
     pub(super) fn next_day(&self) -> Option<Time> {
         const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+        if self.to_see.is_some() {
+            return Some(Time::default());
+        }
         self.strangers.first()?;
         Some(Time(self.enrolments.day.saturating_add(1).saturating_mul(DAY_MS)))
     }

@@ -1,12 +1,12 @@
 //! Tokens, enrolment, bans and removal: the commands that change what is durable.
 
-use mtor_types::Rejection;
 use mtor_types::fact::Fact;
 use mtor_types::id::{AccountId, KeyHash, WorkerId};
 use mtor_types::rejection::Limited;
+use mtor_types::{Rejection, Time};
 
-use super::{Membership, Registry};
-use crate::effect::CloseReason;
+use super::{Membership, Registry, Token};
+use crate::effect::{CloseReason, Effect};
 use crate::limits;
 use crate::turn::Turn;
 
@@ -23,29 +23,45 @@ impl Registry {
         owner: AccountId,
     ) -> Result<(), Rejection> {
         let now = turn.now;
-        // At most `TOKENS_MAX` to look at.
-        let live = self.enrolments.tokens.iter().filter(|(_, known)| known.expires > now);
-        let (mut all, mut of_owner) = (0_usize, 0_usize);
-        for (hash, known) in live {
-            if *hash == token {
-                return if known.owner == owner { Ok(()) } else { Err(Rejection::IdTaken) };
-            }
-            all = all.saturating_add(1);
-            of_owner = of_owner.saturating_add(usize::from(known.owner == owner));
+        let live = |known: &&Token| known.expires > now;
+        if let Some(known) = self.enrolments.tokens.get(&token).filter(live) {
+            return if known.owner == owner { Ok(()) } else { Err(Rejection::IdTaken) };
         }
-        within(of_owner, limits::TOKENS_PER_ACCOUNT_MAX, Limited::Tokens)?;
+        within(self.tokens_of(owner, now), limits::TOKENS_PER_ACCOUNT_MAX, Limited::Tokens)?;
+        // Those past their time stand here until the next tick only.
+        let expired: Vec<KeyHash> = self.expired(now).collect();
+        let all = self.enrolments.tokens.len().saturating_sub(expired.len());
         // Strangers leave room for the realm itself.
         let kept = if owner == self.owner { 0 } else { limits::TOKENS_PER_ACCOUNT_MAX };
         within(all, limits::TOKENS_MAX.saturating_sub(kept), Limited::Tokens)?;
 
-        let expired = self.enrolments.tokens.iter().filter(|(_, known)| known.expires <= now);
-        let tokens: Vec<_> = expired.map(|(hash, _)| *hash).collect();
-        if !tokens.is_empty() {
-            self.decided(turn, Fact::TokensExpired { tokens });
+        if !expired.is_empty() {
+            self.decided(turn, Fact::TokensExpired { tokens: expired });
         }
         let expires = now.after_ms(limits::TOKEN_LIFE_MS);
         self.decided(turn, Fact::TokenIssued { token, owner, expires });
         Ok(())
+    }
+
+    /// Those of one owner that may be used: at most `TOKENS_PER_ACCOUNT_MAX` to look at, and those that
+    /// the next tick forgets.
+    fn tokens_of(&self, owner: AccountId, now: Time) -> usize {
+        let issued = self.issued.range((owner, KeyHash([0; 32]))..);
+        let issued = issued.take_while(|(of, _)| *of == owner).inspect(|_| self.steps.one());
+        let live = issued.filter_map(|(_, token)| self.enrolments.tokens.get(token));
+        live.filter(|known| known.expires > now).count()
+    }
+
+    fn expired(&self, now: Time) -> impl Iterator<Item = KeyHash> {
+        let expired = self.expiries.iter().take_while(move |(at, _)| *at <= now);
+        expired.inspect(|_| self.steps.one()).map(|(_, token)| *token)
+    }
+
+    pub(super) fn forget_tokens(&mut self, turn: &mut Turn) {
+        let tokens: Vec<KeyHash> = self.expired(turn.now).collect();
+        if !tokens.is_empty() {
+            self.decided(turn, Fact::TokensExpired { tokens });
+        }
     }
 
     /// Enrols a worker for the owner of a token, which is used up. The same again by the token
@@ -110,6 +126,7 @@ impl Registry {
             return Err(Rejection::UnknownWorker);
         }
         self.decided(turn, Fact::WorkerRemoved { worker });
+        turn.durable(Effect::WorkerForgotten { worker });
         if let Some(close) = self.lose_session(turn, worker, CloseReason::Removed) {
             // Not before the removal is synced.
             turn.durable(close);

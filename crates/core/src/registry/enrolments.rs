@@ -60,8 +60,11 @@ impl Registry {
     pub fn apply(&mut self, at: Time, fact: &Fact) {
         match fact {
             Fact::TokenIssued { token, owner, expires } => {
+                self.forget_token(*token);
                 let issued = Token { owner: *owner, expires: *expires };
                 self.enrolments.tokens.insert(*token, issued);
+                self.issued.insert((*owner, *token));
+                self.expiries.insert((*expires, *token));
             }
             Fact::WorkerEnrolled { worker, owner, name, token, own } => {
                 self.enrolled(*worker, (*owner, *own), name.clone(), *token);
@@ -101,7 +104,8 @@ impl Registry {
             }
             Fact::TokensExpired { tokens } => {
                 for token in tokens {
-                    self.enrolments.tokens.remove(token);
+                    self.steps.one();
+                    self.forget_token(*token);
                 }
             }
             Fact::NodeStarted { .. }
@@ -122,6 +126,12 @@ impl Registry {
         }
     }
 
+    fn forget_token(&mut self, token: KeyHash) {
+        let Some(known) = self.enrolments.tokens.remove(&token) else { return };
+        self.issued.remove(&(known.owner, token));
+        self.expiries.remove(&(known.expires, token));
+    }
+
     fn enrolled(
         &mut self,
         worker: WorkerId,
@@ -129,7 +139,7 @@ impl Registry {
         name: String,
         token: KeyHash,
     ) {
-        self.enrolments.tokens.remove(&token);
+        self.forget_token(token);
         // Enrolled again by the same owner: its standing stays.
         let before = self.enrolments.workers.remove(&worker).map(|before| {
             self.strangers.remove(&(before.seen, worker));
@@ -152,6 +162,7 @@ impl Registry {
     fn index_proofs(&mut self, worker: WorkerId, is_there: bool) {
         let Some(enrolled) = self.enrolments.workers.get(&worker) else { return };
         for time in times_of(worker, enrolled) {
+            self.steps.one();
             if is_there {
                 self.proofs.insert(time);
             } else {

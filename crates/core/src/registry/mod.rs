@@ -25,7 +25,7 @@ use std::ops::Bound;
 
 use mtor_types::Time;
 use mtor_types::fact::Fact;
-use mtor_types::id::{AccountId, SessionId, WorkerId};
+use mtor_types::id::{AccountId, KeyHash, SessionId, WorkerId};
 use mtor_types::message::Slots;
 use mtor_types::standing::KindName;
 
@@ -36,6 +36,7 @@ pub use self::record::{Ejection, Membership};
 pub(crate) use self::snapshot::EnrolmentsV1;
 pub use self::standings::{Canaries, Earned, Proven};
 use crate::limits;
+use crate::steps::Steps;
 use crate::turn::Turn;
 
 /// The service. Commands are methods: each checks everything, then records facts.
@@ -53,8 +54,14 @@ pub struct Registry {
     strangers: BTreeSet<(u32, WorkerId)>,
     /// Enrolled workers by their owner.
     owned: BTreeSet<(AccountId, WorkerId)>,
+    /// Tokens by their owner, and by when their time is over.
+    issued: BTreeSet<(AccountId, KeyHash)>,
+    expiries: BTreeSet<(Time, KeyHash)>,
+    /// Whom a new day has not seen yet of those that are here: from this one on.
+    to_see: Option<WorkerId>,
     /// When each proof that has a time lapses.
     proofs: BTreeSet<(Time, WorkerId, KindName)>,
+    steps: Steps,
 }
 
 /// What is known of an enrolled worker since this start.
@@ -97,8 +104,22 @@ impl Registry {
         let proofs = proofs_of(&enrolments);
         let strangers = strangers_of(&enrolments);
         let owned = owned_of(&enrolments);
-        let (presences, silences, returns) = Default::default();
-        Self { enrolments, owner, presences, silences, returns, strangers, owned, proofs }
+        let (issued, expiries) = tokens_of(&enrolments);
+        let (presences, silences, returns, to_see, steps) = Default::default();
+        Self {
+            enrolments,
+            owner,
+            presences,
+            silences,
+            returns,
+            strangers,
+            owned,
+            issued,
+            expiries,
+            to_see,
+            proofs,
+            steps,
+        }
     }
 
     /// What a snapshot and the state hash cover.
@@ -146,6 +167,11 @@ impl Registry {
         let range = self.owned.range((from, Bound::Unbounded));
         let range = range.take_while(move |(of, _)| *of == owner).take(limit);
         range.filter_map(|(_, worker)| self.worker(*worker))
+    }
+
+    /// How often a worker, session, token or record was looked at so far.
+    pub fn steps(&self) -> u64 {
+        self.steps.count()
     }
 
     pub fn workers_count(&self) -> usize {
@@ -218,6 +244,9 @@ impl Registry {
         if self.proofs != proofs_of(&self.enrolments) {
             return Err("the times of proofs do not agree with the proofs".to_owned());
         }
+        if (self.issued.clone(), self.expiries.clone()) != tokens_of(&self.enrolments) {
+            return Err("owners and times of tokens do not agree with the tokens".to_owned());
+        }
         if self.owned != owned_of(&self.enrolments) {
             return Err("the owners of workers do not agree".to_owned());
         }
@@ -236,6 +265,14 @@ impl Registry {
 
 fn proofs_of(enrolments: &Enrolments) -> BTreeSet<(Time, WorkerId, KindName)> {
     enrolments.workers.iter().flat_map(|(worker, found)| times_of(*worker, found)).collect()
+}
+
+type Tokens = (BTreeSet<(AccountId, KeyHash)>, BTreeSet<(Time, KeyHash)>);
+
+/// By owner, and by the end of their time.
+fn tokens_of(enrolments: &Enrolments) -> Tokens {
+    let tokens = enrolments.tokens.iter();
+    tokens.map(|(token, known)| ((known.owner, *token), (known.expires, *token))).unzip()
 }
 
 fn owned_of(enrolments: &Enrolments) -> BTreeSet<(AccountId, WorkerId)> {

@@ -49,11 +49,13 @@ impl Registry {
     pub fn tick(&mut self, turn: &mut Turn) {
         self.begin_day(turn);
         self.forget_unseen(turn);
+        self.forget_tokens(turn);
         self.tick_standings(turn);
         while let Some((over, worker)) = self.silences.first().copied() {
             if over > turn.now {
                 return;
             }
+            self.steps.one();
             match self.lose_session(turn, worker, CloseReason::Silent) {
                 Some(close) => turn.now(close),
                 None => {
@@ -131,6 +133,7 @@ impl Registry {
         let longest = now.after_ms(limits::SESSION_SILENCE_MS);
         let silences = std::mem::take(&mut self.silences);
         for (over, worker) in silences {
+            self.steps.one();
             let presence = self.presences.get_mut(&worker);
             if let Some(session) = presence.and_then(|found| found.session.as_mut()) {
                 session.over = over.after_ms(gap_ms).min(longest);

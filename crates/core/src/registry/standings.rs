@@ -52,7 +52,8 @@ impl Default for Earned {
 
 impl Enrolled {
     /// A kind's, for a fact that changes it. There is room for one more: what is proven in nothing
-    /// and has earned least is forgotten for it.
+    /// and has earned least is forgotten for it. That follows from the facts before and from one limit,
+    /// so that a replay forgets the same; it is part of the fold and decides nothing that is not in it.
     fn earned_mut(&mut self, kind: &KindName) -> &mut Earned {
         if !self.earned.contains_key(kind) && self.earned.len() >= limits::STANDINGS_PER_WORKER_MAX
         {
@@ -123,7 +124,7 @@ impl Registry {
     /// Tells the router what a worker's session offers and how it stands in that.
     pub(super) fn tell(&self, turn: &mut Turn, slots: Slots) {
         let worker = slots.worker;
-        let kinds = kinds_of(&slots).into_keys();
+        let kinds = kinds_of(&slots).into_keys().inspect(|_| self.steps.one());
         let standings = kinds.filter_map(|kind| self.standing(worker, kind)).collect();
         turn.send(Service::Router, Message::Offered(Offered { slots, standings }));
     }
@@ -168,8 +169,11 @@ impl Registry {
             && presence.records.len() >= limits::STANDINGS_PER_WORKER_MAX
         {
             // What says least is forgotten.
-            let least =
-                presence.records.iter().min_by_key(|(kind, record)| (record.weight(), *kind));
+            let least = presence
+                .records
+                .iter()
+                .inspect(|_| self.steps.one())
+                .min_by_key(|(kind, record)| (record.weight(), *kind));
             if let Some(least) = least.map(|(kind, _)| kind.clone()) {
                 presence.records.remove(&least);
             }
@@ -324,6 +328,7 @@ impl Registry {
                 break;
             }
             self.returns.pop_first();
+            self.steps.one();
             let now = turn.now;
             if self.record_mut(worker, &kind).is_some_and(|record| record.probe(now)) {
                 self.tell_again(turn, worker);
@@ -333,6 +338,7 @@ impl Registry {
             if at > turn.now {
                 break;
             }
+            self.steps.one();
             self.lapse(turn, worker, &kind);
             self.tell_again(turn, worker);
         }

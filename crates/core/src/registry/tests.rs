@@ -20,7 +20,7 @@ use mtor_types::{
 };
 use proptest::prelude::*;
 
-use super::{Enrolled, Membership, Registry, Token};
+use super::{Enrolled, Membership, Registry};
 use crate::effect::{CloseReason, Effect, When};
 use crate::limits;
 use crate::turn::Turn;
@@ -282,8 +282,8 @@ fn tokens_have_bounds() {
     for n in bench.registry.tokens_count()..others {
         let mut hash = [0xff; 32];
         hash[..8].copy_from_slice(&n.to_be_bytes());
-        let full = Token { owner: AccountId(hash), expires };
-        bench.registry.enrolments.tokens.insert(KeyHash(hash), full);
+        let (token, owner) = (KeyHash(hash), AccountId(hash));
+        bench.registry.apply(bench.now, &Fact::TokenIssued { token, owner, expires });
     }
     bench.replica = bench.registry.clone();
     assert_eq!(bench.issue(17, 9).result, refused(others));
@@ -403,7 +403,8 @@ fn a_ban_or_removal_ends_the_session() {
     assert_eq!(bench.attach(slots(1, 2, 1)).result, Ok(()));
     let removed = bench.remove(1);
     assert_eq!(removed.messages, [lost(1, 2)]);
-    assert_eq!(removed.effects, [close(When::Durable, 1, 2, CloseReason::Removed)]);
+    let forgotten = (When::Durable, Effect::WorkerForgotten { worker: worker(1) });
+    assert_eq!(removed.effects, [forgotten, close(When::Durable, 1, 2, CloseReason::Removed)]);
     for outcomes in [bench.remove(1), bench.ban(1, true), bench.attach(slots(1, 3, 1))] {
         assert_eq!(outcomes.result, Err(Rejection::UnknownWorker));
     }
@@ -518,14 +519,14 @@ fn who_never_comes_again_is_forgotten_after_thirty_days_of_the_realm() {
         bench.issue(n, of);
         bench.enrol(n, n);
     }
-    let mut session = 0;
+    let (mut session, mut told) = (0, Vec::new());
     let mut day = |bench: &mut Bench, ran: bool| {
         bench.now = bench.now.after_ms(DAY_MS);
         if ran {
             session += 1;
             bench.attach(slots(3, session, 1));
             bench.now = bench.now.after_ms(limits::SESSION_SILENCE_MS);
-            bench.tick();
+            told.extend(bench.tick().effects);
         }
         bench.registry.workers_count()
     };
@@ -535,6 +536,8 @@ fn who_never_comes_again_is_forgotten_after_thirty_days_of_the_realm() {
     assert_eq!((counts[28], counts[30]), (3, 2), "{counts:?}");
     assert!(bench.registry.worker(worker(1)).is_none());
     (0..60).for_each(|_| assert_eq!(day(&mut bench, true), 2, "the realm's own, and who comes"));
+    let forgotten = (When::Durable, Effect::WorkerForgotten { worker: worker(1) });
+    assert_eq!(told.iter().filter(|effect| **effect == forgotten).count(), 1, "edges hear of it");
 }
 
 #[test]
@@ -598,4 +601,39 @@ fn a_start_is_told_to_the_router() {
         Ok(())
     });
     assert_eq!(outcomes.messages, [Message::RegistryStarted]);
+}
+
+#[test]
+fn a_day_begins_for_many_workers_some_at_a_time() {
+    let mut bench = Bench::new();
+    let many = limits::WORKERS_SEEN_AT_ONCE * 2 + 10;
+    for n in 0..many {
+        let mut id = [1; 32];
+        id[..8].copy_from_slice(&n.to_be_bytes());
+        let (worker, session) = (WorkerId(id), SessionId(1));
+        let (name, owner, token) = (n.to_string(), owner(7), token(1));
+        let enrolled = Fact::WorkerEnrolled { worker, owner, name, token, own: false };
+        bench.registry.apply(bench.now, &enrolled);
+        let slots = Slots { worker, session, ..slots(1, 1, 1) };
+        bench.registry.attach(&mut Turn { now: bench.now, ..Turn::default() }, slots).unwrap();
+    }
+    bench.now = bench.now.after_ms(24 * 60 * 60 * 1000);
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        assert!(bench.registry.next_timeout() <= Some(bench.now), "there is more to do");
+        let mut turn = Turn { now: bench.now, ..Turn::default() };
+        bench.registry.begin_day(&mut turn);
+        let facts = turn.facts.iter();
+        seen.push(facts.filter(|fact| matches!(fact, Fact::WorkerSeen { .. })).count());
+    }
+    let some = limits::WORKERS_SEEN_AT_ONCE;
+    assert_eq!(seen, [some, some, 10]);
+    assert!(
+        bench
+            .registry
+            .enrolments
+            .workers
+            .values()
+            .all(|known| known.seen == bench.registry.enrolments.days)
+    );
 }

@@ -295,6 +295,7 @@ impl Router {
         let longest = now.after_ms(limits::LEASE_MS);
         let mut put_off = Vec::new();
         for (intent, job) in &mut self.jobs {
+            self.kinds.step();
             match &mut job.place {
                 // Their timer, which stays, looks at this.
                 Place::Running(Lease { until, .. }) | Place::Adoptable { until } => {
@@ -315,6 +316,7 @@ impl Router {
     /// The registry begins a new boot: it knows no session until the edges say them again.
     pub(super) fn registry_started(&mut self, turn: &mut Turn) {
         for worker in self.workers.ids() {
+            self.kinds.step();
             if let Some(session) = self.workers.get(worker).map(|known| known.session) {
                 self.end_session(turn, worker, session);
             }

@@ -173,7 +173,7 @@ impl Router {
             turn.now(Effect::Restarted { intent, attempt });
         }
         if own != Some(job.meta.account) {
-            self.retries.dispatched(job.meta.account);
+            self.retries.dispatched(&job.meta);
         }
         if let Some(assignment) = self.lease(turn, worker, offer, intent, attempt, taken) {
             turn.now(Effect::Assign(assignment));

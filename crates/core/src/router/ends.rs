@@ -1,5 +1,7 @@
 //! How work stops: by the edge's word, by a lost worker, by a lost edge.
 
+use std::sync::Arc;
+
 use mtor_types::intent::{EndRequest, Outcome, Usage, Why};
 use mtor_types::message::{Message, Resolution, ServedBy, Service};
 use mtor_types::mutant;
@@ -114,7 +116,7 @@ impl Router {
             && (!request.delivered || job.meta.restart || mutant!("retry-after-a-piece"));
         // A second opinion is not the account's, and its own slots are its own affair: they take nothing
         // of its budget.
-        if !again || !(doubted || lease.own || self.retries.take(job.meta.account)) {
+        if !again || !(doubted || lease.own || self.retries.take(&job.meta)) {
             self.resolve(turn, intent, Outcome::Failed(code), Usage::default(), None);
             return;
         }
@@ -145,12 +147,12 @@ impl Router {
         }
         let more = job.meta.worker.is_none()
             && (job.attempts < limits::DISPATCHES_MAX || mutant!("dispatches-without-bound"));
-        let (account, durable) = (job.meta.account, job.meta.durable);
+        let (meta, durable) = (Arc::clone(&job.meta), job.meta.durable);
         let restart = job.meta.restart || mutant!("retry-after-a-piece");
         if retry && self.take_up_claimed(turn, intent) {
             return;
         }
-        if !retry || !more || (counts && !self.retries.take(account)) {
+        if !retry || !more || (counts && !self.retries.take(&meta)) {
             self.resolve(turn, intent, Outcome::Failed(code), Usage::default(), None);
         } else if request.delivered && !restart {
             let wait_ms = if durable { limits::UNSERVED_MS } else { limits::LEASE_MS };
@@ -357,6 +359,7 @@ impl Router {
         let gone = self.ephemeral.range(first..(edge, epoch, IntentId([0; 16])));
         let gone: Vec<IntentId> = gone.map(|(_, _, intent)| *intent).collect();
         for intent in gone {
+            self.kinds.step();
             self.queue.remove(ItemId(intent.0));
             let lease = self.running(intent);
             self.forget(intent);

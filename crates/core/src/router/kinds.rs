@@ -283,8 +283,12 @@ impl Kinds {
         self.by_id.get_mut(&kind)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (KindId, &Kind)> {
-        self.by_id.iter().map(|(id, kind)| (*id, kind))
+    /// In order of intents and models, those behind this one.
+    pub(super) fn behind(&self, label: Option<&str>) -> impl Iterator<Item = (KindId, &Kind)> {
+        let from = label.map_or(Bound::Unbounded, Bound::Excluded);
+        let known = self.by_label.range::<str, _>((from, Bound::Unbounded));
+        let known = known.inspect(|_| self.step());
+        known.filter_map(|(_, id)| Some((*id, self.by_id.get(id)?)))
     }
 
     /// There are as many kinds as workers offer and open intents ask for: both are bounded.

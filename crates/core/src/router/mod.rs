@@ -53,7 +53,7 @@ use kinds::Kinds;
 use retries::Retries;
 use returns::Refused;
 use safe_queue::{FlowPath, Full, Item, ItemId, PoolId, QueueLimits, SafeQueue};
-pub use view::{Figures, Party, PoolView};
+pub use view::{Figures, KindAt, Party, PoolView};
 use workers::Workers;
 
 /// The wait of one more intent.
@@ -439,8 +439,10 @@ impl Router {
             self.fail_unserved(turn, pool, after);
         }
         if self.split_at <= turn.now {
-            self.queue.split();
-            self.split_at = turn.now.after_ms(limits::DOMAINS_SPLIT_MS);
+            // What looks at everything comes the more seldom the more there is: whose offers come and
+            // go takes a part of the time, and no more of a larger realm's.
+            let looks = self.queue.split() / limits::DOMAINS_SPLIT_LOOKS_PER_MS;
+            self.split_at = turn.now.after_ms(looks.max(limits::DOMAINS_SPLIT_MS));
         }
     }
 

@@ -60,6 +60,10 @@ impl Waits {
     }
 }
 
+/// Up to which kind they were looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KindAt(String);
+
 /// What some of the parties come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Figures {
@@ -152,12 +156,20 @@ impl Shown {
 }
 
 impl Router {
-    /// One row for each kind that any worker offers, in order of names.
-    pub fn pools_view(&self) -> Vec<PoolView> {
-        let offered = self.kinds.iter().filter(|(_, kind)| !kind.shown.0.is_empty());
-        let mut rows: Vec<PoolView> = offered.map(|(id, kind)| self.row(id, kind)).collect();
-        rows.sort_by(|a, b| (&a.intent, &a.model).cmp(&(&b.intent, &b.model)));
-        rows
+    /// A row for each kind that any worker offers, in order of names, of the next so many kinds behind
+    /// one; and the last of these, if there are more. So nobody's question holds up the others for long,
+    /// however many kinds there are.
+    pub fn pools_view(
+        &self,
+        after: Option<&KindAt>,
+        looked_at: usize,
+    ) -> (Vec<PoolView>, Option<KindAt>) {
+        let mut kinds = self.kinds.behind(after.map(|KindAt(label)| label.as_str()));
+        let some: Vec<(KindId, &Kind)> = kinds.by_ref().take(looked_at).collect();
+        let more = kinds.next().is_some();
+        let last = some.last().filter(|_| more).map(|(_, kind)| KindAt(kind.label.clone()));
+        let offered = some.into_iter().filter(|(_, kind)| !kind.shown.0.is_empty());
+        (offered.map(|(id, kind)| self.row(id, kind)).collect(), last)
     }
 
     fn row(&self, id: KindId, kind: &Kind) -> PoolView {

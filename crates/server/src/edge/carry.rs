@@ -69,6 +69,7 @@ impl Sink for Carrier {
                     session.end(why);
                 }
             }
+            Effect::WorkerForgotten { worker } => edge.names.forget(worker),
             // Of nodes that are not alone, and of [`Sink::settled`].
             Effect::Send { .. } | Effect::Acknowledge { .. } | Effect::Settled { .. } => {}
         }

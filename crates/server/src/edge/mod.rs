@@ -57,6 +57,8 @@ const SWEPT_MAX: usize = 100_000;
 
 /// Strangers may look at the pools as often as they like; the node is asked this often at most.
 const VIEW_AGE_MAX: Duration = Duration::from_millis(100);
+/// Kinds that one question to the node looks at: it answers others in between.
+const POOLS_AT_ONCE: usize = 256;
 
 /// Of the realm's token.
 pub const DECIMALS: u8 = 6;
@@ -270,7 +272,16 @@ impl Edge {
             return Ok(self.offered.load_full());
         }
         let at = Instant::now();
-        let pools = self.node().ask(|node| node.router().pools_view()).await?;
+        let (mut pools, mut after) = (Vec::new(), None);
+        loop {
+            let next = move |node: &Node| node.router().pools_view(after.as_ref(), POOLS_AT_ONCE);
+            let (some, last) = self.node().ask(next).await?;
+            pools.extend(some);
+            after = last;
+            if after.is_none() {
+                break;
+            }
+        }
         let offered = Arc::new(Offered::new(pools, &self.names));
         if offered.has_own() {
             self.offered_once.store(true, Ordering::Release);

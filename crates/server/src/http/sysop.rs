@@ -12,10 +12,10 @@ use mtor_types::standing::KindName;
 use mtor_types::{AccountId, Amount, IntentId, WorkerId};
 use serde::{Deserialize, Serialize};
 
+use super::Answer;
 use super::accounts::PageQuery;
 use super::auth::Caller;
 use super::json::{self, Page, Params, Segment, Small};
-use super::{Answer, finish};
 use crate::api_error::ApiError;
 use crate::edge::Edge;
 
@@ -200,12 +200,7 @@ pub async fn remove_worker(
 ) -> Result<Answer, ApiError> {
     let worker = worker_of(&worker)?;
     caller.may(Action::RemoveWorker, &Object::Worker(worker))?;
-    let removed = finish(async move {
-        edge.node().call(Command::RemoveWorker { worker }).await?;
-        edge.names.forget(worker);
-        Ok(())
-    });
-    removed.await?;
+    edge.node().call(Command::RemoveWorker { worker }).await?;
     Ok(Answer::empty())
 }
 

@@ -15,7 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mtor_core::effect::Assignment;
 use mtor_core::{Effect, limits};
-use mtor_types::intent::{Band, EndRequest, IntentMeta, Outcome, Trust, Why};
+use mtor_types::fact::NetworkKey;
+use mtor_types::intent::{Band, Branch, EndRequest, IntentMeta, Outcome, Trust, Why};
 use mtor_types::message::{SlotOffer, Slots};
 use mtor_types::{AccountId, Attempt, IntentId, Price, SessionId, WorkerId};
 
@@ -41,6 +42,19 @@ pub(crate) struct Standing {
 }
 
 pub(crate) type Stands<'a> = &'a dyn Fn(WorkerId, &SlotOffer) -> Standing;
+
+/// A network, or an account in its network.
+type Holder = (Option<NetworkKey>, Option<AccountId>);
+
+/// Who answers for an intent's retries.
+fn holders(meta: &IntentMeta) -> Vec<Holder> {
+    match meta.branch {
+        Branch::Account => vec![(None, Some(meta.account))],
+        Branch::Network(network) => {
+            vec![(Some(network), None), (Some(network), Some(meta.account))]
+        }
+    }
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Group {
@@ -282,8 +296,8 @@ pub(crate) struct Floor {
     intents: BTreeMap<IntentId, Known>,
     waiting: BTreeMap<Demand, BTreeSet<IntentId>>,
     until: BTreeSet<(u64, IntentId)>,
-    /// By account: dispatches, and retries of failed attempts.
-    budgets: BTreeMap<AccountId, (u64, u64)>,
+    /// Dispatches, and retries of failed attempts, lately.
+    budgets: BTreeMap<Holder, (u64, u64)>,
     /// The last number given out.
     newest: u64,
     /// The node's.
@@ -674,8 +688,13 @@ impl Floor {
             if own {
                 return;
             }
-            let (dispatches, _) = self.budgets.entry(grant.meta.account).or_default();
-            *dispatches = dispatches.saturating_add(1);
+            for holder in holders(&grant.meta) {
+                let (dispatches, retries) = self.budgets.entry(holder).or_default();
+                *dispatches = dispatches.saturating_add(1);
+                if *dispatches >= limits::RETRY_DISPATCHES {
+                    (*dispatches, *retries) = (*dispatches / 2, *retries / 2);
+                }
+            }
         }
     }
 
@@ -707,13 +726,19 @@ impl Floor {
             return Err(format!("{intent} begins anew and nobody says so"));
         }
         if cause == Cause::Failed && !is_free {
-            let (dispatches, retries) = self.budgets.entry(known.meta.account).or_default();
-            let share = dispatches.saturating_mul(limits::RETRY_PER_CENT_MAX) / 100;
-            if *retries >= share.max(limits::RETRIES_FREE) {
-                let account = known.meta.account;
-                return Err(format!("{account} has {retries} retries in {dispatches} dispatches"));
+            for holder in holders(&known.meta) {
+                let free = match holder {
+                    (_, None) => limits::RETRIES_FREE_PER_BRANCH,
+                    (_, Some(_)) => limits::RETRIES_FREE,
+                };
+                let (dispatches, retries) = self.budgets.entry(holder).or_default();
+                let share = dispatches.saturating_mul(limits::RETRY_PER_CENT_MAX) / 100;
+                if *retries >= share.max(free) {
+                    let had = format!("{retries} retries in {dispatches} dispatches");
+                    return Err(format!("{holder:?} has {had}"));
+                }
+                *retries = retries.saturating_add(1);
             }
-            *retries = retries.saturating_add(1);
         }
         Ok(())
     }

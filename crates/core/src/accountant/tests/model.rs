@@ -245,8 +245,12 @@ impl Model {
     }
 
     fn forget(&mut self) {
-        let now = self.now;
-        self.ends.retain(|(at, _, _)| at + 60_000 >= now);
+        // Some at a time, the oldest first: of those of one moment, that of the lowest id.
+        for _ in 0..4 {
+            let first = self.ends.iter().map(|(at, end, _)| (*at, end.intent)).min();
+            let Some((at, intent)) = first.filter(|(at, _)| at + 60_000 < self.now) else { return };
+            self.ends.retain(|(of, end, _)| (*of, end.intent) != (at, intent));
+        }
     }
 
     /// Ends an open hold: `paid` units go to `owner`, less the fee.

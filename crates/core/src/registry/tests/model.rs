@@ -199,8 +199,9 @@ impl Model {
         if self.get(n).is_none() {
             return no(Rejection::UnknownWorker);
         }
-        let answer = self.lose(n, When::Durable, CloseReason::Removed);
+        let mut answer = self.lose(n, When::Durable, CloseReason::Removed);
         self.workers.retain(|worker| worker.n != n);
+        answer.2.insert(0, (When::Durable, Effect::WorkerForgotten { worker: worker(n) }));
         answer
     }
 
@@ -291,6 +292,7 @@ impl Model {
     fn tick(&mut self) -> Answer {
         self.begin_day();
         let now = self.now;
+        self.tokens.retain(|(_, _, expires)| *expires > now);
         let silent = |worker: &&ModelWorker| {
             worker.session.is_some_and(|(_, _, heard)| heard + limits::SESSION_SILENCE_MS <= now)
         };

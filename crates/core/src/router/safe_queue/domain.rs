@@ -10,13 +10,14 @@
 //!
 //! A merge happens at once, since flows must not gain by a link for a moment. A split can wait, and
 //! does until [`Domains::split`]: so a worker that comes and goes costs a look at the flows only as
-//! often as its caller splits.
+//! often as its caller splits. Where the kinds that change hold nothing, as new ones do, no flow is
+//! looked at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::tree::{LEAF_DEPTH, Tree};
+use super::tree::{LEAF_DEPTH, ROOT, Tree};
 use super::virtual_time::Virtual;
-use super::{KindId, WorkerKey};
+use super::{KindId, PoolId, WorkerKey};
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Domains {
@@ -25,6 +26,8 @@ pub(super) struct Domains {
     links: BTreeMap<(KindId, KindId), usize>,
     /// Of the kinds that are linked, or were when domains were last split.
     names: BTreeMap<KindId, KindId>,
+    /// The kinds of each name.
+    members: BTreeMap<KindId, BTreeSet<KindId>>,
     /// A link has gone since domains were last split.
     loose: bool,
 }
@@ -44,14 +47,15 @@ impl Domains {
             return;
         }
         self.unlink(worker);
-        let mut merged = false;
+        let mut moved = false;
         for (a, b) in pairs(&kinds) {
+            tree.step();
             let count = self.links.entry((a, b)).or_insert(0);
             *count = count.saturating_add(1);
-            merged |= self.join(a, b);
+            moved |= self.join(tree, a, b);
         }
         self.workers.insert(worker, kinds);
-        if merged {
+        if moved {
             self.move_seats(tree);
         }
     }
@@ -68,17 +72,26 @@ impl Domains {
         }
     }
 
-    /// False: they were in one domain before.
-    fn join(&mut self, a: KindId, b: KindId) -> bool {
+    /// True: seats are in another domain by it.
+    fn join(&mut self, tree: &Tree, a: KindId, b: KindId) -> bool {
         let (a_name, b_name) = (self.of(a), self.of(b));
         let (name, gone) = (a_name.min(b_name), a_name.max(b_name));
-        self.names.insert(a, name);
-        self.names.insert(b, name);
         if name == gone {
             return false;
         }
-        self.names.values_mut().filter(|of| **of == gone).for_each(|of| *of = name);
-        true
+        let mut moved = self.members.remove(&gone).unwrap_or_default();
+        moved.insert(gone);
+        let of_name = self.members.entry(name).or_default();
+        of_name.insert(name);
+        self.names.insert(name, name);
+        let mut holds = false;
+        for kind in moved {
+            tree.step();
+            holds |= holds_seats(tree, kind);
+            self.names.insert(kind, name);
+            of_name.insert(kind);
+        }
+        holds
     }
 
     /// Gives kinds that nothing links any more domains of their own.
@@ -88,22 +101,26 @@ impl Domains {
         }
         let mut roots: BTreeMap<KindId, KindId> = BTreeMap::new();
         for (a, b) in self.links.keys() {
+            tree.step();
             let (a, b) = (find(&mut roots, *a), find(&mut roots, *b));
             // The smaller is the root, so a domain's name doesn't depend on the order.
             roots.insert(a.max(b), a.min(b));
         }
         let kinds: Vec<KindId> = roots.keys().copied().collect();
         let names = kinds.into_iter().map(|kind| (kind, find(&mut roots, kind))).collect();
-        if std::mem::replace(&mut self.names, names) != self.names {
+        let before = std::mem::replace(&mut self.names, names);
+        self.members.clear();
+        for (kind, name) in &self.names {
+            self.members.entry(*name).or_default().insert(*kind);
+        }
+        let mut moved = before.into_iter().filter(|(kind, name)| self.of(*kind) != *name);
+        if moved.any(|(kind, _)| holds_seats(tree, kind)) {
             self.move_seats(tree);
         }
     }
 
     fn move_seats(&self, tree: &mut Tree) {
-        let same = |(_, s): (usize, &super::tree::Seat)| s.domain == self.of(s.pool.kind());
-        if tree.seats.iter().all(same) {
-            return;
-        }
+        tree.seats.iter().for_each(|_| tree.step());
         let mut nodes: Vec<(u8, usize)> = tree.nodes.iter().map(|(ix, n)| (n.depth, ix)).collect();
         for (_, node) in &nodes {
             self.move_node(tree, *node);
@@ -150,6 +167,13 @@ impl Domains {
             s.domain = new;
         }
     }
+}
+
+/// Whether anything stands in a pool of this kind.
+fn holds_seats(tree: &Tree, kind: KindId) -> bool {
+    let Some(root) = tree.nodes.get(ROOT) else { return false };
+    let at = root.seats.partition_point(|(pool, _)| *pool < PoolId::new(kind, 0));
+    root.seats.get(at).is_some_and(|(pool, _)| pool.kind() == kind)
 }
 
 fn pairs(kinds: &[KindId]) -> impl Iterator<Item = (KindId, KindId)> {

@@ -476,11 +476,13 @@ impl SafeQueue {
         self.domains.unlink(worker);
     }
 
-    /// Splits the domains whose kinds nothing links any more. Costs a look at all flows if there is
-    /// one, else nothing.
-    pub fn split(&mut self) {
+    /// Splits the domains whose kinds nothing links any more. Costs a look at all links and flows if
+    /// there is one, else nothing. Says how many looks that was.
+    pub fn split(&mut self) -> u64 {
+        let before = self.steps();
         self.allow_forgetting();
         self.domains.split(&mut self.tree);
+        self.steps().saturating_sub(before)
     }
 
     /// For tests: the name of a kind's domain.
