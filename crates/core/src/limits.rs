@@ -70,6 +70,8 @@ pub const RETRY_PER_CENT_MAX: u64 = 10;
 /// accounts of one branch, since accounts are free to make.
 pub const RETRIES_FREE: u64 = 10;
 pub const RETRIES_FREE_PER_BRANCH: u64 = 40;
+/// Failed attempts whose branch has had its share that a free slot looks past.
+pub const RETRY_LOOKS_MAX: u32 = 8;
 /// What was before so many dispatches counts half.
 pub const RETRY_DISPATCHES: u64 = 1_000;
 
@@ -129,7 +131,7 @@ pub const OWN_LOOKS_MAX: usize = 16;
 /// Kinds that no worker links any more share their flows' service for so long, or longer where it
 /// takes more looks than so many a millisecond to find that out: about a hundredth of a node's time.
 pub const DOMAINS_SPLIT_MS: u64 = 1_000;
-pub const DOMAINS_SPLIT_LOOKS_PER_MS: u64 = 20;
+pub const DOMAINS_SPLIT_LOOKS_PER_MS: u64 = 10;
 /// What an intent is thought to take before any of its kind was measured, in slot-milliseconds.
 pub const FIRST_ESTIMATE_MS: u64 = 1_000;
 /// Kinds of work whose duration is remembered.

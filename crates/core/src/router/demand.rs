@@ -130,6 +130,17 @@ impl Demand {
         trusts.flat_map(|trust| Band::ALL.into_iter().map(move |band| Self { trust, band }))
     }
 
+    /// What meets both.
+    pub(super) fn and(self, other: Self) -> Self {
+        let stricter = |trust| match trust {
+            Trust::Own => 0_u8,
+            Trust::Proven => 1,
+            Trust::Any => 2,
+        };
+        let trust = [self.trust, other.trust].into_iter().min_by_key(|trust| stricter(*trust));
+        Self { trust: trust.unwrap_or(self.trust), band: self.band.min(other.band) }
+    }
+
     /// Its number below [`Demand::COUNT`].
     pub(super) fn number(self) -> u8 {
         let trust = match self.trust {

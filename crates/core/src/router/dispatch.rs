@@ -6,7 +6,7 @@ use mtor_types::{Amount, Attempt, Code, Fence, IntentId, WorkerId};
 
 use super::Router;
 use super::job::{Held, Lease, Loss, Place, Taken};
-use super::safe_queue::PoolId;
+use super::safe_queue::{PoolId, TurnOf};
 use super::workers::{GroupKey, OfferNo, OfferSlots};
 use crate::effect::{Assignment, Effect};
 use crate::limits;
@@ -58,13 +58,15 @@ impl Router {
             if pools.is_empty() {
                 return;
             }
-            // Failed work goes before what is queued, but takes no two slots in a row of one worker.
+            // Failed work goes before what is queued, but takes no two slots in a row of one worker, and
+            // none while its branch has had more than those who wait.
             let taken = if known.retried {
                 let due = self.take_queued(turn, worker, group, &pools);
-                due || self.take_retry(turn, worker, group, &pools)
+                due || self.take_retry(turn, worker, group, &pools, false)
             } else {
-                let due = self.take_retry(turn, worker, group, &pools);
-                due || self.take_queued(turn, worker, group, &pools)
+                let due = self.take_retry(turn, worker, group, &pools, true);
+                let due = due || self.take_queued(turn, worker, group, &pools);
+                due || self.take_retry(turn, worker, group, &pools, false)
             };
             if !taken {
                 return;
@@ -91,15 +93,21 @@ impl Router {
         true
     }
 
-    /// The oldest failed attempt in these pools that another worker failed.
+    /// The oldest failed attempt in these pools that another worker failed; `fair`: of those whose
+    /// branch has not had more than its share.
     fn take_retry(
         &mut self,
         turn: &mut Turn,
         worker: WorkerId,
         group: &GroupKey,
         pools: &[PoolId],
+        fair: bool,
     ) -> bool {
-        let firsts = pools.iter().filter_map(|pool| self.first_retry(worker, *pool));
+        let among = fair.then(|| self.queue.turn(pools));
+        let mut left = limits::RETRY_LOOKS_MAX;
+        let firsts = pools
+            .iter()
+            .filter_map(|pool| self.first_retry(worker, *pool, among.as_ref(), &mut left));
         let firsts: Vec<(u64, IntentId)> = firsts.collect();
         let Some((_, intent)) = firsts.into_iter().min() else { return false };
         self.give_retry(turn, worker, group, intent, pools);
@@ -108,18 +116,38 @@ impl Router {
 
     /// Looks past what this worker failed itself, and does not look there again: each failure of
     /// its own costs it one look.
-    fn first_retry(&mut self, worker: WorkerId, pool: PoolId) -> Option<(u64, IntentId)> {
-        let known = self.workers.get_mut(worker)?;
+    /// Behind one whose branch has had its share `among` those that wait it looks at few more.
+    fn first_retry(
+        &mut self,
+        worker: WorkerId,
+        pool: PoolId,
+        among: Option<&TurnOf>,
+        left: &mut u32,
+    ) -> Option<(u64, IntentId)> {
+        let known = self.workers.get(worker)?;
         let from = known.passed.get(&pool).copied().unwrap_or_default();
-        let mut passed = from;
-        let found = self.kinds.retries(pool, from).find(|(order, intent)| {
-            let failed = self.jobs.get(intent).is_some_and(|job| job.tried.contains(&worker));
-            if failed {
-                passed = order.saturating_add(1);
+        let (mut passed, mut contiguous, mut found) = (from, true, None);
+        for (order, intent) in self.kinds.retries(pool, from) {
+            let Some(job) = self.jobs.get(&intent) else { continue };
+            let failed = job.tried.contains(&worker);
+            let is_due = |turn| self.queue.may_go_first(&self.item(job), turn);
+            if !failed && among.is_none_or(is_due) {
+                found = Some((order, intent));
+                break;
             }
-            !failed
-        });
-        if passed > from {
+            contiguous &= failed;
+            if contiguous {
+                passed = order.saturating_add(1);
+                continue;
+            }
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                break;
+            }
+        }
+        if passed > from
+            && let Some(known) = self.workers.get_mut(worker)
+        {
             known.passed.insert(pool, passed);
         }
         found

@@ -416,6 +416,13 @@ impl Kinds {
         met.slots.get(pool.demand())
     }
 
+    /// Of those that may serve a pool, how many may serve this other one of its kind too.
+    pub(super) fn slots_of_both(&self, pool: PoolId, other: PoolId) -> u64 {
+        let demands = Demand::numbered(pool.demand()).zip(Demand::numbered(other.demand()));
+        let both = demands.map(|(one, other)| one.and(other).number());
+        both.map_or(0, |both| self.slots(PoolId::new(pool.kind(), both)).min(self.slots(pool)))
+    }
+
     /// Of a kind, whoever they may serve.
     pub(super) fn all_slots(&self, kind: KindId) -> u64 {
         let kind = self.by_id.get(&kind);

@@ -25,6 +25,8 @@ mod retries;
 mod returns;
 pub mod safe_queue;
 #[cfg(test)]
+mod shares;
+#[cfg(test)]
 mod strangers;
 #[cfg(test)]
 mod tests;
@@ -52,7 +54,7 @@ use job::{Held, Job, Place, flow_of};
 use kinds::Kinds;
 use retries::Retries;
 use returns::Refused;
-use safe_queue::{FlowPath, Full, Item, ItemId, PoolId, QueueLimits, SafeQueue};
+use safe_queue::{FlowPath, Full, Item, ItemId, Part, PoolId, QueueLimits, SafeQueue};
 pub use view::{Figures, KindAt, Party, PoolView};
 use workers::Workers;
 
@@ -308,12 +310,18 @@ impl Router {
     fn wait_ms(&self, pool: PoolId, flow: &FlowPath, cost: u64, now: Time) -> Wait {
         let slots = self.kinds.slots(pool).max(1);
         let Some(kind) = self.kinds.get(pool.kind()) else { return Wait::default() };
-        let pools: Vec<PoolId> = self.kinds.pools(pool.kind()).collect();
+        // Of what others' slots do too, this one's do a part.
+        let part = |other: PoolId| {
+            let both = self.kinds.slots_of_both(other, pool).saturating_mul(1_000);
+            let per_mille = both.checked_div(self.kinds.slots(other)).unwrap_or(1_000);
+            Part { pool: other, per_mille }
+        };
+        let pools: Vec<Part> = self.kinds.pools(pool.kind()).map(part).collect();
         let all = self.kinds.all_slots(pool.kind());
         let load = kind.arrivals.per_mille(now, all.max(1));
-        let mut ahead = self.queue.ahead(flow, &pools, cost, load);
+        let mut ahead = self.queue.ahead(flow, pool, &pools, cost, load);
         if mutant!("wait-of-the-whole-queue") {
-            ahead.work = pools.iter().map(|pool| self.queue.waiting_cost(*pool)).sum();
+            ahead.work = pools.iter().map(|part| self.queue.waiting_cost(part.pool)).sum();
         }
         let ms = kind.running.until_taken(now, ahead.work, slots, all);
         Wait { ms, per_mille: ahead.per_mille, slots }

@@ -73,8 +73,8 @@ use charge::{Charges, Origin};
 use domain::Domains;
 use items::{End, Items};
 use tree::Tree;
-use virtual_time::scaled;
-pub use wait::Ahead;
+use virtual_time::{Virtual, scaled};
+pub use wait::{Ahead, Part};
 use walk::walk;
 
 /// Opaque key of a branch, or of an account inside its branch.
@@ -205,6 +205,10 @@ pub struct Charge {
     slot: usize,
     generation: u64,
 }
+
+/// See [`SafeQueue::turn`].
+#[derive(Clone, Debug)]
+pub struct TurnOf(BTreeMap<KindId, Virtual>);
 
 /// What a freed slot takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -364,6 +368,42 @@ impl SafeQueue {
             }
         }
         Some(Dispatched { item, charge })
+    }
+
+    /// How far the branch is whose turn it is in a slot of these pools, in each of their domains.
+    #[must_use]
+    pub fn turn(&self, pools: &[PoolId]) -> TurnOf {
+        let mut first: BTreeMap<KindId, Virtual> = BTreeMap::new();
+        for pool in pools {
+            self.tree.step();
+            let root = self.tree.seat_of(tree::ROOT, *pool).and_then(|at| self.tree.seats.get(at));
+            let Some((start, ..)) = root.and_then(|root| root.ready.first()) else { continue };
+            let start = root.map_or(0, |root| root.base).saturating_add(*start);
+            let of = first.entry(self.domains.of(pool.kind())).or_insert(start);
+            *of = start.min(*of);
+        }
+        TurnOf(first)
+    }
+
+    /// Whether a branch may have an item out of its turn: by what it had it is no further than one such
+    /// item ahead of the branch whose turn it is. Where nobody waits, it is.
+    #[must_use]
+    pub fn may_go_first(&self, item: &Item, turn: &TurnOf) -> bool {
+        let Some(first) = turn.0.get(&self.domains.of(item.pool.kind())) else { return true };
+        let Some(branch) = self.tree.index.get(&(tree::ROOT, item.flow.branch)) else {
+            return true;
+        };
+        let Some(node) = self.tree.nodes.get(*branch) else { return true };
+        let of_kind = node.seats.partition_point(|(pool, _)| pool.kind() < item.pool.kind());
+        let seats = node.seats.iter().skip(of_kind);
+        let seats = seats.take_while(|(pool, _)| pool.kind() == item.pool.kind());
+        let stands = seats.filter_map(|(_, seat)| {
+            self.tree.step();
+            let seat = self.tree.seats.get(*seat)?;
+            Some(self.tree.seats.get(seat.up)?.base.saturating_add(seat.start))
+        });
+        let ahead = scaled(counted_cost(item), node.weight);
+        stands.max().is_none_or(|stands| stands <= first.saturating_add(ahead))
     }
 
     /// Charges an item that is given to a slot of `pools` out of its turn and was not queued: its flow
@@ -549,17 +589,19 @@ impl SafeQueue {
         Some(ahead)
     }
 
-    /// About how much work, in slot-milliseconds, slots of these pools (of one domain) do before a new
-    /// item of this flow and cost, if others come at such a load meanwhile: see `wait.rs`. Costs as many looks as the tree has levels, a pool.
+    /// About how much work, in slot-milliseconds, the slots of a pool do before a new item of this flow
+    /// and cost there, beside these pools of its domain, if others come at such a load meanwhile: see
+    /// `wait.rs`. Costs as many looks as the tree has levels, a pool.
     #[must_use]
     pub fn ahead(
         &self,
         flow: &FlowPath,
-        pools: &[PoolId],
+        own: PoolId,
+        pools: &[Part],
         cost: u64,
         load_per_mille: u64,
     ) -> Ahead {
-        wait::ahead(&self.tree, flow, pools, cost, load_per_mille)
+        wait::ahead(&self.tree, flow, (own, pools), cost, load_per_mille)
     }
 
     /// Dispatches that are not finished.

@@ -11,6 +11,10 @@
 //!
 //! Where nothing was measured each that waits is taken to be served one item, and all by their
 //! weights. It is never more than what others have queued and add while it is worked off.
+//!
+//! A pool that more slots serve than those that may serve the new item counts by the part of them that
+//! may: the rest of its work is done elsewhere. What was measured in the item's own pool is of its own
+//! slots already.
 
 use super::tree::{Pace, ROOT, Tree, path_keys};
 use super::virtual_time::{ONE, Virtual, scaled};
@@ -24,16 +28,27 @@ pub struct Ahead {
     pub per_mille: u64,
 }
 
+/// A pool, and what part of the slots that serve it may serve the new item, in thousandths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    pub pool: PoolId,
+    pub per_mille: u64,
+}
+
 /// A node's part in the pools of one kind.
 #[derive(Clone, Copy, Default)]
 struct Level {
     queued: u64,
     cost: u64,
+    /// Of the cost what the slots of the new item do.
+    done_here: u64,
     weight: u64,
     /// On the domain's line; `late` is where newcomers enter at the latest.
     clock: Virtual,
     late: Virtual,
     pace: Pace,
+    /// What part of that was done by the slots of the new item.
+    pace_per_mille: u64,
 }
 
 /// At most so many times what is queued: arrivals are known too roughly to tell a load of one.
@@ -44,7 +59,7 @@ const MOST_PER_MILLE: u64 = 950;
 pub(super) fn ahead(
     tree: &Tree,
     flow: &FlowPath,
-    pools: &[PoolId],
+    (own, pools): (PoolId, &[Part]),
     cost: u64,
     load_per_mille: u64,
 ) -> Ahead {
@@ -62,9 +77,9 @@ pub(super) fn ahead(
         let child = known.get(level.saturating_add(1)).copied();
         if level.saturating_add(1) == depth {
             // What the leaf has queued stands before it.
-            ahead.work = child.map_or(0, |leaf| sum(tree, leaf, pools).cost);
+            ahead.work = child.map_or(0, |leaf| sum(tree, leaf, (own, pools)).done_here);
         }
-        ahead = climb(tree, (*parent, child), pools, ahead, cost, load_per_mille);
+        ahead = climb(tree, (*parent, child), (own, pools), ahead, cost, load_per_mille);
     }
     ahead
 }
@@ -73,7 +88,7 @@ pub(super) fn ahead(
 fn climb(
     tree: &Tree,
     (parent, node): (usize, Option<usize>),
-    pools: &[PoolId],
+    pools: (PoolId, &[Part]),
     below: Ahead,
     cost: u64,
     load_per_mille: u64,
@@ -81,25 +96,30 @@ fn climb(
     let inside = below.work;
     let all = sum(tree, parent, pools);
     let own = node.map(|node| sum(tree, node, pools)).unwrap_or_default();
-    let others_cost = all.cost.saturating_sub(own.cost);
+    let others_cost = all.done_here.saturating_sub(own.done_here);
     if others_cost == 0 {
         return below;
     }
     let weight = node.and_then(|node| tree.nodes.get(node)).map_or(1, |node| node.weight);
     let others = if own.queued > 0 { all.weight.saturating_sub(weight.into()) } else { all.weight };
-    let start = node.and_then(|node| start(tree, node, pools)).unwrap_or(all.clock).max(all.clock);
+    let start =
+        node.and_then(|node| start(tree, node, pools.1)).unwrap_or(all.clock).max(all.clock);
     // As `Tree::become_ready` has it.
     let lift = all.late.min(all.clock.saturating_add(scaled(cost, weight))).max(all.clock);
     let start = if own.queued > 0 { start } else { start.max(lift) };
     let tag = start.saturating_add(scaled(inside, weight));
     let item = all.cost.checked_div(all.queued).unwrap_or(0).max(1);
+    let here = |work: u64, per_mille: u64| work.saturating_mul(per_mille) / 1_000;
+    let per_mille = all.done_here.saturating_mul(1_000).checked_div(all.cost).unwrap_or(1_000);
+    let unmeasured = here(item, per_mille).max(1);
     // Up to where newcomers enter. What is not measured counts as two that one item each passed.
-    let passed = all.pace.passed.saturating_add(item.saturating_mul(2));
+    let passed = here(all.pace.passed, all.pace_per_mille);
+    let passed = passed.saturating_add(unmeasured.saturating_mul(2));
     let entry = u128::from(passed).saturating_mul(others.into());
     let entry = entry.checked_div(all.pace.waiting.saturating_add(2).into()).unwrap_or(0);
     // Beyond. What is not measured counts as one item served by the weights of all.
     let everybody = u32::try_from(others.saturating_add(weight.into())).unwrap_or(u32::MAX);
-    let served = all.pace.served.saturating_add(item);
+    let served = here(all.pace.served, all.pace_per_mille).saturating_add(unmeasured);
     let moved = all.pace.moved.saturating_add(scaled(item, everybody)).max(1);
     let beyond = tag.saturating_sub(lift).saturating_mul(served.into());
     let beyond = beyond.checked_div(moved).unwrap_or(0);
@@ -118,8 +138,8 @@ fn climb(
 }
 
 /// The node's start tag where it is in debt or backlogged.
-fn start(tree: &Tree, node: usize, pools: &[PoolId]) -> Option<Virtual> {
-    let seats = pools.iter().filter_map(|pool| tree.seats.get(tree.seat_of(node, *pool)?));
+fn start(tree: &Tree, node: usize, pools: &[Part]) -> Option<Virtual> {
+    let seats = pools.iter().filter_map(|part| tree.seats.get(tree.seat_of(node, part.pool)?));
     let starts = seats.filter_map(|seat| {
         let up = tree.seats.get(seat.up)?;
         Some(up.base.saturating_add(seat.start))
@@ -127,17 +147,27 @@ fn start(tree: &Tree, node: usize, pools: &[PoolId]) -> Option<Virtual> {
     starts.max()
 }
 
-fn sum(tree: &Tree, node: usize, pools: &[PoolId]) -> Level {
-    let mut all = Level::default();
-    for seat in pools.iter().filter_map(|pool| tree.seats.get(tree.seat_of(node, *pool)?)) {
+fn sum(tree: &Tree, node: usize, (own, pools): (PoolId, &[Part])) -> Level {
+    let mut all = Level { pace_per_mille: 1_000, ..Level::default() };
+    let mut measured = 0;
+    for Part { pool, per_mille } in pools {
+        let Some(seat) = tree.seat_of(node, *pool).and_then(|seat| tree.seats.get(seat)) else {
+            continue;
+        };
         tree.step();
         all.queued = all.queued.saturating_add(seat.queued);
         all.cost = all.cost.saturating_add(seat.cost);
+        let here = u128::from(seat.cost).saturating_mul((*per_mille).into()) / 1_000;
+        let here = u64::try_from(here).unwrap_or(u64::MAX);
+        all.done_here = all.done_here.saturating_add(here);
         all.weight = all.weight.saturating_add(seat.ready_weight);
         all.clock = all.clock.max(seat.clock_on_line());
         all.late = all.late.max(seat.base.saturating_add(seat.late));
-        if seat.pace.served > all.pace.served {
-            all.pace = seat.pace;
+        // Its own pool's, if anything was measured there.
+        let is_own = *pool == own && seat.pace.served > 0;
+        if is_own || seat.pace.served > measured {
+            measured = if is_own { u64::MAX } else { seat.pace.served };
+            (all.pace, all.pace_per_mille) = (seat.pace, if is_own { 1_000 } else { *per_mille });
         }
     }
     all
