@@ -181,7 +181,7 @@ impl Realm {
         if let Some(found) = found.filter(|found| *found != keys) {
             return Err(IdentityError::Another { found, keys }.into());
         }
-        let clock = Clock::start(opened.recorded);
+        let clock = clock_of(&data, opened.recorded)?;
         let blobs = BlobStore::open(&data.join("blobs"), *identity.blob_key(), BLOBS_BYTES_MAX)?;
         let streams = open_streams(&data)?;
         let (projection, on_synced) = shell::follow(opened.tables).map_err(OpenError::Threads)?;
@@ -349,6 +349,11 @@ fn open_data(data: &Path) -> Result<DataDir, OpenError> {
     })
 }
 
+fn clock_of(data: &Path, recorded: Time) -> Result<Clock, OpenError> {
+    let path = data.join(shell::jumps::FILE);
+    shell::jumps::start(data, recorded).map_err(|source| OpenError::File { path, source })
+}
+
 fn open_streams(data: &Path) -> Result<Streams, OpenError> {
     let path = data.join("spill");
     let streams = Streams::new(StreamLimits::default(), &path);
@@ -467,3 +472,6 @@ fn sysop_secret(data: &Path) -> Result<(KeyHash, Option<String>), OpenError> {
         Err(source) => Err(OpenError::File { path, source }),
     }
 }
+
+#[cfg(test)]
+mod tests;

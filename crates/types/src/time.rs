@@ -17,6 +17,11 @@ impl Time {
         Self(self.0.saturating_add(ms))
     }
 
+    #[must_use]
+    pub fn before_ms(self, ms: u64) -> Self {
+        Self(self.0.saturating_sub(ms))
+    }
+
     /// Milliseconds from `earlier` to this moment, 0 if it is not earlier.
     pub fn since_ms(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)

@@ -33,6 +33,13 @@ impl Index {
         index
     }
 
+    /// What follows from the ledger anew; what does not stays.
+    pub(super) fn rebuild(&mut self, ledger: &Ledger) {
+        let epochs = std::mem::take(&mut self.epochs);
+        let rejections = std::mem::take(&mut self.rejections);
+        *self = Self { epochs, rejections, ..Self::build(ledger) };
+    }
+
     pub(super) fn add(&mut self, intent: IntentId, hold: &Hold) {
         self.expiries.insert((hold.expires, intent));
         if let Some((edge, epoch)) = hold.edge {

@@ -212,6 +212,13 @@ impl EventProcessor {
         }
     }
 
+    /// Time goes back by so much, before anything is open: as much is left until each deadline.
+    pub(crate) fn set_back(&mut self, by_ms: u64) {
+        for durable in self.durables.intents.values_mut() {
+            durable.deadline = durable.deadline.before_ms(by_ms);
+        }
+    }
+
     pub fn apply(&mut self, fact: &Fact) {
         if let Fact::IntentEnded { intent } = fact {
             self.durables.intents.remove(intent);

@@ -106,6 +106,14 @@ impl Node {
         }
     }
 
+    /// As [`Node::start`], at a time before the last record: an earlier start had a clock that was ahead.
+    /// What is due is due as much earlier. Whoever replays the log finds a boot whose batch is older than
+    /// the one before it, and does the same.
+    pub fn start_back(&mut self, now: Time) {
+        self.set_back(now);
+        self.start(now);
+    }
+
     /// Decides one outside command. `Err`: nothing changed.
     pub fn handle(&mut self, now: Time, command: Command) -> Result<(), Rejection> {
         self.clock(now);

@@ -64,6 +64,10 @@ impl Node {
         }
         self.batch = batch.number;
         self.batch_at = batch.at;
+        if batch.at < self.turn.now && matches!(batch.facts.first(), Some(Fact::NodeStarted { .. }))
+        {
+            self.set_back(batch.at);
+        }
         self.turn.now = self.turn.now.max(batch.at);
         for fact in &batch.facts {
             let misfit = |what| RecoverError::Misfit { batch: batch.number, what };
@@ -71,6 +75,17 @@ impl Node {
             self.apply(batch.at, fact);
         }
         Ok(())
+    }
+
+    /// Time goes back, as much being left of everything as before.
+    pub(super) fn set_back(&mut self, at: Time) {
+        let by_ms = self.turn.now.since_ms(at);
+        if by_ms > 0 {
+            self.accountant.set_back(at, by_ms);
+            self.events.set_back(by_ms);
+            self.registry.set_back(at, by_ms);
+            self.turn.now = at;
+        }
     }
 
     /// The durable state as of the last closed batch, for a snapshot. Call it between batches only:

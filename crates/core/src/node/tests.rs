@@ -1,6 +1,7 @@
 //! The whole ring on one node, by hand. Faults and schedules are the simulator's.
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test looks for one effect among all")]
 
+mod clocks;
 mod costs;
 mod pauses;
 mod snapshots;

@@ -8,8 +8,8 @@ use mtor_types::id::{AccountId, KeyHash, WorkerId};
 use mtor_types::standing::KindName;
 use serde::{Deserialize, Serialize};
 
-use super::Registry;
 use super::standings::Earned;
+use super::{Registry, proofs_of, tokens_of};
 
 /// An enrolment token that waits to be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +56,23 @@ pub(super) fn times_of(
 }
 
 impl Registry {
+    /// Time goes back by so much: tokens and proofs last as long as before, and a day that has not come
+    /// yet was today.
+    pub(crate) fn set_back(&mut self, now: Time, by_ms: u64) {
+        let Enrolments { tokens, workers, day, .. } = &mut self.enrolments;
+        for token in tokens.values_mut() {
+            token.expires = token.expires.before_ms(by_ms);
+        }
+        for earned in workers.values_mut().flat_map(|enrolled| enrolled.earned.values_mut()) {
+            let until = earned.proven.as_mut().and_then(|proven| proven.until.as_mut());
+            until.into_iter().for_each(|until| *until = until.before_ms(by_ms));
+            earned.canaries.last_day = earned.canaries.last_day.min(now.day());
+        }
+        *day = (*day).min(now.day());
+        self.proofs = proofs_of(&self.enrolments);
+        (_, self.expiries) = tokens_of(&self.enrolments);
+    }
+
     /// The only way the enrolments change. Facts of other services change nothing.
     pub fn apply(&mut self, at: Time, fact: &Fact) {
         match fact {

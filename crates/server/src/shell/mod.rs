@@ -7,6 +7,7 @@
 //! refused. Absent on purpose: any rule of fairness or money.
 
 mod clock;
+pub mod jumps;
 mod node_thread;
 mod projection;
 mod snapshots;
@@ -25,7 +26,7 @@ use mtor_types::intent::IntentMeta;
 use mtor_types::rejection::Rejection;
 use tokio::sync::oneshot;
 
-pub use clock::Clock;
+pub use clock::{Clock, wall};
 pub use node_thread::{Shell, StartError, start};
 pub use projection::{Projection, follow};
 pub use snapshots::keep;

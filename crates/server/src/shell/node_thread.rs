@@ -69,7 +69,11 @@ pub fn start<L: Log + 'static>(
     mut followers: Followers,
     connect: impl FnOnce(NodeHandle),
 ) -> Result<Shell, StartError> {
-    node.start(clock.now());
+    if clock.sets_back() {
+        node.start_back(clock.now());
+    } else {
+        node.start(clock.now());
+    }
     node.check_invariants().map_err(StartError::Broken)?;
     let boot: Vec<_> = node.close_batch().iter().map(encode_batch).collect();
     log.append(&boot)?;

@@ -120,3 +120,24 @@ fn a_pause_is_no_wait_for_a_worker_to_come() {
     world.later(limits::PAUSE_SETTLE_MS);
     assert_eq!(world.outcomes()[&IntentId([2; 16])], Outcome::Failed(mtor_types::Code::NoWorker));
 }
+
+/// Deadline and hold are over at one look. The accountant ends it, and the router hears of that by what the
+/// edge says to its stop.
+#[test]
+fn a_hold_that_runs_out_in_a_pause_leaves_no_slot_taken() {
+    let mut world = World::new(1);
+    world.submit(IntentMeta { durable: true, ..echo(1) }).unwrap();
+    let attempt = Some(world.assigned()[0].attempt);
+    world.pause(60_000 + limits::LEASE_MS + limits::HOLD_GRACE_MS);
+    world.now = world.now.after_ms(limits::PAUSE_SETTLE_MS);
+    world.node.tick(world.now);
+    world.settle();
+    let (intent, why) = (IntentId([1; 16]), Why::Expired);
+    assert_eq!(world.outcomes()[&intent], Outcome::Expired);
+    assert!(world.left.contains(&(When::Now, Effect::Stop { intent, why })), "it is asked, too");
+    let (usage, delivered) = (Usage::default(), false);
+    world.ok(Command::End(EndRequest { intent, attempt, why, usage, delivered }));
+    assert_eq!(world.node.router().leased(), 0);
+    world.submit(echo(2)).unwrap();
+    assert_eq!(world.assigned().len(), 1);
+}
