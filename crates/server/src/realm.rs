@@ -360,7 +360,8 @@ fn open_streams(data: &Path) -> Result<Streams, OpenError> {
     streams.map_err(|source| OpenError::File { path, source })
 }
 
-/// Good results for any payers proved a worker in the first releases. What is taken back is told.
+/// Good results for any payers proved a worker in the first releases. What is taken back is told, once:
+/// the start of the node takes the mark from them.
 fn tell_of_payers(node: &Node) {
     let workers = node.registry().workers(None, usize::MAX);
     let marked = workers.filter(|view| {

@@ -5,7 +5,6 @@ use mtor_core::{Command, Node};
 use mtor_types::fact::Fact;
 use mtor_types::intent::IntentMeta;
 use mtor_types::message::{Service, SlotOffer};
-use mtor_types::standing::KindName;
 use mtor_types::{NodeId, Time, WorkerId};
 
 use crate::edge::Edge;
@@ -341,11 +340,10 @@ impl World<'_> {
 
 /// How a worker stands in what it offers, as the registry says.
 pub(crate) fn standing_of(node: Option<&Node>, worker: WorkerId, offer: &SlotOffer) -> Standing {
-    let kind = KindName { intent: offer.intent.clone(), model: offer.model.clone() };
     let registry = node.map(Node::registry);
     let own = registry.and_then(|registry| registry.worker(worker));
     let own = own.is_some_and(|view| view.enrolled.own);
-    let Some(found) = registry.and_then(|registry| registry.standing(worker, kind)) else {
+    let Some(found) = registry.and_then(|registry| registry.standing(worker, offer.kind())) else {
         return Standing { class: Class::Probation, earned: 0, ejected: false };
     };
     let class = match (own, found.proven) {

@@ -7,7 +7,7 @@ use crate::fact::Asset;
 use crate::id::{AccountId, Attempt, Fence, IntentId, NodeId, SessionId, WorkerId};
 use crate::intent::{Band, End, EndRequest, IntentMetaV1, Meta, Outcome, Usage};
 use crate::rejection::Rejection;
-use crate::standing::{Standing, Worked};
+use crate::standing::{KindName, Standing, Worked};
 use crate::worker::LeaseClaim;
 
 /// The state machines of a realm.
@@ -178,6 +178,13 @@ pub struct SlotOffer {
     pub context: Option<u32>,
     /// Offers of one group share their slots. Always absent today.
     pub group: Option<String>,
+}
+
+impl SlotOffer {
+    /// In what its worker stands by it.
+    pub fn kind(&self) -> KindName {
+        KindName { intent: self.intent.clone(), model: self.model.clone() }
+    }
 }
 
 /// As the first releases said it. Frozen.

@@ -58,6 +58,8 @@ pub(super) struct Record {
     failures: VecDeque<Failure>,
     /// Good results since the last growth, failure or return.
     row: u32,
+    /// And, whatever it earned meanwhile, since the last failure or return.
+    good: u32,
     ejections: u32,
     membership: Membership,
 }
@@ -73,9 +75,9 @@ const OF_AT_LEAST: u32 = 20;
 
 impl Default for Record {
     fn default() -> Self {
-        let (history, known, number, row, ejections) = (0, 0, 0, 0, 0);
+        let (history, known, number, row, good, ejections) = (0, 0, 0, 0, 0, 0);
         let (failures, membership) = (VecDeque::new(), Membership::Member);
-        Self { history, known, number, failures, row, ejections, membership }
+        Self { history, known, number, failures, row, good, ejections, membership }
     }
 }
 
@@ -112,7 +114,8 @@ impl Record {
         }
         self.mark(false);
         self.row = self.row.saturating_add(1);
-        if self.row >= limits::EJECTIONS_FORGIVEN_AFTER {
+        self.good = self.good.saturating_add(1);
+        if self.good >= limits::EJECTIONS_FORGIVEN_AFTER {
             self.ejections = 0;
         }
         false
@@ -134,7 +137,7 @@ impl Record {
             return false;
         }
         self.mark(true);
-        self.row = 0;
+        (self.row, self.good) = (0, 0);
         let (confirmed, number) = (false, self.number);
         self.failures.push_back(Failure { attempt, branch, confirmed, number });
         if self.failures.len() > FAILURES_KEPT {
@@ -165,7 +168,7 @@ impl Record {
         } else {
             self.mark(true);
         }
-        self.row = 0;
+        (self.row, self.good) = (0, 0);
         let number = self.number.saturating_sub(good.into());
         let (attempt, branch, confirmed) = (Attempt(0), Branch::Account, true);
         self.failures.push_back(Failure { attempt, branch, confirmed, number });
@@ -249,7 +252,7 @@ impl Record {
         let out_ms = limits::EJECTED_MS.saturating_mul(times).min(limits::EJECTED_MAX_MS);
         self.ejections = self.ejections.saturating_add(1);
         self.membership = Membership::Ejected { until: now.after_ms(out_ms), why };
-        (self.history, self.known, self.row) = (0, 0, 0);
+        (self.history, self.known, self.row, self.good) = (0, 0, 0, 0);
         // The last of them stay: another worker may fail the same yet.
         while self.failures.len() > FEW {
             self.failures.pop_front();
@@ -282,6 +285,21 @@ mod tests {
         record.good();
         assert!((5..9).all(|n| !bad(&mut record, n, 1)));
         assert!(bad(&mut record, 9, 2));
+    }
+
+    #[test]
+    fn what_it_earns_on_its_way_makes_forgiveness_no_longer() {
+        let mut record = Record::default();
+        assert!((0..5).any(|n| bad(&mut record, n, u8::try_from(n).unwrap())));
+        assert!(record.probe(Time(limits::EJECTED_MS)) && record.good());
+        for n in 0..limits::EJECTIONS_FORGIVEN_AFTER {
+            assert_eq!(record.ejections, 1, "after {n}");
+            record.good();
+            if n % 4 == 0 {
+                record.begin_row();
+            }
+        }
+        assert_eq!(record.ejections, 0);
     }
 
     #[test]

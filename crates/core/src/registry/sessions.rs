@@ -1,5 +1,6 @@
 //! Sessions: attached, heard, renewed, lost.
 
+use mtor_types::fact::Fact;
 use mtor_types::id::{SessionId, WorkerId};
 use mtor_types::message::{Message, Service, Slots};
 use mtor_types::rejection::Limited;
@@ -12,9 +13,16 @@ use crate::limits;
 use crate::turn::Turn;
 
 impl Registry {
-    /// After a start: the router learns that older sessions are gone.
+    /// After a start: the router learns that older sessions are gone. What payers' good results proved
+    /// in the first releases is taken back, once: it proves nothing, and whoever opened this realm told
+    /// it before.
     pub fn start(&mut self, turn: &mut Turn) {
         turn.send(Service::Router, Message::RegistryStarted);
+        let marked = self.enrolments.workers.iter().filter(|(_, known)| known.served);
+        let marked: Vec<WorkerId> = marked.map(|(worker, _)| *worker).collect();
+        for worker in marked {
+            self.decided(turn, Fact::WorkerServed { worker, passed: false });
+        }
     }
 
     /// A message from another service.

@@ -113,8 +113,7 @@ impl Enrolled {
 fn kinds_of(slots: &Slots) -> BTreeMap<KindName, u32> {
     let mut kinds: BTreeMap<KindName, u32> = BTreeMap::new();
     for offer in &slots.offers {
-        let kind = KindName { intent: offer.intent.clone(), model: offer.model.clone() };
-        let most = kinds.entry(kind).or_default();
+        let most = kinds.entry(offer.kind()).or_default();
         *most = offer.slots.max(*most);
     }
     kinds

@@ -509,6 +509,13 @@ fn what_payers_proved_once_proves_nothing() {
     bench.registry.apply(bench.now, &fact);
     assert!(bench.registry.worker(worker(1)).unwrap().enrolled.served);
     assert!(!bench.standing(1).proven);
+    // It was told when the realm was opened, and is not told again.
+    let mut turn = Turn { now: bench.now, ..Turn::default() };
+    bench.registry.start(&mut turn);
+    assert_eq!(turn.facts, [Fact::WorkerServed { worker: worker(1), passed: false }]);
+    let mut again = Turn { now: bench.now, ..Turn::default() };
+    bench.registry.start(&mut again);
+    assert!(again.facts.is_empty());
 }
 
 #[test]

@@ -48,10 +48,6 @@ struct Candidate {
     own: Option<(WorkerId, SlotOffer)>,
 }
 
-fn kind_of(offer: &SlotOffer) -> KindName {
-    KindName { intent: offer.intent.clone(), model: offer.model.clone() }
-}
-
 /// How often a day a worker is tried in what it offers; never, if there is nothing to learn.
 fn most_a_day(view: &WorkerView<'_>, membership: Membership, kind: &KindName, today: u64) -> u32 {
     let ejected = matches!(membership, Membership::Ejected { .. });
@@ -78,7 +74,7 @@ fn candidates(node: &Node, after: Option<WorkerId>) -> (Vec<Candidate>, Option<W
     for view in &views {
         let Some(slots) = view.slots else { continue };
         for offer in &slots.offers {
-            let kind = kind_of(offer);
+            let kind = offer.kind();
             let membership = registry.membership(view.worker, &kind);
             let most_a_day = most_a_day(view, membership, &kind, today);
             if most_a_day > 0 {
@@ -162,7 +158,7 @@ pub async fn run(edge: Arc<Edge>, budget: Amount) {
 
 /// A question for somebody, and what it is counted as.
 fn choose(edge: &Edge, day: &Day, candidate: &Candidate) -> Option<(Question, Try)> {
-    let (worker, kind) = (candidate.worker, kind_of(&candidate.offer));
+    let (worker, kind) = (candidate.worker, candidate.offer.kind());
     let network = edge.sessions.get(candidate.session)?.network;
     if day.is_asking(network) {
         return None;
@@ -200,7 +196,7 @@ async fn ask(edge: &Arc<Edge>, candidate: &Candidate, question: &Question) -> bo
     // A failure is no wrong answer: failures are counted as anybody's.
     let right = said.and_then(|said| question.is_right(&said, own.as_deref()));
     let Some(right) = right else { return true };
-    let (worker, kind) = (*worker, kind_of(offer));
+    let (worker, kind) = (*worker, offer.kind());
     edge.metrics.canary(right);
     if !right {
         tracing::info!(%worker, intent = kind.intent, "a canary was answered wrongly");

@@ -9,7 +9,7 @@ use mtor_core::authorize::{Action, Object};
 use mtor_core::registry::{Earned, Ejection, Membership, WorkerView};
 use mtor_types::intent::Band;
 use mtor_types::message::SlotOffer;
-use mtor_types::standing::{KindName, Proof};
+use mtor_types::standing::Proof;
 use mtor_types::{AccountId, Price, Time, WorkerId};
 use serde::Serialize;
 
@@ -76,8 +76,8 @@ fn in_words(why: Ejection) -> &'static str {
 
 impl OfferRow {
     fn of(node: &Node, view: &WorkerView<'_>, offer: &SlotOffer) -> Self {
+        let kind = offer.kind();
         let SlotOffer { intent, model, slots, price, band, context, group: _ } = offer.clone();
-        let kind = KindName { intent: intent.clone(), model: model.clone() };
         let Earned { canaries, proven, .. } =
             view.enrolled.earned.get(&kind).copied().unwrap_or_default();
         let membership = node.registry().membership(view.worker, &kind);
