@@ -11,6 +11,7 @@ mod common;
 mod disk;
 mod faults;
 mod formats;
+mod groups;
 mod hangups;
 mod lan;
 mod lines;

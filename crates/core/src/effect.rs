@@ -88,6 +88,8 @@ pub struct Assignment {
     pub owner: AccountId,
     pub class: TrustClass,
     pub session: SessionId,
+    /// The group whose slot it takes, if its offer names one.
+    pub group: Option<String>,
     /// What is paid per unit.
     pub price: Price,
     /// The most units that will be paid.

@@ -152,3 +152,9 @@ pub const RETURNS_SHARE: u64 = 4;
 /// Who comes so much earlier or later than told has kept the time.
 pub const RETURN_EARLY_MS: u64 = 250;
 pub const RETURN_LATE_MS: u64 = 10_000;
+/// A kind's workers that are looked at for what else their slots serve, when a wait is told: those of
+/// them that meet the demand, and all that are looked at for it.
+pub const BESIDE_WORKERS_MAX: usize = 8;
+pub const BESIDE_LOOKS_MAX: usize = 32;
+/// Kinds of which it is then asked what they have queued: as many as one worker may offer.
+pub const BESIDE_KINDS_MAX: usize = 32;

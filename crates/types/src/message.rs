@@ -1,11 +1,14 @@
 //! What the services of a realm tell each other, inside a node by value and between nodes encoded.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
 use crate::amount::{Amount, Price};
 use crate::fact::Asset;
 use crate::id::{AccountId, Attempt, Fence, IntentId, NodeId, SessionId, WorkerId};
 use crate::intent::{Band, End, EndRequest, IntentMetaV1, Meta, Outcome, Usage};
+use crate::mutant;
 use crate::rejection::Rejection;
 use crate::standing::{KindName, Standing, Worked};
 use crate::worker::LeaseClaim;
@@ -176,14 +179,60 @@ pub struct SlotOffer {
     pub band: Band,
     /// The model's context in tokens.
     pub context: Option<u32>,
-    /// Offers of one group share their slots. Always absent today.
+    /// Offers of one group share their slots.
     pub group: Option<String>,
+}
+
+/// Which slots an offer takes: those of a named group, or those of its intent and model at whatever
+/// price: a new price is no new slot.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum GroupKey {
+    Named(String),
+    Own(KindName),
 }
 
 impl SlotOffer {
     /// In what its worker stands by it.
     pub fn kind(&self) -> KindName {
         KindName { intent: self.intent.clone(), model: self.model.clone() }
+    }
+
+    pub fn group_key(&self) -> GroupKey {
+        let own = || GroupKey::Own(self.kind());
+        self.group.clone().map_or_else(own, GroupKey::Named)
+    }
+}
+
+impl Slots {
+    /// How many slots each group has.
+    pub fn groups(&self) -> BTreeMap<GroupKey, u32> {
+        let mut groups: BTreeMap<GroupKey, u32> = BTreeMap::new();
+        for offer in &self.offers {
+            let key = offer.group_key();
+            let named = matches!(key, GroupKey::Named(_)) && !mutant!("groups-share-nothing");
+            let slots = groups.entry(key).or_default();
+            *slots = if named {
+                // Each of its offers says how many the group has.
+                offer.slots.max(*slots)
+            } else {
+                // The same said twice, or at several prices.
+                slots.saturating_add(offer.slots)
+            };
+        }
+        groups
+    }
+
+    /// How many slots there are for each kind: all of the groups that offer it, each once.
+    pub fn kinds(&self) -> BTreeMap<KindName, u32> {
+        let groups = self.groups();
+        let offered = self.offers.iter().map(|offer| (offer.kind(), offer.group_key()));
+        let offered: BTreeSet<(KindName, GroupKey)> = offered.collect();
+        let mut kinds: BTreeMap<KindName, u32> = BTreeMap::new();
+        for (kind, group) in offered {
+            let slots = kinds.entry(kind).or_default();
+            *slots = slots.saturating_add(groups.get(&group).copied().unwrap_or_default());
+        }
+        kinds
     }
 }
 

@@ -46,7 +46,13 @@ pub struct RealmHello {
     pub heartbeat_ms: u64,
     /// Bytes of pieces a worker may send for one intent before the realm grants more.
     pub credit: u64,
+    /// What it understands beyond the first releases: a worker says nothing of it unasked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub knows: Vec<String>,
 }
+
+/// In [`RealmHello::knows`]: offers may name a group.
+pub const OFFER_GROUP: &str = "offer.group";
 
 /// Worker → realm, its answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +114,9 @@ pub struct Offer {
     /// The model's context in tokens.
     #[serde(default)]
     pub context: Option<u32>,
+    /// Offers that name one group share their slots: so many at once over all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
 }
 
 /// Realm → worker: offers of the newest list that count for nothing here, and why. The others
@@ -137,6 +146,9 @@ pub struct Assign<D = Box<RawValue>> {
     pub name: String,
     #[serde(default)]
     pub model: Option<String>,
+    /// The group whose slot it takes, where its offer named one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// The client wants pieces.
     pub stream: bool,
     /// The most units that will be paid.

@@ -425,11 +425,12 @@ fn offer() -> Offer {
         slots: 4,
         price: Some(price()),
         context: Some(8192),
+        group: None,
     }
 }
 
 fn slots_v1() -> SlotsV1 {
-    let Offer { intent, model, slots, price, context } = offer();
+    let Offer { intent, model, slots, price, context, group: _ } = offer();
     SlotsV1 {
         worker: WORKER,
         session: SessionId(0x0000_0003_0000_0001),
@@ -637,24 +638,28 @@ fn raw(json: &str) -> &RawValue {
 fn workers_of_another_version_are_understood() {
     let lease =
         HeldLease { intent: INTENT, attempt: ATTEMPT, fence: FENCE, token: Digest([0x33; 32]) };
-    check_json(
-        "realm-hello",
-        &RealmHello {
-            realm: REALM,
-            nonce: Digest([0x44; 32]),
-            lease_ms: 3000,
-            heartbeat_ms: 900,
-            credit: 262_144,
-        },
-    );
+    let hello = RealmHello {
+        realm: REALM,
+        nonce: Digest([0x44; 32]),
+        lease_ms: 3000,
+        heartbeat_ms: 900,
+        credit: 262_144,
+        knows: Vec::new(),
+    };
+    check_json("realm-hello", &hello);
+    let knows = vec![mtor_types::worker::OFFER_GROUP.to_owned()];
+    check_json("realm-hello-knows", &RealmHello { knows, ..hello });
     check_json(
         "worker-hello",
         &WorkerHello { worker: WORKER, signature: "ab".repeat(64), leases: vec![lease.clone()] },
     );
     check_json("held-lease", &lease);
     check_json("lease-claim", &LeaseClaim { intent: INTENT, attempt: ATTEMPT });
-    let bare = Offer { intent: "echo".into(), model: None, slots: 1, price: None, context: None };
+    let (intent, model, price, context, group) = ("echo".into(), None, None, None, None);
+    let bare = Offer { intent, model, slots: 1, price, context, group };
     check_json("offer", &OfferList { offers: vec![offer(), bare] });
+    let shared = Offer { group: Some("gpu 0".into()), ..offer() };
+    check_json("offer-group", &OfferList { offers: vec![shared] });
     check_json("renew", &Renew { leases: vec![LeaseClaim { intent: INTENT, attempt: ATTEMPT }] });
     check_json("acknowledge", &Acknowledge { intent: INTENT, attempt: ATTEMPT });
     check_json("credit", &Credit { intent: INTENT, attempt: ATTEMPT, bytes: 65_536 });
@@ -694,6 +699,7 @@ fn work_and_its_results_are_understood() {
                 attempt: ATTEMPT,
                 name: "chat".into(),
                 model: Some("smollm2".into()),
+                group: None,
                 stream: true,
                 limit: Some(300),
                 output,
@@ -705,23 +711,26 @@ fn work_and_its_results_are_understood() {
             },
         );
     }
-    check_json(
-        "assign-meter",
-        &Assign {
-            intent: INTENT,
-            attempt: ATTEMPT,
-            name: "shout".into(),
-            model: None,
-            stream: false,
-            limit: Some(30),
-            output: None,
-            meter: Some(AssignMeter { unit: "byte".into(), bound: Bound::Bytes, input: 30 }),
-            deadline_ms: 60_000,
-            fence: FENCE,
-            token: Digest([0x33; 32]),
-            data: raw(r#"{"text":"hello"}"#).to_owned(),
-        },
-    );
+    for (name, group) in [("assign-meter", None), ("assign-group", Some("gpu 0".to_owned()))] {
+        check_json(
+            name,
+            &Assign {
+                intent: INTENT,
+                attempt: ATTEMPT,
+                name: "shout".into(),
+                model: None,
+                group,
+                stream: false,
+                limit: Some(30),
+                output: None,
+                meter: Some(AssignMeter { unit: "byte".into(), bound: Bound::Bytes, input: 30 }),
+                deadline_ms: 60_000,
+                fence: FENCE,
+                token: Digest([0x33; 32]),
+                data: raw(r#"{"text":"hello"}"#).to_owned(),
+            },
+        );
+    }
     check_json(
         "chunk",
         &Chunk {

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use mtor_types::event::EventIn;
 use mtor_types::worker::{
-    self, Acknowledge, Assign, Credit, Drain, Fail, OfferList, Ping, RefusedOffer, RefusedOffers,
-    Renew, Revoke, WorkerHello,
+    self, Acknowledge, Assign, Credit, Drain, Fail, Offer, OfferList, Ping, RefusedOffer,
+    RefusedOffers, Renew, Revoke, WorkerHello,
 };
 use serde_json::value::RawValue;
 use tokio::runtime::Handle;
@@ -354,7 +354,7 @@ impl Agent {
 
     fn send_offers(&mut self) {
         let Some(session) = self.link.session() else { return };
-        let offers = self.offers.list();
+        let offers = self.offers.list(session.knows_groups());
         session.push(worker::OFFER, OfferList { offers: offers.clone() });
         let full = self.offers.is_full();
         self.tell(|| Status::Offered { offers, full });
@@ -417,10 +417,25 @@ impl Agent {
             }
             self.tell(|| Status::ExecutorDown { executor: label, reason: reason.clone() });
         }
-        if self.offers.set(update.executor, update.offers) {
+        let (number, offers) = (update.executor, self.grouped(update.executor, update.offers));
+        if self.offers.set(number, offers) {
             self.send_offers();
         }
         self.dial_when_full();
+    }
+
+    /// As the realm is told whose slots they take.
+    fn grouped(
+        &self,
+        number: usize,
+        offers: Result<Vec<Offer>, String>,
+    ) -> Result<Vec<Offer>, String> {
+        let executor = self.executors.get(&number);
+        let grouped = |offer: Offer| Offer {
+            group: executor.and_then(|executor| executor.group(number, offer.group.clone())),
+            ..offer
+        };
+        Ok(offers?.into_iter().map(grouped).collect())
     }
 
     /// One event of the realm. What is not understood is logged without its content, and skipped.
@@ -474,7 +489,7 @@ impl Agent {
 
     fn on_assign(&mut self, assign: Assign<&RawValue>) {
         let Some(session) = self.link.session() else { return };
-        let credit = session.hello.credit;
+        let (credit, groups) = (session.hello.credit, session.knows_groups());
         let key = key(assign.intent, assign.attempt);
         let deadline = Duration::from_millis(assign.deadline_ms.min(limits::DEADLINE_MS_MAX));
         let deadline = Instant::now() + deadline;
@@ -482,7 +497,7 @@ impl Agent {
             self.leases.adopt(key, assign.fence, assign.token, credit, deadline);
             return;
         }
-        let slot = match self.slot_for(&assign) {
+        let slot = match self.slot_for(&assign, groups) {
             Ok(slot) => slot,
             Err(end) => {
                 tracing::warn!(intent = %assign.intent, name = %assign.name.escape_debug(), "an assignment that cannot be taken");
@@ -526,14 +541,15 @@ impl Agent {
     }
 
     /// The slot that an assignment takes, or why it cannot have one.
-    fn slot_for(&self, assign: &Assign<&RawValue>) -> Result<SlotOf, End> {
+    fn slot_for(&self, assign: &Assign<&RawValue>, groups: bool) -> Result<SlotOf, End> {
         if self.drain_until.is_some() {
             return Err(End::backend("this worker is draining"));
         }
         if self.leases.len() >= limits::LEASES_MAX {
             return Err(End::backend("this worker holds too many leases"));
         }
-        self.offers.slot_for(&assign.name, assign.model.as_deref(), &self.leases)
+        let wanted = (&*assign.name, assign.model.as_deref());
+        self.offers.slot_for(wanted, assign.group.as_deref(), groups, &self.leases)
     }
 
     fn refuse(&mut self, key: Key, end: End) {

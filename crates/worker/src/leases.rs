@@ -70,12 +70,19 @@ impl End {
     }
 }
 
-/// Which offer a lease takes a slot of.
+/// Whose slot a lease takes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SlotOf {
     pub(crate) executor: usize,
-    pub(crate) intent: String,
-    pub(crate) model: Option<String>,
+    pub(crate) of: Counted,
+}
+
+/// What of an executor has slots of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Counted {
+    Group(String),
+    /// An intent and a model.
+    Offer(String, Option<String>),
 }
 
 /// What makes a lease.

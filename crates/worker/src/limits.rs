@@ -161,3 +161,5 @@ pub(crate) const ADDED_EXECUTORS_MAX: usize = 64;
 /// The first offer waits this long for executors that have not said what they can do: a model
 /// takes seconds to load.
 pub(crate) const FIRST_OFFER_MS: u64 = 20_000;
+/// The name of a group, as a program says it.
+pub(crate) const GROUP_BYTES_MAX: usize = 128;

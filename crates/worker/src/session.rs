@@ -167,6 +167,11 @@ impl Session {
         self.out.push_back(Message::Ping(bytes::Bytes::new()));
     }
 
+    /// The realm understands offers that name a group.
+    pub(crate) fn knows_groups(&self) -> bool {
+        self.hello.knows.iter().any(|word| word == worker::OFFER_GROUP)
+    }
+
     /// True once, when the realm has said something after its hello.
     pub(crate) fn is_newly_taken(&mut self) -> bool {
         !std::mem::replace(&mut self.taken, true)
@@ -318,7 +323,14 @@ mod tests {
         let socket = MaybeTlsStream::Plain(wire);
         let socket = WebSocketStream::from_raw_socket(socket, Role::Client, None).await;
         let (realm, nonce) = (RealmId([1; 32]), Digest([2; 32]));
-        let hello = RealmHello { realm, nonce, lease_ms: 1_000, heartbeat_ms: 20, credit: 1 };
+        let hello = RealmHello {
+            realm,
+            nonce,
+            lease_ms: 1_000,
+            heartbeat_ms: 20,
+            credit: 1,
+            knows: Vec::new(),
+        };
         let encoder = Encoder::new(WorkerId([3; 32]));
         (Session::new(Box::new(socket), life, hello, encoder), far)
     }

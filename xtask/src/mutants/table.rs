@@ -40,6 +40,8 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("load-of-slots-ignored", Seeds),
     mutant("idleness-ignored", Seeds),
     sampled("new-worker-gets-nothing", Seeds),
+    mutant("groups-share-nothing", Core("groups::")),
+    mutant("waits-alone", Core("shared_slots_is_that_of_all")),
     // What becomes of attempts.
     sampled("retry-after-a-piece", Seeds),
     sampled("attempts-without-bound", Seeds),

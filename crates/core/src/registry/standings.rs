@@ -4,8 +4,6 @@
 //! not, and is forgiven by a restart. Only work for others than its owner counts, and payers prove
 //! nothing: they may be its owner's friends.
 
-use std::collections::BTreeMap;
-
 use mtor_types::fact::Fact;
 use mtor_types::message::{Message, Offered, Service, Slots};
 use mtor_types::standing::{KindName, Proof, Standing, Verdict, Worked};
@@ -109,21 +107,11 @@ impl Enrolled {
     }
 }
 
-/// Each offer's, once.
-fn kinds_of(slots: &Slots) -> BTreeMap<KindName, u32> {
-    let mut kinds: BTreeMap<KindName, u32> = BTreeMap::new();
-    for offer in &slots.offers {
-        let most = kinds.entry(offer.kind()).or_default();
-        *most = offer.slots.max(*most);
-    }
-    kinds
-}
-
 impl Registry {
     /// Tells the router what a worker's session offers and how it stands in that.
     pub(super) fn tell(&self, turn: &mut Turn, slots: Slots) {
         let worker = slots.worker;
-        let kinds = kinds_of(&slots).into_keys().inspect(|_| self.steps.one());
+        let kinds = slots.kinds().into_keys().inspect(|_| self.steps.one());
         let standings = kinds.filter_map(|kind| self.standing(worker, kind)).collect();
         turn.send(Service::Router, Message::Offered(Offered { slots, standings }));
     }
@@ -210,7 +198,7 @@ impl Registry {
         let slots = enrolled.earned(kind).slots;
         let presence = self.presences.get(&worker);
         let session = presence.and_then(|presence| presence.session.as_ref());
-        let most = session.and_then(|session| kinds_of(&session.slots).get(kind).copied());
+        let most = session.and_then(|session| session.slots.kinds().get(kind).copied());
         if enrolled.own || row < slots || most.is_none_or(|most| most <= slots) {
             return;
         }

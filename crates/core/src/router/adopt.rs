@@ -12,7 +12,7 @@ use super::Router;
 use super::ends::{PutBack, revoke, revoke_claim};
 use super::job::{Held, Lease, Loss, Place, Taken};
 use super::safe_queue::{Item, ItemId, KindId, PoolId};
-use super::workers::{GroupKey, OfferNo, WorkerSlots};
+use super::workers::{Choice, OfferNo, WorkerSlots};
 use crate::effect::Effect;
 use crate::limits;
 use crate::turn::Turn;
@@ -37,13 +37,11 @@ impl Router {
             }
             self.lose_unclaimed(turn, worker, session);
         }
-        let Some(known) = self.workers.get(worker) else { return };
-        let groups: BTreeSet<GroupKey> =
-            known.offers.values().map(|offer| offer.group.clone()).collect();
-        self.watch(turn, &kinds);
-        for group in groups.into_iter().filter(|_| !mutant!("new-worker-gets-nothing")) {
-            self.fill_group(turn, worker, &group);
+        if !mutant!("new-worker-gets-nothing") {
+            // Before pools are looked at one by one: who is due comes first, whatever its name.
+            self.fill(turn, worker, Choice::Free);
         }
+        self.watch(turn, &kinds);
         turn.now(Effect::PoolsChanged);
     }
 
@@ -112,7 +110,7 @@ impl Router {
                 return true;
             }
             // Its slot is taken again under the new fence.
-            self.give_back_slot(worker, lease.offer, lease.own);
+            self.give_back_slot(worker, lease.offer, (lease.own, &lease.taken));
             return self.go_on(turn, worker, lease.offer, claim, lease.taken);
         }
         // After a restart an older attempt of it came back first.
@@ -165,7 +163,7 @@ impl Router {
             && let Some(group) = known.offers.get(&offer).map(|offer| offer.group.clone())
         {
             let item = Item { cost_estimate: 0, ..self.item(job) };
-            let pools = self.served_by_group(worker, &group);
+            let pools = self.may_serve(worker, Choice::FreeOf(&group));
             taken.charge = self.queue.charge(item, &pools).ok();
         }
         taken
@@ -206,7 +204,7 @@ impl Router {
     /// any dispatch.
     fn adopting_offer(&self, worker: WorkerId, intent: IntentId) -> Option<OfferNo> {
         let job = self.jobs.get(&intent)?;
-        self.workers.get(worker)?.find(job.pool.kind(), &job.meta, None)
+        self.workers.get(worker)?.find(job.pool.kind(), &job.meta, Choice::Whatever)
     }
 
     /// A new session of a worker that no longer holds some of its leases: those are lost.

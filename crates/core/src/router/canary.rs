@@ -11,6 +11,7 @@ use mtor_types::{Attempt, Rejection, WorkerId};
 use super::Router;
 use super::job::{Job, Place, Taken};
 use super::safe_queue::PoolId;
+use super::workers::Choice;
 use crate::effect::Effect;
 use crate::turn::Turn;
 
@@ -25,7 +26,8 @@ impl Router {
     ) {
         let (intent, hold) = (meta.id, meta.ceiling);
         let known = self.workers.get(worker);
-        let Some(offer) = known.and_then(|known| known.find_free(pool.kind(), &meta)) else {
+        let Some(offer) = known.and_then(|known| known.find(pool.kind(), &meta, Choice::Free))
+        else {
             self.kinds.drop_if_idle(pool.kind());
             return Self::refuse(turn, intent, Rejection::NoWorker);
         };

@@ -1,13 +1,14 @@
 //! Giving free slots to queued intents.
 
 use mtor_types::intent::{Outcome, Usage};
+use mtor_types::message::GroupKey;
 use mtor_types::mutant;
 use mtor_types::{Amount, Attempt, Code, Fence, IntentId, WorkerId};
 
 use super::Router;
 use super::job::{Held, Lease, Loss, Place, Taken};
 use super::safe_queue::{PoolId, TurnOf};
-use super::workers::{GroupKey, OfferNo, OfferSlots};
+use super::workers::{Choice, OfferNo, OfferSlots};
 use crate::effect::{Assignment, Effect};
 use crate::limits;
 use crate::turn::Turn;
@@ -43,30 +44,32 @@ impl Router {
     /// Gives the free slots that an offer shares to what is due among all that they serve.
     pub(super) fn fill_offer(&mut self, turn: &mut Turn, worker: WorkerId, offer: OfferNo) {
         if let Some(group) = self.group_of(worker, offer) {
-            self.fill_group(turn, worker, &group);
+            self.fill(turn, worker, Choice::FreeOf(&group));
         }
     }
 
-    pub(super) fn fill_group(&mut self, turn: &mut Turn, worker: WorkerId, group: &GroupKey) {
-        // Bounded by the slots of one group: each round takes one.
-        for _ in 0..limits::SLOTS_PER_OFFER_MAX {
-            if self.take_own(turn, worker, group) {
+    /// Gives a worker's free slots to what is due among all that any of them serves: of several
+    /// groups none is before the others.
+    pub(super) fn fill(&mut self, turn: &mut Turn, worker: WorkerId, choice: Choice<'_>) {
+        // Bounded by the slots of a worker: each round takes one.
+        loop {
+            if self.take_own(turn, worker, choice) {
                 continue;
             }
             let Some(known) = self.workers.get(worker) else { return };
-            let pools = self.served_by_group(worker, group);
+            let pools = self.may_serve(worker, choice);
             if pools.is_empty() {
                 return;
             }
             // Failed work goes before what is queued, but takes no two slots in a row of one worker, and
             // none while its branch has had more than those who wait.
             let taken = if known.retried {
-                let due = self.take_queued(turn, worker, group, &pools);
-                due || self.take_retry(turn, worker, group, &pools, false)
+                let due = self.take_queued(turn, worker, choice, &pools);
+                due || self.take_retry(turn, worker, choice, &pools, false)
             } else {
-                let due = self.take_retry(turn, worker, group, &pools, true);
-                let due = due || self.take_queued(turn, worker, group, &pools);
-                due || self.take_retry(turn, worker, group, &pools, false)
+                let due = self.take_retry(turn, worker, choice, &pools, true);
+                let due = due || self.take_queued(turn, worker, choice, &pools);
+                due || self.take_retry(turn, worker, choice, &pools, false)
             };
             if !taken {
                 return;
@@ -78,7 +81,7 @@ impl Router {
         &mut self,
         turn: &mut Turn,
         worker: WorkerId,
-        group: &GroupKey,
+        choice: Choice<'_>,
         pools: &[PoolId],
     ) -> bool {
         let Some(next) = self.queue.dispatch(pools) else { return false };
@@ -89,7 +92,7 @@ impl Router {
         }
         let intent = IntentId(next.item.id.0);
         self.waited(intent, since);
-        self.assign(turn, worker, group, intent, taken);
+        self.assign(turn, worker, choice, intent, taken);
         true
     }
 
@@ -99,7 +102,7 @@ impl Router {
         &mut self,
         turn: &mut Turn,
         worker: WorkerId,
-        group: &GroupKey,
+        choice: Choice<'_>,
         pools: &[PoolId],
         fair: bool,
     ) -> bool {
@@ -110,7 +113,7 @@ impl Router {
             .filter_map(|pool| self.first_retry(worker, *pool, among.as_ref(), &mut left));
         let firsts: Vec<(u64, IntentId)> = firsts.collect();
         let Some((_, intent)) = firsts.into_iter().min() else { return false };
-        self.give_retry(turn, worker, group, intent, pools);
+        self.give_retry(turn, worker, choice, intent, pools);
         true
     }
 
@@ -158,7 +161,7 @@ impl Router {
         &mut self,
         turn: &mut Turn,
         worker: WorkerId,
-        group: &GroupKey,
+        choice: Choice<'_>,
         intent: IntentId,
         pools: &[PoolId],
     ) {
@@ -169,20 +172,20 @@ impl Router {
         if let Some(known) = self.workers.get_mut(worker) {
             known.retried = true;
         }
-        self.assign(turn, worker, group, intent, taken);
+        self.assign(turn, worker, choice, intent, taken);
     }
 
     pub(super) fn assign(
         &mut self,
         turn: &mut Turn,
         worker: WorkerId,
-        group: &GroupKey,
+        choice: Choice<'_>,
         intent: IntentId,
         taken: Taken,
     ) {
         let Some(job) = self.jobs.get(&intent) else { return };
         let (kind, meta) = (job.pool.kind(), &job.meta);
-        let found = self.workers.get(worker).and_then(|known| known.find(kind, meta, Some(group)));
+        let found = self.workers.get(worker).and_then(|known| known.find(kind, meta, choice));
         let Some(offer) = found else {
             // Only if a pool and what serves it disagreed: it ends rather than be forgotten.
             if let Some(charge) = taken.charge {
@@ -223,26 +226,23 @@ impl Router {
         let until = turn.now.after_ms(limits::LEASE_MS);
         let known = self.workers.get_mut(worker)?;
         let (session, edge, owner) = (known.session, known.edge, known.owner);
-        let OfferSlots { mut price, class, .. } = *known.offers.get(&offer)?;
+        let &OfferSlots { mut price, class, ref group, .. } = known.offers.get(&offer)?;
+        let group = match group {
+            GroupKey::Named(name) => Some(name.clone()),
+            GroupKey::Own(_) => None,
+        };
         if known.leases.insert(intent) {
             self.running = self.running.saturating_add(1);
         }
         let job = self.jobs.get(&intent)?;
-        let (meta, pool) = (std::sync::Arc::clone(&job.meta), job.pool);
+        let meta = std::sync::Arc::clone(&job.meta);
         let own = owner == meta.account;
         if own {
             price.amount = Amount::ZERO;
         }
-        if let Some(kind) = self.kinds.get_mut(pool.kind()) {
-            if let Place::Running(before) = &job.place {
-                kind.running.end(before.taken.estimate, before.taken.since);
-            }
-            kind.running.begin(taken.estimate, taken.since);
-        }
         let remaining_ms = job.deadline.since_ms(turn.now);
         let lease = Lease {
             meta: std::sync::Arc::clone(&meta),
-            pool,
             worker,
             session,
             offer,
@@ -257,7 +257,7 @@ impl Router {
         if let Some(job) = self.jobs.get_mut(&intent) {
             job.held = Held::Nobody;
         }
-        self.take_slot(worker, offer, fence, own);
+        self.take_slot(worker, offer, (fence, own, &taken));
         self.schedule(intent, until);
         let limit = meta.units_max.min(price.buys(meta.ceiling));
         Some(Assignment {
@@ -269,6 +269,7 @@ impl Router {
             owner,
             class,
             session,
+            group,
             price,
             limit,
             remaining_ms,

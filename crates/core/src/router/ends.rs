@@ -14,6 +14,7 @@ use super::demand::TrustClass;
 use super::job::{Blame, Failure, Held, Job, Lease, Loss, Place};
 use super::kinds::label;
 use super::safe_queue::{ItemId, PoolId};
+use super::workers::Choice;
 use crate::effect::Effect;
 use crate::limits;
 use crate::turn::Turn;
@@ -257,8 +258,9 @@ impl Router {
         if let Some(free) = free
             && let Some(group) = self.group_of(free.worker, free.offer)
         {
-            let pools = self.served_by_group(free.worker, &group);
-            self.give_retry(turn, free.worker, &group, intent, &pools);
+            let choice = Choice::FreeOf(&group);
+            let pools = self.may_serve(free.worker, choice);
+            self.give_retry(turn, free.worker, choice, intent, &pools);
             return;
         }
         self.schedule(intent, turn.now.after_ms(limits::UNSERVED_MS));
@@ -453,16 +455,13 @@ impl Router {
                 self.estimates.learn(&kind, lease.meta.size, slot_ms);
             }
         }
-        if let Some(kind) = self.kinds.get_mut(lease.pool.kind()) {
-            kind.running.end(lease.taken.estimate, lease.taken.since);
-        }
         let group = self.group_of(worker, lease.offer);
-        self.give_back_slot(worker, lease.offer, lease.own);
+        self.give_back_slot(worker, lease.offer, (lease.own, &lease.taken));
         if let Some(known) = self.workers.get_mut(worker) {
             known.drop_gone_offers();
         }
         if let Some(group) = group {
-            self.fill_group(turn, worker, &group);
+            self.fill(turn, worker, Choice::FreeOf(&group));
         }
         self.drop_if_gone(worker);
     }

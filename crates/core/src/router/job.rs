@@ -68,7 +68,6 @@ pub(super) struct Loss {
 #[derive(Clone, Debug)]
 pub(super) struct Lease {
     pub(super) meta: Arc<IntentMeta>,
-    pub(super) pool: PoolId,
     pub(super) worker: WorkerId,
     pub(super) session: SessionId,
     pub(super) offer: OfferNo,

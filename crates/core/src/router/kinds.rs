@@ -74,8 +74,8 @@ struct Unserved {
     after: Option<IntentId>,
 }
 
-/// What runs of a kind, so that what is left of it is known without a look at each.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// What runs on some slots, so that what is left of it is known without a look at each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Running {
     count: u64,
     estimates: u64,
@@ -94,6 +94,18 @@ impl Running {
         self.count = self.count.saturating_sub(1);
         self.estimates = self.estimates.saturating_sub(estimate);
         self.since = self.since.saturating_sub(since.0.into());
+    }
+
+    pub(super) fn add(&mut self, more: &Self) {
+        self.count = self.count.saturating_add(more.count);
+        self.estimates = self.estimates.saturating_add(more.estimates);
+        self.since = self.since.saturating_add(more.since);
+    }
+
+    pub(super) fn take(&mut self, less: &Self) {
+        self.count = self.count.saturating_sub(less.count);
+        self.estimates = self.estimates.saturating_sub(less.estimates);
+        self.since = self.since.saturating_sub(less.since);
     }
 
     /// Slot-milliseconds, about.
@@ -146,7 +158,7 @@ pub(super) struct Arrivals {
 impl Arrivals {
     const MEMORY_MS: u64 = 20_000;
 
-    fn faded(&self, now: Time) -> u64 {
+    pub(super) fn faded(&self, now: Time) -> u64 {
         let left = Self::MEMORY_MS.saturating_sub(now.since_ms(self.at));
         let work = u128::from(self.work).saturating_mul(left.into());
         let work = work.checked_div(Self::MEMORY_MS.into()).unwrap_or_default();
@@ -157,10 +169,10 @@ impl Arrivals {
         (self.work, self.at) = (self.faded(now).saturating_add(cost), now);
     }
 
-    /// Of what so many slots can do.
-    pub(super) fn per_mille(&self, now: Time, slots: u64) -> u64 {
+    /// So much work, of what so many slots can do.
+    pub(super) fn per_mille(work: u64, slots: u64) -> u64 {
         let able = slots.saturating_mul(Self::MEMORY_MS) / 1_000;
-        self.faded(now).checked_div(able).unwrap_or(1_000).min(1_000)
+        work.checked_div(able).unwrap_or(1_000).min(1_000)
     }
 }
 
@@ -222,6 +234,7 @@ pub(super) struct Kind {
     /// By account, of those that own workers here or wait for some.
     owned: BTreeMap<AccountId, Owned>,
     pub(super) shown: Shown,
+    /// On all slots that it may use, whatever kind that is of.
     pub(super) running: Running,
     pub(super) arrivals: Arrivals,
     pub(super) excess: Excess,
@@ -253,6 +266,13 @@ impl Kind {
         if owned.is_empty() {
             self.owned.remove(&account);
         }
+    }
+
+    /// Some of its workers that meet a demand: the first, whose ids are keys and so as good as any.
+    pub(super) fn some_workers(&self, demand: u8) -> impl Iterator<Item = WorkerId> {
+        let looked = self.workers.iter().take(limits::BESIDE_LOOKS_MAX);
+        let meets = looked.filter(move |(_, part)| part.member.get(demand) > 0);
+        meets.map(|(worker, _)| *worker).take(limits::BESIDE_WORKERS_MAX)
     }
 
     /// Failed attempts that wait for another worker.
@@ -492,7 +512,6 @@ impl Kinds {
     /// Recounts from the jobs what is kept as they come and go.
     pub(super) fn check_jobs(&self, jobs: &BTreeMap<IntentId, Job>) -> Result<(), String> {
         let mut recounted: BTreeMap<PoolId, Demanded> = BTreeMap::new();
-        let mut running: BTreeMap<KindId, Running> = BTreeMap::new();
         let mut asked: BTreeMap<(KindId, AccountId), BTreeSet<IntentId>> = BTreeMap::new();
         for (intent, job) in jobs {
             let found = recounted.entry(job.pool).or_default();
@@ -501,19 +520,12 @@ impl Kinds {
             if let Place::Retrying { order, .. } = job.place {
                 found.retries.insert(order, *intent);
             }
-            if let Place::Running(lease) = &job.place {
-                let of_kind = running.entry(job.pool.kind()).or_default();
-                of_kind.begin(lease.taken.estimate, lease.taken.since);
-            }
             if job.place.waits() {
                 let of = (job.pool.kind(), job.meta.account);
                 asked.entry(of).or_default().insert(*intent);
             }
         }
         for (id, kind) in &self.by_id {
-            if kind.running != running.remove(id).unwrap_or_default() {
-                return Err(format!("kind {id:?} counts what runs wrongly: {:?}", kind.running));
-            }
             for (demand, found) in &kind.demanded {
                 let counted = recounted.remove(&PoolId::new(*id, *demand)).unwrap_or_default();
                 let of = |found: &Demanded| (found.jobs, found.retries.clone());
@@ -532,7 +544,7 @@ impl Kinds {
                 }
             }
         }
-        if recounted.is_empty() && running.is_empty() && asked.is_empty() {
+        if recounted.is_empty() && asked.is_empty() {
             Ok(())
         } else {
             Err(format!("jobs of kinds that are not known: {recounted:?}"))
@@ -541,12 +553,15 @@ impl Kinds {
 
     /// Recounts from the workers what is kept as they come and go.
     pub(super) fn check_workers(&self, workers: &Workers) -> Result<(), String> {
-        let mut free = workers.free_by_kind();
+        let (mut free, mut running) = (workers.free_by_kind(), workers.running_by_kind());
         let clocks = self.by_id.values().flat_map(|kind| kind.demanded.values());
         if clocks.filter(|found| found.unserved.is_some()).count() != self.unserved.len() {
             return Err("clocks of pools that nobody serves are counted wrongly".to_owned());
         }
         for (id, kind) in &self.by_id {
+            if kind.running != running.remove(id).unwrap_or_default() {
+                return Err(format!("kind {id:?} counts what runs wrongly: {:?}", kind.running));
+            }
             let (mut member, mut ejected) = (Met::default(), Met::default());
             for part in kind.workers.values() {
                 member.add(&part.member);

@@ -86,6 +86,8 @@ struct Load {
     /// Arrivals a millisecond.
     rate: f64,
     accounts: u64,
+    /// Each worker has as many, and its slots for all of them together; with one it is called nothing.
+    models: u64,
     admits_all: bool,
     obedient: bool,
     /// One in so many of those refused is queued all the same, to see what would have become of it.
@@ -105,6 +107,10 @@ const MEAN_MS: f64 = 0.1 * 8_000.0 + 0.3 * 1_000.0 + 0.6 * 125.0;
 
 impl Load {
     fn new(seed: u64, load: f64, accounts: u64) -> Self {
+        Self::of_models(seed, load, accounts, 1)
+    }
+
+    fn of_models(seed: u64, load: f64, accounts: u64, models: u64) -> Self {
         let turn = Turn { now: Time(1_000), epoch: 2, ..Turn::default() };
         let slots = f64::from(WORKERS) * f64::from(SLOTS);
         let mut this = Self {
@@ -118,6 +124,7 @@ impl Load {
             figures: Figures::default(),
             rate: load * slots / MEAN_MS,
             accounts,
+            models,
             admits_all: false,
             obedient: false,
             probes: None,
@@ -142,22 +149,27 @@ impl Load {
 
     fn attach(&mut self, workers: u8, slots: u32) {
         for number in 0..workers {
-            let offer = SlotOffer {
+            let offer = |model: u64| SlotOffer {
                 intent: "echo".into(),
-                model: None,
+                model: self.model(model),
                 slots,
                 price: Price { amount: Amount::from_u64(1), per: 1 },
                 band: Band::ALL[0],
                 context: None,
-                group: None,
+                group: (self.models > 1).then(|| "gpu".into()),
             };
-            let session = session_of(WorkerId([number; 32]), number.into(), vec![offer]);
+            let offers = (0..self.models).map(offer).collect();
+            let session = session_of(WorkerId([number; 32]), number.into(), offers);
             self.take(Message::Offered(offered(Slots {
                 own: true,
                 owner: AccountId([99; 32]),
                 ..session
             })));
         }
+    }
+
+    fn model(&self, number: u64) -> Option<String> {
+        (self.models > 1).then(|| format!("m{}", number % self.models))
     }
 
     /// Asks, and says what wait was told; `None`: refused.
@@ -246,6 +258,7 @@ impl Load {
             id: intent,
             account: AccountId(from),
             size,
+            model: self.model(u64::try_from(self.figures.asked.len()).unwrap()),
             durable: false,
             remaining_ms: DEADLINE_MS,
             ..meta(1)
@@ -433,6 +446,54 @@ fn what_is_accepted_is_served_in_about_the_time_it_was_told() {
             assert!(calm || wait <= if accounts == 20 { 0.35 } else { 0.85 }, "error {wait}");
             assert!(calm || end <= if accounts == 20 { 0.3 } else { 0.7 }, "error {end}");
             assert!(again <= if calm { 0.15 } else { 0.5 }, "again {again}");
+        }
+    }
+}
+
+/// Slots that six models share are not six times as many: what is told and accepted is as good as if
+/// it were one model.
+#[test]
+fn the_wait_for_shared_slots_is_that_of_all_who_share_them() {
+    println!("models accounts load | accepted expired goodput error to-the-end");
+    for models in [1, 6] {
+        for accounts in [20, 200] {
+            for load in [1.0, 1.5, 2.0, 4.0] {
+                let figures = Load::of_models(7, load, accounts, models).run(Row::UNTIL);
+                let (gone, good) = (expired(&figures), figures.goodput(load));
+                let (wait, end) = (figures.eta_error(false), figures.eta_error(true));
+                let accepted = figures.share(Figures::accepted, |_| true);
+                println!(
+                    "{models:>6} {accounts:>8} {load:>4} | {accepted:>8.2} {gone:>7.4} {good:>7.2} \
+                     {wait:>5.2} {end:>10.2}"
+                );
+                assert!(good >= 0.9, "goodput {good}");
+                // What an account asks of another model may overtake what it was told before.
+                let most = if load < 4.0 || models == 1 { 0.06 } else { 0.12 };
+                assert!(gone <= if load <= 1.0 { 0.01 } else { most }, "expired {gone}");
+                assert!(load <= 1.0 || end <= 0.7, "error {end}");
+            }
+        }
+    }
+}
+
+#[test]
+fn slots_that_another_model_has_taken_are_waited_for() {
+    let told = |models: u64| -> Vec<u64> {
+        let mut load = Load::still(4, &[]);
+        (load.router, load.models) = (Router::new(), models);
+        for number in 0..models {
+            let label = kinds::label("echo", load.model(number).as_deref());
+            load.router.estimates.learn(&label, 1_000, 1_000);
+        }
+        load.attach(1, 4);
+        (0..24).map(|account| load.told(account, 1_000).unwrap()).collect()
+    };
+    // Four begin each second, whatever they are called; nothing is measured yet.
+    for models in [1, 2, 6] {
+        for (before, told) in (0_u64..).zip(told(models)) {
+            let waits = 1_000 * (before / 4);
+            let about = told <= waits + 500 && 5 * told / 2 + 1_000 >= waits;
+            assert!(about, "{told} ms are told and {waits} waited, of {models} models");
         }
     }
 }

@@ -51,12 +51,12 @@ pub use demand::TrustClass;
 use ends::PutBack;
 use estimates::Estimates;
 use job::{Held, Job, Place, flow_of};
-use kinds::Kinds;
+use kinds::{Arrivals, Kinds};
 use retries::Retries;
 use returns::Refused;
-use safe_queue::{FlowPath, Full, Item, ItemId, Part, PoolId, QueueLimits, SafeQueue};
+use safe_queue::{FlowPath, Full, Item, ItemId, KindId, Part, PoolId, QueueLimits, SafeQueue};
 pub use view::{Figures, KindAt, Party, PoolView};
-use workers::Workers;
+use workers::{Choice, Workers};
 
 /// The wait of one more intent.
 #[derive(Clone, Copy, Debug, Default)]
@@ -316,15 +316,46 @@ impl Router {
             let per_mille = both.checked_div(self.kinds.slots(other)).unwrap_or(1_000);
             Part { pool: other, per_mille }
         };
-        let pools: Vec<Part> = self.kinds.pools(pool.kind()).map(part).collect();
+        let mut pools: Vec<Part> = self.kinds.pools(pool.kind()).map(part).collect();
         let all = self.kinds.all_slots(pool.kind());
-        let load = kind.arrivals.per_mille(now, all.max(1));
+        let mut arrived = kind.arrivals.faded(now);
+        for (other, per_mille) in self.beside(pool, all) {
+            let work = self.kinds.get(other).map_or(0, |other| other.arrivals.faded(now));
+            arrived = arrived.saturating_add(work.saturating_mul(per_mille) / 1_000);
+            pools.extend(self.kinds.pools(other).map(|pool| Part { pool, per_mille }));
+        }
+        let load = Arrivals::per_mille(arrived, all.max(1));
         let mut ahead = self.queue.ahead(flow, pool, &pools, cost, load);
         if mutant!("wait-of-the-whole-queue") {
             ahead.work = pools.iter().map(|part| self.queue.waiting_cost(part.pool)).sum();
         }
         let ms = kind.running.until_taken(now, ahead.work, slots, all);
         Wait { ms, per_mille: ahead.per_mille, slots }
+    }
+
+    /// The kinds that use slots of this pool's, too, and how much of their work comes to those: so
+    /// many thousandths. Seen at some of its workers, and taken to be so at all.
+    fn beside(&self, pool: PoolId, slots: u64) -> Vec<(KindId, u64)> {
+        let Some(kind) = self.kinds.get(pool.kind()) else { return Vec::new() };
+        let (mut seen, mut shared) = (0_u64, BTreeMap::<KindId, u64>::new());
+        for worker in kind.some_workers(pool.demand()).filter(|_| !mutant!("waits-alone")) {
+            self.kinds.step();
+            let Some(known) = self.workers.get(worker) else { continue };
+            let (own, beside) = known.beside(pool.kind());
+            seen = seen.saturating_add(own);
+            for (other, slots) in beside {
+                let sum = shared.entry(other).or_default();
+                *sum = sum.saturating_add(slots);
+            }
+        }
+        let part = |(other, shared): (KindId, u64)| {
+            let of_all = shared.saturating_mul(slots).checked_div(seen)?;
+            let of = self.kinds.all_slots(other).max(of_all).max(1);
+            Some((other, of_all.saturating_mul(1_000).checked_div(of)?))
+        };
+        let asked =
+            shared.into_iter().filter(|(other, _)| self.kinds.pools(*other).next().is_some());
+        asked.take(limits::BESIDE_KINDS_MAX).filter_map(part).collect()
     }
 
     /// The wait of what was queued is over: its kind learns how it compares to what was told.
@@ -536,11 +567,12 @@ impl Router {
         for id in self.workers.ids() {
             let Some(known) = self.workers.get(id) else { continue };
             for offer in known.offers.values() {
-                let mut kinds = known.kinds_with_room(&offer.group).into_iter();
+                let choice = Choice::FreeOf(&offer.group);
+                let mut kinds = known.kinds_with_room(choice).into_iter();
                 if let Some(own) = kinds.find_map(|kind| self.first_own(kind, known.owner, id)) {
                     return Err(format!("worker {id} idles while its owner's {own} waits"));
                 }
-                for pool in self.served_by_group(id, &offer.group) {
+                for pool in self.may_serve(id, choice) {
                     let waits = self.kinds.retries(pool, 0).find(|(_, intent)| {
                         self.jobs.get(intent).is_some_and(|job| !job.tried.contains(&id))
                     });

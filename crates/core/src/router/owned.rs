@@ -9,7 +9,7 @@ use super::Router;
 use super::job::Taken;
 use super::kinds::Free;
 use super::safe_queue::{ItemId, KindId};
-use super::workers::GroupKey;
+use super::workers::Choice;
 use crate::limits;
 use crate::turn::Turn;
 
@@ -47,11 +47,15 @@ impl Router {
         self.kinds.owned(kind, account)?.wait_ms(mean_ms)
     }
 
-    /// A free slot of this group takes what its owner asked for first, of what this worker did not
-    /// fail.
-    pub(super) fn take_own(&mut self, turn: &mut Turn, worker: WorkerId, group: &GroupKey) -> bool {
+    /// Such a free slot takes what its owner asked for first, of what this worker did not fail.
+    pub(super) fn take_own(
+        &mut self,
+        turn: &mut Turn,
+        worker: WorkerId,
+        choice: Choice<'_>,
+    ) -> bool {
         let Some(known) = self.workers.get(worker) else { return false };
-        let kinds = known.kinds_with_room(group);
+        let kinds = known.kinds_with_room(choice);
         let firsts = kinds.into_iter().filter_map(|kind| self.first_own(kind, known.owner, worker));
         let Some(intent) = firsts.min() else { return false };
         self.queue.remove(ItemId(intent.0));
@@ -61,7 +65,7 @@ impl Router {
             job.told = None;
         }
         let taken = Taken { since: turn.now, estimate, charge: None };
-        self.assign(turn, worker, group, intent, taken);
+        self.assign(turn, worker, choice, intent, taken);
         true
     }
 

@@ -1,6 +1,7 @@
 //! Single rules, each as small as it gets. Schedules and faults are the simulator's.
 
 mod adoption;
+mod groups;
 
 use mtor_types::intent::{Band, Branch, Class, EndRequest, Reason, Trust, Why};
 use mtor_types::message::{Offered, SlotOffer, Slots};

@@ -38,6 +38,7 @@ pub struct Party {
     pub price: Price,
     /// The least.
     pub context: Option<u32>,
+    /// Those that it may use, and how many of them are taken, by whatever shares them.
     pub slots: u64,
     pub busy: u64,
     /// What waits for this owner's workers alone.
@@ -116,18 +117,20 @@ struct Sums {
 }
 
 impl Shown {
-    pub(super) fn add(&mut self, offer: &OfferSlots, owner: AccountId, slots: u32) {
+    /// `told`: how many slots it has and how many of them are taken, unless another offer tells that.
+    pub(super) fn add(&mut self, offer: &OfferSlots, owner: AccountId, told: Option<(u32, u32)>) {
         let sums = self.0.entry((offer.class, owner)).or_default();
         let price = sums.prices.entry(offer.price.amount).or_insert((offer.price, 0));
         price.1 = price.1.saturating_add(1);
         let context = sums.contexts.entry(offer.context).or_default();
         *context = context.saturating_add(1);
         sums.alone = offer.owned_kind();
+        let (slots, busy) = told.unwrap_or_default();
         sums.slots = sums.slots.saturating_add(slots.into());
-        sums.busy = sums.busy.saturating_add(offer.busy.into());
+        sums.busy = sums.busy.saturating_add(busy.into());
     }
 
-    pub(super) fn take(&mut self, offer: &OfferSlots, owner: AccountId, slots: u32) {
+    pub(super) fn take(&mut self, offer: &OfferSlots, owner: AccountId, told: Option<(u32, u32)>) {
         let key = (offer.class, owner);
         let Some(sums) = self.0.get_mut(&key) else { return };
         if let Some((_, count)) = sums.prices.get_mut(&offer.price.amount) {
@@ -142,8 +145,9 @@ impl Shown {
                 sums.contexts.remove(&offer.context);
             }
         }
+        let (slots, busy) = told.unwrap_or_default();
         sums.slots = sums.slots.saturating_sub(slots.into());
-        sums.busy = sums.busy.saturating_sub(offer.busy.into());
+        sums.busy = sums.busy.saturating_sub(busy.into());
         if sums.prices.is_empty() {
             self.0.remove(&key);
         }

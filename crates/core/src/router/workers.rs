@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mtor_types::intent::{Band, IntentMeta};
-use mtor_types::message::{Offered, SlotOffer, Slots};
+use mtor_types::message::{GroupKey, Offered, SlotOffer, Slots};
 use mtor_types::mutant;
 use mtor_types::standing::{KindName, Standing};
 use mtor_types::{AccountId, Amount, Fence, IntentId, NodeId, Price, SessionId, WorkerId};
 
 use super::Router;
 use super::demand::{Demand, PerDemand, Rank, TrustClass};
-use super::job::{Job, Place};
-use super::kinds::{Free, Kinds, Part, Places, label};
+use super::job::{Job, Place, Taken};
+use super::kinds::{Free, Kinds, Part, Places, Running, label};
 use super::safe_queue::{KindId, PoolId, WorkerKey};
 use crate::limits;
 
@@ -24,14 +24,25 @@ pub(super) struct OfferNo(u32);
 struct Group {
     slots: u32,
     busy: u32,
+    running: Running,
 }
 
-/// Which slots an offer takes: those of a named group, or those of its intent and model at whatever
-/// price: a new price is no new slot.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum GroupKey {
-    Named(String),
-    Own(String, Option<String>),
+/// Which of a worker's slots a piece of work is for.
+#[derive(Clone, Copy)]
+pub(super) enum Choice<'a> {
+    /// Any that it has, free or not.
+    Whatever,
+    Free,
+    FreeOf(&'a GroupKey),
+}
+
+impl Choice<'_> {
+    fn is_of(self, group: &GroupKey) -> bool {
+        match self {
+            Self::Whatever | Self::Free => true,
+            Self::FreeOf(named) => named == group,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -143,46 +154,41 @@ impl WorkerSlots {
         self.lent.get(&offer.label()).copied().unwrap_or_default()
     }
 
-    fn slots_of(&self, offer: &OfferSlots) -> u32 {
-        let slots = self.groups.get(&offer.group).map_or(0, |group| group.slots);
-        if self.draining || offer.gone { 0 } else { slots }
-    }
-
-    /// The cheapest offer of this kind that may serve this intent, of those with a free slot in a
-    /// group if one is named.
+    /// The cheapest offer of this kind that may serve this intent, of those with such a slot.
     pub(super) fn find(
         &self,
         kind: KindId,
         meta: &IntentMeta,
-        group: Option<&GroupKey>,
+        choice: Choice<'_>,
     ) -> Option<OfferNo> {
         let of_kind = self.offers.iter().filter(|(_, offer)| offer.kinds.contains(&kind));
         let (own, demand) = (self.owner == meta.account, Demand::of(meta));
         let meets = of_kind.filter(|(_, offer)| offer.admits(demand) || (own && !offer.gone));
         let has_room = |offer| if own { self.takes_work(offer) } else { self.lends(offer) };
         let free = meets.filter(|(_, offer)| {
-            group.is_none_or(|group| offer.group == *group && has_room(*offer))
+            let whatever = matches!(choice, Choice::Whatever);
+            whatever || (choice.is_of(&offer.group) && has_room(*offer))
         });
+        // Of several that are free the one whose slots could do less else.
+        let breadth = |group: &GroupKey| match choice {
+            Choice::Free => self.kinds_of(group).len(),
+            Choice::Whatever | Choice::FreeOf(_) => 0,
+        };
         let first = |(number, offer): &(&OfferNo, &OfferSlots)| {
-            (offer.rank(), offer.price.amount, **number)
+            (offer.rank(), offer.price.amount, breadth(&offer.group), **number)
         };
         free.min_by_key(first).map(|(number, _)| *number)
     }
 
-    /// As that, of all groups.
-    pub(super) fn find_free(&self, kind: KindId, meta: &IntentMeta) -> Option<OfferNo> {
-        self.groups.keys().find_map(|group| self.find(kind, meta, Some(group)))
-    }
-
-    /// The kinds that a free slot of this group may serve, whoever asks.
-    pub(super) fn kinds_with_room(&self, group: &GroupKey) -> BTreeSet<KindId> {
-        let free = self.offers.values().filter(|o| o.group == *group && self.takes_work(o));
+    /// The kinds that such a free slot may serve, whoever asks.
+    pub(super) fn kinds_with_room(&self, choice: Choice<'_>) -> BTreeSet<KindId> {
+        let free = self.offers.values().filter(|o| choice.is_of(&o.group) && self.takes_work(o));
         free.flat_map(|offer| offer.kinds.iter().copied()).collect()
     }
 
-    /// The pools that a free slot of this group may serve, of those with jobs; in order, once.
-    fn serves(&self, group: &GroupKey, kinds: &Kinds) -> Vec<PoolId> {
-        let free = self.offers.values().filter(|o| o.group == *group && self.lends(o));
+    /// The pools that such a free slot may serve, of those with jobs; in order, once.
+    fn serves(&self, choice: Choice<'_>, kinds: &Kinds) -> Vec<PoolId> {
+        let free = self.offers.values().filter(|o| choice.is_of(&o.group) && self.lends(o));
         let all = free.flat_map(|offer| {
             let pools = offer.kinds.iter().flat_map(|kind| kinds.pools(*kind));
             pools.filter(|pool| {
@@ -194,6 +200,40 @@ impl WorkerSlots {
         all.sort_unstable();
         all.dedup();
         all
+    }
+
+    /// The kinds that share the slots of a group.
+    fn kinds_of(&self, group: &GroupKey) -> BTreeSet<KindId> {
+        let offers = self.offers.values().filter(|offer| !offer.gone && offer.group == *group);
+        let offers = offers.filter(|_| !self.draining);
+        offers.flat_map(|offer| offer.kinds.iter().copied()).collect()
+    }
+
+    /// The slots that a kind has here, and how many of them it shares with each other one.
+    pub(super) fn beside(&self, kind: KindId) -> (u64, BTreeMap<KindId, u64>) {
+        let (mut own, mut beside) = (0_u64, BTreeMap::<KindId, u64>::new());
+        for (key, group) in &self.groups {
+            let kinds = self.kinds_of(key);
+            if kinds.contains(&kind) {
+                own = own.saturating_add(group.slots.into());
+                for other in kinds.into_iter().filter(|other| *other != kind) {
+                    let shared = beside.entry(other).or_default();
+                    *shared = shared.saturating_add(group.slots.into());
+                }
+            }
+        }
+        (own, beside)
+    }
+
+    /// Slots and those taken, as they are told of an offer: those of its group, by the first of its
+    /// offers of that kind alone.
+    fn told(&self, number: OfferNo, offer: &OfferSlots) -> Option<(u32, u32)> {
+        let same = |(_, other): &(&OfferNo, &OfferSlots)| {
+            !other.gone && other.group == offer.group && other.label() == offer.label()
+        };
+        let first = self.offers.iter().find(same).map(|(number, _)| *number);
+        let group = self.groups.get(&offer.group).filter(|_| first == Some(number))?;
+        Some((group.slots, group.busy))
     }
 
     /// Forgets offers that are gone once nothing of them is taken. They serve no pool any more.
@@ -220,16 +260,14 @@ impl WorkerSlots {
         let own = slots.own;
         self.offers.values_mut().for_each(|offer| offer.gone = true);
         self.groups.values_mut().for_each(|group| group.slots = 0);
+        for (key, count) in slots.groups() {
+            self.groups.entry(key).or_default().slots = count;
+        }
         for offer in slots.offers.into_iter().filter(|offer| offer.slots > 0) {
+            let key = offer.group_key();
             let same = |(_, known): &(&OfferNo, &OfferSlots)| {
-                known.name == offer.intent
-                    && known.model == offer.model
-                    && known.price == offer.price
-                    && match (&known.group, &offer.group) {
-                        (GroupKey::Named(known), Some(name)) => known == name,
-                        (GroupKey::Own(..), None) => true,
-                        (GroupKey::Named(_), None) | (GroupKey::Own(..), Some(_)) => false,
-                    }
+                (&known.name, &known.model) == (&offer.intent, &offer.model)
+                    && (known.price, &known.group) == (offer.price, &key)
             };
             let known = self.offers.iter().find(same).map(|(number, _)| *number);
             let number = known.unwrap_or(OfferNo(self.next_offer));
@@ -253,16 +291,8 @@ impl WorkerSlots {
 
     fn put_offer(&mut self, number: OfferNo, offer: SlotOffer, own: bool, newest: Fence) {
         let class = TrustClass::of(own, false);
-        let SlotOffer { intent: name, model, slots, price, band, context, group } = offer;
-        let group =
-            group.map_or_else(|| GroupKey::Own(name.clone(), model.clone()), GroupKey::Named);
-        let shared = self.groups.entry(group.clone()).or_default();
-        shared.slots = match group {
-            // Each of its offers says how many the group has.
-            GroupKey::Named(_) => shared.slots.max(slots),
-            // The same said twice, or at several prices.
-            GroupKey::Own(..) => shared.slots.saturating_add(slots),
-        };
+        let group = offer.group_key();
+        let SlotOffer { intent: name, model, slots: _, price, band, context, group: _ } = offer;
         if let Some(known) = self.offers.get_mut(&number) {
             (known.gone, known.band, known.context) = (false, band, context);
             return;
@@ -364,14 +394,19 @@ impl Workers {
         for (id, worker) in &self.by_id {
             leased = leased.saturating_add(worker.leases.len());
             let mut busy: BTreeMap<OfferNo, u32> = BTreeMap::new();
+            let mut running: BTreeMap<&GroupKey, Running> = BTreeMap::new();
             let mut lent: BTreeMap<String, u32> = BTreeMap::new();
             for intent in &worker.leases {
                 match jobs.get(intent).map(|job| &job.place) {
                     Some(Place::Running(lease)) if lease.worker == *id => {
                         let count = busy.entry(lease.offer).or_default();
                         *count = count.saturating_add(1);
-                        let offer = worker.offers.get(&lease.offer).filter(|_| !lease.own);
+                        let offer = worker.offers.get(&lease.offer);
                         if let Some(offer) = offer {
+                            let running = running.entry(&offer.group).or_default();
+                            running.begin(lease.taken.estimate, lease.taken.since);
+                        }
+                        if let Some(offer) = offer.filter(|_| !lease.own) {
                             let count = lent.entry(offer.label()).or_default();
                             *count = count.saturating_add(1);
                         }
@@ -397,6 +432,11 @@ impl Workers {
             if !worker.groups.iter().all(|(key, group)| groups.get(key) == Some(&group.busy)) {
                 return Err(format!("worker {id}: a group counts its busy slots wrongly"));
             }
+            for (key, group) in &worker.groups {
+                if group.running != running.remove(key).unwrap_or_default() {
+                    return Err(format!("worker {id}: a group counts what runs wrongly"));
+                }
+            }
         }
         let running = jobs.values().filter(|job| matches!(job.place, Place::Running(_))).count();
         if running != leased {
@@ -417,6 +457,19 @@ impl Workers {
             }
         }
         free
+    }
+
+    /// By kind, what runs on the slots that it may use.
+    pub(super) fn running_by_kind(&self) -> BTreeMap<KindId, Running> {
+        let mut all: BTreeMap<KindId, Running> = BTreeMap::new();
+        for known in self.by_id.values() {
+            for (key, group) in &known.groups {
+                for kind in known.kinds_of(key) {
+                    all.entry(kind).or_default().add(&group.running);
+                }
+            }
+        }
+        all
     }
 
     /// Where an offer stands among its kinds' free ones.
@@ -447,14 +500,38 @@ impl Router {
         Some(self.workers.get(worker)?.offers.get(&offer)?.group.clone())
     }
 
-    pub(super) fn served_by_group(&self, worker: WorkerId, group: &GroupKey) -> Vec<PoolId> {
+    pub(super) fn may_serve(&self, worker: WorkerId, choice: Choice<'_>) -> Vec<PoolId> {
         let known = self.workers.get(worker);
-        known.map(|known| known.serves(group, &self.kinds)).unwrap_or_default()
+        known.map(|known| known.serves(choice, &self.kinds)).unwrap_or_default()
+    }
+
+    /// What runs on a worker's slots counts, or no longer, in all kinds that share them.
+    fn count_running(&mut self, worker: WorkerId, count: fn(&mut Running, &Running)) {
+        let groups = self.workers.get(worker).into_iter().flat_map(|known| known.groups.keys());
+        for group in groups.cloned().collect::<Vec<GroupKey>>() {
+            self.count_running_of(worker, &group, count);
+        }
+    }
+
+    fn count_running_of(
+        &mut self,
+        worker: WorkerId,
+        group: &GroupKey,
+        count: fn(&mut Running, &Running),
+    ) {
+        let Some(known) = self.workers.get(worker) else { return };
+        let Some(found) = known.groups.get(group) else { return };
+        for kind in known.kinds_of(group) {
+            if let Some(kind) = self.kinds.get_mut(kind) {
+                count(&mut kind.running, &found.running);
+            }
+        }
     }
 
     /// Takes a worker out of every kind, before what it offers changes or it goes. Returns which.
     pub(super) fn leave_kinds(&mut self, worker: WorkerId) -> BTreeSet<KindId> {
         let mut left = BTreeSet::new();
+        self.count_running(worker, Running::take);
         let Some(known) = self.workers.get(worker) else { return left };
         let numbers: Vec<OfferNo> = known.offers.keys().copied().collect();
         self.queue.unlink(known.key());
@@ -466,7 +543,7 @@ impl Router {
             if let Some(offer) = known.offers.get(&number).filter(|_| !known.draining)
                 && let Some(kind) = kinds.first().and_then(|kind| self.kinds.get_mut(*kind))
             {
-                kind.shown.take(offer, known.owner, known.slots_of(offer));
+                kind.shown.take(offer, known.owner, known.told(number, offer));
             }
             for kind in kinds {
                 self.kinds.set_free(kind, owner, free, Places::default());
@@ -499,10 +576,10 @@ impl Router {
         }
         known.passed.retain(|pool, _| joined.contains(&pool.kind()));
         let Some(known) = self.workers.get(worker) else { return joined };
-        for offer in known.offers.values().filter(|_| !known.draining) {
-            let slots = known.slots_of(offer);
+        for (number, offer) in known.offers.iter().filter(|_| !known.draining) {
+            let told = known.told(*number, offer);
             if let Some(kind) = offer.kinds.first().and_then(|kind| self.kinds.get_mut(*kind)) {
-                kind.shown.add(offer, known.owner, slots);
+                kind.shown.add(offer, known.owner, told);
             }
         }
         for (kind, part) in known.parts() {
@@ -516,23 +593,38 @@ impl Router {
         }
         let linked: Vec<KindId> = linked.into_iter().collect();
         self.queue.link(key, &linked);
+        self.count_running(worker, Running::add);
         joined
     }
 
     /// One slot of an offer is taken by this lease; `own`: for its owner.
-    pub(super) fn take_slot(&mut self, worker: WorkerId, offer: OfferNo, lease: Fence, own: bool) {
+    pub(super) fn take_slot(
+        &mut self,
+        worker: WorkerId,
+        offer: OfferNo,
+        (lease, own, taken): (Fence, bool, &Taken),
+    ) {
+        let (estimate, since) = (taken.estimate, taken.since);
         self.change_slots(worker, offer, |offer, group, lent| {
             offer.busy = offer.busy.saturating_add(1);
             group.busy = group.busy.saturating_add(1);
+            group.running.begin(estimate, since);
             *lent = lent.saturating_add(u32::from(!own));
             offer.served = lease;
         });
     }
 
-    pub(super) fn give_back_slot(&mut self, worker: WorkerId, offer: OfferNo, own: bool) {
+    pub(super) fn give_back_slot(
+        &mut self,
+        worker: WorkerId,
+        offer: OfferNo,
+        (own, taken): (bool, &Taken),
+    ) {
+        let (estimate, since) = (taken.estimate, taken.since);
         self.change_slots(worker, offer, |offer, group, lent| {
             offer.busy = offer.busy.saturating_sub(1);
             group.busy = group.busy.saturating_sub(1);
+            group.running.end(estimate, since);
             *lent = lent.saturating_sub(u32::from(!own));
         });
     }
@@ -549,31 +641,42 @@ impl Router {
         let Some(group) = known.offers.get(&number).map(|offer| offer.group.clone()) else {
             return;
         };
-        let sharing = known.offers.iter().filter(|(_, offer)| offer.group == group);
+        // What is lent is of an intent and model, whichever group that is offered in.
+        let label = known.offers.get(&number).map(OfferSlots::label);
+        let sharing = known
+            .offers
+            .iter()
+            .filter(|(_, offer)| offer.group == group || Some(offer.label()) == label);
         let sharing: Vec<OfferNo> = sharing.map(|(number, _)| *number).collect();
+        let busy = known.groups.get(&group).map(|group| group.busy).unwrap_or_default();
         let before: Vec<Places> =
             sharing.iter().map(|number| self.workers.places(worker, *number)).collect();
+        self.count_running_of(worker, &group, Running::take);
         let Some(known) = self.workers.get_mut(worker) else { return };
         if let Some(offer) = known.offers.get_mut(&number)
             && let Some(group) = known.groups.get_mut(&group)
         {
-            let (busy, label) = (offer.busy, offer.label());
+            let label = offer.label();
             let mut lent = known.lent.remove(&label).unwrap_or_default();
             change(offer, group, &mut lent);
             if lent > 0 {
                 known.lent.insert(label, lent);
             }
-            let kind = offer.kinds.first().filter(|_| !known.draining);
-            if let Some(kind) = kind.and_then(|kind| self.kinds.get_mut(*kind)) {
-                kind.shown.change_busy((offer.class, known.owner), busy, offer.busy);
-            }
         }
+        self.count_running_of(worker, &group, Running::add);
         for (number, before) in sharing.into_iter().zip(before) {
             let after = self.workers.places(worker, number);
             let Some(known) = self.workers.get(worker) else { return };
             let Some(offer) = known.offers.get(&number) else { continue };
             for kind in &offer.kinds {
                 self.kinds.set_free(*kind, known.owner, before, after);
+            }
+            let kind = offer.kinds.first().filter(|_| !known.draining);
+            if let Some(kind) = kind.and_then(|kind| self.kinds.get_mut(*kind))
+                && let Some((_, now)) = known.told(number, offer)
+                && offer.group == group
+            {
+                kind.shown.change_busy((offer.class, known.owner), busy, now);
             }
         }
     }

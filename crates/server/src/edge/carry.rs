@@ -255,6 +255,7 @@ impl Edge {
             attempt: *attempt,
             name: live.name.clone(),
             model: model.map(str::to_owned),
+            group: assignment.group.clone(),
             stream: live.pieces,
             limit: Some(*limit),
             output: live.stream.output_each(*limit),

@@ -34,7 +34,7 @@ impl Edge {
             let list = entry.manifest.price;
             // Prices of one intent are compared per the manifest's own number of units.
             let price = offer.price.filter(|price| price.per == list.per).unwrap_or(list);
-            let Offer { intent, model, slots, price: _, context } = offer.clone();
+            let Offer { intent, model, slots, price: _, context, group } = offer.clone();
             if let Some((bare, _)) = model.as_deref().and_then(model::split_owner) {
                 let refused = misnamed(bare, &offer.intent, model.as_deref());
                 priced.refused.push(refused);
@@ -42,16 +42,8 @@ impl Edge {
             }
             match Band::of_offer(price.amount, list) {
                 Some(band) => {
-                    let group = None;
-                    priced.taken.push(SlotOffer {
-                        intent,
-                        model,
-                        slots,
-                        price,
-                        band,
-                        context,
-                        group,
-                    });
+                    let offer = SlotOffer { intent, model, slots, price, band, context, group };
+                    priced.taken.push(offer);
                 }
                 None => priced.refused.push(too_dear(intent, model, list)),
             }

@@ -38,6 +38,8 @@ struct OfferRow {
     intent: String,
     model: Option<String>,
     slots: u32,
+    /// What shares these slots.
+    group: Option<String>,
     price: Price,
     band: Band,
     context: Option<u32>,
@@ -77,7 +79,7 @@ fn in_words(why: Ejection) -> &'static str {
 impl OfferRow {
     fn of(node: &Node, view: &WorkerView<'_>, offer: &SlotOffer) -> Self {
         let kind = offer.kind();
-        let SlotOffer { intent, model, slots, price, band, context, group: _ } = offer.clone();
+        let SlotOffer { intent, model, slots, price, band, context, group } = offer.clone();
         let Earned { canaries, proven, .. } =
             view.enrolled.earned.get(&kind).copied().unwrap_or_default();
         let membership = node.registry().membership(view.worker, &kind);
@@ -95,6 +97,7 @@ impl OfferRow {
             intent,
             model,
             slots,
+            group,
             price,
             band,
             context,

@@ -78,6 +78,7 @@ async fn exchange(
         lease_ms: limits::LEASE_MS,
         heartbeat_ms: limits::HEARTBEAT_MS,
         credit: CREDIT_BYTES,
+        knows: vec![worker::OFFER_GROUP.to_owned()],
     };
     let event = EventOut::new("hello", &edge.source, worker::HELLO, hello);
     let text = serde_json::to_string(&event).map_err(|_| Refusal::Silent)?;

@@ -36,7 +36,7 @@ pub(super) enum SessionError {
     Unknown(String),
     #[error("more than {} leases in one message", limits::LEASES_PER_MESSAGE_MAX)]
     TooManyLeases,
-    #[error("an offer's intent and model are 1 to 256 bytes without control characters")]
+    #[error("an offer's intent, model and group are 1 to 256 bytes without control characters")]
     Offer,
     #[error("sent more than its credit for {0}")]
     OverCredit(IntentId),
@@ -148,10 +148,11 @@ impl Inbound {
         offers: Vec<Offer>,
         leases: Vec<LeaseClaim>,
     ) -> Result<Slots, SessionError> {
-        if offers
-            .iter()
-            .any(|offer| !is_plain(&offer.intent) || !offer.model.as_deref().is_none_or(is_plain))
-        {
+        let plain = |offer: &Offer| {
+            let mut others = [&offer.model, &offer.group].into_iter().flatten();
+            is_plain(&offer.intent) && others.all(|name| is_plain(name))
+        };
+        if !offers.iter().all(plain) {
             return Err(SessionError::Offer);
         }
         self.offers = offers;

@@ -363,6 +363,7 @@ mod tests {
             attempt: Attempt(7),
             name: "echo".into(),
             model: Some("null}}".into()),
+            group: None,
             stream: true,
             limit: Some(3),
             output: None,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mtor_types::Price;
 use mtor_types::worker::{FailCode, Offer};
 
-use crate::leases::{End, Leases, SlotOf};
+use crate::leases::{Counted, End, Leases, SlotOf};
 use crate::limits;
 
 pub(super) struct Offers {
@@ -59,16 +59,19 @@ impl Offers {
         self.prices.keys().filter(in_vain).map(String::as_str)
     }
 
-    /// One offer for each intent and model: the slots of several executors are added.
-    pub(super) fn list(&self) -> Vec<Offer> {
+    /// One offer for each intent, model and group: the slots of several executors are added. To a
+    /// realm that knows of no groups each offer stands for itself.
+    pub(super) fn list(&self, groups: bool) -> Vec<Offer> {
         let mut list: Vec<Offer> = Vec::new();
         let mut of: Vec<usize> = Vec::new();
         let said = self.said.iter();
         let said =
             said.flat_map(|(executor, said)| said.iter().flatten().map(move |o| (*executor, o)));
         for (executor, offer) in said {
-            let same =
-                |other: &&mut Offer| other.intent == offer.intent && other.model == offer.model;
+            let group = offer.group.clone().filter(|_| groups);
+            let same = |other: &&mut Offer| {
+                (&other.intent, &other.model, &other.group) == (&offer.intent, &offer.model, &group)
+            };
             if let Some(other) = list.iter_mut().find(same) {
                 other.slots =
                     (other.slots.saturating_add(offer.slots)).min(limits::SLOTS_PER_OFFER_MAX);
@@ -78,7 +81,7 @@ impl Offers {
                 };
             } else {
                 let price = self.prices.get(&offer.intent).copied();
-                list.push(Offer { price, ..offer.clone() });
+                list.push(Offer { price, group, ..offer.clone() });
                 of.push(executor);
             }
         }
@@ -99,22 +102,29 @@ impl Offers {
         list
     }
 
-    /// The first executor with a free slot for it.
+    /// The first executor with a free slot for it. `groups`: the realm knows of them, so that what
+    /// it names no group for is of none.
     pub(super) fn slot_for(
         &self,
-        intent: &str,
-        model: Option<&str>,
+        (intent, model): (&str, Option<&str>),
+        group: Option<&str>,
+        groups: bool,
         leases: &Leases,
     ) -> Result<SlotOf, End> {
         let mut offered = false;
         for (&executor, offers) in &self.said {
             let fits = |offer: &&Offer| {
-                offer.intent == intent && (model.is_none() || offer.model.as_deref() == model)
+                offer.intent == intent
+                    && (model.is_none() || offer.model.as_deref() == model)
+                    && (!groups || offer.group.as_deref() == group)
             };
             for offer in offers.iter().flatten().filter(fits) {
                 offered = true;
-                let slot =
-                    SlotOf { executor, intent: offer.intent.clone(), model: offer.model.clone() };
+                let of = match offer.group.clone().filter(|_| groups) {
+                    Some(group) => Counted::Group(group),
+                    None => Counted::Offer(offer.intent.clone(), offer.model.clone()),
+                };
+                let slot = SlotOf { executor, of };
                 if leases.running(&slot) < offer.slots {
                     return Ok(slot);
                 }
@@ -131,9 +141,11 @@ impl Offers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::leases::{Key, NewLease};
 
     fn offer(intent: &str, model: Option<&str>, slots: u32, context: Option<u32>) -> Offer {
-        Offer { intent: intent.into(), model: model.map(Into::into), slots, price: None, context }
+        let (intent, model) = (intent.into(), model.map(Into::into));
+        Offer { intent, model, slots, price: None, context, group: None }
     }
 
     fn expecting(executors: usize, prices: BTreeMap<String, Price>) -> Offers {
@@ -156,7 +168,7 @@ mod tests {
         assert!(offers.set(2, Err("down".into())));
         assert!(offers.is_full());
         assert!(!offers.set(2, Err("still down".into())));
-        let list = offers.list();
+        let list = offers.list(true);
         assert_eq!(list.len(), 2);
         assert_eq!((list[0].slots, list[0].context, list[0].price), (5, Some(2048), Some(price)));
         assert_eq!(list[1].price, None);
@@ -164,7 +176,7 @@ mod tests {
         offers.forget(2);
         assert_eq!(offers.priced_in_vain().collect::<Vec<_>>(), ["paint"]);
         offers.forget(0);
-        assert_eq!(offers.list().iter().map(|offer| offer.slots).sum::<u32>(), 4);
+        assert_eq!(offers.list(true).iter().map(|offer| offer.slots).sum::<u32>(), 4);
         assert!(!offers.set(0, Ok(vec![offer("chat", None, 1, None)])), "it is gone");
     }
 
@@ -174,10 +186,60 @@ mod tests {
         let many = (0..32).map(|number| offer("chat", Some(&format!("m{number}")), 1, None));
         offers.set(0, Ok(many.collect()));
         offers.set(1, Ok(vec![offer("echo", None, 1, None), offer("fft", None, 1, None)]));
-        let list = offers.list();
+        let list = offers.list(true);
         assert_eq!(list.len(), limits::OFFERS_MAX);
         assert_eq!((&*list[29].intent, list[29].model.as_deref()), ("chat", Some("m29")));
         assert_eq!((&*list[30].intent, &*list[31].intent), ("echo", "fft"));
+    }
+
+    /// Two backends have one model: the realm says whose slot it gives.
+    #[test]
+    fn a_group_is_as_large_as_its_backend_and_one_of_its_own() {
+        let mut offers = expecting(2, BTreeMap::new());
+        let of = |executor: usize, model: &str, slots| {
+            let group = Some(format!("backend {executor}"));
+            Offer { group, ..offer("chat", Some(model), slots, None) }
+        };
+        offers.set(0, Ok(vec![of(0, "m", 1), of(0, "n", 1)]));
+        offers.set(1, Ok(vec![of(1, "m", 2)]));
+        let shown = |groups| {
+            let list = offers.list(groups).into_iter();
+            list.map(|o| (o.model.unwrap(), o.slots, o.group.unwrap_or_default())).collect()
+        };
+        let told: Vec<(String, u32, String)> = shown(true);
+        let row = |model: &str, slots, group: &str| (model.to_owned(), slots, group.to_owned());
+        let all = [row("m", 1, "backend 0"), row("n", 1, "backend 0"), row("m", 2, "backend 1")];
+        assert_eq!(told, all);
+        let told: Vec<(String, u32, String)> = shown(false);
+        assert_eq!(told, [row("m", 3, ""), row("n", 1, "")]);
+        let (mut leases, mut number) = (Leases::default(), 0);
+        let mut next = || {
+            number += 1;
+            number
+        };
+        let mut give = |model, group| {
+            let slot = offers.slot_for(("chat", Some(model)), group, true, &leases).ok()?;
+            let executor = slot.executor;
+            leases.insert(NewLease {
+                key: Key {
+                    intent: mtor_types::IntentId([1; 16]),
+                    attempt: mtor_types::Attempt(next()),
+                },
+                fence: mtor_types::Fence(1),
+                token: mtor_types::Digest([0; 32]),
+                slot,
+                credit: 1,
+                deadline: tokio::time::Instant::now() + std::time::Duration::from_secs(9),
+                backlog: std::sync::Arc::new(tokio::sync::Semaphore::new(0)),
+            });
+            Some(executor)
+        };
+        assert_eq!(give("m", Some("backend 1")), Some(1));
+        assert_eq!(give("n", Some("backend 0")), Some(0));
+        assert_eq!(give("m", Some("backend 0")), None, "its one slot has another model");
+        assert_eq!(give("m", Some("backend 1")), Some(1));
+        assert_eq!(give("m", Some("backend 2")), None);
+        assert_eq!(give("m", None), None, "none is offered without a group");
     }
 
     #[test]
@@ -185,8 +247,9 @@ mod tests {
         let mut offers = expecting(2, BTreeMap::new());
         offers.set(1, Ok(vec![offer("chat", Some("m"), 1, None)]));
         let leases = Leases::default();
-        let slot =
-            |intent, model| offers.slot_for(intent, model, &leases).map(|slot| slot.executor);
+        let slot = |intent, model| {
+            offers.slot_for((intent, model), None, true, &leases).map(|slot| slot.executor)
+        };
         assert_eq!(slot("chat", Some("m")).ok(), Some(1));
         assert_eq!(slot("chat", None).ok(), Some(1));
         for (intent, model) in [("chat", Some("x")), ("embed", None)] {

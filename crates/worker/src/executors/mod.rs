@@ -227,6 +227,16 @@ impl Executor {
         }
     }
 
+    /// The group of an offer as the realm is told it: none of another executor is called so. All that
+    /// a backend offers shares its slots; a program says for itself what does.
+    pub(crate) fn group(&self, number: usize, said: Option<String>) -> Option<String> {
+        match self.kind {
+            Kind::OpenAi(_) | Kind::Audio(_) => Some(format!("backend {number}")),
+            Kind::Exec(_) => said.map(|said| format!("program {number}: {said}")),
+            Kind::Echo | Kind::Fft(_) | Kind::Engine(_) => None,
+        }
+    }
+
     pub(crate) fn label(&self) -> &str {
         &self.label
     }
@@ -284,7 +294,14 @@ fn check_slots(executor: &'static str, slots: u32) -> Result<(), WorkerError> {
 
 fn in_process_offer(intent: &'static str, slots: u32) -> Result<Vec<Offer>, WorkerError> {
     check_slots(intent, slots)?;
-    Ok(vec![Offer { intent: intent.into(), model: None, slots, price: None, context: None }])
+    Ok(vec![Offer {
+        intent: intent.into(),
+        model: None,
+        slots,
+        price: None,
+        context: None,
+        group: None,
+    }])
 }
 
 /// What an outsider offers, made to fit: names and slots that a realm takes, no price, no doubles.
@@ -308,6 +325,13 @@ impl Tidy {
         }
         if offer.slots == 0 || offer.slots > limits::SLOTS_PER_OFFER_MAX {
             return Err(format!("slots must be 1 to {}", limits::SLOTS_PER_OFFER_MAX));
+        }
+        let fits = |name: &str| is_name(name) && name.len() <= limits::GROUP_BYTES_MAX;
+        if !offer.group.as_deref().is_none_or(fits) {
+            return Err(format!(
+                "a group must be 1 to {} bytes without control characters",
+                limits::GROUP_BYTES_MAX
+            ));
         }
         if !self.seen.insert((offer.intent.clone(), offer.model.clone())) {
             return Err("the same intent and model twice".into());

@@ -18,7 +18,7 @@ impl Bench {
 
     fn insert(&mut self, number: u8, credit: u64) -> (Key, u64, Arc<Semaphore>) {
         let key = Key { intent: IntentId([number; 16]), attempt: Attempt(1) };
-        let slot = SlotOf { executor: 0, intent: "echo".into(), model: None };
+        let slot = SlotOf { executor: 0, of: Counted::Offer("echo".into(), None) };
         let backlog = Arc::new(Semaphore::new(0));
         let serial = self.leases.insert(NewLease {
             key,

@@ -141,7 +141,10 @@ impl Realm {
         let mut session =
             Session { socket, hello, offers: OfferList { offers: vec![] }, last_id: 0 };
         let (lease_ms, heartbeat_ms, credit) = (3000, self.heartbeat_ms, self.credit);
-        let hello = RealmHello { realm: self.id, nonce: NONCE, lease_ms, heartbeat_ms, credit };
+        // As an earlier realm, to which nothing is said of groups.
+        let knows = Vec::new();
+        let hello =
+            RealmHello { realm: self.id, nonce: NONCE, lease_ms, heartbeat_ms, credit, knows };
         session.say(worker::HELLO, json!(hello)).await;
         session
     }

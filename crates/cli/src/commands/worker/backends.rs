@@ -34,7 +34,7 @@ pub(super) struct Backends {
     /// models; may stand several times
     #[arg(long, value_name = "MODEL")]
     backend_model: Vec<String>,
-    /// Requests at once for each model of a backend
+    /// Requests at once at each backend, over all of its models
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
     slots: u32,
 }

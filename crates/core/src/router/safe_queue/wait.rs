@@ -77,7 +77,7 @@ pub(super) fn ahead(
         let child = known.get(level.saturating_add(1)).copied();
         if level.saturating_add(1) == depth {
             // What the leaf has queued stands before it.
-            ahead.work = child.map_or(0, |leaf| sum(tree, leaf, (own, pools)).done_here);
+            ahead.work = child.map_or(0, |leaf| inside(tree, leaf, (own, pools), load_per_mille));
         }
         ahead = climb(tree, (*parent, child), (own, pools), ahead, cost, load_per_mille);
     }
@@ -101,7 +101,13 @@ fn climb(
         return below;
     }
     let weight = node.and_then(|node| tree.nodes.get(node)).map_or(1, |node| node.weight);
-    let others = if own.queued > 0 { all.weight.saturating_sub(weight.into()) } else { all.weight };
+    let told = told_by(tree, parent, pools);
+    let first = sum(tree, parent, (pools.0, &told));
+    let known = node.map(|node| sum(tree, node, (pools.0, &told))).unwrap_or_default();
+    let but_it = |level: Level, known: Level| {
+        if known.queued > 0 { level.weight.saturating_sub(weight.into()) } else { level.weight }
+    };
+    let (others, of_all) = (but_it(first, known), but_it(all, own));
     let start =
         node.and_then(|node| start(tree, node, pools.1)).unwrap_or(all.clock).max(all.clock);
     // As `Tree::become_ready` has it.
@@ -113,10 +119,11 @@ fn climb(
     let per_mille = all.done_here.saturating_mul(1_000).checked_div(all.cost).unwrap_or(1_000);
     let unmeasured = here(item, per_mille).max(1);
     // Up to where newcomers enter. What is not measured counts as two that one item each passed.
-    let passed = here(all.pace.passed, all.pace_per_mille);
-    let passed = passed.saturating_add(unmeasured.saturating_mul(2));
-    let entry = u128::from(passed).saturating_mul(others.into());
-    let entry = entry.checked_div(all.pace.waiting.saturating_add(2).into()).unwrap_or(0);
+    let passed = here(first.pace.passed, first.pace_per_mille);
+    let passed = u128::from(passed).saturating_mul(others.into());
+    let thought = u128::from(unmeasured.saturating_mul(2)).saturating_mul(of_all.into());
+    let entry = passed.saturating_add(thought);
+    let entry = entry.checked_div(first.pace.waiting.saturating_add(2).into()).unwrap_or(0);
     // Beyond. What is not measured counts as one item served by the weights of all.
     let everybody = u32::try_from(others.saturating_add(weight.into())).unwrap_or(u32::MAX);
     let served = here(all.pace.served, all.pace_per_mille).saturating_add(unmeasured);
@@ -135,6 +142,35 @@ fn climb(
     let per = per.checked_div((moved / ONE).max(1).saturating_mul(weight.into())).unwrap_or(0);
     let per_mille = u64::try_from(per).unwrap_or(u64::MAX).max(below.per_mille);
     Ahead { work, per_mille }
+}
+
+/// The pools of the kind whose waiting weight tells how much comes first: what was measured is so by
+/// kinds. Its own, or, where nobody waits for that, those of the one beside it that has most.
+fn told_by(tree: &Tree, node: usize, (own, pools): (PoolId, &[Part])) -> Vec<Part> {
+    let kinds = pools.chunk_by(|a, b| a.pool.kind() == b.pool.kind());
+    let weighed = kinds.map(|kind| {
+        let is_own = kind.first().is_some_and(|part| part.pool.kind() == own.kind());
+        let weight = sum(tree, node, (own, kind)).weight;
+        ((is_own && weight > 0, weight, is_own), kind)
+    });
+    weighed.max_by_key(|(rank, _)| *rank).map(|(_, kind)| kind.to_vec()).unwrap_or_default()
+}
+
+/// What a leaf serves before a new item: what its kind has queued there, and as much of each pool of
+/// another kind, for pools take turns. Of what a shorter one has not, a part comes meanwhile.
+fn inside(tree: &Tree, leaf: usize, (own, pools): (PoolId, &[Part]), load_per_mille: u64) -> u64 {
+    let (mine, beside): (Vec<Part>, Vec<Part>) =
+        pools.iter().partition(|part| part.pool.kind() == own.kind());
+    let mine = sum(tree, leaf, (own, &mine)).done_here;
+    let beside = beside.into_iter().filter_map(|Part { pool, per_mille }| {
+        let seat = tree.seats.get(tree.seat_of(leaf, pool)?)?;
+        tree.step();
+        let mean = seat.cost.checked_div(seat.queued).unwrap_or_default();
+        let here = seat.cost.min(mine.saturating_add(mean));
+        let comes = mine.saturating_sub(here).saturating_mul(load_per_mille.min(1_000));
+        Some(here.saturating_add(comes / 1_000).saturating_mul(per_mille) / 1_000)
+    });
+    beside.fold(mine, u64::saturating_add)
 }
 
 /// The node's start tag where it is in debt or backlogged.

@@ -33,7 +33,8 @@ async fn realm(folder: &std::path::Path) -> Realm {
     call(Command::IssueToken { token, owner }).await;
     call(Command::Enrol { token, worker, name: "w".into() }).await;
     let (intent, model, price, context) = ("echo".into(), None, None, None);
-    let offers = edge.priced(&[Offer { intent, model, slots: 4, price, context }]).taken;
+    let offers =
+        edge.priced(&[Offer { intent, model, slots: 4, price, context, group: None }]).taken;
     call(Command::Attach(Slots {
         worker,
         session: SessionId(u64::MAX),

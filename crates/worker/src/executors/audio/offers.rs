@@ -274,7 +274,14 @@ impl Keeper {
             for name in self.audio.options.names.of(id) {
                 let (intent, model) = (intent.name().to_owned(), Some(name.to_owned()));
                 let slots = self.audio.options.slots;
-                let added = tidy.add(Offer { intent, model, slots, price: None, context: None });
+                let added = tidy.add(Offer {
+                    intent,
+                    model,
+                    slots,
+                    price: None,
+                    context: None,
+                    group: None,
+                });
                 if let Err(reason) = added
                     && !self.left_out.contains(id)
                 {

@@ -392,6 +392,7 @@ impl Keeper {
             slots,
             price: None,
             context: listed.context,
+            group: None,
         };
         names.into_iter().map(offer).collect()
     }
@@ -606,8 +607,14 @@ fn offerable(listed: Vec<Listed>) -> (Vec<Listed>, Vec<String>) {
     let mut left_out = Vec::new();
     let offerable = listed.into_iter().filter(|model| {
         let (intent, name) = (model.intent.name().to_owned(), Some(model.name.clone()));
-        let added =
-            tidy.add(Offer { intent, model: name, slots: 1, price: None, context: model.context });
+        let added = tidy.add(Offer {
+            intent,
+            model: name,
+            slots: 1,
+            price: None,
+            context: model.context,
+            group: None,
+        });
         let refused = added.map_err(|reason| format!("{:?}: {reason}", start_of(&model.id)));
         refused.map_err(|reason| left_out.push(reason)).is_ok()
     });
@@ -643,6 +650,7 @@ mod tests {
             slots: 1,
             price: None,
             context: model.max_model_len,
+            group: None,
         });
         let found = tidy(offers.collect(), Vec::new());
         let names: Vec<_> = found.offers.iter().filter_map(|o| o.model.as_deref()).collect();
