@@ -6,8 +6,13 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use mtor_types::worker;
+use serde_json::json;
+
 use crate::common::http::{Guest, send};
-use crate::common::{Place, Realm};
+use crate::common::socket::Hand;
+use crate::common::{Place, Realm, eventually};
+use crate::restarts::wait_offer;
 
 const ECHO: &str = r#"{"intent":"echo","data":1,"durable":false}"#;
 const DURABLE: &str = r#"{"intent":"echo","data":{"delayms":3000,"say":"kept"}}"#;
@@ -108,4 +113,37 @@ fn a_full_disk_stops_what_is_new_and_loses_nothing() {
     }
     assert_eq!(guest.grant().0, 1_000_000 - captured);
     assert_eq!(realm.stop(), Some(0));
+}
+
+/// An end that is told before its result is kept would be one without a result, after a crash.
+#[test]
+fn durable_work_has_not_ended_before_its_result_is_kept() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker"]);
+    let guest = Guest::new(&realm.url);
+    let mut hand = Hand::join(&realm, 1, &json!([{"intent": "echo", "slots": 2}]));
+    wait_offer(&guest);
+    let ask = |durable: bool| {
+        let asked = json!({"intent": "echo", "data": 1, "durable": durable}).to_string();
+        let asked = guest.ask("POST", "/v1/intents", &asked);
+        assert_eq!(asked.status, 202, "{asked:?}");
+        format!("/v1/intents/{}", asked.json()["intent"].as_str().unwrap())
+    };
+    let kept = ask(true);
+    let assign = hand.assigned();
+    // No blob can be written from here on.
+    let (aside, away) = (place.path().join("data/blobs/aside"), place.path().join("away"));
+    std::fs::rename(&aside, &away).unwrap();
+    hand.complete(&assign, 1);
+    // What comes behind it has ended.
+    ask(false);
+    let behind = hand.assigned();
+    hand.complete(&behind, 1);
+    assert_eq!(hand.socket.wait(worker::ACKNOWLEDGE)["intent"], behind["intent"]);
+    assert_eq!(guest.ask("GET", &kept, "").json()["status"], "open");
+
+    std::fs::rename(&away, &aside).unwrap();
+    assert_eq!(hand.socket.wait(worker::ACKNOWLEDGE)["intent"], assign["intent"]);
+    eventually(|| guest.ask("GET", &kept, "").json()["status"] == "completed");
+    assert_eq!(guest.ask("GET", &kept, "").json()["result"], "done");
 }

@@ -167,6 +167,7 @@ pub(crate) enum Heal {
     Worker { worker: usize, life: u64 },
     Drain { worker: usize },
     Ban { worker: usize },
+    Vouch { worker: usize },
     Pause { node: NodeId, boot: u64 },
 }
 

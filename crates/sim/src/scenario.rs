@@ -239,6 +239,16 @@ pub(crate) enum Fault {
         worker: usize,
         for_ms: u64,
     },
+    /// The sysop vouches for a worker, and takes it back.
+    Vouch {
+        worker: usize,
+        for_ms: u64,
+    },
+    /// Some answers to the realm's own test intents are looked at.
+    Judge {
+        worker: usize,
+        right: bool,
+    },
 }
 
 /// The faults of a seed, in order of time.
@@ -276,6 +286,15 @@ pub(crate) fn faults(scenario: &Scenario, seed: u64) -> Vec<(u64, Fault)> {
             _ => Fault::Ban { worker, for_ms },
         };
         faults.push((at, fault));
+        // Beside it, from a stream of its own, what changes how a worker stands.
+        let mut rng = Rng::new(seed, 2_000_u64.saturating_add(u64::from(number)));
+        let worker = rng.index(usize::try_from(scenario.workers).unwrap_or(usize::MAX));
+        let (at, for_ms) = (rng.between(500, scenario.storm_ms), long(&mut rng));
+        faults.push(match rng.between(0, 5) {
+            0 | 1 => (at, Fault::Vouch { worker, for_ms }),
+            2 => (at, Fault::Judge { worker, right: rng.per_cent(50) }),
+            _ => continue,
+        });
     }
     faults.sort_by_key(|(at, _)| *at);
     faults

@@ -1,8 +1,9 @@
 //! What breaks, and how it heals.
 
 use mtor_core::Command;
-use mtor_types::NodeId;
 use mtor_types::message::Service;
+use mtor_types::standing::KindName;
+use mtor_types::{NodeId, WorkerId};
 
 use crate::event::{Asker, Event, Heal};
 use crate::scenario::Fault;
@@ -61,6 +62,11 @@ impl World<'_> {
                 self.ban(worker, true);
                 self.plan(for_ms, Event::Heal(Heal::Ban { worker }));
             }
+            Fault::Vouch { worker, for_ms } => {
+                self.vouch(worker, true);
+                self.plan(for_ms, Event::Heal(Heal::Vouch { worker }));
+            }
+            Fault::Judge { worker, right } => self.judge(worker, right),
         }
     }
 
@@ -86,6 +92,31 @@ impl World<'_> {
         let Some(worker) = self.workers.get(index).map(|worker| worker.id) else { return };
         let registry = self.place(Service::Registry);
         self.knock(registry, Command::BanWorker { worker, banned }, Asker::Nobody, 0);
+    }
+
+    /// Of the first that it offers.
+    fn kind_of(&self, index: usize) -> Option<(WorkerId, KindName)> {
+        let worker = self.workers.get(index)?;
+        let offer = worker.offers.first()?;
+        let (intent, model) = (offer.intent.clone(), offer.model.clone());
+        Some((worker.id, KindName { intent, model }))
+    }
+
+    fn vouch(&mut self, index: usize, vouched: bool) {
+        let Some((worker, kind)) = self.kind_of(index) else { return };
+        let registry = self.place(Service::Registry);
+        self.knock(registry, Command::Vouch { worker, kind, vouched }, Asker::Nobody, 0);
+    }
+
+    /// So many that wrong ones eject it.
+    fn judge(&mut self, index: usize, right: bool) {
+        const CANARIES: usize = 3;
+        let Some((worker, kind)) = self.kind_of(index) else { return };
+        let registry = self.place(Service::Registry);
+        for _ in 0..CANARIES {
+            let command = Command::JudgeCanary { worker, kind: kind.clone(), right };
+            self.knock(registry, command, Asker::Nobody, 0);
+        }
     }
 
     fn pause(&mut self, node: NodeId, for_ms: u64) {
@@ -131,6 +162,7 @@ impl World<'_> {
             Heal::Worker { worker, life } => self.revive(worker, life),
             Heal::Drain { worker } => self.drain(worker, false),
             Heal::Ban { worker } => self.ban(worker, false),
+            Heal::Vouch { worker } => self.vouch(worker, false),
         }
         Ok(())
     }

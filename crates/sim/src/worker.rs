@@ -187,7 +187,7 @@ pub(crate) struct Worker {
     pub(crate) draining: bool,
     clingy: bool,
     steady: bool,
-    offers: Vec<SlotOffer>,
+    pub(crate) offers: Vec<SlotOffer>,
     /// What it asks for them next.
     asks: Rng,
     pub(crate) tasks: BTreeMap<IntentId, Task>,

@@ -42,6 +42,16 @@ pub const MUTANTS: &[Mutant] = &[
     sampled("new-worker-gets-nothing", Seeds),
     mutant("groups-share-nothing", Core("groups::")),
     mutant("waits-alone", Core("shared_slots_is_that_of_all")),
+    mutant("declared-slots-count", Core("those_that_are_earned_are_used")),
+    mutant("ejected-serves-on", Core("who_is_ejected_serves_only")),
+    mutant("canary-goes-to-anybody", Core("a_canary_goes_to_its_worker")),
+    // Who is blamed, praised and proven.
+    mutant("nothing-is-praised", Core("worth_nothing_is_nobodys_praise")),
+    mutant("strangers-confirm", Core("another_stranger_confirms_nothing")),
+    mutant("one-branch-ejects", Core("registry::record::tests::five")),
+    mutant("out-as-long-each-time", Core("back_by_a_probe_and_later")),
+    mutant("proven-in-a-day", Core("right_answers_on_two_days_prove")),
+    mutant("vouch-outlives-ejections", Core("a_sysops_word_lapses")),
     // What becomes of attempts.
     sampled("retry-after-a-piece", Seeds),
     sampled("attempts-without-bound", Seeds),
@@ -70,10 +80,13 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("receipt-before-the-sync", Seeds),
     // The edge, which the simulator only stands in for.
     mutant("stop-forwards-on", Server("a_close_is_final_for_its_attempt")),
-    mutant("edge-ignores-a-restart", BlackBox("black_box", "restarts::")),
+    mutant("edge-ignores-a-restart", BlackBox("black_box", "begins_anew_never_holds")),
     mutant("replaced-worker-comes-again", BlackBox("black_box", "of_two_workers_with_one_key")),
-    mutant("lost-writer-not-closed", BlackBox("black_box", "streams::")),
-    mutant("end-before-its-result-is-sealed", BlackBox("black_box", "disk::")),
+    mutant("lost-writer-not-closed", Server("a_worker_that_does_not_read")),
+    mutant(
+        "end-before-its-result-is-sealed",
+        BlackBox("black_box", "has_not_ended_before_its_result_is_kept"),
+    ),
     mutant("edge-asks-no-earlier-keys", BlackBox("black_box", "a_key_binds_after_a_restart")),
 ];
 

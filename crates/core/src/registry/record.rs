@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 
 use mtor_types::intent::Branch;
+use mtor_types::mutant;
 use mtor_types::{Attempt, Time};
 
 use crate::limits;
@@ -235,7 +236,8 @@ impl Record {
         if of_row().filter(|failure| failure.confirmed).count() >= CONFIRMED {
             return self.eject(now, Ejection::Confirmed);
         }
-        if in_a_row >= IN_A_ROW && branches.len() >= BRANCHES {
+        let several = branches.len() >= BRANCHES || mutant!("one-branch-ejects");
+        if in_a_row >= IN_A_ROW && several {
             return self.eject(now, Ejection::InARow);
         }
         let failed = self.history.count_ones();
@@ -248,7 +250,8 @@ impl Record {
     }
 
     fn eject(&mut self, now: Time, why: Ejection) -> bool {
-        let times = 1_u64.checked_shl(self.ejections).unwrap_or(u64::MAX);
+        let doublings = if mutant!("out-as-long-each-time") { 0 } else { self.ejections };
+        let times = 1_u64.checked_shl(doublings).unwrap_or(u64::MAX);
         let out_ms = limits::EJECTED_MS.saturating_mul(times).min(limits::EJECTED_MAX_MS);
         self.ejections = self.ejections.saturating_add(1);
         self.membership = Membership::Ejected { until: now.after_ms(out_ms), why };

@@ -6,6 +6,7 @@
 
 use mtor_types::fact::Fact;
 use mtor_types::message::{Message, Offered, Service, Slots};
+use mtor_types::mutant;
 use mtor_types::standing::{KindName, Proof, Standing, Verdict, Worked};
 use mtor_types::{Rejection, Time, WorkerId};
 use serde::{Deserialize, Serialize};
@@ -227,7 +228,9 @@ impl Registry {
         let proven =
             self.enrolments.workers.get(&worker).and_then(|found| found.earned(kind).proven);
         let lapses = |proven: Proven| match proven.by {
-            Proof::Vouch => proven.ejections >= limits::VOUCH_EJECTIONS,
+            Proof::Vouch => {
+                proven.ejections >= limits::VOUCH_EJECTIONS && !mutant!("vouch-outlives-ejections")
+            }
             Proof::Canaries => false,
         };
         if proven.is_some_and(lapses) {
@@ -299,6 +302,7 @@ impl Registry {
         }
         let enrolled = self.enrolments.workers.get(&worker).ok_or(Rejection::UnknownWorker)?;
         let Canaries { right: row, days, .. } = enrolled.earned(&kind).canaries;
+        let days = if mutant!("proven-in-a-day") { limits::CANARY_DAYS } else { days };
         if row >= limits::CANARIES_RIGHT && days >= limits::CANARY_DAYS {
             self.prove(turn, worker, kind, Proof::Canaries, None);
         } else if !right && by == Some(Proof::Canaries) {

@@ -25,19 +25,19 @@ impl Router {
 
     /// What waits in a pool is given to the slots that may serve it by now.
     pub(super) fn fill_shared(&mut self, turn: &mut Turn, pool: PoolId) {
-        let waits = |router: &Self| {
-            (router.queue.depth(pool), router.kinds.retries(pool, 0).next().is_some())
-        };
-        let mut before = waits(self);
-        while before != (0, false)
-            && let Some(free) = self.kinds.freest_shared(pool, &[])
+        // Each failed attempt excludes one worker: of so many at least one may take what waits.
+        let mut passed: Vec<WorkerId> = Vec::new();
+        while (self.queue.depth(pool) > 0 || self.kinds.retries(pool, 0).next().is_some())
+            && passed.len() < limits::ATTEMPTS_MAX
+            && let Some(free) = self.kinds.freest_shared(pool, &passed)
         {
+            let before = self.counter;
             self.fill_offer(turn, free.worker, free.offer);
-            let after = waits(self);
-            if after == before {
-                return;
+            if self.counter == before {
+                passed.push(free.worker);
+            } else {
+                passed.clear();
             }
-            before = after;
         }
     }
 

@@ -37,7 +37,8 @@ impl Router {
             Why::Completed(reason) if speaks_of_current => {
                 let outcome = Outcome::Completed(reason);
                 // What is worth nothing shows nothing: neither of its worker nor of another.
-                let verdict = (request.usage.units > 0).then_some(Verdict::Good);
+                let is_worth = request.usage.units > 0 || mutant!("nothing-is-praised");
+                let verdict = is_worth.then_some(Verdict::Good);
                 self.finish(turn, intent, outcome, request.usage, verdict);
             }
             Why::WorkerFailed { code, retry } if speaks_of_current => {
@@ -106,7 +107,7 @@ impl Router {
         if !mutant!("same-worker-tries-again") {
             job.tried.push(lease.worker);
         }
-        let doubted = !retry && self.is_doubted(intent, &lease);
+        let doubted = !retry && self.is_doubted(intent, &lease, code);
         let verdict = self.blame(turn, intent, &lease, retry, doubted);
         self.free(turn, intent, &lease, verdict);
         let Some(job) = self.jobs.get(&intent) else { return };
@@ -167,7 +168,11 @@ impl Router {
 
     /// Whether a worker that says the intent is at fault is asked for a second opinion: one that has
     /// proven nothing may say so to be spared its work.
-    fn is_doubted(&self, intent: IntentId, lease: &Lease) -> bool {
+    fn is_doubted(&self, intent: IntentId, lease: &Lease, code: Code) -> bool {
+        // Not the worker's word: the edge cannot keep the answer, and could not another's.
+        if code == Code::StoreUnavailable {
+            return false;
+        }
         let Some(job) = self.jobs.get(&intent) else { return false };
         let offer = self.workers.get(lease.worker).and_then(|known| known.offers.get(&lease.offer));
         let stranger = offer.is_some_and(|offer| offer.class == TrustClass::Probation);
@@ -214,7 +219,8 @@ impl Router {
     /// a stranger may be the friend of who asks.
     fn confirm(&mut self, turn: &mut Turn, intent: IntentId, lease: &Lease) {
         let offer = self.workers.get(lease.worker).and_then(|known| known.offers.get(&lease.offer));
-        let is_trusted = offer.is_some_and(|offer| offer.class.links());
+        let is_trusted =
+            offer.is_some_and(|offer| offer.class.links() || mutant!("strangers-confirm"));
         let Some(job) = self.jobs.get_mut(&intent).filter(|_| is_trusted && !lease.own) else {
             return;
         };

@@ -491,7 +491,8 @@ impl Kinds {
 
     /// As that, of those that are not ejected.
     pub(super) fn has_members(&self, pool: PoolId, tried: &[WorkerId]) -> bool {
-        self.others(pool, tried, |kind| &kind.member, |part| &part.member)
+        !mutant!("ejected-serves-on")
+            && self.others(pool, tried, |kind| &kind.member, |part| &part.member)
     }
 
     /// Whether there are workers that meet a pool's demand beside these.

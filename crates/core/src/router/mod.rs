@@ -202,7 +202,7 @@ impl Router {
             None => return Self::refuse(turn, intent, Rejection::NoWorker),
         };
         let pool = PoolId::new(kind, Demand::of(&meta).number());
-        if let Some(worker) = meta.worker {
+        if let Some(worker) = meta.worker.filter(|_| !mutant!("canary-goes-to-anybody")) {
             return self.try_out(turn, meta, asset, pool, worker);
         }
         let admitted = if recovered { Ok(0) } else { self.admit(pool, &meta, turn.now) };

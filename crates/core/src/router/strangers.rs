@@ -147,6 +147,24 @@ fn who_is_ejected_serves_only_what_no_other_could() {
 }
 
 #[test]
+fn work_that_one_of_the_ejected_failed_goes_to_another_when_no_other_is_left() {
+    let mut realm = Realm::new();
+    realm.join(B, 1, |_| {});
+    let failed = realm.ask(0..1).remove(0);
+    realm.join(A, 1, |_| {});
+    assert_eq!(served(&realm.ask(1..2), A), 1);
+    realm.fail(&failed, Code::WorkerFailed, true);
+    for ejected in [B, C] {
+        realm.join(ejected, 1, |standing| standing.ejected = true);
+    }
+    assert!(realm.granted().is_empty(), "A could");
+    realm.leave(A);
+    let again = realm.granted();
+    assert_eq!((again.len(), served(&again, C)), (1, 1));
+    assert_eq!(again[0].meta.id, failed.meta.id);
+}
+
+#[test]
 fn who_failed_alone_is_blamed_and_confirmed_by_who_could() {
     let mut realm = Realm::new();
     realm.join(A, 1, |_| {});
@@ -213,6 +231,18 @@ fn another_stranger_confirms_nothing_and_two_that_blame_the_intent_are_believed(
     let second = realm.granted().remove(0);
     realm.fail(&second, Code::InvalidField, false);
     assert!(realm.told().is_empty() && realm.granted().is_empty());
+    assert_eq!(realm.router.queued() + realm.router.leased(), 0);
+}
+
+#[test]
+fn what_the_realm_cannot_keep_is_no_workers_fault() {
+    let mut realm = Realm::new();
+    realm.join(A, 1, probation);
+    realm.join(B, 1, probation);
+    let first = realm.ask(0..1).remove(0);
+    realm.fail(&first, Code::StoreUnavailable, false);
+    assert!(realm.granted().is_empty(), "another's could not be kept either");
+    assert!(realm.told().is_empty());
     assert_eq!(realm.router.queued() + realm.router.leased(), 0);
 }
 

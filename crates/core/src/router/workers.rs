@@ -284,6 +284,9 @@ impl WorkerSlots {
             known.class = TrustClass::of(own, told.is_some_and(|standing| standing.proven));
             let first = if own { u32::MAX } else { limits::EARNED_FIRST };
             known.earned = told.map_or(first, |standing| standing.slots.max(1));
+            if mutant!("declared-slots-count") {
+                known.earned = u32::MAX;
+            }
             known.ejected = told.is_some_and(|standing| standing.ejected);
         }
         self.drop_gone_offers();

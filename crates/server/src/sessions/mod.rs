@@ -344,6 +344,7 @@ async fn write(
 #[cfg(test)]
 mod tests {
     use mtor_types::event::EventIn;
+    use mtor_types::worker::Revoke;
     use mtor_types::{Attempt, Digest, Fence, IntentId};
 
     use super::*;
@@ -379,5 +380,21 @@ mod tests {
         let read: Assign = serde_json::from_str(event.data.unwrap().get()).unwrap();
         assert_eq!(read.data.get(), data);
         assert_eq!((read.attempt, read.model.as_deref()), (Attempt(7), Some("null}}")));
+    }
+
+    #[test]
+    fn a_worker_that_does_not_read_loses_its_session_and_holds_nobody_up() {
+        let sessions = Sessions::default();
+        let (session, mut frames) =
+            sessions.open(SessionId(1), WorkerId([1; 32]), NetworkKey([0; 16]), "/realms/r".into());
+        let revoke = Revoke { intent: IntentId([2; 16]), attempt: Attempt(1) };
+        for _ in 0..OUTBOUND_MAX {
+            session.send(worker::REVOKE, revoke);
+        }
+        assert!(session.close.get().is_none(), "so much may wait");
+        session.send(worker::REVOKE, revoke);
+        assert_eq!(u16::from(session.close.get().unwrap().code), close_code::AGAIN);
+        let waits = std::iter::from_fn(|| frames.try_recv().ok()).count();
+        assert_eq!(waits, OUTBOUND_MAX);
     }
 }

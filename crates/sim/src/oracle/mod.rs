@@ -6,6 +6,7 @@ mod books;
 pub(crate) mod fair;
 mod floor;
 mod keys;
+mod stand;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,8 +20,9 @@ use mtor_types::worker::LeaseClaim;
 use mtor_types::{AccountId, Attempt, Digest, Fence, IntentId, Price, SessionId, WorkerId};
 
 use self::books::Books;
-pub(crate) use self::floor::{Class, Floor, Standing, Stands};
+pub(crate) use self::floor::Floor;
 use self::keys::Bound;
+pub(crate) use self::stand::{Class, Standing, Stands};
 use crate::edge::News;
 use crate::scenario::{HEARD_LATE_MS, LEASE_LATE_MS, LIST};
 
@@ -61,6 +63,7 @@ pub(crate) enum Judged {
     Detached(WorkerId, SessionId),
     Renewed(WorkerId, Vec<LeaseClaim>),
     Stopped(EndRequest),
+    Standing(WorkerId),
 }
 
 #[derive(Debug, Default)]
@@ -318,6 +321,9 @@ impl Oracle {
             Command::Detach { worker, session } => Some(Judged::Detached(*worker, *session)),
             Command::Renew { worker, leases, .. } => Some(Judged::Renewed(*worker, leases.clone())),
             Command::End(request) => Some(Judged::Stopped(request.clone())),
+            Command::Vouch { worker, .. } | Command::JudgeCanary { worker, .. } => {
+                Some(Judged::Standing(*worker))
+            }
             _ => None,
         }
     }
@@ -339,6 +345,7 @@ impl Oracle {
                     }
                 }
             }
+            Judged::Standing(worker) => self.floor.stands_anew(worker),
             Judged::Stopped(request) => {
                 if let Some(attempt) = request.attempt {
                     self.books.metered(request.intent, attempt, request.usage.units);
