@@ -269,6 +269,7 @@ fn offers() -> Vec<Offer> {
         slots: SLOTS,
         price: None,
         context: None,
+        group: None,
     };
     vec![offer("chat", Some(MODEL)), offer("chat", Some(MODEL_BURST)), offer("echo", None)]
 }

@@ -65,6 +65,7 @@ mod tests {
             attempt: Attempt(12),
             name: "chat".into(),
             model: Some("mock".into()),
+            group: None,
             stream: true,
             limit: Some(5),
             output: Some(4),

@@ -60,6 +60,7 @@ impl Fake {
                 attempt: Attempt(7),
                 name: name.into(),
                 model: model.map(str::to_owned),
+                group: None,
                 stream,
                 limit: None,
                 output: None,
@@ -97,6 +98,7 @@ fn every_kind_of_assignment_is_answered() {
             lease_ms: 3_000,
             heartbeat_ms: 900,
             credit: 1,
+            knows: Vec::new(),
         },
     );
     let hello = fake.receive();
