@@ -2,45 +2,17 @@
 //! alone if that is wished. The server is a stand-in on loopback that answers as llama-server does,
 //! and once llama.cpp's own with the tiny model (`make models`).
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
+use crate::common::backend;
 use crate::common::http::{Guest, send};
 use crate::common::source::Source;
 use crate::common::{Place, Realm, eventually, models_dir};
 use serde_json::{Value, json};
 
-/// Serves until the test's process ends; its port.
 fn llama_server() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            // Whoever hangs up early is not this server's business.
-            std::thread::spawn(move || answer(stream).ok());
-        }
-    });
-    port
-}
-
-fn answer(mut stream: TcpStream) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream.try_clone()?);
-    let (mut first, mut length) = (String::new(), 0);
-    reader.read_line(&mut first)?;
-    for line in reader.by_ref().lines() {
-        let line = line?.to_ascii_lowercase();
-        if let Some(value) = line.strip_prefix("content-length:") {
-            length = value.trim().parse().unwrap_or(0);
-        }
-        if line.is_empty() {
-            break;
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body)?;
-    let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let page = match first.split(' ').nth(1).unwrap_or_default() {
+    backend::serve(|path, asked| match path {
         "/health" => json!({"status": "ok"}),
         "/props" => json!({"default_generation_settings": {"n_ctx": 4096}}),
         "/v1/models" => json!({"data": [{"id": "/srv/llm/qwen.gguf", "owned_by": "llamacpp"}]}),
@@ -49,14 +21,7 @@ fn answer(mut stream: TcpStream) -> std::io::Result<()> {
             "usage": {"prompt_tokens": 4, "completion_tokens": 1},
         }),
         _ => Value::Null,
-    };
-    let status = if page.is_null() { "404 Not Found" } else { "200 OK" };
-    let page = page.to_string();
-    let length = page.len();
-    write!(
-        stream,
-        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{page}"
-    )
+    })
 }
 
 fn up(place: &Place, port: u16, more: &[&str]) -> Realm {

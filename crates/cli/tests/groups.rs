@@ -1,11 +1,10 @@
 //! Slots are a backend's: whatever models it has, it gets no more requests at once.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::common::backend;
 use crate::common::http::Guest;
 use crate::common::socket::Hand;
 use crate::common::worker::Worker;
@@ -24,50 +23,17 @@ struct Busy {
 
 impl Busy {
     fn serve() -> (u16, Arc<Self>) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (port, busy) = (listener.local_addr().unwrap().port(), Arc::new(Self::default()));
+        let busy = Arc::new(Self::default());
         let shared = Arc::clone(&busy);
-        std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let busy = Arc::clone(&shared);
-                // Whoever hangs up early is not this server's business.
-                std::thread::spawn(move || busy.answer(stream).ok());
-            }
-        });
-        (port, busy)
-    }
-
-    fn answer(&self, mut stream: TcpStream) -> std::io::Result<()> {
-        let mut reader = BufReader::new(stream.try_clone()?);
-        let (mut first, mut length) = (String::new(), 0);
-        reader.read_line(&mut first)?;
-        for line in reader.by_ref().lines() {
-            let line = line?.to_ascii_lowercase();
-            if let Some(value) = line.strip_prefix("content-length:") {
-                length = value.trim().parse().unwrap_or(0);
-            }
-            if line.is_empty() {
-                break;
-            }
-        }
-        let mut body = vec![0; length];
-        reader.read_exact(&mut body)?;
-        let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let page = match first.split(' ').nth(1).unwrap_or_default() {
+        let port = backend::serve(move |path, asked| match path {
             "/v1/models" => {
                 let models = (0..MODELS).map(|n| json!({"id": format!("m{n}")}));
                 json!({"data": models.collect::<Vec<_>>()})
             }
-            "/v1/chat/completions" => self.chat(&asked),
+            "/v1/chat/completions" => shared.chat(asked),
             _ => Value::Null,
-        };
-        let status = if page.is_null() { "404 Not Found" } else { "200 OK" };
-        let (page, kind) = (page.to_string(), "content-type: application/json");
-        let length = page.len();
-        write!(
-            stream,
-            "HTTP/1.1 {status}\r\n{kind}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{page}"
-        )
+        });
+        (port, busy)
     }
 
     fn chat(&self, asked: &Value) -> Value {

@@ -1,5 +1,6 @@
 //! What the black-box tests share: a folder, the binary, and a realm that runs.
 
+pub mod backend;
 pub mod events;
 pub mod http;
 pub mod socket;
