@@ -1,6 +1,8 @@
 //! How a stranger's worker comes to be trusted: slots that it earns, test intents of the realm that pay
 //! it from the first minute, and the sysop's word.
 
+use std::time::{Duration, Instant};
+
 use crate::common::http::{Guest, send};
 use crate::common::socket::Hand;
 use crate::common::{Place, Realm, eventually};
@@ -108,4 +110,42 @@ fn a_stranger_gets_as_much_as_it_has_earned_and_the_sysops_word_makes_it_proven(
     let _hand = Hand::join(&owner, 1, &echo(8));
     eventually(|| offer(&owner)["standing"] == "proven");
     assert_eq!(offer(&owner)["earned"], 4);
+}
+
+#[test]
+fn a_worker_of_which_nothing_comes_is_ejected_and_may_still_answer() {
+    let place = Place::new();
+    // Whoever asks from here asks for himself: failures of one alone may be his own doing.
+    let realm = Realm::start(&place, &["--no-worker", "--home-network", "127.0.0.0/8"]);
+    let clients = [Guest::new(&realm.url), Guest::new(&realm.url)];
+    let mut hand = Hand::join(&realm, 1, &echo(5));
+    let bearer = format!("Bearer {}", realm.ready["sysop_secret"].as_str().unwrap());
+    let offer = || {
+        let bearer = [("authorization", bearer.as_str())];
+        let workers = send(&realm.url, "GET", "/v1/sysop/workers", &bearer, b"").json();
+        workers["items"][0]["offers"][0].clone()
+    };
+    eventually(|| offer()["intent"] == "echo");
+    let body = r#"{"intent":"echo","deadline_ms":300000,"data":{"text":"hi"}}"#;
+    let ask = |number: usize| {
+        let asked = clients[number % 2].ask("POST", "/v1/intents", body);
+        assert_eq!(asked.status, 202, "{asked:?}");
+        asked.json()["intent"].clone()
+    };
+    let asked: Vec<Value> = (0..5).map(ask).collect();
+    let assigned: Vec<Value> = asked.iter().map(|_| hand.assigned()).collect();
+    let lease = |assign: &Value| json!({"intent": assign["intent"], "attempt": assign["attempt"]});
+    let leases: Vec<Value> = assigned.iter().map(lease).collect();
+    let began = Instant::now();
+    while offer()["ejected"].is_null() {
+        assert!(began.elapsed() < Duration::from_secs(60), "half a minute and a renewal");
+        hand.socket.say("mtor.worker.renew.v1", &json!({"leases": leases}));
+        std::thread::sleep(Duration::from_millis(900));
+    }
+    assert!(began.elapsed() >= Duration::from_secs(30));
+    // It may go on with what it was given, and is paid for it.
+    let first = assigned.iter().find(|assign| assign["intent"] == asked[0]).unwrap();
+    hand.complete(first, 1);
+    let intent = format!("/v1/intents/{}", asked[0].as_str().unwrap());
+    eventually(|| clients[0].ask("GET", &intent, "").json()["status"] == "completed");
 }

@@ -96,4 +96,6 @@ pub struct Assignment {
     pub limit: u64,
     /// Left until the deadline.
     pub remaining_ms: u64,
+    /// The worker may give neither piece nor end for so long, or it counts as a failure.
+    pub silence_ms: u64,
 }

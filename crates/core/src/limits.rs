@@ -31,6 +31,10 @@ pub const LEASE_MS: u64 = 3_000;
 pub const HEARTBEAT_MS: u64 = 900;
 /// A session silent for this long is over. Below the lease, so the loss is known first.
 pub const SESSION_SILENCE_MS: u64 = 2_800;
+/// A worker that gives neither piece nor end of an attempt for this long, and for as many of its
+/// estimates, has failed it as far as its standing goes; the attempt goes on.
+pub const ATTEMPT_SILENCE_MS: u64 = 30_000;
+pub const ATTEMPT_SILENCE_ESTIMATES: u64 = 4;
 /// Two rounds of a node that are further apart: the realm itself was away (stopped, a machine that
 /// slept, a disk that stalled), and nobody was silent. Less is within what a lease allows for.
 pub const PAUSE_MS: u64 = 500;

@@ -140,7 +140,9 @@ fn draw(rng: &mut Rng, accounts: usize, storm_ms: u64) -> Plan {
     let deadline_ms = match rng.between(0, 9) {
         0 => rng.between(0, 300),
         1..=3 => rng.between(300, 5_000),
-        _ => rng.between(5_000, DEADLINE_MS),
+        // Longer than a worker may keep silent.
+        9 => rng.between(30_000, DEADLINE_MS),
+        _ => rng.between(5_000, 25_000),
     };
     let name = if rng.per_cent(25) { "fft" } else { "chat" };
     let model = match rng.between(0, 9) {

@@ -7,8 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mtor_core::Command;
 use mtor_core::effect::{Assignment, Effect};
+use mtor_core::{Command, limits};
 use mtor_types::id::{self, AccountId};
 use mtor_types::intent::{End, EndRequest, IntentMeta, Outcome, Reason, Usage, Why};
 use mtor_types::message::{Service, SlotOffer, Slots};
@@ -73,6 +73,9 @@ struct Run {
     limit: u64,
     next_seq: u64,
     metered: u64,
+    /// Signs of life since its last piece, and how much silence is allowed; none once that was told.
+    quiet: u64,
+    silence_ms: Option<u64>,
     /// Revoked or lost: nothing more of it counts.
     void: bool,
 }
@@ -299,8 +302,8 @@ impl Edge {
     }
 
     fn grant(&mut self, grant: Assignment, vault: &mut Vault, acts: &mut Vec<Act>) {
-        let Assignment { meta, attempt, fence, worker, session, limit, .. } = grant;
-        let intent = meta.id;
+        let Assignment { meta, attempt, fence, worker, session, limit, silence_ms, .. } = grant;
+        let (intent, quiet, silence_ms) = (meta.id, 0, Some(silence_ms));
         let Some(held) = self.intents.get_mut(&intent) else {
             return acts.push(ask_gone(intent, attempt));
         };
@@ -331,8 +334,17 @@ impl Edge {
         let stuck = held.delivered && !same && !held.meta.restart;
         if !known || stuck {
             let run = held.run.take();
-            held.run =
-                Some(Run { attempt, worker, session, limit, next_seq: 0, metered: 0, void: true });
+            held.run = Some(Run {
+                attempt,
+                worker,
+                session,
+                limit,
+                next_seq: 0,
+                metered: 0,
+                quiet,
+                silence_ms,
+                void: true,
+            });
             if !stuck && run.is_some_and(|run| run.attempt != attempt) && held.delivered {
                 held.discard(acts);
             }
@@ -347,7 +359,17 @@ impl Edge {
             Some(run) if same => (run.next_seq, run.metered),
             Some(_) | None => (0, 0),
         };
-        held.run = Some(Run { attempt, worker, session, limit, next_seq, metered, void: false });
+        held.run = Some(Run {
+            attempt,
+            worker,
+            session,
+            limit,
+            next_seq,
+            metered,
+            quiet,
+            silence_ms,
+            void: false,
+        });
         vault.tokens.insert((intent, attempt, fence, worker));
         acts.push(Act::Send {
             session,
@@ -445,15 +467,21 @@ impl Edge {
                 found.slots.leases.clone_from(&leases);
                 found.heard = found.heard.saturating_add(1);
                 let again = self.far && found.heard >= REATTACH_HEARTBEATS;
+                if again {
+                    (found.heard, found.attached) = (0, false);
+                }
+                let silent = self.silent(session, &leases);
                 let command = if leases.is_empty() {
                     Command::Heard { worker, session }
                 } else {
                     Command::Renew { worker, session, leases }
                 };
                 acts.push(Act::Ask { to, command, asker });
+                if !silent.is_empty() {
+                    let command = Command::Silent { worker, session, leases: silent };
+                    acts.push(Act::Ask { to, command, asker: Asker::Nobody });
+                }
                 if again {
-                    found.heard = 0;
-                    found.attached = false;
                     self.attach(session, acts);
                 }
             }
@@ -488,6 +516,23 @@ impl Edge {
         }
     }
 
+    /// Of what a worker says that it works on: what it has given nothing of for too long.
+    fn silent(&mut self, session: SessionId, leases: &[LeaseClaim]) -> Vec<LeaseClaim> {
+        let mut silent = Vec::new();
+        for claim in leases {
+            let Some(run) = self.run_of(claim.intent, claim.attempt) else { continue };
+            if run.void || run.session != session {
+                continue;
+            }
+            run.quiet = run.quiet.saturating_add(1);
+            let for_ms = run.quiet.saturating_mul(limits::HEARTBEAT_MS);
+            if run.silence_ms.take_if(|allowed| for_ms >= *allowed).is_some() {
+                silent.push(*claim);
+            }
+        }
+        silent
+    }
+
     /// The intent, if that worker's attempt is the one that counts.
     fn live(&mut self, worker: WorkerId, intent: IntentId, attempt: Attempt) -> Option<&mut Held> {
         let held = self.intents.get_mut(&intent)?;
@@ -514,7 +559,7 @@ impl Edge {
             let why = Why::WorkerFailed { code: Code::Protocol, retry: true };
             return acts.push(ask_end(held.end(why)));
         }
-        run.next_seq = run.next_seq.saturating_add(1);
+        (run.next_seq, run.quiet) = (run.next_seq.saturating_add(1), 0);
         let bound = run.next_seq.saturating_mul(UNITS_PER_CHUNK);
         run.metered = count.min(bound).min(run.limit).max(run.metered);
         let cut = run.metered >= run.limit;

@@ -18,7 +18,7 @@ pub(crate) const QUIET_MS: u64 = 12_000;
 /// How often the quiet is looked for.
 pub(crate) const CHECK_MS: u64 = 1_000;
 /// After this long without faults, nobody may need the hold's own expiry any more.
-pub(crate) const HEALED_MS: u64 = 45_000;
+pub(crate) const HEALED_MS: u64 = 60_000;
 /// Steps of one run at most: a run that needs more is a livelock.
 pub(crate) const STEPS_MAX: u64 = 20_000_000;
 /// A lost worker's work must be given up this long after its last sign of life, in a healthy node.
@@ -48,7 +48,7 @@ pub(crate) const REALMS_ONE_IN: usize = 8;
 /// The list price of everything.
 pub(crate) const LIST: Price = Price { amount: Amount::from_u64(1), per: 1 };
 /// The longest deadline a client gives.
-pub(crate) const DEADLINE_MS: u64 = 25_000;
+pub(crate) const DEADLINE_MS: u64 = 40_000;
 /// Snapshots a disk keeps, so that recovery from an older one is tried too.
 pub(crate) const SNAPSHOTS_MAX: usize = 4;
 /// Above so many workers or intents a run is large: what looks at everything is done each

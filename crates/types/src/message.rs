@@ -109,10 +109,18 @@ pub enum Message {
     /// Of the first releases: see [`Message::current`].
     Slots(Slots),
     /// Registry → Router: what a session's worker can do now, and how it stands; replaces what was
-    /// said before.
+    /// said before. Of another session than before: that one is over, and what of its leases this
+    /// one does not name is lost.
     Offered(Offered),
     /// Router → Registry: how an attempt went, for the worker's standing.
     Worked(Worked),
+    /// Registry → Router: the worker has given neither piece nor end of these for as long as their
+    /// assignments allow.
+    Silent {
+        worker: WorkerId,
+        session: SessionId,
+        leases: Vec<LeaseClaim>,
+    },
 }
 
 impl Message {

@@ -414,9 +414,10 @@ fn message_name(message: &Message) -> &'static str {
         Message::Slots(_) => "slots-2",
         Message::Offered(_) => "offered",
         Message::Worked(_) => "worked",
+        Message::Silent { .. } => "silent",
     }
 }
-const MESSAGES: usize = 26;
+const MESSAGES: usize = 27;
 
 fn offer() -> Offer {
     Offer {
@@ -527,6 +528,8 @@ fn messages() -> Vec<Message> {
         branch: Branch::Network(NetworkKey([0x71; 16])),
         verdict: Verdict::Confirmed,
     }));
+    let Slots { worker, session, leases, .. } = slots();
+    messages.push(Message::Silent { worker, session, leases });
     messages
 }
 

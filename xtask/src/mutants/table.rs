@@ -48,6 +48,7 @@ pub const MUTANTS: &[Mutant] = &[
     // Who is blamed, praised and proven.
     mutant("nothing-is-praised", Core("worth_nothing_is_nobodys_praise")),
     mutant("strangers-confirm", Core("another_stranger_confirms_nothing")),
+    mutant("silence-counts-for-nothing", Core("an_attempt_of_which_nothing_comes")),
     mutant("one-branch-ejects", Core("registry::record::tests::five")),
     mutant("out-as-long-each-time", Core("back_by_a_probe_and_later")),
     mutant("proven-in-a-day", Core("right_answers_on_two_days_prove")),

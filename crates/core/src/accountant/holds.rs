@@ -51,6 +51,7 @@ impl Accountant {
             | Message::Served { .. }
             | Message::Offered(_)
             | Message::Worked(_)
+            | Message::Silent { .. }
             // Older forms, which became today's when they came in.
             | Message::PlaceHoldV1(_)
             | Message::EnqueueV1 { .. }

@@ -285,6 +285,9 @@ impl Node {
             Command::Renew { worker, session, leases } => {
                 self.registry.renew(turn, worker, session, leases)
             }
+            Command::Silent { worker, session, leases } => {
+                self.registry.silent(turn, worker, session, leases)
+            }
             Command::Detach { worker, session } => self.registry.detach(turn, worker, session),
             Command::Deliver { from, number, bytes } => self.take(from, number, &bytes),
             Command::Acknowledged { by, number } => {

@@ -2,8 +2,8 @@
 //!
 //! Invariants: a worker is enrolled by a token that is used once; one worker has at most one
 //! session, and an older session never comes back; a silent session is over within
-//! [`limits::SESSION_SILENCE_MS`]; the router hears of a lost session before it hears of the one
-//! that replaces it; no session of a banned or removed worker goes on. The [`Enrolments`] change only
+//! [`limits::SESSION_SILENCE_MS`]; that a session is replaced the router hears by the one that replaces
+//! it; no session of a banned or removed worker goes on. The [`Enrolments`] change only
 //! by [`Registry::apply`], which never decides.
 //!
 //! Soft, and so lost in a restart: sessions, signs of life, and how a worker's last attempts went; what

@@ -43,6 +43,7 @@ impl Registry {
             | Message::SessionLost { .. }
             | Message::RegistryStarted
             | Message::Renew { .. }
+            | Message::Silent { .. }
             // Older forms, which became today's when they came in, or are nothing today.
             | Message::PlaceHoldV1(_)
             | Message::EnqueueV1 { .. }
@@ -95,8 +96,10 @@ impl Registry {
         }
         check_bounds(&slots)?;
 
+        // The router hears of the loss by the new session: between the two nobody else is given what
+        // this worker will serve again.
         if current.is_some_and(|current| current != session)
-            && let Some(close) = self.lose_session(turn, worker, CloseReason::Replaced)
+            && let Some(close) = self.close_session(worker, CloseReason::Replaced)
         {
             turn.now(close);
         }
@@ -168,6 +171,23 @@ impl Registry {
         Ok(())
     }
 
+    /// The edge has heard nothing of these for as long as their assignments allow.
+    ///
+    /// # Errors
+    /// `UnknownWorker` unless this is the worker's session, `LimitReached`.
+    pub fn silent(
+        &mut self,
+        turn: &mut Turn,
+        worker: WorkerId,
+        session: SessionId,
+        leases: Vec<LeaseClaim>,
+    ) -> Result<(), Rejection> {
+        self.check_session(worker, session)?;
+        check_leases(&leases)?;
+        turn.send(Service::Router, Message::Silent { worker, session, leases });
+        Ok(())
+    }
+
     /// The connection closed.
     ///
     /// # Errors
@@ -200,10 +220,15 @@ impl Registry {
         worker: WorkerId,
         why: CloseReason,
     ) -> Option<Effect> {
-        let lost = self.presences.get_mut(&worker)?.session.take()?;
-        self.silences.remove(&(lost.over, worker));
-        let Slots { session, edge, .. } = lost.slots;
+        let session = self.presences.get(&worker)?.session.as_ref()?.slots.session;
         turn.send(Service::Router, Message::SessionLost { worker, session });
+        self.close_session(worker, why)
+    }
+
+    fn close_session(&mut self, worker: WorkerId, why: CloseReason) -> Option<Effect> {
+        let over = self.presences.get_mut(&worker)?.session.take()?;
+        self.silences.remove(&(over.over, worker));
+        let Slots { session, edge, .. } = over.slots;
         Some(Effect::CloseSession { edge, worker, session, why })
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mtor_types::message::{Message, Offered, Service};
 use mtor_types::mutant;
-use mtor_types::standing::{KindName, Verdict, Worked};
+use mtor_types::standing::{KindName, Verdict};
 use mtor_types::worker::LeaseClaim;
 use mtor_types::{Attempt, Fence, IntentId, SessionId, Time, WorkerId};
 
@@ -24,7 +24,8 @@ impl Router {
         let (worker, session, edge) = (slots.worker, slots.session, slots.edge);
         let claims = slots.leases.clone();
         let mut kinds = self.leave_kinds(worker);
-        let fresh = self.workers.get(worker).is_none_or(|known| known.session != session);
+        let before = self.workers.get(worker).map(|known| (known.session, known.is_over));
+        let fresh = before.is_none_or(|(before, _)| before != session);
         self.workers.put(offered, Fence(self.counter));
         kinds.extend(self.join_kinds(worker));
         if fresh {
@@ -35,7 +36,8 @@ impl Router {
                     turn.now(revoke_claim(edge, worker, session, claim));
                 }
             }
-            self.lose_unclaimed(turn, worker, session);
+            let was_told = before.is_some_and(|(_, is_over)| is_over);
+            self.lose_unclaimed(turn, worker, session, was_told);
         }
         if !mutant!("new-worker-gets-nothing") {
             // Before pools are looked at one by one: who is due comes first, whatever its name.
@@ -207,14 +209,21 @@ impl Router {
         self.workers.get(worker)?.find(job.pool.kind(), &job.meta, Choice::Whatever)
     }
 
-    /// A new session of a worker that no longer holds some of its leases: those are lost.
-    fn lose_unclaimed(&mut self, turn: &mut Turn, worker: WorkerId, session: SessionId) {
-        let Some(known) = self.workers.get(worker) else { return };
-        let stale = known.leases.iter().filter(|intent| {
-            let place = self.jobs.get(intent).map(|job| &job.place);
-            matches!(place, Some(Place::Running(lease)) if lease.session != session)
-        });
-        let stale: Vec<IntentId> = stale.copied().collect();
+    /// A new session of a worker that no longer holds some of its leases: those are lost. That is told
+    /// unless it was when the session before was lost.
+    fn lose_unclaimed(
+        &mut self,
+        turn: &mut Turn,
+        worker: WorkerId,
+        session: SessionId,
+        was_told: bool,
+    ) {
+        let stale = |lease: &Lease| lease.session != session;
+        if !was_told {
+            self.tell_loss(turn, worker, stale);
+        }
+        let stale = self.leases_of(worker).filter(|(_, lease)| stale(lease));
+        let stale: Vec<IntentId> = stale.map(|(intent, _)| intent).collect();
         for intent in stale {
             self.lose(turn, intent);
         }
@@ -223,28 +232,63 @@ impl Router {
     /// The session is over. Ephemeral work goes to another worker at once; durable work stays
     /// leased until its lease runs out, for the worker may come back with it.
     pub(super) fn session_lost(&mut self, turn: &mut Turn, worker: WorkerId, session: SessionId) {
-        self.tell_loss(turn, worker, session);
+        let current = self.workers.get(worker).filter(|known| known.session == session);
+        if current.is_some_and(|known| !known.is_over) {
+            self.tell_loss(turn, worker, |_| true);
+        }
         self.end_session(turn, worker, session);
     }
 
+    fn leases_of(&self, worker: WorkerId) -> impl Iterator<Item = (IntentId, &Lease)> {
+        let leases = self.workers.get(worker).into_iter().flat_map(|known| &known.leases);
+        leases.filter_map(|intent| match &self.jobs.get(intent)?.place {
+            Place::Running(lease) => Some((*intent, lease)),
+            Place::Queued
+            | Place::Adoptable { .. }
+            | Place::Retrying { .. }
+            | Place::Paused
+            | Place::Lost(_) => None,
+        })
+    }
+
     /// A session that is lost with work counts once in each kind, however much that was.
-    fn tell_loss(&self, turn: &mut Turn, worker: WorkerId, session: SessionId) {
-        let Some(known) = self.workers.get(worker).filter(|known| known.session == session) else {
-            return;
-        };
-        let mut lost: BTreeMap<KindName, (IntentId, &Lease)> = BTreeMap::new();
-        for intent in known.leases.iter().filter(|_| !known.is_over) {
-            let Some(Place::Running(lease)) = self.jobs.get(intent).map(|job| &job.place) else {
-                continue;
-            };
-            if let Some(offer) = known.offers.get(&lease.offer).filter(|_| !lease.own) {
-                lost.entry(offer.kind_name()).or_insert((*intent, lease));
+    fn tell_loss(&self, turn: &mut Turn, worker: WorkerId, is_lost: impl Fn(&Lease) -> bool) {
+        let mut lost: BTreeMap<KindName, &Lease> = BTreeMap::new();
+        for (_, lease) in self.leases_of(worker).filter(|(_, lease)| is_lost(lease)) {
+            if let Some(kind) = self.judged_kind(lease) {
+                lost.entry(kind).or_insert(lease);
             }
         }
-        for (kind, (intent, lease)) in lost {
-            let (attempt, branch, verdict) = (lease.attempt, lease.meta.branch, Verdict::Bad);
-            let worked = Worked { worker, kind, intent, attempt, branch, verdict };
-            turn.send(Service::Registry, Message::Worked(worked));
+        for (kind, lease) in lost {
+            turn.send(Service::Registry, Message::Worked(lease.worked(kind, Verdict::Bad)));
+        }
+    }
+
+    /// In what an attempt says something of its worker: in nothing if that is its owner's.
+    fn judged_kind(&self, lease: &Lease) -> Option<KindName> {
+        let offer = self.workers.get(lease.worker)?.offers.get(&lease.offer)?;
+        (!lease.own).then(|| offer.kind_name())
+    }
+
+    /// The edge has had neither piece nor end of these for as long as their assignments allow. The
+    /// attempts go on: should one fail, too, that counts no second time.
+    pub(super) fn silent(
+        &mut self,
+        turn: &mut Turn,
+        worker: WorkerId,
+        session: SessionId,
+        claims: &[LeaseClaim],
+    ) {
+        for LeaseClaim { intent, attempt } in claims {
+            let lease = self.jobs.get(intent).map(|job| &job.place);
+            let Some(Place::Running(lease)) = lease else { continue };
+            let current = (lease.worker, lease.session, lease.attempt);
+            if current == (worker, session, *attempt)
+                && let Some(kind) = self.judged_kind(lease)
+                && !mutant!("silence-counts-for-nothing")
+            {
+                turn.send(Service::Registry, Message::Worked(lease.worked(kind, Verdict::Bad)));
+            }
         }
     }
 

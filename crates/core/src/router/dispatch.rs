@@ -241,6 +241,8 @@ impl Router {
             price.amount = Amount::ZERO;
         }
         let remaining_ms = job.deadline.since_ms(turn.now);
+        let usual_ms = self.estimate(job).saturating_mul(limits::ATTEMPT_SILENCE_ESTIMATES);
+        let silence_ms = usual_ms.max(limits::ATTEMPT_SILENCE_MS);
         let lease = Lease {
             meta: std::sync::Arc::clone(&meta),
             worker,
@@ -273,6 +275,7 @@ impl Router {
             price,
             limit,
             remaining_ms,
+            silence_ms,
         })
     }
 

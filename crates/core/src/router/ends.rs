@@ -208,7 +208,7 @@ impl Router {
             }
             Blame::One(failure) => {
                 if !failure.doubted {
-                    Self::tell_worked(turn, intent, lease, failure, Verdict::Excused);
+                    Self::tell_worked(turn, lease, failure, Verdict::Excused);
                 }
                 None
             }
@@ -228,22 +228,15 @@ impl Router {
         if failure.doubted {
             let (worker, kind) = (failure.worker, failure.kind.clone());
             let told = Failure { worker, kind, ..failure };
-            Self::tell_worked(turn, intent, lease, told, Verdict::Bad);
+            Self::tell_worked(turn, lease, told, Verdict::Bad);
         }
-        Self::tell_worked(turn, intent, lease, failure, Verdict::Confirmed);
+        Self::tell_worked(turn, lease, failure, Verdict::Confirmed);
     }
 
     /// What another attempt than the one that ended says by it.
-    fn tell_worked(
-        turn: &mut Turn,
-        intent: IntentId,
-        ended: &Lease,
-        failure: Failure,
-        verdict: Verdict,
-    ) {
+    fn tell_worked(turn: &mut Turn, ended: &Lease, failure: Failure, verdict: Verdict) {
         let Failure { worker, kind, attempt, .. } = failure;
-        let branch = ended.meta.branch;
-        let worked = Worked { worker, kind, intent, attempt, branch, verdict };
+        let worked = Worked { worker, attempt, ..ended.worked(kind, verdict) };
         turn.send(Service::Registry, Message::Worked(worked));
     }
 
@@ -446,9 +439,7 @@ impl Router {
             }
             let offer = known.offers.get(&lease.offer);
             if let Some((offer, verdict)) = offer.zip(verdict) {
-                let (kind, attempt) = (offer.kind_name(), lease.attempt);
-                let branch = lease.meta.branch;
-                let worked = Worked { worker, kind, intent, attempt, branch, verdict };
+                let worked = lease.worked(offer.kind_name(), verdict);
                 turn.send(Service::Registry, Message::Worked(worked));
             }
             // A stranger's word on its own work would be everybody's wait. What was adopted without

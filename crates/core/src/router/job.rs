@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use mtor_types::fact::Asset;
+use mtor_types::fact::{Asset, NetworkKey};
 use mtor_types::intent::{Branch, Class, IntentMeta};
 use mtor_types::message::ServedBy;
-use mtor_types::standing::KindName;
+use mtor_types::standing::{KindName, Verdict, Worked};
 use mtor_types::{AccountId, Attempt, Code, Fence, Price, SessionId, Time, WorkerId};
 
 use super::safe_queue::{self, Charge, FlowKey, FlowPath, PoolId};
@@ -78,6 +78,15 @@ pub(super) struct Lease {
     pub(super) own: bool,
     pub(super) until: Time,
     pub(super) taken: Taken,
+}
+
+impl Lease {
+    /// What it says of its worker. An account that is a branch of its own is named by its own key:
+    /// two of them are two.
+    pub(super) fn worked(&self, kind: KindName, verdict: Verdict) -> Worked {
+        let (intent, branch) = (self.meta.id, Branch::Network(NetworkKey(branch_of(&self.meta))));
+        Worked { worker: self.worker, kind, intent, attempt: self.attempt, branch, verdict }
+    }
 }
 
 /// What an attempt has taken of its flow's share.
@@ -159,15 +168,19 @@ impl Job {
     }
 }
 
-pub(super) fn flow_of(meta: &IntentMeta) -> FlowPath {
-    let mut account = [0; 16];
-    for (to, from) in account.iter_mut().zip(meta.account.0) {
-        *to = from;
-    }
-    let branch = match meta.branch {
-        Branch::Account => account,
+fn account_key(meta: &IntentMeta) -> [u8; 16] {
+    meta.account.0.first_chunk().copied().unwrap_or_default()
+}
+
+fn branch_of(meta: &IntentMeta) -> [u8; 16] {
+    match meta.branch {
+        Branch::Account => account_key(meta),
         Branch::Network(network) => network.0,
-    };
+    }
+}
+
+pub(super) fn flow_of(meta: &IntentMeta) -> FlowPath {
+    let (branch, account) = (branch_of(meta), account_key(meta));
     let class = match meta.class {
         Class::Interactive => safe_queue::Class::Interactive,
         Class::Batch => safe_queue::Class::Batch,

@@ -164,6 +164,9 @@ impl Router {
             Message::Renew { worker, session, leases } => {
                 self.renew(turn, worker, session, &leases);
             }
+            Message::Silent { worker, session, leases } => {
+                self.silent(turn, worker, session, &leases);
+            }
             // Addressed to the other services; the node's routing never brings them here.
             Message::PlaceHold(_)
             | Message::Resume(_)

@@ -5,7 +5,8 @@ use mtor_types::intent::{Band, Branch, EndRequest, IntentMeta, Reason, Trust, Wh
 use mtor_types::message::{Offered, SlotOffer};
 use mtor_types::rejection::Code;
 use mtor_types::standing::{Standing, Verdict, Worked};
-use mtor_types::{Amount, Price, SessionId, WorkerId};
+use mtor_types::worker::LeaseClaim;
+use mtor_types::{AccountId, Amount, Attempt, Price, SessionId, WorkerId};
 
 use super::tests::{meta, offered, session_of};
 use super::*;
@@ -15,7 +16,7 @@ const A: WorkerId = WorkerId([1; 32]);
 const B: WorkerId = WorkerId([2; 32]);
 /// Of another owner than the two.
 const C: WorkerId = WorkerId([3; 32]);
-const OTHER: mtor_types::AccountId = mtor_types::AccountId([88; 32]);
+const OTHER: AccountId = AccountId([88; 32]);
 
 struct Realm {
     router: Router,
@@ -35,10 +36,21 @@ impl Realm {
 
     /// So many slots of echo, of which so many are earned.
     fn join(&mut self, worker: WorkerId, slots: u32, stands: impl Fn(&mut Standing)) {
+        self.join_as(1, worker, slots, stands);
+    }
+
+    fn join_as(
+        &mut self,
+        session: u64,
+        worker: WorkerId,
+        slots: u32,
+        stands: impl Fn(&mut Standing),
+    ) {
         let price = Price { amount: Amount::from_u64(1), per: 1 };
         let (intent, model, context, group) = ("echo".into(), None, None, None);
         let offer = SlotOffer { intent, model, slots, price, band: Band::LIST, context, group };
-        let Offered { mut slots, mut standings } = offered(session_of(worker, 1, vec![offer]));
+        let Offered { mut slots, mut standings } =
+            offered(session_of(worker, session, vec![offer]));
         if worker == C {
             slots.owner = OTHER;
         }
@@ -82,14 +94,18 @@ impl Realm {
     }
 
     /// What the registry was told since.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "a test looks for one message among all")]
     fn told(&mut self) -> Vec<(WorkerId, Verdict)> {
+        self.worked().into_iter().map(|worked| (worked.worker, worked.verdict)).collect()
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a test looks for one message among all")]
+    fn worked(&mut self) -> Vec<Worked> {
         let messages = std::mem::take(&mut self.turn.messages).into_iter();
-        let told = messages.filter_map(|envelope| match envelope.message {
-            Message::Worked(Worked { worker, verdict, .. }) => Some((worker, verdict)),
+        let worked = messages.filter_map(|envelope| match envelope.message {
+            Message::Worked(worked) => Some(worked),
             _ => None,
         });
-        told.collect()
+        worked.collect()
     }
 }
 
@@ -281,6 +297,61 @@ fn a_session_that_is_lost_with_work_counts_once() {
     realm.join(C, 8, |_| {});
     realm.take(Message::RegistryStarted);
     assert!(realm.told().is_empty());
+}
+
+#[test]
+fn between_two_sessions_of_a_worker_nobody_who_is_ejected_takes_its_place() {
+    let mut realm = Realm::new();
+    realm.join(A, 1, |_| {});
+    realm.join(B, 1, |standing| standing.ejected = true);
+    let mut grants = realm.ask(0..2);
+    assert_eq!((grants.len(), served(&grants, A)), (1, 1), "the other waits for it");
+    realm.told();
+    // It comes again and has forgotten what it had.
+    realm.join_as(2, A, 1, |_| {});
+    grants.extend(realm.granted());
+    assert_eq!((grants.len(), served(&grants, A)), (2, 2));
+    assert_eq!(realm.told(), [(A, Verdict::Bad)], "that is lost");
+}
+
+#[test]
+fn an_attempt_of_which_nothing_comes_counts_and_goes_on() {
+    let mut realm = Realm::new();
+    realm.join(A, 1, probation);
+    let first = realm.ask(0..1).remove(0);
+    assert_eq!(first.silence_ms, 30_000);
+    let claim = LeaseClaim { intent: first.meta.id, attempt: first.attempt };
+    let silent = |worker, session, claim| Message::Silent {
+        worker,
+        session: SessionId(session),
+        leases: vec![claim],
+    };
+    // Another's, of another session, of another attempt: nothing.
+    realm.take(silent(B, 1, claim));
+    realm.take(silent(A, 2, claim));
+    realm.take(silent(A, 1, LeaseClaim { attempt: Attempt(9), ..claim }));
+    assert!(realm.told().is_empty());
+    realm.take(silent(A, 1, claim));
+    assert_eq!(realm.told(), [(A, Verdict::Bad)]);
+    assert_eq!(realm.router.leased(), 1);
+    realm.end(&first, Why::Completed(Reason::Done));
+    assert_eq!(realm.told(), [(A, Verdict::Good)]);
+}
+
+#[test]
+fn two_accounts_that_are_branches_of_their_own_are_two() {
+    let mut realm = Realm::new();
+    realm.join(A, 2, |_| {});
+    for (number, account) in [(1, OTHER), (2, AccountId([99; 32]))] {
+        let meta = IntentMeta { account, durable: false, branch: Branch::Account, ..meta(number) };
+        let (meta, asset) = (Arc::new(meta).into(), Asset::Grant);
+        realm.take(Message::Enqueue { meta, asset, recovered: false });
+        let grant = realm.granted().remove(0);
+        realm.fail(&grant, Code::WorkerFailed, true);
+    }
+    let branches: Vec<Branch> = realm.worked().into_iter().map(|worked| worked.branch).collect();
+    assert_eq!(branches.len(), 2);
+    assert_ne!(branches[0], branches[1]);
 }
 
 #[test]

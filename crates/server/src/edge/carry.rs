@@ -1,6 +1,7 @@
 //! Effects of the node, carried out. Runs on the node's own thread: nothing here waits.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mtor_core::effect::{Assignment, CloseReason};
 use mtor_core::{Command, Effect};
@@ -265,7 +266,8 @@ impl Edge {
             token: self.identity.lease_token(meta.id, *attempt, *worker, *fence),
             data: (),
         };
-        session.assign(assign, &live.data_for(model));
+        let silence = Duration::from_millis(assignment.silence_ms);
+        session.assign(assign, &live.data_for(model), silence);
     }
 
     /// The events of an intent: those in its buffer, or, after a restart, of a durable one that

@@ -51,22 +51,26 @@ impl Edge {
         priced
     }
 
-    /// A piece, if this session has that attempt; else `false`, and it is nothing.
-    pub(crate) fn worker_chunk(self: &Arc<Self>, session: &Session, chunk: &Chunk<'_>) -> bool {
+    /// A piece: whether it goes on to the client. `None` if this session has no such attempt, and
+    /// then it is nothing.
+    pub(crate) fn worker_chunk(
+        self: &Arc<Self>,
+        session: &Session,
+        chunk: &Chunk<'_>,
+    ) -> Option<bool> {
         let Chunk { intent, attempt, seq, count, piece } = *chunk;
-        let Some((live, takes_pieces)) = self.assigned_to(session, intent, attempt) else {
-            return false;
-        };
+        let (live, takes_pieces) = self.assigned_to(session, intent, attempt)?;
         // Nobody asked for it, so nobody gets or pays it: what the worker gives at the end counts.
         if !takes_pieces {
-            return true;
+            return Some(false);
         }
         let (content, bytes) = (live.form.piece(piece.get(), live.answers), bytes_of(piece));
         let taken = check_piece(&live, attempt, piece.get())
             .and_then(|()| live.stream.chunk(attempt, seq, count, Measured { bytes, content }));
+        let goes_on = taken.is_ok();
         match taken {
             Ok(metered) if metered.exhausted => {
-                let Some(closed) = live.stream.cut(attempt) else { return true };
+                let Some(closed) = live.stream.cut(attempt) else { return Some(true) };
                 session.send(worker::REVOKE, Revoke { intent, attempt });
                 let why = Why::Completed(Reason::Ceiling);
                 self.conclude(request(intent, attempt, closed, why), None, live);
@@ -86,7 +90,7 @@ impl Edge {
                 | ChunkError::Unreadable(_)),
             ) => self.no_answer(session, &live, attempt, error),
         }
-        true
+        Some(goes_on)
     }
 
     pub(crate) fn worker_completed(self: &Arc<Self>, session: &Session, complete: &Complete<'_>) {

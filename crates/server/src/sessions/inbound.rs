@@ -99,15 +99,23 @@ pub(super) struct Inbound {
     draining: bool,
     heard: Instant,
     renewed: Instant,
-    /// Bytes of pieces per running attempt since credit was last given.
-    used: BTreeMap<(IntentId, Attempt), u64>,
+    pieces: BTreeMap<(IntentId, Attempt), Pieces>,
+}
+
+/// Of a running attempt.
+#[derive(Debug, Default)]
+struct Pieces {
+    /// Bytes since credit was last given.
+    used: u64,
+    /// One was taken since the last renewal.
+    came: bool,
 }
 
 impl Inbound {
     pub(super) fn new(session: Arc<Session>, edge: Arc<Edge>) -> Self {
         let (offers, draining, now) = (Vec::new(), false, Instant::now());
-        let (used, priced, newest) = (BTreeMap::new(), Priced::default(), None);
-        Self { session, edge, offers, priced, newest, draining, heard: now, renewed: now, used }
+        let (pieces, priced, newest) = (BTreeMap::new(), Priced::default(), None);
+        Self { session, edge, offers, priced, newest, draining, heard: now, renewed: now, pieces }
     }
 
     /// The first offer, with the leases that the worker still holds.
@@ -218,7 +226,7 @@ impl Inbound {
     }
 
     fn over(&mut self, intent: IntentId, attempt: Attempt) {
-        self.used.remove(&(intent, attempt));
+        self.pieces.remove(&(intent, attempt));
         self.session.held().ended(intent, attempt);
     }
 
@@ -246,19 +254,20 @@ impl Inbound {
     fn chunk(&mut self, chunk: &Chunk<'_>) -> Result<(), SessionError> {
         let bytes = u64::try_from(chunk.piece.get().len()).unwrap_or(u64::MAX);
         let key = (chunk.intent, chunk.attempt);
-        if !self.edge.worker_chunk(&self.session, chunk) {
+        let Some(taken) = self.edge.worker_chunk(&self.session, chunk) else {
             // Over, or never its own: whatever it says of it, nothing is kept here.
-            self.used.remove(&key);
+            self.pieces.remove(&key);
             return Ok(());
-        }
-        let used = self.used.entry(key).or_default();
-        *used = used.saturating_add(bytes);
+        };
+        let pieces = self.pieces.entry(key).or_default();
+        pieces.came |= taken;
+        pieces.used = pieces.used.saturating_add(bytes);
         // One piece may overshoot what is left; a worker that goes on without credit is broken.
-        if *used > CREDIT_BYTES.saturating_add(bytes) {
+        if pieces.used > CREDIT_BYTES.saturating_add(bytes) {
             return Err(SessionError::OverCredit(chunk.intent));
         }
-        if let Some(used) = self.used.get_mut(&key).filter(|used| **used >= CREDIT_BYTES / 2) {
-            let bytes = std::mem::take(used);
+        if pieces.used >= CREDIT_BYTES / 2 {
+            let bytes = std::mem::take(&mut pieces.used);
             let (intent, attempt) = key;
             self.session.send(worker::CREDIT, Credit { intent, attempt, bytes });
         }
@@ -272,11 +281,29 @@ impl Inbound {
         // What is no longer held needs no account of its credit.
         let held: std::collections::BTreeSet<_> =
             renew.leases.iter().map(|lease| (lease.intent, lease.attempt)).collect();
-        self.used.retain(|key, _| held.contains(key));
+        self.pieces.retain(|key, _| held.contains(key));
         self.session.held().renewed(&renew.leases);
-        self.renewed = Instant::now();
+        let silent = self.silent();
         let (worker, session, leases) = (self.session.worker, self.session.id, renew.leases);
         self.edge.node().tell(Command::Renew { worker, session, leases });
+        if !silent.is_empty() {
+            tracing::warn!(%worker, attempts = silent.len(), "neither piece nor end for too long");
+            self.edge.node().tell(Command::Silent { worker, session, leases: silent });
+        }
         Ok(())
+    }
+
+    /// The worker says that it lives: of which of its attempts nothing else has come for too long. What
+    /// was longer than a session may be silent was no silence of the worker's, which would have none:
+    /// the realm stood still, and perhaps their machine.
+    fn silent(&mut self) -> Vec<LeaseClaim> {
+        let passed = std::mem::replace(&mut self.renewed, Instant::now()).elapsed();
+        let passed = passed.min(Duration::from_millis(limits::SESSION_SILENCE_MS));
+        let pieces = &mut self.pieces;
+        let came = |intent, attempt| {
+            let pieces = pieces.get_mut(&(intent, attempt));
+            pieces.is_some_and(|pieces| std::mem::take(&mut pieces.came))
+        };
+        self.session.held().silent(passed, came)
     }
 }

@@ -397,6 +397,7 @@ fn begins_work(command: &Command) -> bool {
         | Command::Attach(_)
         | Command::Heard { .. }
         | Command::Renew { .. }
+        | Command::Silent { .. }
         | Command::Detach { .. }
         | Command::Acknowledged { .. } => false,
     }

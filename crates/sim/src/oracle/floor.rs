@@ -233,9 +233,6 @@ impl Floor {
         let newest = self.newest;
         let stand = self.workers.entry(slots.worker).or_default();
         stand.owner = Some(owner);
-        if stand.session != Some(slots.session) {
-            stand.withdraw();
-        }
         (stand.session, stand.draining) = (Some(slots.session), slots.draining);
         stand.offer(slots.worker, &slots.offers, newest, stands);
         self.touch(slots.worker);

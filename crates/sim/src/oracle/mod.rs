@@ -321,9 +321,9 @@ impl Oracle {
             Command::Detach { worker, session } => Some(Judged::Detached(*worker, *session)),
             Command::Renew { worker, leases, .. } => Some(Judged::Renewed(*worker, leases.clone())),
             Command::End(request) => Some(Judged::Stopped(request.clone())),
-            Command::Vouch { worker, .. } | Command::JudgeCanary { worker, .. } => {
-                Some(Judged::Standing(*worker))
-            }
+            Command::Vouch { worker, .. }
+            | Command::JudgeCanary { worker, .. }
+            | Command::Silent { worker, .. } => Some(Judged::Standing(*worker)),
             _ => None,
         }
     }

@@ -36,7 +36,8 @@ macro_rules! each {
 each!(
     COMMANDS, command_name, Command:
     Submit, End, Stop, OpenLedger, OpenAccount, FundCanaries, AddKey, RevokeKey, BanAccount,
-    IssueToken, Enrol, RemoveWorker, BanWorker, Vouch, JudgeCanary, Attach, Heard, Renew, Detach,
+    IssueToken, Enrol, RemoveWorker, BanWorker, Vouch, JudgeCanary, Attach, Heard, Renew, Silent,
+    Detach,
     Deliver, Acknowledged,
 );
 
@@ -44,6 +45,7 @@ each!(
     MESSAGES, message_name, Message:
     PlaceHoldV1, EnqueueV1, ResumeV1, Refused, Taken, End, Resolve, Resolved, EdgeStarted, SlotsV1,
     SessionLost, RegistryStarted, Renew, Served, PlaceHold, Enqueue, Resume, Slots, Offered, Worked,
+    Silent,
 );
 
 /// Became today's where they came in, or are nothing today.
@@ -362,6 +364,11 @@ fn measure_workers(realm: &mut Realm) {
         let (worker, session) = (grant.worker, grant.session);
         Command::Renew { worker, session, leases: vec![claim(grant)] }
     });
+    realm.measure("Silent", TIMES, |realm, number| {
+        let grant = &realm.running[usize::try_from(number).unwrap()];
+        let (worker, session) = (grant.worker, grant.session);
+        Command::Silent { worker, session, leases: vec![claim(grant)] }
+    });
     realm.measure("Attach", TIMES, |_, number| Command::Attach(slots_of(number, 2)));
     realm.measure("Detach", TIMES, |_, number| {
         let (worker, session) = (worker(TIMES + number), SessionId(1));
@@ -404,6 +411,10 @@ fn measure_messages(realm: &mut Realm) {
         let Assignment { worker, session, .. } = realm.running[0];
         Message::Renew { worker, session, leases: vec![claim(&realm.running[0])] }
     });
+    realm.message(Service::Router, |realm, _| {
+        let Assignment { worker, session, .. } = realm.running[0];
+        Message::Silent { worker, session, leases: vec![claim(&realm.running[0])] }
+    });
     realm.message(Service::Router, |_, number| {
         Message::Offered(Offered { slots: slots_of(number, 3), standings: Vec::new() })
     });
@@ -432,6 +443,11 @@ fn measure_messages(realm: &mut Realm) {
         let (intent, attempt, branch) = (grant.meta.id, grant.attempt, grant.meta.branch);
         Message::Worked(Worked { worker, kind, intent, attempt, branch, verdict: Verdict::Bad })
     });
+    measure_starts(realm);
+}
+
+/// Of an edge and of the registry.
+fn measure_starts(realm: &mut Realm) {
     // What that edge has is the same in both realms; others have more.
     for number in 0..TIMES {
         let mut meta = realm.meta(number);

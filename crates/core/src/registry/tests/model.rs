@@ -219,11 +219,11 @@ impl Model {
         if slots > 1_024 {
             return no(Rejection::LimitReached { what: Limited::Slots, limit: 1_024 });
         }
-        let (_, mut messages, effects) = match current {
+        let (_, _, effects) = match current {
             Some(current) if current != session => self.lose(n, When::Now, CloseReason::Replaced),
             _ => OK,
         };
-        messages.push(told(&worker, session, slots, vec![claim(n)]));
+        let messages = vec![told(&worker, session, slots, vec![claim(n)])];
         self.begin_day();
         let days = self.days;
         let worker = self.get(n).unwrap();
