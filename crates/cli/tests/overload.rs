@@ -68,6 +68,12 @@ fn a_full_queue_is_refused_and_what_it_holds_is_served() {
     assert_eq!(queued, ROOM);
     // Another account has a queue of its own.
     let other = Guest::new(&realm.url);
+    let eta = |guest: &Guest| guest.ask("POST", "/v1/quote", ECHO).json()["eta_ms"].as_u64();
+    let (its, long) = (eta(&other).unwrap(), eta(&client).unwrap());
+    assert!(its * 10 < long, "each is quoted a wait of its own: {its} and {long}");
+    let rows = client.ask("GET", "/v1/pools", "").json();
+    let listed = rows["items"][0]["eta_ms"].as_u64().unwrap();
+    assert!(listed * 10 < long, "what is listed is a newcomer's: {listed} and {long}");
     assert_eq!(other.ask("POST", "/v1/intents", ECHO).status, 202);
     hand.complete(&running, 1);
     // The newcomer's turn comes long before the end of the long queue.

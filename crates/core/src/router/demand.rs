@@ -7,8 +7,8 @@ use mtor_types::mutant;
 /// does not grow with what was ever asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Demand {
-    trust: Trust,
-    band: Band,
+    pub(super) trust: Trust,
+    pub(super) band: Band,
 }
 
 /// Whose worker a slot is, for one kind. In the order in which free slots are given out.

@@ -261,8 +261,7 @@ impl Router {
         }
         let free = self.kinds.freest(pool, meta.account, &[]).is_some();
         let flow = flow_of(meta);
-        let wait =
-            if free { Wait::default() } else { self.wait_ms(pool, &flow, estimate.mean_ms, now) };
+        let wait = self.shared_wait(pool, meta, estimate.mean_ms, now);
         let Some(kind) = self.kinds.get_mut(pool.kind()) else { return Err(Rejection::NoWorker) };
         let (branch, bucket) = (flow.branch, estimates::bucket(meta.size));
         // Who comes when it was told to is admitted by the wait itself; anybody else by how long that
@@ -299,6 +298,23 @@ impl Router {
         };
         let at = kind.returns.book(now, &refused);
         Err(Rejection::DeadlineHopeless { wait_ms: at.since_ms(now) })
+    }
+
+    /// What it would be told to wait, were it asked now.
+    pub fn wait_of(&self, meta: &IntentMeta, now: Time) -> u64 {
+        let Some(kind) = self.kinds.find(&meta.name, meta.model.as_deref()) else { return 0 };
+        let pool = PoolId::new(kind, Demand::of(meta).number());
+        let Some(kind) = self.kinds.get(kind) else { return 0 };
+        let estimate = self.estimates.get(&kind.label, meta.size);
+        let longest = meta.remaining_ms.checked_sub(estimate.most_ms.unwrap_or_default());
+        let own = self.own_wait_ms(pool.kind(), meta.account, estimate.mean_ms);
+        let in_time = own.filter(|own| longest.is_some_and(|longest| *own <= longest));
+        in_time.unwrap_or_else(|| self.shared_wait(pool, meta, estimate.mean_ms, now).ms)
+    }
+
+    fn shared_wait(&self, pool: PoolId, meta: &IntentMeta, cost: u64, now: Time) -> Wait {
+        let free = self.kinds.freest(pool, meta.account, &[]).is_some();
+        if free { Wait::default() } else { self.wait_ms(pool, &flow_of(meta), cost, now) }
     }
 
     /// Why nobody may serve it: whether the word `any` would help.

@@ -133,7 +133,7 @@ fn who_finds_only_strangers_is_told_so() {
 }
 
 fn parties(router: &Router) -> Vec<(Option<String>, TrustClass, AccountId)> {
-    let pools = router.pools_view(None, usize::MAX).0.into_iter();
+    let pools = router.pools_view(None, usize::MAX, Time(9_000)).0.into_iter();
     let rows = pools.flat_map(|pool| {
         let model = pool.model;
         pool.parties.into_iter().map(move |party| (model.clone(), party.class, party.owner))
@@ -161,7 +161,7 @@ fn the_view_tells_whose_they_are_and_figures_are_of_those_who_are_meant() {
         ],
         "and a name with its owner is no row of its own"
     );
-    let pools = realm.router.pools_view(None, usize::MAX).0;
+    let pools = realm.router.pools_view(None, usize::MAX, Time(9_000)).0;
     let of = |class: TrustClass| pools[0].figures(|party| party.class <= class);
     let figures = |class| of(class).map(|of| (of.class, of.price.amount, of.slots));
     let own = TrustClass::Own;

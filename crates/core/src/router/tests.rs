@@ -72,9 +72,19 @@ impl World {
         self.put(meta(number), false);
     }
 
+    /// What a quote would have told is what it is told.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a test looks for one message among all")]
     fn put(&mut self, meta: IntentMeta, recovered: bool) {
+        let known = self.router.jobs.contains_key(&meta.id) || meta.worker.is_some();
+        let quoted = self.router.wait_of(&meta, self.turn.now);
         let (meta, asset) = (Arc::new(meta).into(), Asset::Grant);
+        let before = self.turn.messages.len();
         self.take(Message::Enqueue { meta, asset, recovered });
+        let told = self.turn.messages.iter().skip(before).find_map(|told| match told.message {
+            Message::Taken { wait_ms, .. } => Some(wait_ms),
+            _ => None,
+        });
+        assert!(known || recovered || told.is_none_or(|told| told == quoted), "{quoted} {told:?}");
     }
 
     fn end(&mut self, assignment: &Assignment, why: Why) {

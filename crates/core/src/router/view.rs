@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use mtor_types::{AccountId, Amount, Price};
+use mtor_types::intent::{Band, Trust};
+use mtor_types::{AccountId, Amount, Price, Time};
 
 use super::Router;
-use super::demand::TrustClass;
+use super::demand::{Demand, TrustClass};
 use super::kinds::Kind;
-use super::safe_queue::KindId;
+use super::safe_queue::{FlowPath, KindId, PoolId};
 use super::workers::OfferSlots;
 
 /// Owners of one kind that are told of: more than anybody reads. The realm's own and those of proven
@@ -23,10 +24,10 @@ pub struct PoolView {
     pub parties: Vec<Party>,
     /// There are more than are told of.
     pub more: bool,
-    /// What waits for it, whoever may serve that.
-    waits: Waits,
-    /// What an intent that runs now is thought to take.
-    mean_ms: u64,
+    /// Intents that wait for it, whoever may serve them.
+    depth: u64,
+    /// What somebody who has nothing queued would wait while no slot is free.
+    wait_ms: u64,
 }
 
 /// The workers of one owner and standing that offer it.
@@ -41,24 +42,10 @@ pub struct Party {
     /// Those that it may use, and how many of them are taken, by whatever shares them.
     pub slots: u64,
     pub busy: u64,
-    /// What waits for this owner's workers alone.
-    waits: Waits,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Waits {
-    items: u64,
-    /// Slot-milliseconds.
-    cost: u64,
-}
-
-impl Waits {
-    fn plus(self, other: Self) -> Self {
-        Self {
-            items: self.items.saturating_add(other.items),
-            cost: self.cost.saturating_add(other.cost),
-        }
-    }
+    /// Intents that wait for this owner's workers alone, and what one more, of somebody who has nothing
+    /// queued, would.
+    depth: u64,
+    wait_ms: u64,
 }
 
 /// Up to which kind they were looked at.
@@ -77,7 +64,7 @@ pub struct Figures {
     pub busy: u64,
     /// Intents waiting.
     pub depth: u64,
-    /// What one more would wait, about.
+    /// What somebody who has nothing queued would wait, about.
     pub wait_ms: u64,
 }
 
@@ -92,13 +79,13 @@ impl PoolView {
             meant().map(of).fold(0, |sum: u64, count| sum.saturating_add(count))
         };
         let (slots, busy) = (sum(|party| party.slots), sum(|party| party.busy));
-        let waits = meant().fold(self.waits, |waits, party| waits.plus(party.waits));
-        let mut wait_ms = 0;
-        if busy >= slots {
-            let queued = waits.cost.checked_div(slots).unwrap_or_default();
-            wait_ms = queued.saturating_add(self.mean_ms / 2);
-        }
-        Some(Figures { class, price, context, slots, busy, depth: waits.items, wait_ms })
+        let depth = sum(|party| party.depth).saturating_add(self.depth);
+        // Strangers beside others are asked for by their names alone.
+        let all = meant().count() == self.parties.len() || class != TrustClass::Probation;
+        let named = || meant().map(|party| party.wait_ms).min();
+        let wait_ms = if all { Some(self.wait_ms) } else { named() };
+        let wait_ms = wait_ms.filter(|_| busy >= slots).unwrap_or_default();
+        Some(Figures { class, price, context, slots, busy, depth, wait_ms })
     }
 }
 
@@ -167,38 +154,51 @@ impl Router {
         &self,
         after: Option<&KindAt>,
         looked_at: usize,
+        now: Time,
     ) -> (Vec<PoolView>, Option<KindAt>) {
         let mut kinds = self.kinds.behind(after.map(|KindAt(label)| label.as_str()));
         let some: Vec<(KindId, &Kind)> = kinds.by_ref().take(looked_at).collect();
         let more = kinds.next().is_some();
         let last = some.last().filter(|_| more).map(|(_, kind)| KindAt(kind.label.clone()));
         let offered = some.into_iter().filter(|(_, kind)| !kind.shown.0.is_empty());
-        (offered.map(|(id, kind)| self.row(id, kind)).collect(), last)
+        (offered.map(|(id, kind)| self.row(id, kind, now)).collect(), last)
     }
 
-    fn row(&self, id: KindId, kind: &Kind) -> PoolView {
+    fn row(&self, id: KindId, kind: &Kind, now: Time) -> PoolView {
         let parties = kind.shown.0.iter().take(PARTIES_MAX).filter_map(|((class, owner), sums)| {
             let (price, _) = *sums.prices.values().next()?;
             let (context, _) = sums.contexts.first_key_value()?;
             let (class, owner, context) = (*class, *owner, *context);
-            let waits = sums.alone.map(|kind| self.waits(kind)).unwrap_or_default();
-            let Sums { slots, busy, .. } = *sums;
-            Some(Party { class, owner, price, context, slots, busy, waits })
+            let depth = sums.alone.map(|kind| self.depth(kind)).unwrap_or_default();
+            let alone = sums.alone.filter(|_| sums.busy >= sums.slots);
+            let wait_ms = alone.map(|kind| self.newcomers_wait(kind, Trust::Any, now));
+            let wait_ms = wait_ms.unwrap_or_default();
+            let &Sums { slots, busy, .. } = sums;
+            Some(Party { class, owner, price, context, slots, busy, depth, wait_ms })
         });
-        let parties = parties.collect();
+        let parties: Vec<Party> = parties.collect();
         // What names no model waits for any of them.
         let nameless = self.kinds.find(&kind.name, None).filter(|nameless| *nameless != id);
-        let nameless = nameless.map(|kind| self.waits(kind)).unwrap_or_default();
+        let nameless = nameless.map(|kind| self.depth(kind)).unwrap_or_default();
         let retries = u64::try_from(kind.retries()).unwrap_or(u64::MAX);
-        let waits = self.waits(id).plus(nameless).plus(Waits { items: retries, cost: 0 });
+        let depth = self.depth(id).saturating_add(nameless).saturating_add(retries);
         let (intent, model) = (kind.name.clone(), kind.model.clone());
-        let (more, mean_ms) = (kind.shown.0.len() > PARTIES_MAX, kind.running.mean());
-        PoolView { intent, model, parties, more, waits, mean_ms }
+        let strangers = parties.iter().all(|party| party.class == TrustClass::Probation);
+        let trust = if strangers { Trust::Any } else { Trust::Proven };
+        let wait_ms = self.newcomers_wait(id, trust, now);
+        let more = kind.shown.0.len() > PARTIES_MAX;
+        PoolView { intent, model, parties, more, depth, wait_ms }
     }
 
-    fn waits(&self, kind: KindId) -> Waits {
-        self.queue.backlog_of(kind).fold(Waits::default(), |waits, (_, backlog)| {
-            waits.plus(Waits { items: backlog.items, cost: backlog.cost })
-        })
+    /// Of work as what runs now, at whatever price.
+    fn newcomers_wait(&self, kind: KindId, trust: Trust, now: Time) -> u64 {
+        let pool = PoolId::new(kind, Demand { trust, band: Band::DEAREST }.number());
+        let mean_ms = self.kinds.get(kind).map(|kind| kind.running.mean()).unwrap_or_default();
+        self.wait_ms(pool, &FlowPath::UNKNOWN, mean_ms, now).ms
+    }
+
+    fn depth(&self, kind: KindId) -> u64 {
+        let backlogs = self.queue.backlog_of(kind);
+        backlogs.fold(0, |sum, (_, backlog)| sum.saturating_add(backlog.items))
     }
 }

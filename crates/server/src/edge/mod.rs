@@ -274,7 +274,9 @@ impl Edge {
         let at = Instant::now();
         let (mut pools, mut after) = (Vec::new(), None);
         loop {
-            let next = move |node: &Node| node.router().pools_view(after.as_ref(), POOLS_AT_ONCE);
+            let next = move |node: &Node| {
+                node.router().pools_view(after.as_ref(), POOLS_AT_ONCE, node.now())
+            };
             let (some, last) = self.node().ask(next).await?;
             pools.extend(some);
             after = last;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mtor_core::Command;
 use mtor_core::command::Prior;
+use mtor_core::{Command, Node};
 use mtor_store::{BlobName, StoreError};
 use mtor_types::fact::Asset;
 use mtor_types::intent::{Branch, IntentMeta, Outcome, Trust, Why};
@@ -65,21 +65,18 @@ struct Checked {
 }
 
 impl Edge {
-    /// Price and bounds of work, before it is asked for.
-    pub fn quote(
-        &self,
-        name: &str,
-        data: Bytes,
-        options: &Options,
-        (account, at_home): (AccountId, bool),
-    ) -> Result<(Quote, u64), ApiError> {
-        let manifests = self.manifests.load();
-        let entry = known(&manifests, name)?;
-        let mut ask = Ask::read(entry, data)?.streaming(options, Route::Stored);
+    /// Price and bounds of work, before it is asked for, and what it would be told to wait.
+    pub async fn quote(&self, submission: Submission) -> Result<(Quote, u64), ApiError> {
+        let Submission { account, branch, name, data, options, route, at_home } = submission;
+        let manifests = self.manifests.load_full();
+        let entry = known(&manifests, &name)?;
+        let mut ask = Ask::read(entry, data)?.streaming(&options, route);
         self.choose(entry, &mut ask, account, at_home)?;
-        let quote = ask.quote(entry, self.in_force(entry, &ask, account), options)?;
-        let figures = self.figures(&ask, account);
-        Ok((quote, figures.map_or(0, |figures| figures.wait_ms)))
+        let force = self.in_force(entry, &ask, account);
+        let quote = ask.quote(entry, force, &options)?;
+        let meta = ask.meta(self.stamp(account, branch)?, entry, force, &options, route)?;
+        let wait = move |node: &Node| node.router().wait_of(&meta, node.now());
+        Ok((quote, self.node().ask(wait).await?))
     }
 
     /// Admits work, or says why not. Nothing of it stays behind when it is refused. Who stops

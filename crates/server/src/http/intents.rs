@@ -51,7 +51,10 @@ pub async fn quote(
     caller.may(Action::Quote, &Object::Account(account))?;
     let Document { name, data, options } = admission::parse(&body, BODY_MAX)?;
     let options = options.or(Options::from_headers(&headers)?);
-    let (quote, eta_ms) = edge.quote(&name, data, &options, (account, caller.is_at_home()))?;
+    let (at_home, branch) = (caller.is_at_home(), caller.branch(&edge));
+    let route = Route::Stored;
+    let submission = Submission { account, branch, name, data, options, route, at_home };
+    let (quote, eta_ms) = edge.quote(submission).await?;
     // As the hold would choose: grant if it covers the whole.
     let grant = edge.balance(account, Asset::Grant).await?;
     let asset = if grant >= quote.hold { Asset::Grant } else { Asset::Token };

@@ -107,6 +107,15 @@ pub struct FlowPath {
     pub class: Class,
 }
 
+impl FlowPath {
+    /// Of somebody who has nothing queued: of no network and account that there is.
+    pub const UNKNOWN: Self = Self {
+        branch: FlowKey([u8::MAX; 16]),
+        account: FlowKey([u8::MAX; 16]),
+        class: Class::Interactive,
+    };
+}
+
 /// A kind of work, as the router numbers it. Its pools share a domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KindId(pub u64);

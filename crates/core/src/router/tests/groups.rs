@@ -25,7 +25,7 @@ fn of(number: u8, account: u8, model: &str) -> IntentMeta {
 }
 
 fn told(world: &World) -> Vec<(String, u64, u64)> {
-    let (rows, _) = world.router.pools_view(None, usize::MAX);
+    let (rows, _) = world.router.pools_view(None, usize::MAX, Time(9_000));
     let row = |row: PoolView| {
         let figures = row.figures(|_| true).unwrap();
         (row.model.unwrap(), figures.slots, figures.busy)
