@@ -136,9 +136,22 @@ fn a_worker_of_which_nothing_comes_is_ejected_and_may_still_answer() {
     let assigned: Vec<Value> = asked.iter().map(|_| hand.assigned()).collect();
     let lease = |assign: &Value| json!({"intent": assign["intent"], "attempt": assign["attempt"]});
     let leases: Vec<Value> = assigned.iter().map(lease).collect();
+    let held = |assign: &Value| {
+        let fields = ["intent", "attempt", "token", "fence"];
+        fields.map(|field| (field.to_owned(), assign[field].clone())).into_iter().collect()
+    };
+    let held: Vec<Value> = assigned.iter().map(held).collect();
     let began = Instant::now();
-    while offer()["ejected"].is_null() {
-        assert!(began.elapsed() < Duration::from_secs(60), "half a minute and a renewal");
+    for beat in 0.. {
+        if !offer()["ejected"].is_null() {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(45), "half a minute and some renewals");
+        if beat == 20 {
+            // Another session is no answer either.
+            hand.claim(&held);
+            held.iter().for_each(|_| drop(hand.assigned()));
+        }
         hand.socket.say("mtor.worker.renew.v1", &json!({"leases": leases}));
         std::thread::sleep(Duration::from_millis(900));
     }

@@ -199,6 +199,14 @@ pub enum Fact {
     DayBegan { day: u64 },
     /// Worker Registry: for the first time on that day.
     WorkerSeen { worker: WorkerId },
+    /// Worker Registry: an ejection was for what is nobody's failure by now; what it took is given back.
+    EjectionTakenBack {
+        worker: WorkerId,
+        kind: KindName,
+        slots: u32,
+        /// By what it is proven, until when, and how often it was ejected since.
+        proven: Option<(Proof, Option<Time>, u32)>,
+    },
 }
 
 impl Fact {

@@ -37,12 +37,14 @@ pub struct Standing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
     Good,
-    /// It failed, broke a rule of the protocol, kept silent or was lost.
+    /// It failed, broke a rule of the protocol or was lost.
     Bad,
     /// It failed, and another worker could do it.
     Confirmed,
-    /// It failed, and so did another worker: nobody is blamed.
+    /// It failed, and so did another worker; or it was silent, and its end is good: nobody is blamed.
     Excused,
+    /// Nothing comes of it for too long. It goes on.
+    Silent,
 }
 
 /// How an attempt went, whoever asked.

@@ -224,11 +224,14 @@ fn fact_name(fact: &Fact) -> &'static str {
         Fact::ProofLapsed { .. } => "proof-lapsed",
         Fact::DayBegan { .. } => "day-began",
         Fact::WorkerSeen { .. } => "worker-seen",
+        Fact::EjectionTakenBack { .. } => "ejection-taken-back",
     }
 }
-const FACTS: usize = 29;
+const FACTS: usize = 30;
 /// Those that the second form of a batch knew.
 const SECOND_FACTS: usize = 22;
+/// And the third.
+const THIRD_FACTS: usize = 29;
 
 fn ledger_facts() -> Vec<Fact> {
     let grant = transfer(TransferKind::Grant, Purse::GrantIssue, Purse::Available(ACCOUNT));
@@ -285,6 +288,12 @@ fn facts() -> Vec<Fact> {
         Fact::ProofLapsed { worker, kind: kind() },
         Fact::DayBegan { day: 20_700 },
         Fact::WorkerSeen { worker },
+        Fact::EjectionTakenBack {
+            worker,
+            kind: kind(),
+            slots,
+            proven: Some((Proof::Vouch, Some(TIME), 1)),
+        },
     ]);
     facts
 }
@@ -328,7 +337,9 @@ fn facts_can_be_read_for_ever() {
     check("batch", &Batch { number: 300, at: TIME, facts: first_facts() });
     let second = facts.iter().take(SECOND_FACTS).cloned().collect();
     check("batch-2", &Batch { number: 300, at: TIME, facts: second });
-    check("batch-3", &Batch { number: 300, at: TIME, facts });
+    let third = facts.iter().take(THIRD_FACTS).cloned().collect();
+    check("batch-3", &Batch { number: 300, at: TIME, facts: third });
+    check("batch-4", &Batch { number: 300, at: TIME, facts });
     let nothing = Batch { number: 1, at: Time(0), facts: Vec::new() };
     check("batch-empty", &nothing);
 }

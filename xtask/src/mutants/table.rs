@@ -48,6 +48,9 @@ pub const MUTANTS: &[Mutant] = &[
     // Who is blamed, praised and proven.
     mutant("nothing-is-praised", Core("worth_nothing_is_nobodys_praise")),
     mutant("strangers-confirm", Core("another_stranger_confirms_nothing")),
+    mutant("nothing-is-excused", Core("given_back_when_it_was_nobodys_failure")),
+    mutant("ejection-costs-no-slots", Core("out_for_a_while_and_comes_back")),
+    mutant("edge-tells-no-silence", BlackBox("black_box", "of_which_nothing_comes_is_ejected")),
     mutant("silence-counts-for-nothing", Core("an_attempt_of_which_nothing_comes")),
     mutant("one-branch-ejects", Core("registry::record::tests::five")),
     mutant("out-as-long-each-time", Core("back_by_a_probe_and_later")),

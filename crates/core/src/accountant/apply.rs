@@ -76,6 +76,7 @@ impl Accountant {
             | Fact::CanaryJudged { .. }
             | Fact::WorkerProven { .. }
             | Fact::ProofLapsed { .. }
+            | Fact::EjectionTakenBack { .. }
             | Fact::DayBegan { .. }
             | Fact::WorkerSeen { .. }
             | Fact::TokensExpired { .. } => {}

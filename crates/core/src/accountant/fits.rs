@@ -75,6 +75,7 @@ impl Accountant {
             | Fact::CanaryJudged { .. }
             | Fact::WorkerProven { .. }
             | Fact::ProofLapsed { .. }
+            | Fact::EjectionTakenBack { .. }
             | Fact::DayBegan { .. }
             | Fact::WorkerSeen { .. }
             | Fact::TokensExpired { .. } => Ok(()),

@@ -112,7 +112,8 @@ impl Registry {
             | Fact::WorkerEjected { worker, .. }
             | Fact::CanaryJudged { worker, .. }
             | Fact::WorkerProven { worker, .. }
-            | Fact::ProofLapsed { worker, .. } => {
+            | Fact::ProofLapsed { worker, .. }
+            | Fact::EjectionTakenBack { worker, .. } => {
                 self.index_proofs(*worker, false);
                 if let Some(enrolled) = self.enrolments.workers.get_mut(worker) {
                     enrolled.apply(at, fact);

@@ -11,6 +11,7 @@ use mtor_types::intent::Branch;
 use mtor_types::mutant;
 use mtor_types::{Attempt, Time};
 
+use super::Earned;
 use crate::limits;
 
 /// Why a worker is ejected from a kind.
@@ -63,6 +64,12 @@ pub(super) struct Record {
     good: u32,
     ejections: u32,
     membership: Membership,
+    /// So many of its failures less, and it would not have been ejected for more than half.
+    beyond_half: u32,
+    /// What it had before it was ejected, until somebody else changes that.
+    before: Option<Earned>,
+    /// It is a member again, or tried, by newer attempts than this.
+    heeded_after: Attempt,
 }
 
 /// More than any rule looks at.
@@ -78,7 +85,20 @@ impl Default for Record {
     fn default() -> Self {
         let (history, known, number, row, good, ejections) = (0, 0, 0, 0, 0, 0);
         let (failures, membership) = (VecDeque::new(), Membership::Member);
-        Self { history, known, number, failures, row, good, ejections, membership }
+        let (beyond_half, before, heeded_after) = (0, None, Attempt(0));
+        Self {
+            history,
+            known,
+            number,
+            failures,
+            row,
+            good,
+            ejections,
+            membership,
+            beyond_half,
+            before,
+            heeded_after,
+        }
     }
 }
 
@@ -103,10 +123,21 @@ impl Record {
         self.row = 0;
     }
 
+    /// What it had before its ejection, if nothing else changed that; the caller gives it back.
+    pub(super) fn take_before(&mut self) -> Option<Earned> {
+        self.before.take()
+    }
+
+    pub(super) fn had_before(&mut self, earned: Earned) {
+        self.before = Some(earned);
+    }
+
     /// A good result. True: a probe succeeded.
-    pub(super) fn good(&mut self) -> bool {
+    pub(super) fn good(&mut self, attempt: Attempt) -> bool {
         match self.membership {
             Membership::Ejected { .. } => return false,
+            // Begun before it was ejected: no probe.
+            Membership::Probing if attempt <= self.heeded_after => return false,
             Membership::Probing => {
                 self.membership = Membership::Member;
                 return true;
@@ -127,6 +158,7 @@ impl Record {
     pub(super) fn bad(&mut self, now: Time, attempt: Attempt, branch: Branch) -> bool {
         match self.membership {
             Membership::Ejected { .. } => return false,
+            Membership::Probing if attempt <= self.heeded_after => return false,
             Membership::Probing => {
                 let (confirmed, number) = (false, self.number);
                 self.failures.push_back(Failure { attempt, branch, confirmed, number });
@@ -134,11 +166,24 @@ impl Record {
             }
             Membership::Member => {}
         }
+        (self.row, self.good) = (0, 0);
+        self.fail(now, attempt, branch)
+    }
+
+    /// Nothing comes of an attempt. It counts as failed until its end, which may be good and is then no
+    /// end of a row; and no probe fails by it alone.
+    pub(super) fn silent(&mut self, now: Time, attempt: Attempt, branch: Branch) -> bool {
+        match self.membership {
+            Membership::Ejected { .. } | Membership::Probing => false,
+            Membership::Member => self.fail(now, attempt, branch),
+        }
+    }
+
+    fn fail(&mut self, now: Time, attempt: Attempt, branch: Branch) -> bool {
         if self.failures.iter().any(|failure| failure.attempt == attempt) {
             return false;
         }
         self.mark(true);
-        (self.row, self.good) = (0, 0);
         let (confirmed, number) = (false, self.number);
         self.failures.push_back(Failure { attempt, branch, confirmed, number });
         if self.failures.len() > FAILURES_KEPT {
@@ -179,16 +224,18 @@ impl Record {
         self.judge(now)
     }
 
-    /// Another worker failed it too: as if it had not been. True: it was ejected for that, and is not
-    /// any more.
+    /// Another worker failed it too, or it was silent and ended well: as if it had not been. True: it
+    /// was ejected for that, and is not any more.
     pub(super) fn excuse(&mut self, attempt: Attempt) -> bool {
         let Some(at) = self.failures.iter().position(|failure| failure.attempt == attempt) else {
             return false;
         };
         let Some(failure) = self.failures.remove(at) else { return false };
         if let Membership::Ejected { why, .. } = self.membership {
+            self.beyond_half = self.beyond_half.saturating_sub(1);
             let back = match why {
                 Ejection::InARow if self.failures.len() < FEW => Membership::Member,
+                Ejection::MoreThanHalf if self.beyond_half == 0 => Membership::Member,
                 Ejection::Probe => Membership::Probing,
                 Ejection::InARow | Ejection::Confirmed | Ejection::MoreThanHalf => return false,
             };
@@ -214,7 +261,7 @@ impl Record {
     pub(super) fn probe(&mut self, now: Time) -> bool {
         let over = matches!(self.membership, Membership::Ejected { until, .. } if until <= now);
         if over {
-            self.membership = Membership::Probing;
+            (self.membership, self.before) = (Membership::Probing, None);
             self.failures.clear();
         }
         over
@@ -254,6 +301,11 @@ impl Record {
         let times = 1_u64.checked_shl(doublings).unwrap_or(u64::MAX);
         let out_ms = limits::EJECTED_MS.saturating_mul(times).min(limits::EJECTED_MAX_MS);
         self.ejections = self.ejections.saturating_add(1);
+        // Each failure less is one less of all, too.
+        let twice = self.history.count_ones().saturating_mul(2);
+        self.beyond_half = twice.saturating_sub(self.known);
+        let newest = self.failures.iter().map(|failure| failure.attempt).max();
+        self.heeded_after = newest.unwrap_or_default().max(self.heeded_after);
         self.membership = Membership::Ejected { until: now.after_ms(out_ms), why };
         (self.history, self.known, self.row, self.good) = (0, 0, 0, 0);
         // The last of them stay: another worker may fail the same yet.
@@ -285,7 +337,7 @@ mod tests {
         assert!((0..99).all(|n| !bad(&mut record, n, 1)), "one branch alone");
         let mut record = Record::default();
         assert!((0..4).all(|n| !bad(&mut record, n, 1)));
-        record.good();
+        record.good(Attempt(u64::MAX));
         assert!((5..9).all(|n| !bad(&mut record, n, 1)));
         assert!(bad(&mut record, 9, 2));
     }
@@ -294,10 +346,10 @@ mod tests {
     fn what_it_earns_on_its_way_makes_forgiveness_no_longer() {
         let mut record = Record::default();
         assert!((0..5).any(|n| bad(&mut record, n, u8::try_from(n).unwrap())));
-        assert!(record.probe(Time(limits::EJECTED_MS)) && record.good());
+        assert!(record.probe(Time(limits::EJECTED_MS)) && record.good(Attempt(u64::MAX)));
         for n in 0..limits::EJECTIONS_FORGIVEN_AFTER {
             assert_eq!(record.ejections, 1, "after {n}");
-            record.good();
+            record.good(Attempt(u64::MAX));
             if n % 4 == 0 {
                 record.begin_row();
             }
@@ -319,7 +371,7 @@ mod tests {
         let mut ejected = Vec::new();
         for n in 0..32 {
             if n % 3 == 0 {
-                record.good();
+                record.good(Attempt(u64::MAX));
             } else if bad(&mut record, n, u8::from(n % 2 == 0)) {
                 ejected.push(n);
                 break;
@@ -342,15 +394,15 @@ mod tests {
     fn three_wrong_canaries_in_a_row_are_enough_though_each_came_in_time() {
         let mut record = Record::default();
         let wrong = (0..3).map(|_| {
-            record.good();
+            record.good(Attempt(u64::MAX));
             record.wrong(Time(0))
         });
         assert_eq!(wrong.collect::<Vec<_>>(), [false, false, true]);
         let mut record = Record::default();
         for _ in 0..9 {
-            record.good();
+            record.good(Attempt(u64::MAX));
             assert!(!record.wrong(Time(0)), "with good work between them they are not in a row");
-            (0..2).for_each(|_| assert!(!record.good()));
+            (0..2).for_each(|_| assert!(!record.good(Attempt(u64::MAX))));
         }
     }
 
@@ -383,15 +435,67 @@ mod tests {
             assert!(!record.bad(now, Attempt(90), branch(1)), "it is out already");
             now = until;
             assert!(record.probe(now));
-            assert!(record.bad(now, Attempt(100), branch(1)), "one failure is enough");
+            assert!(!record.bad(now, Attempt(2), branch(1)), "what it began before is no probe");
+            assert!(record.bad(now, Attempt(100 + u64::from(n)), branch(1)), "one is enough");
         }
         let Membership::Ejected { until, .. } = record.membership() else { unreachable!() };
-        assert!(record.probe(until) && record.good());
+        assert!(record.probe(until) && record.good(Attempt(u64::MAX)));
         assert_eq!(record.membership(), Membership::Member);
         for _ in 0..limits::EJECTIONS_FORGIVEN_AFTER {
-            record.good();
+            record.good(Attempt(u64::MAX));
         }
         assert_eq!(record.ejections, 0);
+    }
+
+    #[test]
+    fn who_is_silent_and_ends_well_has_not_failed() {
+        let mut record = Record::default();
+        for n in 0..40 {
+            assert!(!record.silent(Time(0), Attempt(n), branch(1)));
+            assert!(!record.excuse(Attempt(n)));
+            record.good(Attempt(n));
+        }
+        assert_eq!((record.row(), record.history), (40, 0), "every time");
+        // One that fails besides has failed once.
+        assert!(!record.silent(Time(0), Attempt(50), branch(1)));
+        assert!(!bad(&mut record, 50, 1));
+        assert_eq!((record.row(), record.history), (0, 1));
+        assert!((51..54).all(|n| !record.silent(Time(0), Attempt(n), branch(1))));
+        assert!(record.silent(Time(0), Attempt(54), branch(2)));
+        // Of the five that ended it one was worth waiting for.
+        assert!(record.excuse(Attempt(52)));
+        assert_eq!(record.membership(), Membership::Member);
+        let Membership::Ejected { until, .. } =
+            [60, 61, 62, 63, 64].map(|n| (bad(&mut record, n, n as u8), record.membership()).1)[4]
+        else {
+            unreachable!()
+        };
+        assert!(record.probe(until) && !record.silent(until, Attempt(70), branch(1)));
+        assert_eq!(record.membership(), Membership::Probing, "a probe may take its time");
+    }
+
+    #[test]
+    fn more_than_half_is_taken_back_when_it_is_no_more() {
+        let mut record = Record::default();
+        (0..8).for_each(|n| record_one(&mut record, n, n % 2 == 0));
+        let mut n = 8;
+        while record.membership() == Membership::Member {
+            record_one(&mut record, n, n % 3 == 0);
+            n += 1;
+            assert!(n < 40);
+        }
+        let last: Vec<Attempt> = record.failures.iter().map(|failure| failure.attempt).collect();
+        let back = last.iter().position(|attempt| record.excuse(*attempt));
+        assert_eq!(record.membership(), Membership::Member, "{back:?}");
+        assert!(back.is_some_and(|back| back > 0), "it was more than one too many: {back:?}");
+    }
+
+    fn record_one(record: &mut Record, n: u64, good: bool) {
+        if good {
+            record.good(Attempt(n));
+        } else {
+            bad(record, n, u8::from(n.is_multiple_of(5)));
+        }
     }
 
     /// Against a list of all marks.
@@ -431,7 +535,7 @@ mod tests {
                 };
                 let ejected = match op {
                     Op::Good => {
-                        record.good();
+                        record.good(Attempt(u64::MAX));
                         marks.push(None);
                         continue;
                     }

@@ -99,6 +99,12 @@ impl Enrolled {
                 let proven = Proven { by: *proof, until: *until, ejections: 0 };
                 self.earned_mut(kind).proven = Some(proven);
             }
+            Fact::EjectionTakenBack { kind, slots, proven, .. } => {
+                let earned = self.earned_mut(kind);
+                earned.slots = *slots;
+                earned.proven =
+                    proven.map(|(by, until, ejections)| Proven { by, until, ejections });
+            }
             Fact::ProofLapsed { kind, .. } => {
                 let earned = self.earned_mut(kind);
                 (earned.proven, earned.canaries) = (None, Canaries::default());
@@ -130,8 +136,8 @@ impl Registry {
         let earned = enrolled.earned(&kind);
         let membership = self.membership(worker, &kind);
         let slots = match membership {
+            _ if enrolled.own => u32::MAX,
             Membership::Probing => 1,
-            Membership::Member | Membership::Ejected { .. } if enrolled.own => u32::MAX,
             Membership::Member | Membership::Ejected { .. } => earned.slots,
         };
         let ejected = matches!(membership, Membership::Ejected { .. });
@@ -169,7 +175,7 @@ impl Registry {
         let record = presence.records.entry(kind.clone()).or_default();
         let ejected = match verdict {
             Verdict::Good => {
-                let back = record.good();
+                let back = record.good(*attempt);
                 let row = record.row();
                 if back {
                     self.tell_again(turn, worker);
@@ -179,10 +185,12 @@ impl Registry {
                 return;
             }
             Verdict::Bad => record.bad(turn.now, *attempt, *branch),
+            Verdict::Silent => record.silent(turn.now, *attempt, *branch),
             Verdict::Confirmed => record.confirm(turn.now, *attempt),
             Verdict::Excused => {
-                if record.excuse(*attempt) {
-                    self.tell_again(turn, worker);
+                if !mutant!("nothing-is-excused") && record.excuse(*attempt) {
+                    let before = record.take_before();
+                    self.take_back(turn, worker, kind, before);
                 }
                 return;
             }
@@ -220,8 +228,13 @@ impl Registry {
             self.returns.insert((until, worker, kind.clone()));
         }
         let Some(enrolled) = self.enrolments.workers.get(&worker) else { return };
-        if !enrolled.own {
-            let slots = (enrolled.earned(kind).slots / 2).max(1);
+        let (own, earned) = (enrolled.own, enrolled.earned(kind));
+        if !own {
+            if let Some(record) = self.record_mut(worker, kind) {
+                record.had_before(earned);
+            }
+            let halved = (earned.slots / 2).max(1);
+            let slots = if mutant!("ejection-costs-no-slots") { earned.slots } else { halved };
             let kind = kind.clone();
             self.decided(turn, Fact::WorkerEjected { worker, kind, slots });
         }
@@ -237,6 +250,29 @@ impl Registry {
             self.lapse(turn, worker, kind);
         }
         self.tell_again(turn, worker);
+    }
+
+    /// It is ejected no more, for it should not have been, and has again what that took.
+    fn take_back(
+        &mut self,
+        turn: &mut Turn,
+        worker: WorkerId,
+        kind: &KindName,
+        before: Option<Earned>,
+    ) {
+        if let Some(Earned { slots, proven, .. }) = before {
+            let proven = proven.map(|proven| (proven.by, proven.until, proven.ejections));
+            let kind = kind.clone();
+            self.decided(turn, Fact::EjectionTakenBack { worker, kind, slots, proven });
+        }
+        self.tell_again(turn, worker);
+    }
+
+    /// Its proof depends on another word than its ejection by now: that gives nothing back any more.
+    fn proof_changes(&mut self, worker: WorkerId, kind: &KindName) {
+        if let Some(record) = self.record_mut(worker, kind) {
+            record.take_before();
+        }
     }
 
     fn lapse(&mut self, turn: &mut Turn, worker: WorkerId, kind: &KindName) {
@@ -255,6 +291,7 @@ impl Registry {
         kind: KindName,
         vouched: bool,
     ) -> Result<(), Rejection> {
+        self.proof_changes(worker, &kind);
         let enrolled = self.enrolments.workers.get(&worker).ok_or(Rejection::UnknownWorker)?;
         if !vouched {
             if enrolled.earned(&kind).proven.is_some() {
@@ -295,6 +332,7 @@ impl Registry {
         if right && by == Some(Proof::Canaries) {
             return Ok(());
         }
+        self.proof_changes(worker, &kind);
         self.decided(turn, Fact::CanaryJudged { worker, kind: kind.clone(), right });
         let now = turn.now;
         if !right && self.record_mut(worker, &kind).is_some_and(|record| record.wrong(now)) {
@@ -330,6 +368,7 @@ impl Registry {
                 break;
             }
             self.steps.one();
+            self.proof_changes(worker, &kind);
             self.lapse(turn, worker, &kind);
             self.tell_again(turn, worker);
         }

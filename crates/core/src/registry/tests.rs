@@ -452,6 +452,33 @@ fn who_fails_too_much_is_out_for_a_while_and_comes_back_by_a_probe() {
 }
 
 #[test]
+fn what_an_ejection_took_is_given_back_when_it_was_nobodys_failure() {
+    let mut bench = Bench::with_worker(1, 7);
+    bench.attach(slots(1, 1, 16));
+    (0..6).for_each(|n| drop(bench.worked(1, n, 1, Verdict::Good)));
+    assert_eq!(bench.standing(1).slots, 8);
+    bench.vouch(1, true);
+    let five = |bench: &mut Bench, from: u64| {
+        (from..from + 5).for_each(|n| drop(bench.worked(1, n, n as u8, Verdict::Bad)));
+        assert!(bench.standing(1).ejected);
+    };
+    five(&mut bench, 10);
+    let back = bench.worked(1, 12, 1, Verdict::Excused);
+    assert_eq!(back.facts.len(), 1, "{back:?}");
+    let before = (bench.standing(1), bench.registry.enrolments.clone());
+    // So the next is the first, and its word stands.
+    five(&mut bench, 20);
+    assert_eq!((bench.standing(1).slots, bench.standing(1).proven), (4, true));
+    bench.worked(1, 22, 1, Verdict::Excused);
+    assert_eq!((bench.standing(1), bench.registry.enrolments.clone()), before);
+    // What the sysop said since stands.
+    five(&mut bench, 30);
+    bench.vouch(1, false);
+    assert!(bench.worked(1, 32, 1, Verdict::Excused).facts.is_empty());
+    assert!(!bench.standing(1).proven && !bench.standing(1).ejected);
+}
+
+#[test]
 fn a_sysops_word_lapses_in_time_and_at_the_second_ejection() {
     let mut bench = Bench::with_worker(1, 7);
     assert_eq!(bench.vouch(9, true).result, Err(Rejection::UnknownWorker));

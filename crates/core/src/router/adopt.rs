@@ -265,13 +265,13 @@ impl Router {
     }
 
     /// In what an attempt says something of its worker: in nothing if that is its owner's.
-    fn judged_kind(&self, lease: &Lease) -> Option<KindName> {
+    pub(super) fn judged_kind(&self, lease: &Lease) -> Option<KindName> {
         let offer = self.workers.get(lease.worker)?.offers.get(&lease.offer)?;
         (!lease.own).then(|| offer.kind_name())
     }
 
     /// The edge has had neither piece nor end of these for as long as their assignments allow. The
-    /// attempts go on: should one fail, too, that counts no second time.
+    /// attempts go on: one that ends well is excused, one that fails besides counts no second time.
     pub(super) fn silent(
         &mut self,
         turn: &mut Turn,
@@ -280,14 +280,15 @@ impl Router {
         claims: &[LeaseClaim],
     ) {
         for LeaseClaim { intent, attempt } in claims {
-            let lease = self.jobs.get(intent).map(|job| &job.place);
-            let Some(Place::Running(lease)) = lease else { continue };
+            let Some(lease) = self.running(*intent) else { continue };
             let current = (lease.worker, lease.session, lease.attempt);
             if current == (worker, session, *attempt)
-                && let Some(kind) = self.judged_kind(lease)
+                && let Some(kind) = self.judged_kind(&lease)
+                && let Some(job) = self.jobs.get_mut(intent)
                 && !mutant!("silence-counts-for-nothing")
             {
-                turn.send(Service::Registry, Message::Worked(lease.worked(kind, Verdict::Bad)));
+                job.silent = Some(*attempt);
+                turn.send(Service::Registry, Message::Worked(lease.worked(kind, Verdict::Silent)));
             }
         }
     }

@@ -169,8 +169,9 @@ impl Router {
     /// Whether a worker that says the intent is at fault is asked for a second opinion: one that has
     /// proven nothing may say so to be spared its work.
     fn is_doubted(&self, intent: IntentId, lease: &Lease, code: Code) -> bool {
-        // Not the worker's word: the edge cannot keep the answer, and could not another's.
-        if code == Code::StoreUnavailable {
+        // Not the worker's word: the edge cannot keep the answer, and could not another's; or it did not
+        // give it the work, whose price has changed.
+        if matches!(code, Code::StoreUnavailable | Code::NoWorker) {
             return false;
         }
         let Some(job) = self.jobs.get(&intent) else { return false };
@@ -215,6 +216,16 @@ impl Router {
         }
     }
 
+    /// It took long, and was worth it.
+    fn excuse_silence(&self, turn: &mut Turn, intent: IntentId, lease: &Lease) {
+        let silent = self.jobs.get(&intent).and_then(|job| job.silent);
+        if silent == Some(lease.attempt)
+            && let Some(kind) = self.judged_kind(lease)
+        {
+            turn.send(Service::Registry, Message::Worked(lease.worked(kind, Verdict::Excused)));
+        }
+    }
+
     /// What one worker failed another could do: known to be so by the word of one that is trusted, since
     /// a stranger may be the friend of who asks.
     fn confirm(&mut self, turn: &mut Turn, intent: IntentId, lease: &Lease) {
@@ -250,6 +261,8 @@ impl Router {
         let unserved = !self.kinds.is_served(pool, account, &job.tried);
         let free = self.kinds.freest(pool, account, &job.tried);
         self.set_place(intent, Place::Retrying { order, unserved });
+        // Until it is assigned.
+        self.schedule(intent, turn.now.after_ms(limits::UNSERVED_MS));
         let is_own = |worker| self.workers.get(worker).is_some_and(|known| known.owner == account);
         if let Some(free) = free.filter(|free| is_own(free.worker)) {
             return self.fill_offer(turn, free.worker, free.offer);
@@ -262,7 +275,6 @@ impl Router {
             self.give_retry(turn, free.worker, choice, intent, &pools);
             return;
         }
-        self.schedule(intent, turn.now.after_ms(limits::UNSERVED_MS));
         self.kinds.watch(pool, turn.now);
     }
 
@@ -344,13 +356,22 @@ impl Router {
             job.held = Held::Lost(Loss { worker, attempt, delivered, claimed });
         }
         turn.now(revoke(&lease, self.edge_of(lease.worker), intent));
-        // The loss of a session was told once, whatever was lost with it.
-        let session = self.workers.get(lease.worker).filter(|known| !known.is_over);
-        let ran_out = session.is_some_and(|known| known.session == lease.session);
-        let verdict = (ran_out && !lease.own).then_some(Verdict::Bad);
+        let verdict = (self.runs_out(turn, &lease) && !lease.own).then_some(Verdict::Bad);
         self.free(turn, intent, &lease, verdict);
         turn.now(Effect::Lost { intent, attempt });
         self.schedule(intent, turn.now.after_ms(limits::STOP_REPEAT_MS));
+    }
+
+    /// Whether a worker's session goes on without a lease: that counts once, however many run out together.
+    /// The loss of a session was told by itself.
+    fn runs_out(&mut self, turn: &Turn, lease: &Lease) -> bool {
+        let Some(known) = self.workers.get_mut(lease.worker) else { return false };
+        let open = !known.is_over && known.session == lease.session;
+        if !open || turn.now < known.lapsed {
+            return false;
+        }
+        known.lapsed = turn.now.after_ms(limits::LEASE_MS);
+        true
     }
 
     /// That edge begins a new boot: the payloads of its ephemeral intents are gone. The accountant
@@ -405,6 +426,7 @@ impl Router {
     ) {
         let lease = self.running(intent);
         if let Some(lease) = lease.as_ref().filter(|_| verdict == Some(Verdict::Good)) {
+            self.excuse_silence(turn, intent, lease);
             self.confirm(turn, intent, lease);
         }
         let served = match (&lease, self.jobs.get(&intent).map(|job| &job.place)) {

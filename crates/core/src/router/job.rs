@@ -84,7 +84,12 @@ impl Lease {
     /// What it says of its worker. An account that is a branch of its own is named by its own key:
     /// two of them are two.
     pub(super) fn worked(&self, kind: KindName, verdict: Verdict) -> Worked {
-        let (intent, branch) = (self.meta.id, Branch::Network(NetworkKey(branch_of(&self.meta))));
+        let intent = self.meta.id;
+        let branch = match self.meta.worker {
+            // The realm's own test intents.
+            Some(_) => Branch::Account,
+            None => Branch::Network(NetworkKey(branch_of(&self.meta))),
+        };
         Worked { worker: self.worker, kind, intent, attempt: self.attempt, branch, verdict }
     }
 }
@@ -135,6 +140,8 @@ pub(super) struct Job {
     pub(super) attempts: u32,
     /// Attempts whose worker or session was lost. They are nobody's fault.
     pub(super) losses: u32,
+    /// The attempt of which nothing came for too long, as its worker's standing was told.
+    pub(super) silent: Option<Attempt>,
     /// Why it failed last.
     pub(super) failed: Option<Code>,
     /// Workers that failed it: another one each time.
@@ -149,7 +156,7 @@ impl Job {
         let (place, attempts, losses) = (Place::Queued, 0, 0);
         let held = Held::Nobody;
         let (failed, tried, timer, told) = (None, Vec::new(), None, None);
-        let blame = Blame::Nobody;
+        let (blame, silent) = (Blame::Nobody, None);
         Self {
             meta,
             asset,
@@ -160,6 +167,7 @@ impl Job {
             held,
             attempts,
             losses,
+            silent,
             failed,
             tried,
             blame,

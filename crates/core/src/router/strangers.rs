@@ -300,6 +300,17 @@ fn a_session_that_is_lost_with_work_counts_once() {
 }
 
 #[test]
+fn leases_that_run_out_together_are_one_failure() {
+    let mut realm = Realm::new();
+    realm.join(A, 8, |_| {});
+    realm.ask(0..8);
+    realm.told();
+    realm.turn.now = realm.turn.now.after_ms(limits::LEASE_MS);
+    realm.router.tick(&mut realm.turn);
+    assert_eq!(realm.told(), [(A, Verdict::Bad)]);
+}
+
+#[test]
 fn between_two_sessions_of_a_worker_nobody_who_is_ejected_takes_its_place() {
     let mut realm = Realm::new();
     realm.join(A, 1, |_| {});
@@ -332,10 +343,10 @@ fn an_attempt_of_which_nothing_comes_counts_and_goes_on() {
     realm.take(silent(A, 1, LeaseClaim { attempt: Attempt(9), ..claim }));
     assert!(realm.told().is_empty());
     realm.take(silent(A, 1, claim));
-    assert_eq!(realm.told(), [(A, Verdict::Bad)]);
+    assert_eq!(realm.told(), [(A, Verdict::Silent)]);
     assert_eq!(realm.router.leased(), 1);
     realm.end(&first, Why::Completed(Reason::Done));
-    assert_eq!(realm.told(), [(A, Verdict::Good)]);
+    assert_eq!(realm.told(), [(A, Verdict::Excused), (A, Verdict::Good)], "it took its time");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use mtor_types::intent::{Band, IntentMeta};
 use mtor_types::message::{GroupKey, Offered, SlotOffer, Slots};
 use mtor_types::mutant;
 use mtor_types::standing::{KindName, Standing};
-use mtor_types::{AccountId, Amount, Fence, IntentId, NodeId, Price, SessionId, WorkerId};
+use mtor_types::{AccountId, Amount, Fence, IntentId, NodeId, Price, SessionId, Time, WorkerId};
 
 use super::Router;
 use super::demand::{Demand, PerDemand, Rank, TrustClass};
@@ -115,6 +115,8 @@ pub(super) struct WorkerSlots {
     pub(super) passed: BTreeMap<PoolId, u64>,
     /// Its last slot went to a retry, so the next one does not.
     pub(super) retried: bool,
+    /// Leases that run out until then are part of one failure that was told.
+    pub(super) lapsed: Time,
 }
 
 impl WorkerSlots {
@@ -133,6 +135,7 @@ impl WorkerSlots {
             leases: BTreeSet::new(),
             passed: BTreeMap::new(),
             retried: false,
+            lapsed: Time::default(),
         }
     }
 

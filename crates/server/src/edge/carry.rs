@@ -239,14 +239,15 @@ impl Edge {
             // Over meanwhile; the revocation is on its way.
             return;
         }
-        live.assign(Assigned {
+        let assigned = Assigned {
             worker: *worker,
             session: *session,
             attempt: *attempt,
             fence: *fence,
             // What was wished before a restart is not known any more: its worker may know.
             pieces: live.pieces || (begin == Begin::Adopted && live.is_reopened()),
-        });
+        };
+        live.assign(assigned, Duration::from_millis(assignment.silence_ms));
         // A session that is gone has told the node so itself.
         let Some(session) = self.sessions.get(*session) else { return };
         // The worker's own name of it.
@@ -266,8 +267,7 @@ impl Edge {
             token: self.identity.lease_token(meta.id, *attempt, *worker, *fence),
             data: (),
         };
-        let silence = Duration::from_millis(assignment.silence_ms);
-        session.assign(assign, &live.data_for(model), silence);
+        session.assign(assign, &live.data_for(model));
     }
 
     /// The events of an intent: those in its buffer, or, after a restart, of a durable one that

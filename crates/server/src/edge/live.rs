@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use mtor_types::fact::Asset;
@@ -57,10 +58,21 @@ pub(super) struct Live {
     state: Mutex<State>,
 }
 
+/// How long nothing has come of an attempt.
+#[derive(Default)]
+struct Quiet {
+    lasts: Duration,
+    /// None once that was told.
+    allowed: Option<Duration>,
+    /// Content of its pieces when one was last looked for.
+    content: u64,
+}
+
 #[derive(Default)]
 struct State {
     waiter: Option<oneshot::Sender<Admission>>,
     assigned: Option<Assigned>,
+    quiet: Quiet,
     /// Why the last attempt failed, in its worker's words, for the client only.
     message: Option<String>,
 }
@@ -117,8 +129,12 @@ impl Live {
         }
     }
 
-    pub(super) fn assign(&self, assigned: Assigned) {
+    /// For so long nothing may come of it. That goes on where the same attempt does.
+    pub(super) fn assign(&self, assigned: Assigned, silence: Duration) {
         let mut state = self.state();
+        if state.assigned.is_none_or(|before| before.attempt != assigned.attempt) {
+            state.quiet = Quiet { allowed: Some(silence), ..Quiet::default() };
+        }
         state.assigned = Some(assigned);
         state.message = None;
     }
@@ -133,6 +149,17 @@ impl Live {
         self.state().assigned.filter(|assigned| {
             (assigned.worker, assigned.session, assigned.attempt) == (worker, session, attempt)
         })
+    }
+
+    /// So much time has passed. Whether nothing has come of its attempt for longer than it may: told
+    /// once. A piece counts by its content.
+    pub(super) fn is_silent(&self, passed: Duration) -> bool {
+        let content = self.stream.content_in_pieces();
+        let quiet = &mut self.state().quiet;
+        let came = content > quiet.content;
+        quiet.lasts = if came { Duration::ZERO } else { quiet.lasts.saturating_add(passed) };
+        quiet.content = content;
+        quiet.allowed.take_if(|allowed| quiet.lasts >= *allowed).is_some()
     }
 
     /// Nothing is known of its client's wishes but what its data says: it was brought back.

@@ -9,7 +9,9 @@ use mtor_store::BlobName;
 use mtor_types::intent::{Band, EndRequest, Reason, Why};
 use mtor_types::message::SlotOffer;
 use mtor_types::mutant;
-use mtor_types::worker::{self, Chunk, Complete, Fail, FailCode, Offer, RefusedOffer, Revoke};
+use mtor_types::worker::{
+    self, Chunk, Complete, Fail, FailCode, LeaseClaim, Offer, RefusedOffer, Revoke,
+};
 use mtor_types::{Attempt, Code, IntentId, Price, model};
 use serde_json::value::RawValue;
 
@@ -51,26 +53,22 @@ impl Edge {
         priced
     }
 
-    /// A piece: whether it goes on to the client. `None` if this session has no such attempt, and
-    /// then it is nothing.
-    pub(crate) fn worker_chunk(
-        self: &Arc<Self>,
-        session: &Session,
-        chunk: &Chunk<'_>,
-    ) -> Option<bool> {
+    /// A piece, if this session has that attempt; else `false`, and it is nothing.
+    pub(crate) fn worker_chunk(self: &Arc<Self>, session: &Session, chunk: &Chunk<'_>) -> bool {
         let Chunk { intent, attempt, seq, count, piece } = *chunk;
-        let (live, takes_pieces) = self.assigned_to(session, intent, attempt)?;
+        let Some((live, takes_pieces)) = self.assigned_to(session, intent, attempt) else {
+            return false;
+        };
         // Nobody asked for it, so nobody gets or pays it: what the worker gives at the end counts.
         if !takes_pieces {
-            return Some(false);
+            return true;
         }
         let (content, bytes) = (live.form.piece(piece.get(), live.answers), bytes_of(piece));
         let taken = check_piece(&live, attempt, piece.get())
             .and_then(|()| live.stream.chunk(attempt, seq, count, Measured { bytes, content }));
-        let goes_on = taken.is_ok();
         match taken {
             Ok(metered) if metered.exhausted => {
-                let Some(closed) = live.stream.cut(attempt) else { return Some(true) };
+                let Some(closed) = live.stream.cut(attempt) else { return true };
                 session.send(worker::REVOKE, Revoke { intent, attempt });
                 let why = Why::Completed(Reason::Ceiling);
                 self.conclude(request(intent, attempt, closed, why), None, live);
@@ -90,7 +88,7 @@ impl Edge {
                 | ChunkError::Unreadable(_)),
             ) => self.no_answer(session, &live, attempt, error),
         }
-        Some(goes_on)
+        true
     }
 
     pub(crate) fn worker_completed(self: &Arc<Self>, session: &Session, complete: &Complete<'_>) {
@@ -212,6 +210,23 @@ impl Edge {
         let Some(closed) = live.stream.close(Some(attempt)) else { return };
         session.send(worker::REVOKE, Revoke { intent, attempt });
         self.node().tell(Command::End(request(intent, attempt, closed, why)));
+    }
+
+    /// Of these attempts those of which nothing has come for longer than it may, when so much more time
+    /// has passed.
+    pub(crate) fn silent(
+        &self,
+        session: &Session,
+        leases: &[LeaseClaim],
+        passed: Duration,
+    ) -> Vec<LeaseClaim> {
+        let is_silent = |claim: &&LeaseClaim| {
+            let found = self.assigned_to(session, claim.intent, claim.attempt);
+            found.is_some_and(|(live, _)| {
+                !live.stream.is_complete(claim.attempt) && live.is_silent(passed)
+            })
+        };
+        leases.iter().filter(is_silent).copied().collect()
     }
 
     /// The intent, if this session has this attempt of it, and whether pieces are taken. A worker's

@@ -8,6 +8,7 @@ use axum::extract::ws::close_code;
 use mtor_core::{Command, limits};
 use mtor_types::event::{EventError, EventIn};
 use mtor_types::message::Slots;
+use mtor_types::mutant;
 use mtor_types::worker::{
     self, Chunk, Complete, Credit, Fail, LeaseClaim, Offer, OfferList, RefusedOffer, RefusedOffers,
     Renew,
@@ -99,23 +100,15 @@ pub(super) struct Inbound {
     draining: bool,
     heard: Instant,
     renewed: Instant,
-    pieces: BTreeMap<(IntentId, Attempt), Pieces>,
-}
-
-/// Of a running attempt.
-#[derive(Debug, Default)]
-struct Pieces {
-    /// Bytes since credit was last given.
-    used: u64,
-    /// One was taken since the last renewal.
-    came: bool,
+    /// Bytes of pieces per running attempt since credit was last given.
+    used: BTreeMap<(IntentId, Attempt), u64>,
 }
 
 impl Inbound {
     pub(super) fn new(session: Arc<Session>, edge: Arc<Edge>) -> Self {
         let (offers, draining, now) = (Vec::new(), false, Instant::now());
-        let (pieces, priced, newest) = (BTreeMap::new(), Priced::default(), None);
-        Self { session, edge, offers, priced, newest, draining, heard: now, renewed: now, pieces }
+        let (used, priced, newest) = (BTreeMap::new(), Priced::default(), None);
+        Self { session, edge, offers, priced, newest, draining, heard: now, renewed: now, used }
     }
 
     /// The first offer, with the leases that the worker still holds.
@@ -226,7 +219,7 @@ impl Inbound {
     }
 
     fn over(&mut self, intent: IntentId, attempt: Attempt) {
-        self.pieces.remove(&(intent, attempt));
+        self.used.remove(&(intent, attempt));
         self.session.held().ended(intent, attempt);
     }
 
@@ -235,10 +228,8 @@ impl Inbound {
     pub(super) fn part(&mut self) {
         self.heard();
         if self.renewed.elapsed() >= RENEWED_EVERY {
-            self.renewed = Instant::now();
             let leases = self.session.held().claims();
-            let (worker, session) = (self.session.worker, self.session.id);
-            self.edge.node().tell(Command::Renew { worker, session, leases });
+            self.go_on(leases);
         }
     }
 
@@ -254,20 +245,19 @@ impl Inbound {
     fn chunk(&mut self, chunk: &Chunk<'_>) -> Result<(), SessionError> {
         let bytes = u64::try_from(chunk.piece.get().len()).unwrap_or(u64::MAX);
         let key = (chunk.intent, chunk.attempt);
-        let Some(taken) = self.edge.worker_chunk(&self.session, chunk) else {
+        if !self.edge.worker_chunk(&self.session, chunk) {
             // Over, or never its own: whatever it says of it, nothing is kept here.
-            self.pieces.remove(&key);
+            self.used.remove(&key);
             return Ok(());
-        };
-        let pieces = self.pieces.entry(key).or_default();
-        pieces.came |= taken;
-        pieces.used = pieces.used.saturating_add(bytes);
+        }
+        let used = self.used.entry(key).or_default();
+        *used = used.saturating_add(bytes);
         // One piece may overshoot what is left; a worker that goes on without credit is broken.
-        if pieces.used > CREDIT_BYTES.saturating_add(bytes) {
+        if *used > CREDIT_BYTES.saturating_add(bytes) {
             return Err(SessionError::OverCredit(chunk.intent));
         }
-        if pieces.used >= CREDIT_BYTES / 2 {
-            let bytes = std::mem::take(&mut pieces.used);
+        if let Some(used) = self.used.get_mut(&key).filter(|used| **used >= CREDIT_BYTES / 2) {
+            let bytes = std::mem::take(used);
             let (intent, attempt) = key;
             self.session.send(worker::CREDIT, Credit { intent, attempt, bytes });
         }
@@ -281,29 +271,24 @@ impl Inbound {
         // What is no longer held needs no account of its credit.
         let held: std::collections::BTreeSet<_> =
             renew.leases.iter().map(|lease| (lease.intent, lease.attempt)).collect();
-        self.pieces.retain(|key, _| held.contains(key));
+        self.used.retain(|key, _| held.contains(key));
         self.session.held().renewed(&renew.leases);
-        let silent = self.silent();
-        let (worker, session, leases) = (self.session.worker, self.session.id, renew.leases);
-        self.edge.node().tell(Command::Renew { worker, session, leases });
-        if !silent.is_empty() {
-            tracing::warn!(%worker, attempts = silent.len(), "neither piece nor end for too long");
-            self.edge.node().tell(Command::Silent { worker, session, leases: silent });
-        }
+        self.go_on(renew.leases);
         Ok(())
     }
 
-    /// The worker says that it lives: of which of its attempts nothing else has come for too long. What
-    /// was longer than a session may be silent was no silence of the worker's, which would have none:
-    /// the realm stood still, and perhaps their machine.
-    fn silent(&mut self) -> Vec<LeaseClaim> {
+    /// Tells the node that the worker works on these, and of which of them nothing has come for too
+    /// long. What passed since was at most as long as a session may say nothing: a longer time was
+    /// the realm's, which stood still, and perhaps their machine.
+    fn go_on(&mut self, leases: Vec<LeaseClaim>) {
         let passed = std::mem::replace(&mut self.renewed, Instant::now()).elapsed();
         let passed = passed.min(Duration::from_millis(limits::SESSION_SILENCE_MS));
-        let pieces = &mut self.pieces;
-        let came = |intent, attempt| {
-            let pieces = pieces.get_mut(&(intent, attempt));
-            pieces.is_some_and(|pieces| std::mem::take(&mut pieces.came))
-        };
-        self.session.held().silent(passed, came)
+        let silent = self.edge.silent(&self.session, &leases, passed);
+        let (worker, session) = (self.session.worker, self.session.id);
+        self.edge.node().tell(Command::Renew { worker, session, leases });
+        if !silent.is_empty() && !mutant!("edge-tells-no-silence") {
+            tracing::warn!(%worker, attempts = silent.len(), "nothing comes of what it works on");
+            self.edge.node().tell(Command::Silent { worker, session, leases: silent });
+        }
     }
 }

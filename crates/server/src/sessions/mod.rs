@@ -152,9 +152,8 @@ impl Session {
 
     /// As [`Session::send`], with the client's bytes in their place: admission has proven them to
     /// be JSON, and here they are copied without being read again.
-    /// For so long it may give nothing of it.
-    pub fn assign(&self, assign: Assign<()>, data: &[u8], silence: Duration) {
-        self.held().assigned(assign.intent, assign.attempt, silence);
+    pub fn assign(&self, assign: Assign<()>, data: &[u8]) {
+        self.held().assigned(assign.intent, assign.attempt);
         let Some(mut text) = self.render(worker::ASSIGN, assign, data.len()) else { return };
         // `data` stands last in the event and last in `Assign`.
         if text.ends_with(NO_DATA) {
@@ -375,7 +374,7 @@ mod tests {
             token: Digest([5; 32]),
             data: (),
         };
-        session.assign(assign, data.as_bytes(), FAREWELL);
+        session.assign(assign, data.as_bytes());
         let text = frames.try_recv().unwrap();
         let event: EventIn<'_> = serde_json::from_str(text.as_str()).unwrap();
         let read: Assign = serde_json::from_str(event.data.unwrap().get()).unwrap();

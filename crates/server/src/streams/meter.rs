@@ -160,6 +160,10 @@ impl Meter {
         Ok(())
     }
 
+    pub(super) fn content_in_pieces(&self) -> u64 {
+        self.sent
+    }
+
     /// Whether the pieces hold any of the answer.
     pub(super) fn is_in_pieces(&self) -> bool {
         self.sent > 0

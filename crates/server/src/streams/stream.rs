@@ -290,6 +290,11 @@ impl IntentStream {
         Ok(state.closed())
     }
 
+    /// Bytes of content that came in pieces of the attempt.
+    pub fn content_in_pieces(&self) -> u64 {
+        self.state().meter.content_in_pieces()
+    }
+
     /// Whether pieces hold any of the answer: its result says the same then.
     pub fn is_in_pieces(&self) -> bool {
         self.state().meter.is_in_pieces()

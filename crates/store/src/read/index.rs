@@ -112,6 +112,7 @@ pub(crate) fn transfers(fact: &Fact) -> (Option<IntentId>, &[Transfer]) {
         | Fact::CanaryJudged { .. }
         | Fact::WorkerProven { .. }
         | Fact::ProofLapsed { .. }
+        | Fact::EjectionTakenBack { .. }
         | Fact::DayBegan { .. }
         | Fact::WorkerSeen { .. }
         | Fact::TokensExpired { .. } => (None, &[]),
