@@ -9,8 +9,10 @@ pub const KEYS_PER_ACCOUNT_MAX: usize = 8;
 pub const OPEN_INTENTS_MAX: usize = 100_000;
 /// Open intents of one account.
 pub const OPEN_INTENTS_PER_ACCOUNT_MAX: usize = 10_000;
-/// Enrolled workers.
+/// Enrolled workers; the last [`WORKERS_KEPT`] are the realm's own, so that strangers, whose workers
+/// cost them nothing, leave room for the sysop's.
 pub const WORKERS_MAX: usize = 20_000;
+pub const WORKERS_KEPT: usize = 256;
 /// Enrolment tokens waiting to be used; the last [`TOKENS_PER_ACCOUNT_MAX`] are the realm's own.
 pub const TOKENS_MAX: usize = 1_000;
 /// Tokens of one account.
