@@ -140,7 +140,8 @@ pub const DOMAINS_SPLIT_MS: u64 = 1_000;
 pub const DOMAINS_SPLIT_LOOKS_PER_MS: u64 = 10;
 /// What an intent is thought to take before any of its kind was measured, in slot-milliseconds.
 pub const FIRST_ESTIMATE_MS: u64 = 1_000;
-/// Kinds of work whose duration is remembered.
+/// Kinds of work, by size, whose duration is remembered; beyond it the one that was measured longest ago
+/// gives way.
 pub const ESTIMATES_MAX: usize = 4_096;
 /// Accounts and branches whose retries are counted; beyond it the one that was served longest ago is
 /// counted anew.
