@@ -47,6 +47,11 @@ fn the_command_line_is_checked_before_anything_is_done() {
     check(&place, &["worker", "--exec", "no-such-program"], USAGE, &["no-such-program"]);
     check(&place, &["sim", "--seeds", "0"], USAGE, &["--seeds"]);
     check(&place, &["submit", "echo"], USAGE, &["--data", "--prompt"]);
+    for command in ["submit", "quote"] {
+        let words = [r#"{"text":"hi"}"#, "--data JSON", "@FILE", "--prompt TEXT"];
+        check(&place, &[command, "echo", r#"{"text":"hi"}"#], USAGE, &words);
+        check(&place, &["--json", command, "echo", "{text:", "hi}"], USAGE, &["--data JSON"]);
+    }
     check(&place, &["submit", "chat", "--prompt", " "], USAGE, &["--prompt", "some text"]);
     check(&place, &["submit", "echo", "--data", "1", "--ceiling", "1.5"], USAGE, &["--ceiling"]);
     check(&place, &["submit", "echo", "--data", "1", "--key", "\n"], USAGE, &["--key"]);

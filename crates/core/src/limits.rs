@@ -9,8 +9,10 @@ pub const KEYS_PER_ACCOUNT_MAX: usize = 8;
 pub const OPEN_INTENTS_MAX: usize = 100_000;
 /// Open intents of one account.
 pub const OPEN_INTENTS_PER_ACCOUNT_MAX: usize = 10_000;
-/// Enrolled workers.
+/// Enrolled workers; the last [`WORKERS_KEPT`] are the realm's own, so that strangers, whose workers
+/// cost them nothing, leave room for the sysop's.
 pub const WORKERS_MAX: usize = 20_000;
+pub const WORKERS_KEPT: usize = 256;
 /// Enrolment tokens waiting to be used; the last [`TOKENS_PER_ACCOUNT_MAX`] are the realm's own.
 pub const TOKENS_MAX: usize = 1_000;
 /// Tokens of one account.
@@ -138,7 +140,8 @@ pub const DOMAINS_SPLIT_MS: u64 = 1_000;
 pub const DOMAINS_SPLIT_LOOKS_PER_MS: u64 = 10;
 /// What an intent is thought to take before any of its kind was measured, in slot-milliseconds.
 pub const FIRST_ESTIMATE_MS: u64 = 1_000;
-/// Kinds of work whose duration is remembered.
+/// Kinds of work, by size, whose duration is remembered; beyond it the one that was measured longest ago
+/// gives way.
 pub const ESTIMATES_MAX: usize = 4_096;
 /// Accounts and branches whose retries are counted; beyond it the one that was served longest ago is
 /// counted anew.

@@ -122,7 +122,7 @@ codes! {
     OfferTooDear = 41, "MT0041", 400, "offer_too_dear";
     /// Only workers that are not yet proven offer it, and the intent does not say that those may.
     NotProven = 42, "MT0042", 503, "not_proven";
-    /// A worker's offer bears a name that reads as another account's.
+    /// A worker's offer bears a name that reads as another account's, or one where there are none.
     OfferMisnamed = 43, "MT0043", 400, "offer_misnamed";
 }
 

@@ -19,8 +19,16 @@ pub(crate) struct Work {
     /// A question for chat, or a text for embed, in place of --data; - for standard input
     #[arg(long, value_name = "TEXT", conflicts_with = "data", value_parser = input::said)]
     prompt: Option<String>,
+    /// The data where none is taken, so that it can be told how it is given
+    #[arg(hide = true, value_name = "DATA", value_parser = misplaced)]
+    _misplaced: Option<String>,
     #[command(flatten)]
     pub(crate) terms: Terms,
+}
+
+fn misplaced(_: &str) -> Result<String, &'static str> {
+    Err("give the data as --data JSON, --data @FILE or --data - (standard input), or a text for \
+         chat and embed as --prompt TEXT")
 }
 
 /// On which terms it is to be done.

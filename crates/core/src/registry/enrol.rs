@@ -87,7 +87,13 @@ impl Registry {
             Some(known) if known.banned => return Err(Rejection::WorkerBanned),
             Some(known) if known.token == token => return Ok(()),
             Some(_) => {}
-            None => within(self.enrolments.workers.len(), limits::WORKERS_MAX, Limited::Workers)?,
+            None => {
+                // Strangers leave room for the realm itself.
+                let is_stranger = issued.is_some_and(|issued| issued.owner != self.owner);
+                let kept = if is_stranger { limits::WORKERS_KEPT } else { 0 };
+                let most = limits::WORKERS_MAX.saturating_sub(kept);
+                within(self.enrolments.workers.len(), most, Limited::Workers)?;
+            }
         }
         let owner = issued.ok_or(Rejection::TokenInvalid)?.owner;
         let own = owner == self.owner;

@@ -298,6 +298,17 @@ fn tokens_have_bounds() {
     assert_eq!(bench.registry.tokens_count(), 1);
 }
 
+/// As many more workers as there are numbers.
+fn fill(bench: &mut Bench, enrolled: &Enrolled, numbers: std::ops::Range<usize>) {
+    for n in numbers {
+        let mut id = [0xff; 32];
+        id[..8].copy_from_slice(&n.to_be_bytes());
+        bench.registry.enrolments.workers.insert(WorkerId(id), enrolled.clone());
+    }
+    bench.registry = Registry::restore(bench.registry.enrolments.clone(), REALM);
+    bench.replica = bench.registry.clone();
+}
+
 #[test]
 fn workers_offers_slots_and_leases_have_bounds() {
     let mut bench = Bench::with_worker(1, 7);
@@ -314,19 +325,21 @@ fn workers_offers_slots_and_leases_have_bounds() {
 
     bench.issue(2, 7);
     let enrolled = bench.registry.enrolments.workers[&worker(1)].clone();
-    for n in 1..limits::WORKERS_MAX {
-        let mut id = [0xff; 32];
-        id[..8].copy_from_slice(&n.to_be_bytes());
-        bench.registry.enrolments.workers.insert(WorkerId(id), enrolled.clone());
-    }
-    bench.registry = Registry::restore(bench.registry.enrolments.clone(), REALM);
-    bench.replica = bench.registry.clone();
-    let limit = limits::WORKERS_MAX as u64;
-    let full = Err(Rejection::LimitReached { what: Limited::Workers, limit });
-    assert_eq!(bench.enrol(2, 2).result, full);
+    // 0 is the realm's own account: nobody else can take its room.
+    bench.issue(3, 0);
+    bench.issue(4, 0);
+    let full =
+        |limit: usize| Err(Rejection::LimitReached { what: Limited::Workers, limit: limit as u64 });
+    let others = limits::WORKERS_MAX - limits::WORKERS_KEPT;
+    fill(&mut bench, &enrolled, 1..others);
+    assert_eq!(bench.enrol(2, 2).result, full(others));
+    assert_eq!(bench.enrol(9, 2).result, Err(Rejection::TokenInvalid), "whose it is nobody knows");
+    assert_eq!(bench.enrol(3, 3).result, Ok(()));
+    fill(&mut bench, &enrolled, others..limits::WORKERS_MAX - 1);
+    assert_eq!(bench.enrol(4, 4).result, full(limits::WORKERS_MAX));
     assert_eq!(bench.enrol(2, 1).result, Ok(()), "one that is there already is no more");
     assert_eq!(bench.registry.workers(None, 5).count(), 5);
-    assert_eq!(bench.registry.workers(Some(worker(1)), 5).count(), 0, "its id is the last");
+    assert_eq!(bench.registry.workers(Some(worker(3)), 5).count(), 0, "its id is the last");
 }
 
 #[test]

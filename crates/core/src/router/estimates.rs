@@ -18,6 +18,8 @@ const STEP: u64 = 64;
 /// What is thought of one size of one kind.
 #[derive(Clone, Copy, Debug)]
 struct Measured {
+    /// Its last sample, of all.
+    number: u64,
     mean: u64,
     /// Nine of ten take no longer. Followed by steps, after "Frugal Streaming for Estimating
     /// Quantiles" (Ma, Muthukrishnan and Sandler, 2013).
@@ -36,7 +38,9 @@ pub(super) struct Estimate {
 #[derive(Debug, Default)]
 pub(super) struct Estimates {
     by_kind: BTreeMap<String, BTreeMap<u8, Measured>>,
-    count: usize,
+    /// What was measured when, each by its last sample.
+    measured: BTreeMap<u64, (String, u8)>,
+    next: u64,
 }
 
 /// Sizes count by their power of two.
@@ -55,7 +59,7 @@ impl Estimates {
             near.min_by_key(|(of, _)| of.abs_diff(at)).map(|(_, found)| *found)
         });
         match nearest {
-            Some(Measured { mean, decile }) => Estimate {
+            Some(Measured { mean, decile, .. }) => Estimate {
                 mean_ms: (mean / SCALE).max(1),
                 most_ms: Some((decile.max(mean) / SCALE).max(1)),
             },
@@ -66,8 +70,14 @@ impl Estimates {
     pub(super) fn learn(&mut self, kind: &str, size: u64, slot_ms: u64) {
         let known = self.get(kind, size).mean_ms;
         let sample = slot_ms.min(known.saturating_mul(CLIP)).saturating_mul(SCALE);
-        let found = self.by_kind.get_mut(kind).and_then(|sizes| sizes.get_mut(&bucket(size)));
+        self.next = self.next.saturating_add(1);
+        let (number, at) = (self.next, bucket(size));
+        let found = self.by_kind.get_mut(kind).and_then(|sizes| sizes.get_mut(&at));
         if let Some(found) = found {
+            if let Some(whose) = self.measured.remove(&found.number) {
+                self.measured.insert(number, whose);
+            }
+            found.number = number;
             let rest = found.mean.saturating_mul(WEIGHT.saturating_sub(1));
             found.mean = rest.saturating_add(sample) / WEIGHT;
             let step = (found.mean / STEP).max(1);
@@ -78,10 +88,22 @@ impl Estimates {
             };
             return;
         }
-        if self.count < limits::ESTIMATES_MAX {
-            self.count = self.count.saturating_add(1);
-            let sizes = self.by_kind.entry(kind.to_owned()).or_default();
-            sizes.insert(bucket(size), Measured { mean: sample, decile: sample });
+        if self.measured.len() >= limits::ESTIMATES_MAX {
+            self.forget_oldest();
+        }
+        self.measured.insert(number, (kind.to_owned(), at));
+        let sizes = self.by_kind.entry(kind.to_owned()).or_default();
+        sizes.insert(at, Measured { number, mean: sample, decile: sample });
+    }
+
+    /// What was measured longest ago gives way: names are free to invent.
+    fn forget_oldest(&mut self) {
+        let Some((_, (kind, at))) = self.measured.pop_first() else { return };
+        if let Some(sizes) = self.by_kind.get_mut(&kind) {
+            sizes.remove(&at);
+            if sizes.is_empty() {
+                self.by_kind.remove(&kind);
+            }
         }
     }
 }
@@ -118,6 +140,23 @@ mod tests {
         assert_eq!((mean(100), mean(127)), (1, 1));
         assert_eq!((mean(4_000), mean(100_000)), (30, 30));
         assert_eq!((mean(0), mean(300), mean(1_500)), (1, 1, 30));
+    }
+
+    #[test]
+    fn what_was_measured_longest_ago_gives_way() {
+        let mut estimates = Estimates::default();
+        estimates.learn("old", 1, 40);
+        estimates.learn("kept", 1, 40);
+        for n in 0..limits::ESTIMATES_MAX {
+            estimates.learn(&format!("kind {n}"), 1, 40);
+            estimates.learn("kept", 1, 40);
+        }
+        let is_known = |kind: &str| estimates.get(kind, 1).most_ms.is_some();
+        let last = format!("kind {}", limits::ESTIMATES_MAX - 1);
+        assert!(is_known(&last) && is_known("kept"));
+        assert!(!is_known("old") && !is_known("kind 0") && is_known("kind 1"));
+        assert_eq!(estimates.measured.len(), limits::ESTIMATES_MAX);
+        assert_eq!(estimates.by_kind.len(), limits::ESTIMATES_MAX);
     }
 
     #[test]

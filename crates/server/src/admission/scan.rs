@@ -154,7 +154,7 @@ impl Field {
             Self::Audio => "a sound in base64",
             Self::Format => "the name of a kind of sound",
             Self::Input => speech::INPUT,
-            Self::Inputs => "a text, or a list of them",
+            Self::Inputs => "a text, or a list with at least one in it",
             Self::Speed => speech::SPEED,
             Self::Chunks | Self::Delay => "a whole number",
             Self::Other => "",
@@ -288,7 +288,11 @@ impl Top<'_> {
             Field::Inputs => {
                 let raw = map.next_value::<&'de RawValue>()?.get();
                 self.scan.inputs = inputs(raw).filter(|_| raw != "null");
-                return Ok(());
+                // The answer to nothing would be nothing, and that its worker's failure.
+                if self.scan.inputs != Some(0) {
+                    return Ok(());
+                }
+                Found::Other
             }
             Field::Stream
             | Field::MaxTokens

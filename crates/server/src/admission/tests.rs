@@ -55,6 +55,24 @@ fn bounds_come_from_the_manifest() {
 }
 
 #[test]
+fn a_list_of_nothing_is_refused_before_it_is_its_workers_failure() {
+    let read = |data: &str| Ask::read(&entry("embed"), Bytes::copy_from_slice(data.as_bytes()));
+    for data in [r#"{"input":[]}"#, r#"{"model":"m","input":[ ]}"#] {
+        let error = read(data).unwrap_err();
+        assert_eq!((error.code, error.field.as_deref()), (Code::InvalidField, Some("input")));
+        assert!(error.message.contains("at least one"), "{}", error.message);
+    }
+    for (data, answers) in [
+        (r#"{"input":"a"}"#, 1),
+        (r#"{"input":["a","b"]}"#, 2),
+        (r#"{"input":[7,8]}"#, 1),
+        (r#"{"input":[[7],[8]]}"#, 2),
+    ] {
+        assert_eq!(read(data).unwrap().answers, answers, "{data}");
+    }
+}
+
+#[test]
 fn a_sound_is_bounded_by_its_own_packets() {
     use base64::Engine as _;
     // A tenth of a second, in bytes that base64 writes with slashes.

@@ -57,6 +57,11 @@ impl Day {
         self.asking.contains_key(&network)
     }
 
+    /// There is no money left for anybody.
+    pub(super) fn is_spent(&self) -> bool {
+        self.spent >= self.budget
+    }
+
     /// What is asked just now costs at most.
     pub(super) fn outstanding(&self) -> u64 {
         self.asking.values().fold(0, |sum, cost| sum.saturating_add(*cost))
@@ -139,6 +144,9 @@ mod tests {
         assert_eq!(of_one, 5, "however many there are");
         let of_all = (0..100).filter(|n| ask(&mut day, 0, &one(*n, *n, 5))).count();
         assert_eq!(of_all, 15, "all of the rest");
+        assert!(day.is_spent());
+        day.begin(Time(2 * DAY_MS));
+        assert!(!day.is_spent(), "the next day begins anew");
     }
 
     #[test]

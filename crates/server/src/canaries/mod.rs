@@ -10,6 +10,7 @@
 mod day;
 mod questions;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,13 +22,13 @@ use mtor_types::intent::Outcome;
 use mtor_types::message::SlotOffer;
 use mtor_types::standing::{KindName, Proof};
 use mtor_types::{Amount, SessionId, WorkerId};
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 
 use crate::edge::Edge;
 use crate::identity;
 use crate::streams::Entry;
 use day::{Day, Try};
-use questions::Question;
+use questions::{Measure, Question};
 
 /// Between two looks for somebody to try.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -64,42 +65,94 @@ fn most_a_day(view: &WorkerView<'_>, membership: Membership, kind: &KindName, to
     }
 }
 
-/// Those among the next connected workers that have something to prove, and behind whom to look next.
+/// A worker of the realm's own that does a kind well just now.
+type OwnOffers = BTreeMap<KindName, (WorkerId, SlotOffer)>;
+
+/// Those among the next connected workers that have something to prove by a question there is, and
+/// behind whom to look next.
 fn candidates(node: &Node, after: Option<WorkerId>) -> (Vec<Candidate>, Option<WorkerId>) {
     let registry = node.registry();
     let views: Vec<WorkerView<'_>> = registry.connected(after).take(LOOKED_AT).collect();
     let next = views.last().filter(|_| views.len() == LOOKED_AT).map(|view| view.worker);
     let today = node.now().day();
-    let mut found = Vec::new();
+    let (mut found, mut compared) = (Vec::new(), BTreeSet::new());
     for view in &views {
         let Some(slots) = view.slots else { continue };
         for offer in &slots.offers {
             let kind = offer.kind();
+            let Some(measure) = Question::measure(&kind) else { continue };
             let membership = registry.membership(view.worker, &kind);
             let most_a_day = most_a_day(view, membership, &kind, today);
             if most_a_day > 0 {
-                let own = own_offer(node, &kind);
                 let (worker, session, offer) = (view.worker, slots.session, offer.clone());
-                found.push(Candidate { worker, session, offer, most_a_day, own });
+                found.push(Candidate { worker, session, offer, most_a_day, own: None });
+                if measure == Measure::OwnWorker {
+                    compared.insert(kind);
+                }
             }
         }
+    }
+    let own = own_offers(node, compared);
+    for candidate in &mut found {
+        candidate.own = own.get(&candidate.offer.kind()).cloned();
     }
     (found, next)
 }
 
-/// A worker of the realm's own that does that kind well just now.
-fn own_offer(node: &Node, kind: &KindName) -> Option<(WorkerId, SlotOffer)> {
+/// In these kinds. Looked for once for all of them, and no longer than one is missing: the realm may
+/// have many workers, and its node has other things to do.
+fn own_offers(node: &Node, mut kinds: BTreeSet<KindName>) -> OwnOffers {
     let registry = node.registry();
+    let mut found = OwnOffers::new();
     let own = registry.workers_of(registry.owner(), None, usize::MAX);
-    let offers = own.filter(|view| !view.enrolled.banned).flat_map(|view| {
-        let offers = view.slots.map(|slots| slots.offers.iter()).into_iter().flatten();
-        offers.map(move |offer| (view.worker, offer))
-    });
-    let mut same = offers.filter(|(worker, offer)| {
-        let is_member = registry.membership(*worker, kind) == Membership::Member;
-        is_member && offer.intent == kind.intent && offer.model == kind.model
-    });
-    same.next().map(|(worker, offer)| (worker, offer.clone()))
+    for view in own.filter(|view| !view.enrolled.banned) {
+        if kinds.is_empty() {
+            break;
+        }
+        for offer in view.slots.map(|slots| slots.offers.iter()).into_iter().flatten() {
+            let kind = offer.kind();
+            if kinds.contains(&kind)
+                && registry.membership(view.worker, &kind) == Membership::Member
+            {
+                kinds.remove(&kind);
+                found.insert(kind, (view.worker, offer.clone()));
+            }
+        }
+    }
+    found
+}
+
+/// What is asked just now.
+#[derive(Default)]
+struct Asking {
+    tasks: JoinSet<bool>,
+    tries: BTreeMap<task::Id, Try>,
+}
+
+impl Asking {
+    /// `asked` says whether its worker was asked at all.
+    fn begin(&mut self, tried: Try, asked: impl Future<Output = bool> + Send + 'static) {
+        let id = self.tasks.spawn(asked).id();
+        self.tries.insert(id, tried);
+    }
+
+    fn is_full(&self) -> bool {
+        self.tasks.len() >= AT_ONCE
+    }
+
+    /// Takes those that are over out of the day. One that panicked is over, too, and has told so
+    /// itself; it may have been asked and paid.
+    fn settle(&mut self, day: &mut Day) {
+        while let Some(done) = self.tasks.try_join_next_with_id() {
+            let (id, was_asked) = match done {
+                Ok(done) => done,
+                Err(error) => (error.id(), true),
+            };
+            if let Some(tried) = self.tries.remove(&id) {
+                day.over(&tried, was_asked);
+            }
+        }
+    }
 }
 
 /// Asks workers until the realm stops. `budget`: base units a day; nothing is asked for none.
@@ -110,26 +163,24 @@ pub async fn run(edge: Arc<Edge>, budget: Amount) {
     let mut day = Day::new(u64::try_from(budget.units()).unwrap_or(u64::MAX));
     let mut funded = None;
     let mut after = None;
-    let mut asking: JoinSet<(Try, bool)> = JoinSet::new();
+    let mut asking = Asking::default();
     loop {
         tokio::select! {
             () = edge.stopping() => return,
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
-        while let Some(done) = asking.try_join_next() {
-            // One that panicked has told so itself.
-            if let Ok((tried, was_asked)) = done {
-                day.over(&tried, was_asked);
-            }
-        }
+        asking.settle(&mut day);
         let now = edge.now();
         day.begin(now);
+        if day.is_spent() || asking.is_full() {
+            continue;
+        }
         let Ok((found, next)) = edge.node().ask(move |node| candidates(node, after)).await else {
             continue;
         };
         after = next;
         for candidate in found {
-            if asking.len() >= AT_ONCE {
+            if asking.is_full() {
                 break;
             }
             let Some((question, tried)) = choose(&edge, &day, &candidate) else { continue };
@@ -148,10 +199,7 @@ pub async fn run(edge: Arc<Edge>, budget: Amount) {
                 continue;
             }
             let edge = Arc::clone(&edge);
-            asking.spawn(async move {
-                let was_asked = ask(&edge, &candidate, &question).await;
-                (tried, was_asked)
-            });
+            asking.begin(tried, async move { ask(&edge, &candidate, &question).await });
         }
     }
 }
@@ -225,4 +273,30 @@ async fn answer(
         }
     }
     Some(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use mtor_types::Time;
+    use mtor_types::fact::NetworkKey;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_canary_that_panics_holds_its_network_up_no_longer() {
+        let kind = KindName { intent: "echo".into(), model: None };
+        let (worker, network) = (WorkerId([1; 32]), NetworkKey([2; 16]));
+        let tried = Try { worker, kind, network, cost: 3 };
+        let (mut day, now) = (Day::new(100), Time(0));
+        day.begin(now);
+        assert!(day.take(&tried, day::A_DAY, now));
+        let mut asking = Asking::default();
+        asking.begin(tried, async { unreachable!("a canary that panics") });
+        while !asking.tries.is_empty() {
+            assert!(day.is_asking(network));
+            task::yield_now().await;
+            asking.settle(&mut day);
+        }
+        assert_eq!((day.is_asking(network), day.outstanding()), (false, 0));
+    }
 }

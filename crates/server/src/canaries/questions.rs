@@ -39,12 +39,29 @@ enum Answer {
     Words,
 }
 
+/// Who says what is right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    Realm,
+    /// A worker of the realm's own, asked the same.
+    OwnWorker,
+}
+
 const PLACES: [&str; 16] = [
     "France", "Japan", "Egypt", "Norway", "Peru", "Kenya", "Canada", "Italy", "Greece", "Cuba",
     "Spain", "Austria", "Iran", "Poland", "Chile", "Ireland",
 ];
 
 impl Question {
+    /// Who knows the answers in that kind; `None` if nobody does, and there is no question.
+    pub fn measure(kind: &KindName) -> Option<Measure> {
+        match (kind.intent.as_str(), &kind.model) {
+            ("echo" | "fft", None) => Some(Measure::Realm),
+            ("embed" | "chat", Some(_)) => Some(Measure::OwnWorker),
+            _ => None,
+        }
+    }
+
     /// A question of that kind that nobody can have guessed; `None` if the realm knows no answer.
     pub fn draw(kind: &KindName, random: [u8; 32]) -> Option<Self> {
         let [first, second, third, ..] = random.map(u32::from);
@@ -317,6 +334,18 @@ mod tests {
             [("speak", Some("m")), ("words", None), ("chat", None), ("fft", Some("m"))]
         {
             assert!(draw(intent, model, 1).is_none(), "{intent}");
+        }
+    }
+
+    #[test]
+    fn there_is_a_question_where_somebody_knows_the_answer() {
+        for intent in ["echo", "fft", "embed", "chat", "speak", "words"] {
+            for model in [None, Some("m")] {
+                let kind = KindName { intent: intent.into(), model: model.map(str::to_owned) };
+                let drawn = Question::draw(&kind, [1; 32]);
+                let needs_own = Question::measure(&kind).map(|by| by == Measure::OwnWorker);
+                assert_eq!(drawn.map(|drawn| drawn.needs_own()), needs_own, "{kind:?}");
+            }
         }
     }
 }

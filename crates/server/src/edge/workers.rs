@@ -17,6 +17,7 @@ use serde_json::value::RawValue;
 
 use super::Edge;
 use super::live::Live;
+use crate::manifests::Manifests;
 use crate::sessions::Session;
 use crate::streams::{ChunkError, Closed, Entry, Measured, Next, is_all_in_pieces};
 
@@ -26,31 +27,9 @@ const SEAL_AGAIN: Duration = Duration::from_secs(1);
 const MESSAGE_BYTES_MAX: usize = 1_000;
 
 impl Edge {
-    /// Offers as the core knows them: with the list price where the worker named none, and with
-    /// their band. One of an intent that has no manifest here is dropped: nobody could ask for it.
+    /// Offers as the core knows them.
     pub fn priced(&self, offers: &[Offer]) -> Priced {
-        let manifests = self.manifests.load();
-        let mut priced = Priced::default();
-        for offer in offers {
-            let Some(entry) = manifests.get(&offer.intent) else { continue };
-            let list = entry.manifest.price;
-            // Prices of one intent are compared per the manifest's own number of units.
-            let price = offer.price.filter(|price| price.per == list.per).unwrap_or(list);
-            let Offer { intent, model, slots, price: _, context, group } = offer.clone();
-            if let Some((bare, _)) = model.as_deref().and_then(model::split_owner) {
-                let refused = misnamed(bare, &offer.intent, model.as_deref());
-                priced.refused.push(refused);
-                continue;
-            }
-            match Band::of_offer(price.amount, list) {
-                Some(band) => {
-                    let offer = SlotOffer { intent, model, slots, price, band, context, group };
-                    priced.taken.push(offer);
-                }
-                None => priced.refused.push(too_dear(intent, model, list)),
-            }
-        }
-        priced
+        Priced::of(offers, &self.manifests.load())
     }
 
     /// A piece, if this session has that attempt; else `false`, and it is nothing.
@@ -273,6 +252,39 @@ pub struct Priced {
     pub refused: Vec<RefusedOffer>,
 }
 
+impl Priced {
+    /// With the list price where the worker named none, and with their band. One of an intent that has
+    /// no manifest here is dropped: nobody could ask for it.
+    fn of(offers: &[Offer], manifests: &Manifests) -> Self {
+        let mut priced = Self::default();
+        for offer in offers {
+            let Some(entry) = manifests.get(&offer.intent) else { continue };
+            let list = entry.manifest.price;
+            // Prices of one intent are compared per the manifest's own number of units.
+            let price = offer.price.filter(|price| price.per == list.per).unwrap_or(list);
+            let Offer { intent, model, slots, price: _, context, group } = offer.clone();
+            // Each model would be a kind with a standing of its own, and all would serve the same.
+            if model.is_some() && !entry.wanted.model {
+                priced.refused.push(without_models(intent, model));
+                continue;
+            }
+            if let Some((bare, _)) = model.as_deref().and_then(model::split_owner) {
+                let refused = misnamed(bare, &offer.intent, model.as_deref());
+                priced.refused.push(refused);
+                continue;
+            }
+            match Band::of_offer(price.amount, list) {
+                Some(band) => {
+                    let offer = SlotOffer { intent, model, slots, price, band, context, group };
+                    priced.taken.push(offer);
+                }
+                None => priced.refused.push(too_dear(intent, model, list)),
+            }
+        }
+        priced
+    }
+}
+
 fn too_dear(intent: String, model: Option<String>, list: Price) -> RefusedOffer {
     let message = format!(
         "field `price`: no more than {} times the list price is paid here, which is {}; ask at \
@@ -291,6 +303,14 @@ fn misnamed(bare: &str, intent: &str, model: Option<&str>) -> RefusedOffer {
         model.unwrap_or_default()
     );
     let (intent, model) = (intent.to_owned(), model.map(str::to_owned));
+    RefusedOffer { intent, model, code: Code::OfferMisnamed.to_string(), message }
+}
+
+fn without_models(intent: String, model: Option<String>) -> RefusedOffer {
+    let message = format!(
+        "field `model`: `{intent}` knows no models, since its manifest declares no `model`; offer \
+         it without one"
+    );
     RefusedOffer { intent, model, code: Code::OfferMisnamed.to_string(), message }
 }
 
@@ -319,4 +339,36 @@ fn request(intent: IntentId, attempt: Attempt, closed: Closed, why: Why) -> EndR
 fn bounded(message: &str) -> String {
     let end = message.floor_char_boundary(MESSAGE_BYTES_MAX);
     message.get(..end).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_refused_where_the_intent_knows_none_and_the_other_offers_stand() {
+        let manifests = Manifests::built_in().unwrap();
+        let offer = |intent: &str, model: Option<&str>| {
+            let (intent, model) = (intent.to_owned(), model.map(str::to_owned));
+            Offer { intent, model, slots: 1, price: None, context: None, group: None }
+        };
+        let offers = [
+            offer("echo", Some("m1")),
+            offer("echo", None),
+            offer("fft", Some("m2")),
+            offer("chat", Some("m3")),
+        ];
+        let priced = Priced::of(&offers, &manifests);
+        let taken =
+            priced.taken.iter().map(|offer| (offer.intent.as_str(), offer.model.as_deref()));
+        assert_eq!(taken.collect::<Vec<_>>(), [("echo", None), ("chat", Some("m3"))]);
+        for (refused, (intent, model)) in priced.refused.iter().zip([("echo", "m1"), ("fft", "m2")])
+        {
+            assert_eq!((&*refused.intent, refused.model.as_deref()), (intent, Some(model)));
+            assert_eq!(refused.code, "MT0043");
+            let named = ["field `model`", intent, "offer it without one"];
+            assert!(named.iter().all(|part| refused.message.contains(part)), "{}", refused.message);
+        }
+        assert_eq!(priced.refused.len(), 2);
+    }
 }
