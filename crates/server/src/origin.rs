@@ -13,6 +13,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use http::HeaderMap;
 pub use ipnet::IpNet;
 
+use mtor_types::mutant;
+
 /// Entries of one header that are looked at: more proxies than stand before any realm.
 const HOPS_MAX: usize = 16;
 /// Of all lines of one header together.
@@ -56,7 +58,7 @@ impl Networks {
     pub fn origin(&self, peer: IpAddr, headers: &HeaderMap) -> Origin {
         let peer = peer.to_canonical();
         let told = is_forwarded(headers);
-        if !told || !contains(&self.trusted, peer) {
+        if !told || !(contains(&self.trusted, peer) || mutant!("everybody-is-a-proxy")) {
             return Origin { address: peer, veiled: told };
         }
         let walk = |name, read| self.walk(peer, headers, name, read);

@@ -35,7 +35,7 @@ pub struct Standing {
 
 /// What an attempt says of its worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Verdict {
+pub enum Mark {
     Good,
     /// It failed, broke a rule of the protocol or was lost.
     Bad,
@@ -56,5 +56,5 @@ pub struct Worked {
     pub attempt: Attempt,
     /// Under whose weight the intent stood: failures of one branch alone may be its own doing.
     pub branch: Branch,
-    pub verdict: Verdict,
+    pub mark: Mark,
 }

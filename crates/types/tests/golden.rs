@@ -31,7 +31,7 @@ use mtor_types::message::{
     Envelope, Message, Offered, Resolution, ServedBy, Service, SlotOfferV1, Slots, SlotsV1,
 };
 use mtor_types::rejection::{Limited, Rejection};
-use mtor_types::standing::{KindName, Proof, Standing, Verdict, Worked};
+use mtor_types::standing::{KindName, Mark, Proof, Standing, Worked};
 use mtor_types::worker::{
     Acknowledge, Assign, AssignMeter, Chunk, Complete, Credit, Drain, Enrol, Enrolled, Fail,
     FailCode, HeldLease, LeaseClaim, Offer, OfferList, Ping, RealmHello, RefusedOffer,
@@ -537,7 +537,7 @@ fn messages() -> Vec<Message> {
         intent: INTENT,
         attempt: ATTEMPT,
         branch: Branch::Network(NetworkKey([0x71; 16])),
-        verdict: Verdict::Confirmed,
+        mark: Mark::Confirmed,
     }));
     let Slots { worker, session, leases, .. } = slots();
     messages.push(Message::Silent { worker, session, leases });
@@ -602,8 +602,9 @@ fn parts_keep_their_numbers() {
     check("part-trust", &[Trust::Own, Trust::Proven, Trust::Any]);
     check("part-band", &Band::ALL);
     check("part-proof", &[Proof::Canaries, Proof::Vouch]);
-    let verdicts = [Verdict::Good, Verdict::Bad, Verdict::Confirmed, Verdict::Excused];
-    check("part-verdict", &verdicts);
+    // As they were called when there were four.
+    check("part-verdict", &[Mark::Good, Mark::Bad, Mark::Confirmed, Mark::Excused]);
+    check("part-mark", &[Mark::Good, Mark::Bad, Mark::Confirmed, Mark::Excused, Mark::Silent]);
     check("part-branch", &[Branch::Account, Branch::Network(NetworkKey([0x99; 16]))]);
     check("part-class", &[Class::Interactive, Class::Batch]);
     check("part-code", &Code::ALL[..40].to_vec());

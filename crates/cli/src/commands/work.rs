@@ -21,7 +21,7 @@ pub(crate) struct Work {
     prompt: Option<String>,
     /// The data where none is taken, so that it can be told how it is given
     #[arg(hide = true, value_name = "DATA", value_parser = misplaced)]
-    _misplaced: Option<String>,
+    _misplaced: Vec<String>,
     #[command(flatten)]
     pub(crate) terms: Terms,
 }

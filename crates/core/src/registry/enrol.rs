@@ -5,7 +5,7 @@ use mtor_types::id::{AccountId, KeyHash, WorkerId};
 use mtor_types::rejection::Limited;
 use mtor_types::{Rejection, Time};
 
-use super::{Membership, Registry, Token};
+use super::{Duty, Registry, Token};
 use crate::effect::{CloseReason, Effect};
 use crate::limits;
 use crate::turn::Turn;
@@ -139,7 +139,7 @@ impl Registry {
         }
         if let Some(presence) = self.presences.remove(&worker) {
             for (kind, record) in presence.records {
-                if let Membership::Ejected { until, .. } = record.membership() {
+                if let Duty::Ejected { until, .. } = record.duty() {
                     self.returns.remove(&(until, worker, kind));
                 }
             }

@@ -32,7 +32,7 @@ use mtor_types::standing::KindName;
 use self::enrolments::times_of;
 pub use self::enrolments::{Enrolled, Enrolments, Token};
 use self::record::Record;
-pub use self::record::{Ejection, Membership};
+pub use self::record::{Duty, Ejection};
 pub(crate) use self::snapshot::EnrolmentsV1;
 pub use self::standings::{Canaries, Earned, Proven};
 use crate::limits;
@@ -223,7 +223,7 @@ impl Registry {
                 return Err(format!("{worker} has too many records"));
             }
             for (kind, record) in &presence.records {
-                if let Membership::Ejected { until, .. } = record.membership()
+                if let Duty::Ejected { until, .. } = record.duty()
                     && !self.returns.contains(&(until, *worker, kind.clone()))
                 {
                     return Err(format!("{worker} is ejected from {kind:?} for ever"));

@@ -28,8 +28,8 @@ pub enum Ejection {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Membership {
-    Member,
+pub enum Duty {
+    Full,
     /// It serves only what no other connected worker could, until then.
     Ejected {
         until: Time,
@@ -48,6 +48,14 @@ struct Failure {
     number: u64,
 }
 
+/// What an ejection took.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Before {
+    pub(super) earned: Earned,
+    /// Whether nobody has said another word of its proof since.
+    pub(super) proof_stands: bool,
+}
+
 /// Soft: begins anew with a start of the realm.
 #[derive(Clone, Debug)]
 pub(super) struct Record {
@@ -63,11 +71,11 @@ pub(super) struct Record {
     /// And, whatever it earned meanwhile, since the last failure or return.
     good: u32,
     ejections: u32,
-    membership: Membership,
-    /// So many of its failures less, and it would not have been ejected for more than half.
-    beyond_half: u32,
-    /// What it had before it was ejected, until somebody else changes that.
-    before: Option<Earned>,
+    duty: Duty,
+    /// Why it was ejected last.
+    out_for: Option<Ejection>,
+    /// What it had before that, until it is a member again.
+    before: Option<Before>,
     /// It is a member again, or tried, by newer attempts than this.
     heeded_after: Attempt,
 }
@@ -75,8 +83,6 @@ pub(super) struct Record {
 /// More than any rule looks at.
 const FAILURES_KEPT: usize = 8;
 const IN_A_ROW: u32 = 5;
-/// As many.
-const FEW: usize = 5;
 const BRANCHES: usize = 2;
 const CONFIRMED: usize = 3;
 const OF_AT_LEAST: u32 = 20;
@@ -84,8 +90,8 @@ const OF_AT_LEAST: u32 = 20;
 impl Default for Record {
     fn default() -> Self {
         let (history, known, number, row, good, ejections) = (0, 0, 0, 0, 0, 0);
-        let (failures, membership) = (VecDeque::new(), Membership::Member);
-        let (beyond_half, before, heeded_after) = (0, None, Attempt(0));
+        let (failures, duty) = (VecDeque::new(), Duty::Full);
+        let (out_for, before, heeded_after) = (None, None, Attempt(0));
         Self {
             history,
             known,
@@ -94,8 +100,8 @@ impl Default for Record {
             row,
             good,
             ejections,
-            membership,
-            beyond_half,
+            duty,
+            out_for,
             before,
             heeded_after,
         }
@@ -103,13 +109,13 @@ impl Default for Record {
 }
 
 impl Record {
-    pub(super) fn membership(&self) -> Membership {
-        self.membership
+    pub(super) fn duty(&self) -> Duty {
+        self.duty
     }
 
     /// How much would be forgotten with it.
     pub(super) fn weight(&self) -> (bool, u32, u32, u32) {
-        let is_out = self.membership != Membership::Member;
+        let is_out = self.duty != Duty::Full;
         (is_out, self.ejections, self.history.count_ones(), self.row)
     }
 
@@ -123,26 +129,33 @@ impl Record {
         self.row = 0;
     }
 
-    /// What it had before its ejection, if nothing else changed that; the caller gives it back.
-    pub(super) fn take_before(&mut self) -> Option<Earned> {
+    /// What its ejection took; the caller gives it back.
+    pub(super) fn take_before(&mut self) -> Option<Before> {
         self.before.take()
     }
 
     pub(super) fn had_before(&mut self, earned: Earned) {
-        self.before = Some(earned);
+        self.before = Some(Before { earned, proof_stands: true });
+    }
+
+    /// Somebody says another word of its proof.
+    pub(super) fn proof_changes(&mut self) {
+        if let Some(before) = &mut self.before {
+            before.proof_stands = false;
+        }
     }
 
     /// A good result. True: a probe succeeded.
     pub(super) fn good(&mut self, attempt: Attempt) -> bool {
-        match self.membership {
-            Membership::Ejected { .. } => return false,
+        match self.duty {
+            Duty::Ejected { .. } => return false,
             // Begun before it was ejected: no probe.
-            Membership::Probing if attempt <= self.heeded_after => return false,
-            Membership::Probing => {
-                self.membership = Membership::Member;
+            Duty::Probing if attempt <= self.heeded_after => return false,
+            Duty::Probing => {
+                self.begin_anew();
                 return true;
             }
-            Membership::Member => {}
+            Duty::Full => {}
         }
         self.mark(false);
         self.row = self.row.saturating_add(1);
@@ -156,27 +169,42 @@ impl Record {
     /// A failure. Says until when and why it is ejected, if it is by this. The same attempt counts
     /// once.
     pub(super) fn bad(&mut self, now: Time, attempt: Attempt, branch: Branch) -> bool {
-        match self.membership {
-            Membership::Ejected { .. } => return false,
-            Membership::Probing if attempt <= self.heeded_after => return false,
-            Membership::Probing => {
-                let (confirmed, number) = (false, self.number);
-                self.failures.push_back(Failure { attempt, branch, confirmed, number });
-                return self.eject(now, Ejection::Probe);
-            }
-            Membership::Member => {}
+        match self.duty {
+            Duty::Ejected { .. } => return false,
+            Duty::Probing if attempt <= self.heeded_after => return false,
+            Duty::Probing => return self.fail_probe(now, attempt, branch),
+            Duty::Full => {}
         }
         (self.row, self.good) = (0, 0);
         self.fail(now, attempt, branch)
     }
 
     /// Nothing comes of an attempt. It counts as failed until its end, which may be good and is then no
-    /// end of a row; and no probe fails by it alone.
+    /// end of a row.
     pub(super) fn silent(&mut self, now: Time, attempt: Attempt, branch: Branch) -> bool {
-        match self.membership {
-            Membership::Ejected { .. } | Membership::Probing => false,
-            Membership::Member => self.fail(now, attempt, branch),
+        match self.duty {
+            Duty::Ejected { .. } => false,
+            Duty::Probing if attempt <= self.heeded_after => false,
+            Duty::Probing => self.fail_probe(now, attempt, branch),
+            Duty::Full => self.fail(now, attempt, branch),
         }
+    }
+
+    fn fail_probe(&mut self, now: Time, attempt: Attempt, branch: Branch) -> bool {
+        if mutant!("probes-may-fail") {
+            return false;
+        }
+        self.begin_anew();
+        let (confirmed, number) = (false, self.number);
+        self.failures.push_back(Failure { attempt, branch, confirmed, number });
+        self.eject(now, Ejection::Probe)
+    }
+
+    /// After a probe nothing of what was before it counts.
+    fn begin_anew(&mut self) {
+        (self.duty, self.before) = (Duty::Full, None);
+        (self.history, self.known, self.row, self.good) = (0, 0, 0, 0);
+        self.failures.clear();
     }
 
     fn fail(&mut self, now: Time, attempt: Attempt, branch: Branch) -> bool {
@@ -197,16 +225,16 @@ impl Record {
         let found = self.failures.iter_mut().find(|failure| failure.attempt == attempt);
         let Some(found) = found else { return false };
         found.confirmed = true;
-        self.membership == Membership::Member && self.judge(now)
+        self.duty == Duty::Full && self.judge(now)
     }
 
     /// The answer to a canary was wrong: what was marked as its latest good result was none, and that is
     /// known as if another worker had shown it.
     pub(super) fn wrong(&mut self, now: Time) -> bool {
-        match self.membership {
-            Membership::Ejected { .. } => return false,
-            Membership::Probing => return self.eject(now, Ejection::Probe),
-            Membership::Member => {}
+        match self.duty {
+            Duty::Ejected { .. } => return false,
+            Duty::Probing => return self.eject(now, Ejection::Probe),
+            Duty::Full => {}
         }
         let good = self.history.trailing_ones();
         if good < self.known {
@@ -225,44 +253,46 @@ impl Record {
     }
 
     /// Another worker failed it too, or it was silent and ended well: as if it had not been. True: it
-    /// was ejected for that, and is not any more.
+    /// was ejected, or is probed, for that, and is not any more.
     pub(super) fn excuse(&mut self, attempt: Attempt) -> bool {
         let Some(at) = self.failures.iter().position(|failure| failure.attempt == attempt) else {
             return false;
         };
         let Some(failure) = self.failures.remove(at) else { return false };
-        if let Membership::Ejected { why, .. } = self.membership {
-            self.beyond_half = self.beyond_half.saturating_sub(1);
-            let back = match why {
-                Ejection::InARow if self.failures.len() < FEW => Membership::Member,
-                Ejection::MoreThanHalf if self.beyond_half == 0 => Membership::Member,
-                Ejection::Probe => Membership::Probing,
-                Ejection::InARow | Ejection::Confirmed | Ejection::MoreThanHalf => return false,
-            };
-            self.membership = back;
-            self.ejections = self.ejections.saturating_sub(1);
-            return true;
-        }
-        let since = self.number.saturating_sub(failure.number);
-        let Some(bit) = u32::try_from(since).ok().filter(|bit| *bit < self.known) else {
-            return false;
+        self.unmark(&failure);
+        let is_probes = self.out_for == Some(Ejection::Probe);
+        self.duty = match self.duty {
+            Duty::Full => return false,
+            // The end of that attempt tells.
+            Duty::Ejected { .. } | Duty::Probing if is_probes => {
+                self.heeded_after = Attempt(attempt.0.saturating_sub(1));
+                Duty::Probing
+            }
+            Duty::Ejected { .. } | Duty::Probing if self.rule().is_some() => return false,
+            Duty::Ejected { .. } | Duty::Probing => Duty::Full,
         };
+        self.ejections = self.ejections.saturating_sub(1);
+        true
+    }
+
+    /// Takes a failure out of the history.
+    fn unmark(&mut self, failure: &Failure) {
+        let since = self.number.saturating_sub(failure.number);
+        let Some(bit) = u32::try_from(since).ok().filter(|bit| *bit < self.known) else { return };
         let newer = self.history & 1_u32.checked_shl(bit).map_or(0, |bit| bit.wrapping_sub(1));
         let older = self.history.checked_shr(bit.saturating_add(1)).unwrap_or(0);
         self.history = newer | older.checked_shl(bit).unwrap_or(0);
         self.known = self.known.saturating_sub(1);
-        for failure in self.failures.iter_mut().filter(|other| other.number < failure.number) {
-            failure.number = failure.number.saturating_add(1);
+        for other in self.failures.iter_mut().filter(|other| other.number < failure.number) {
+            other.number = other.number.saturating_add(1);
         }
-        false
     }
 
     /// The time of its ejection is over.
     pub(super) fn probe(&mut self, now: Time) -> bool {
-        let over = matches!(self.membership, Membership::Ejected { until, .. } if until <= now);
+        let over = matches!(self.duty, Duty::Ejected { until, .. } if until <= now);
         if over {
-            (self.membership, self.before) = (Membership::Probing, None);
-            self.failures.clear();
+            self.duty = Duty::Probing;
         }
         over
     }
@@ -274,6 +304,11 @@ impl Record {
     }
 
     fn judge(&mut self, now: Time) -> bool {
+        self.rule().is_some_and(|why| self.eject(now, why))
+    }
+
+    /// What it is to be ejected for.
+    fn rule(&self) -> Option<Ejection> {
         let in_a_row = self.history.trailing_ones().min(self.known);
         let last = usize::try_from(in_a_row).unwrap_or(usize::MAX);
         let of_row = || self.failures.iter().rev().take(last);
@@ -281,19 +316,19 @@ impl Record {
         branches.sort_unstable();
         branches.dedup();
         if of_row().filter(|failure| failure.confirmed).count() >= CONFIRMED {
-            return self.eject(now, Ejection::Confirmed);
+            return Some(Ejection::Confirmed);
         }
         let several = branches.len() >= BRANCHES || mutant!("one-branch-ejects");
         if in_a_row >= IN_A_ROW && several {
-            return self.eject(now, Ejection::InARow);
+            return Some(Ejection::InARow);
         }
         let failed = self.history.count_ones();
         let first = self.failures.front().map(|failure| failure.branch);
         let of_several = self.failures.iter().any(|failure| Some(failure.branch) != first);
         if of_several && self.known >= OF_AT_LEAST && failed.saturating_mul(2) > self.known {
-            return self.eject(now, Ejection::MoreThanHalf);
+            return Some(Ejection::MoreThanHalf);
         }
-        false
+        None
     }
 
     fn eject(&mut self, now: Time, why: Ejection) -> bool {
@@ -301,17 +336,9 @@ impl Record {
         let times = 1_u64.checked_shl(doublings).unwrap_or(u64::MAX);
         let out_ms = limits::EJECTED_MS.saturating_mul(times).min(limits::EJECTED_MAX_MS);
         self.ejections = self.ejections.saturating_add(1);
-        // Each failure less is one less of all, too.
-        let twice = self.history.count_ones().saturating_mul(2);
-        self.beyond_half = twice.saturating_sub(self.known);
         let newest = self.failures.iter().map(|failure| failure.attempt).max();
         self.heeded_after = newest.unwrap_or_default().max(self.heeded_after);
-        self.membership = Membership::Ejected { until: now.after_ms(out_ms), why };
-        (self.history, self.known, self.row, self.good) = (0, 0, 0, 0);
-        // The last of them stay: another worker may fail the same yet.
-        while self.failures.len() > FEW {
-            self.failures.pop_front();
-        }
+        (self.duty, self.out_for) = (Duty::Ejected { until: now.after_ms(out_ms), why }, Some(why));
         true
     }
 }
@@ -412,13 +439,13 @@ mod tests {
         let ejected = (0..5).map(|n| bad(&mut record, n, u8::try_from(n).unwrap()));
         assert_eq!(ejected.last(), Some(true));
         assert!(record.excuse(Attempt(2)));
-        assert_eq!((record.membership(), record.ejections), (Membership::Member, 0));
+        assert_eq!((record.duty(), record.ejections), (Duty::Full, 0));
         // And so does a probe.
         let mut record = Record::default();
         assert!((0..5).any(|n| bad(&mut record, n, u8::try_from(n).unwrap())));
-        let Membership::Ejected { until, .. } = record.membership() else { unreachable!() };
+        let Duty::Ejected { until, .. } = record.duty() else { unreachable!() };
         assert!(record.probe(until) && bad(&mut record, 9, 1) && record.excuse(Attempt(9)));
-        assert_eq!(record.membership(), Membership::Probing);
+        assert_eq!(record.duty(), Duty::Probing);
     }
 
     #[test]
@@ -428,7 +455,7 @@ mod tests {
         assert!((0..3).all(|n| !record.bad(now, Attempt(n), branch(1))));
         assert!((0..3).any(|n| record.confirm(now, Attempt(n))));
         for n in 0..12_u32 {
-            let Membership::Ejected { until, .. } = record.membership() else { unreachable!() };
+            let Duty::Ejected { until, .. } = record.duty() else { unreachable!() };
             let out = until.since_ms(now);
             assert_eq!(out, (limits::EJECTED_MS << n).min(limits::EJECTED_MAX_MS));
             assert!(!record.probe(Time(until.0 - 1)));
@@ -438,9 +465,9 @@ mod tests {
             assert!(!record.bad(now, Attempt(2), branch(1)), "what it began before is no probe");
             assert!(record.bad(now, Attempt(100 + u64::from(n)), branch(1)), "one is enough");
         }
-        let Membership::Ejected { until, .. } = record.membership() else { unreachable!() };
+        let Duty::Ejected { until, .. } = record.duty() else { unreachable!() };
         assert!(record.probe(until) && record.good(Attempt(u64::MAX)));
-        assert_eq!(record.membership(), Membership::Member);
+        assert_eq!(record.duty(), Duty::Full);
         for _ in 0..limits::EJECTIONS_FORGIVEN_AFTER {
             record.good(Attempt(u64::MAX));
         }
@@ -464,14 +491,44 @@ mod tests {
         assert!(record.silent(Time(0), Attempt(54), branch(2)));
         // Of the five that ended it one was worth waiting for.
         assert!(record.excuse(Attempt(52)));
-        assert_eq!(record.membership(), Membership::Member);
-        let Membership::Ejected { until, .. } =
-            [60, 61, 62, 63, 64].map(|n| (bad(&mut record, n, n as u8), record.membership()).1)[4]
+        assert_eq!(record.duty(), Duty::Full);
+        let Duty::Ejected { until, .. } =
+            [60, 61, 62, 63, 64].map(|n| (bad(&mut record, n, n as u8), record.duty()).1)[4]
         else {
             unreachable!()
         };
-        assert!(record.probe(until) && !record.silent(until, Attempt(70), branch(1)));
-        assert_eq!(record.membership(), Membership::Probing, "a probe may take its time");
+        // So is a probe that takes its time.
+        assert!(record.probe(until) && record.silent(until, Attempt(70), branch(1)));
+        assert!(record.excuse(Attempt(70)) && record.good(Attempt(70)));
+        assert_eq!(record.duty(), Duty::Full);
+    }
+
+    #[test]
+    fn what_one_good_end_takes_back_leaves_the_other_failures() {
+        let mut record = Record::default();
+        for round in 0..3 {
+            let first = round * 10;
+            fails(&mut record, first..first + 4);
+            let last = Attempt(first + 4);
+            let out = record.silent(Time(0), last, branch(1));
+            let back = record.excuse(last);
+            record.good(last);
+            assert_eq!((out, back), (true, true), "round {round}");
+        }
+        assert_eq!(record.history.count_ones(), 12, "four of five, each time");
+        // Twenty of them, and it is out for good reason.
+        fails(&mut record, 30..34);
+        assert_eq!(record.known, 19);
+        record.good(Attempt(34));
+        assert!(bad(&mut record, 35, 1));
+    }
+
+    #[test]
+    fn a_good_end_takes_an_ejection_back_after_its_time_too() {
+        let mut record = Record::default();
+        assert!((0..5).any(|n| record.silent(Time(0), Attempt(n), branch(n as u8))));
+        assert!(record.probe(Time(limits::EJECTED_MS)) && record.excuse(Attempt(2)));
+        assert_eq!((record.duty(), record.ejections), (Duty::Full, 0));
     }
 
     #[test]
@@ -479,15 +536,21 @@ mod tests {
         let mut record = Record::default();
         (0..8).for_each(|n| record_one(&mut record, n, n % 2 == 0));
         let mut n = 8;
-        while record.membership() == Membership::Member {
+        while record.duty() == Duty::Full {
             record_one(&mut record, n, n % 3 == 0);
             n += 1;
             assert!(n < 40);
         }
         let last: Vec<Attempt> = record.failures.iter().map(|failure| failure.attempt).collect();
         let back = last.iter().position(|attempt| record.excuse(*attempt));
-        assert_eq!(record.membership(), Membership::Member, "{back:?}");
-        assert!(back.is_some_and(|back| back > 0), "it was more than one too many: {back:?}");
+        assert_eq!(record.duty(), Duty::Full, "{back:?}");
+    }
+
+    /// Each of another branch.
+    fn fails(record: &mut Record, attempts: std::ops::Range<u64>) {
+        for n in attempts {
+            bad(record, n, n as u8);
+        }
     }
 
     fn record_one(record: &mut Record, n: u64, good: bool) {

@@ -3,6 +3,7 @@
 use mtor_types::fact::Fact;
 use mtor_types::id::{SessionId, WorkerId};
 use mtor_types::message::{Message, Service, Slots};
+use mtor_types::mutant;
 use mtor_types::rejection::Limited;
 use mtor_types::worker::LeaseClaim;
 use mtor_types::{Rejection, Time};
@@ -102,6 +103,11 @@ impl Registry {
             && let Some(close) = self.close_session(worker, CloseReason::Replaced)
         {
             turn.now(close);
+            if mutant!("replacement-is-a-loss")
+                && let Some(session) = current
+            {
+                turn.send(Service::Router, Message::SessionLost { worker, session });
+            }
         }
         self.begin_day(turn);
         self.seen(turn, worker);
@@ -147,6 +153,7 @@ impl Registry {
             self.steps.one();
             let presence = self.presences.get_mut(&worker);
             if let Some(session) = presence.and_then(|found| found.session.as_mut()) {
+                let gap_ms = if mutant!("pauses-are-silence") { 0 } else { gap_ms };
                 session.over = over.after_ms(gap_ms).min(longest);
                 self.silences.insert((session.over, worker));
             }

@@ -7,11 +7,11 @@
 use mtor_types::fact::Fact;
 use mtor_types::message::{Message, Offered, Service, Slots};
 use mtor_types::mutant;
-use mtor_types::standing::{KindName, Proof, Standing, Verdict, Worked};
+use mtor_types::standing::{KindName, Mark, Proof, Standing, Worked};
 use mtor_types::{Rejection, Time, WorkerId};
 use serde::{Deserialize, Serialize};
 
-use super::record::{Membership, Record};
+use super::record::{Before, Duty, Record};
 use super::{Enrolled, Registry};
 use crate::limits;
 use crate::turn::Turn;
@@ -134,26 +134,26 @@ impl Registry {
     pub fn standing(&self, worker: WorkerId, kind: KindName) -> Option<Standing> {
         let enrolled = self.enrolments.workers.get(&worker)?;
         let earned = enrolled.earned(&kind);
-        let membership = self.membership(worker, &kind);
-        let slots = match membership {
+        let duty = self.duty(worker, &kind);
+        let slots = match duty {
             _ if enrolled.own => u32::MAX,
-            Membership::Probing => 1,
-            Membership::Member | Membership::Ejected { .. } => earned.slots,
+            Duty::Probing => 1,
+            Duty::Full | Duty::Ejected { .. } => earned.slots,
         };
-        let ejected = matches!(membership, Membership::Ejected { .. });
+        let ejected = matches!(duty, Duty::Ejected { .. });
         let proven = enrolled.own || earned.proven.is_some();
         Some(Standing { kind, proven, slots, ejected })
     }
 
-    pub fn membership(&self, worker: WorkerId, kind: &KindName) -> Membership {
+    pub fn duty(&self, worker: WorkerId, kind: &KindName) -> Duty {
         let presence = self.presences.get(&worker);
         let record = presence.and_then(|presence| presence.records.get(kind));
-        record.map_or(Membership::Member, Record::membership)
+        record.map_or(Duty::Full, Record::duty)
     }
 
     /// An attempt for another than the worker's owner ended.
     pub(super) fn worked(&mut self, turn: &mut Turn, worked: &Worked) {
-        let Worked { worker, kind, attempt, branch, verdict, .. } = worked;
+        let Worked { worker, kind, attempt, branch, mark, .. } = worked;
         let worker = *worker;
         if !self.enrolments.workers.contains_key(&worker) {
             return;
@@ -173,8 +173,8 @@ impl Registry {
             }
         }
         let record = presence.records.entry(kind.clone()).or_default();
-        let ejected = match verdict {
-            Verdict::Good => {
+        let ejected = match mark {
+            Mark::Good => {
                 let back = record.good(*attempt);
                 let row = record.row();
                 if back {
@@ -184,10 +184,10 @@ impl Registry {
                 }
                 return;
             }
-            Verdict::Bad => record.bad(turn.now, *attempt, *branch),
-            Verdict::Silent => record.silent(turn.now, *attempt, *branch),
-            Verdict::Confirmed => record.confirm(turn.now, *attempt),
-            Verdict::Excused => {
+            Mark::Bad => record.bad(turn.now, *attempt, *branch),
+            Mark::Silent => record.silent(turn.now, *attempt, *branch),
+            Mark::Confirmed => record.confirm(turn.now, *attempt),
+            Mark::Excused => {
                 if !mutant!("nothing-is-excused") && record.excuse(*attempt) {
                     let before = record.take_before();
                     self.take_back(turn, worker, kind, before);
@@ -224,7 +224,7 @@ impl Registry {
     }
 
     fn ejected(&mut self, turn: &mut Turn, worker: WorkerId, kind: &KindName) {
-        if let Membership::Ejected { until, .. } = self.membership(worker, kind) {
+        if let Duty::Ejected { until, .. } = self.duty(worker, kind) {
             self.returns.insert((until, worker, kind.clone()));
         }
         let Some(enrolled) = self.enrolments.workers.get(&worker) else { return };
@@ -258,9 +258,12 @@ impl Registry {
         turn: &mut Turn,
         worker: WorkerId,
         kind: &KindName,
-        before: Option<Earned>,
+        before: Option<Before>,
     ) {
-        if let Some(Earned { slots, proven, .. }) = before {
+        let now = self.enrolments.workers.get(&worker).map(|enrolled| enrolled.earned(kind));
+        if let Some((Before { earned, proof_stands }, now)) = before.zip(now) {
+            let slots = earned.slots;
+            let proven = if proof_stands { earned.proven } else { now.proven };
             let proven = proven.map(|proven| (proven.by, proven.until, proven.ejections));
             let kind = kind.clone();
             self.decided(turn, Fact::EjectionTakenBack { worker, kind, slots, proven });
@@ -268,10 +271,10 @@ impl Registry {
         self.tell_again(turn, worker);
     }
 
-    /// Its proof depends on another word than its ejection by now: that gives nothing back any more.
+    /// Its proof is another's word by now, which is not taken back with an ejection.
     fn proof_changes(&mut self, worker: WorkerId, kind: &KindName) {
         if let Some(record) = self.record_mut(worker, kind) {
-            record.take_before();
+            record.proof_changes();
         }
     }
 
@@ -343,7 +346,8 @@ impl Registry {
         let days = if mutant!("proven-in-a-day") { limits::CANARY_DAYS } else { days };
         if row >= limits::CANARIES_RIGHT && days >= limits::CANARY_DAYS {
             self.prove(turn, worker, kind, Proof::Canaries, None);
-        } else if !right && by == Some(Proof::Canaries) {
+        } else if !right && by == Some(Proof::Canaries) && !mutant!("wrong-answers-cost-no-proof") {
+            self.proof_changes(worker, &kind);
             self.lapse(turn, worker, &kind);
             self.tell_again(turn, worker);
         }

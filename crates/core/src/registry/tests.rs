@@ -12,7 +12,7 @@ use mtor_types::fact::NetworkKey;
 use mtor_types::intent::{Band, Branch};
 use mtor_types::message::{Envelope, Message, Offered, Service, SlotOffer, Slots};
 use mtor_types::rejection::Limited;
-use mtor_types::standing::{KindName, Proof, Standing, Verdict, Worked};
+use mtor_types::standing::{KindName, Mark, Proof, Standing, Worked};
 use mtor_types::worker::LeaseClaim;
 use mtor_types::{
     AccountId, Amount, Attempt, IntentId, KeyHash, NodeId, Price, Rejection, SessionId, Time,
@@ -20,7 +20,7 @@ use mtor_types::{
 };
 use proptest::prelude::*;
 
-use super::{Enrolled, Membership, Registry};
+use super::{Duty, Enrolled, Registry};
 use crate::effect::{CloseReason, Effect, When};
 use crate::limits;
 use crate::turn::Turn;
@@ -151,11 +151,11 @@ impl Bench {
         self.call(|registry, turn| registry.remove_worker(turn, worker(n)))
     }
 
-    fn worked(&mut self, n: u8, attempt: u64, branch: u8, verdict: Verdict) -> Outcomes {
+    fn worked(&mut self, n: u8, attempt: u64, branch: u8, mark: Mark) -> Outcomes {
         let branch = Branch::Network(NetworkKey([branch; 16]));
         let (worker, kind, intent) = (worker(n), echo(), IntentId([1; 16]));
         let attempt = Attempt(attempt);
-        let worked = Worked { worker, kind, intent, attempt, branch, verdict };
+        let worked = Worked { worker, kind, intent, attempt, branch, mark };
         self.call(|registry, turn| {
             registry.receive(turn, Message::Worked(worked));
             Ok(())
@@ -432,24 +432,24 @@ fn slots_are_earned_by_good_results_and_stay_earned() {
         assert_eq!(bench.standing(1).slots, slots);
         for n in 1..=slots {
             attempt += 1;
-            let told = bench.worked(1, attempt, 1, Verdict::Good).messages.len();
+            let told = bench.worked(1, attempt, 1, Mark::Good).messages.len();
             assert_eq!(told, usize::from(n == slots && slots < 9), "it has no more than nine");
         }
     }
     bench.restart();
     assert_eq!(bench.standing(1).slots, 16);
-    assert!(bench.worked(9, 1, 1, Verdict::Good).facts.is_empty(), "an unknown worker");
+    assert!(bench.worked(9, 1, 1, Mark::Good).facts.is_empty(), "an unknown worker");
 }
 
 #[test]
 fn who_fails_too_much_is_out_for_a_while_and_comes_back_by_a_probe() {
     let mut bench = Bench::with_worker(1, 7);
     bench.attach(slots(1, 1, 16));
-    (1..=2).for_each(|n| drop(bench.worked(1, n, 1, Verdict::Good)));
+    (1..=2).for_each(|n| drop(bench.worked(1, n, 1, Mark::Good)));
     for n in 10..14 {
-        assert!(bench.worked(1, n, (n % 2) as u8, Verdict::Bad).messages.is_empty());
+        assert!(bench.worked(1, n, (n % 2) as u8, Mark::Bad).messages.is_empty());
     }
-    let ejected = bench.worked(1, 14, 1, Verdict::Bad);
+    let ejected = bench.worked(1, 14, 1, Mark::Bad);
     let slots = 2;
     assert_eq!(ejected.facts, [Fact::WorkerEjected { worker: worker(1), kind: echo(), slots }]);
     assert_eq!(ejected.messages.len(), 1);
@@ -460,7 +460,7 @@ fn who_fails_too_much_is_out_for_a_while_and_comes_back_by_a_probe() {
     bench.now = bench.now.after_ms(1);
     assert_eq!(bench.tick().messages.len(), 1);
     assert_eq!((bench.standing(1).slots, bench.standing(1).ejected), (1, false), "a probe");
-    bench.worked(1, 20, 1, Verdict::Good);
+    bench.worked(1, 20, 1, Mark::Good);
     assert_eq!(bench.standing(1).slots, 2);
 }
 
@@ -468,26 +468,42 @@ fn who_fails_too_much_is_out_for_a_while_and_comes_back_by_a_probe() {
 fn what_an_ejection_took_is_given_back_when_it_was_nobodys_failure() {
     let mut bench = Bench::with_worker(1, 7);
     bench.attach(slots(1, 1, 16));
-    (0..6).for_each(|n| drop(bench.worked(1, n, 1, Verdict::Good)));
+    (0..6).for_each(|n| drop(bench.worked(1, n, 1, Mark::Good)));
     assert_eq!(bench.standing(1).slots, 8);
     bench.vouch(1, true);
     let five = |bench: &mut Bench, from: u64| {
-        (from..from + 5).for_each(|n| drop(bench.worked(1, n, n as u8, Verdict::Bad)));
+        (from..from + 5).for_each(|n| drop(bench.worked(1, n, n as u8, Mark::Bad)));
         assert!(bench.standing(1).ejected);
     };
     five(&mut bench, 10);
-    let back = bench.worked(1, 12, 1, Verdict::Excused);
+    let back = bench.worked(1, 12, 1, Mark::Excused);
     assert_eq!(back.facts.len(), 1, "{back:?}");
     let before = (bench.standing(1), bench.registry.enrolments.clone());
-    // So the next is the first, and its word stands.
+    // So the next is the first, and its word stands. The other four stay: one more is the fifth.
     five(&mut bench, 20);
     assert_eq!((bench.standing(1).slots, bench.standing(1).proven), (4, true));
-    bench.worked(1, 22, 1, Verdict::Excused);
+    bench.worked(1, 20, 1, Mark::Excused);
     assert_eq!((bench.standing(1), bench.registry.enrolments.clone()), before);
     // What the sysop said since stands.
     five(&mut bench, 30);
     bench.vouch(1, false);
-    assert!(bench.worked(1, 32, 1, Verdict::Excused).facts.is_empty());
+    bench.worked(1, 30, 1, Mark::Excused);
+    let standing = bench.standing(1);
+    assert_eq!((standing.slots, standing.proven, standing.ejected), (8, false, false));
+}
+
+#[test]
+fn a_proof_that_a_wrong_answer_took_does_not_come_back_with_an_ejection() {
+    let mut bench = Bench::with_worker(1, 7);
+    bench.attach(slots(1, 1, 16));
+    (0..19).for_each(|_| drop(bench.canary(1, true)));
+    bench.now = bench.now.after_ms(24 * 60 * 60 * 1000);
+    bench.canary(1, true);
+    assert!(bench.standing(1).proven);
+    (10..14).for_each(|n| drop(bench.worked(1, n, 1, Mark::Bad)));
+    bench.canary(1, false);
+    assert!(bench.standing(1).ejected);
+    bench.worked(1, 12, 1, Mark::Excused);
     assert!(!bench.standing(1).proven && !bench.standing(1).ejected);
 }
 
@@ -506,15 +522,14 @@ fn a_sysops_word_lapses_in_time_and_at_the_second_ejection() {
     bench.vouch(1, true);
     for round in 0..2 {
         assert!(bench.standing(1).proven);
-        (0..5).for_each(|n| drop(bench.worked(1, round * 10 + n, n as u8, Verdict::Bad)));
+        (0..5).for_each(|n| drop(bench.worked(1, round * 10 + n, n as u8, Mark::Bad)));
         assert!(bench.standing(1).ejected);
-        let Membership::Ejected { until, .. } = bench.registry.membership(worker(1), &echo())
-        else {
+        let Duty::Ejected { until, .. } = bench.registry.duty(worker(1), &echo()) else {
             unreachable!()
         };
         bench.now = until;
         bench.tick();
-        bench.worked(1, round * 10 + 9, 1, Verdict::Good);
+        bench.worked(1, round * 10 + 9, 1, Mark::Good);
     }
     assert!(!bench.standing(1).proven);
 }
@@ -614,14 +629,14 @@ fn many_kinds_make_nobody_immune() {
     for n in 0..200 {
         let kind = KindName { intent: "chat".into(), model: Some(format!("m{n}")) };
         let (worker, intent, attempt) = (worker(1), IntentId([1; 16]), Attempt(1_000 + n));
-        let (branch, verdict) = (Branch::Account, Verdict::Good);
-        let worked = Worked { worker, kind, intent, attempt, branch, verdict };
+        let (branch, mark) = (Branch::Account, Mark::Good);
+        let worked = Worked { worker, kind, intent, attempt, branch, mark };
         bench.call(|registry, turn| {
             registry.receive(turn, Message::Worked(worked));
             Ok(())
         });
     }
-    (0..5).for_each(|n| drop(bench.worked(1, n, n as u8, Verdict::Bad)));
+    (0..5).for_each(|n| drop(bench.worked(1, n, n as u8, Mark::Bad)));
     assert!(bench.standing(1).ejected);
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mtor_types::message::{Message, Offered, Service};
 use mtor_types::mutant;
-use mtor_types::standing::{KindName, Verdict};
+use mtor_types::standing::{KindName, Mark};
 use mtor_types::worker::LeaseClaim;
 use mtor_types::{Attempt, Fence, IntentId, SessionId, Time, WorkerId};
 
@@ -64,7 +64,8 @@ impl Router {
             Held::Nobody => return self.adopt_running(turn, worker, session, claim),
             Held::Anybody => true,
             Held::Lost(loss) => {
-                if (loss.worker, loss.attempt) != (worker, attempt) {
+                let same = loss.worker == worker && loss.attempt == attempt;
+                if !same && !mutant!("older-attempts-are-adopted") {
                     return false;
                 }
                 if is_lost {
@@ -260,7 +261,7 @@ impl Router {
             }
         }
         for (kind, lease) in lost {
-            turn.send(Service::Registry, Message::Worked(lease.worked(kind, Verdict::Bad)));
+            turn.send(Service::Registry, Message::Worked(lease.worked(kind, Mark::Bad)));
         }
     }
 
@@ -288,7 +289,7 @@ impl Router {
                 && !mutant!("silence-counts-for-nothing")
             {
                 job.silent = Some(*attempt);
-                turn.send(Service::Registry, Message::Worked(lease.worked(kind, Verdict::Silent)));
+                turn.send(Service::Registry, Message::Worked(lease.worked(kind, Mark::Silent)));
             }
         }
     }

@@ -6,7 +6,7 @@ use mtor_types::intent::{EndRequest, Outcome, Usage, Why};
 use mtor_types::message::{Message, Resolution, ServedBy, Service};
 use mtor_types::mutant;
 use mtor_types::rejection::Code;
-use mtor_types::standing::{Verdict, Worked};
+use mtor_types::standing::{Mark, Worked};
 use mtor_types::{Attempt, IntentId, NodeId, WorkerId};
 
 use super::Router;
@@ -14,7 +14,7 @@ use super::demand::TrustClass;
 use super::job::{Blame, Failure, Held, Job, Lease, Loss, Place};
 use super::kinds::label;
 use super::safe_queue::{ItemId, PoolId};
-use super::workers::Choice;
+use super::workers::{Choice, OfferSlots};
 use crate::effect::Effect;
 use crate::limits;
 use crate::turn::Turn;
@@ -38,8 +38,8 @@ impl Router {
                 let outcome = Outcome::Completed(reason);
                 // What is worth nothing shows nothing: neither of its worker nor of another.
                 let is_worth = request.usage.units > 0 || mutant!("nothing-is-praised");
-                let verdict = is_worth.then_some(Verdict::Good);
-                self.finish(turn, intent, outcome, request.usage, verdict);
+                let mark = is_worth.then_some(Mark::Good);
+                self.finish(turn, intent, outcome, request.usage, mark);
             }
             Why::WorkerFailed { code, retry } if speaks_of_current => {
                 self.failed(turn, request, code, retry);
@@ -85,6 +85,10 @@ impl Router {
             self.waited(intent, turn.now);
         }
         if let Some(lease) = self.running(intent) {
+            if outcome == Outcome::Cancelled {
+                // Who takes it back takes the blame with it.
+                self.excuse_silence(turn, intent, &lease);
+            }
             let effect = revoke(&lease, self.edge_of(lease.worker), intent);
             turn.now(effect);
         }
@@ -108,8 +112,8 @@ impl Router {
             job.tried.push(lease.worker);
         }
         let doubted = !retry && self.is_doubted(intent, &lease, code);
-        let verdict = self.blame(turn, intent, &lease, retry, doubted);
-        self.free(turn, intent, &lease, verdict);
+        let mark = self.blame(turn, intent, &lease, retry, doubted);
+        self.free(turn, intent, &lease, mark);
         let Some(job) = self.jobs.get(&intent) else { return };
         let again = (retry || doubted)
             && job.meta.worker.is_none()
@@ -179,7 +183,10 @@ impl Router {
         let stranger = offer.is_some_and(|offer| offer.class == TrustClass::Probation);
         let first = !lease.own && matches!(job.blame, Blame::Nobody);
         let may = job.meta.worker.is_none();
-        may && stranger && first && self.kinds.is_served(job.pool, job.meta.account, &job.tried)
+        may && stranger
+            && first
+            && !mutant!("every-blame-is-believed")
+            && self.kinds.is_served(job.pool, job.meta.account, &job.tried)
     }
 
     /// Whose failure it is: the first worker's, until another fails it too.
@@ -190,7 +197,7 @@ impl Router {
         lease: &Lease,
         retry: bool,
         doubted: bool,
-    ) -> Option<Verdict> {
+    ) -> Option<Mark> {
         let known = self.workers.get(lease.worker)?;
         let (owner, kind) = (known.owner, known.offers.get(&lease.offer)?.kind_name());
         let job = self.jobs.get_mut(&intent).filter(|_| !lease.own)?;
@@ -198,7 +205,7 @@ impl Router {
             Blame::Nobody if retry || doubted => {
                 let (worker, attempt) = (lease.worker, lease.attempt);
                 job.blame = Blame::One(Failure { worker, owner, kind, attempt, doubted });
-                (!doubted).then_some(Verdict::Bad)
+                (!doubted).then_some(Mark::Bad)
             }
             // Its word is believed.
             Blame::Nobody | Blame::Excused => None,
@@ -209,7 +216,7 @@ impl Router {
             }
             Blame::One(failure) => {
                 if !failure.doubted {
-                    Self::tell_worked(turn, lease, failure, Verdict::Excused);
+                    Self::tell_worked(turn, lease, failure, Mark::Excused);
                 }
                 None
             }
@@ -222,7 +229,7 @@ impl Router {
         if silent == Some(lease.attempt)
             && let Some(kind) = self.judged_kind(lease)
         {
-            turn.send(Service::Registry, Message::Worked(lease.worked(kind, Verdict::Excused)));
+            turn.send(Service::Registry, Message::Worked(lease.worked(kind, Mark::Excused)));
         }
     }
 
@@ -239,15 +246,15 @@ impl Router {
         if failure.doubted {
             let (worker, kind) = (failure.worker, failure.kind.clone());
             let told = Failure { worker, kind, ..failure };
-            Self::tell_worked(turn, lease, told, Verdict::Bad);
+            Self::tell_worked(turn, lease, told, Mark::Bad);
         }
-        Self::tell_worked(turn, lease, failure, Verdict::Confirmed);
+        Self::tell_worked(turn, lease, failure, Mark::Confirmed);
     }
 
     /// What another attempt than the one that ended says by it.
-    fn tell_worked(turn: &mut Turn, ended: &Lease, failure: Failure, verdict: Verdict) {
+    fn tell_worked(turn: &mut Turn, ended: &Lease, failure: Failure, mark: Mark) {
         let Failure { worker, kind, attempt, .. } = failure;
-        let worked = Worked { worker, attempt, ..ended.worked(kind, verdict) };
+        let worked = Worked { worker, attempt, ..ended.worked(kind, mark) };
         turn.send(Service::Registry, Message::Worked(worked));
     }
 
@@ -356,8 +363,8 @@ impl Router {
             job.held = Held::Lost(Loss { worker, attempt, delivered, claimed });
         }
         turn.now(revoke(&lease, self.edge_of(lease.worker), intent));
-        let verdict = (self.runs_out(turn, &lease) && !lease.own).then_some(Verdict::Bad);
-        self.free(turn, intent, &lease, verdict);
+        let mark = (!lease.own && self.runs_out(turn, &lease)).then_some(Mark::Bad);
+        self.free(turn, intent, &lease, mark);
         turn.now(Effect::Lost { intent, attempt });
         self.schedule(intent, turn.now.after_ms(limits::STOP_REPEAT_MS));
     }
@@ -366,12 +373,13 @@ impl Router {
     /// The loss of a session was told by itself.
     fn runs_out(&mut self, turn: &Turn, lease: &Lease) -> bool {
         let Some(known) = self.workers.get_mut(lease.worker) else { return false };
-        let open = !known.is_over && known.session == lease.session;
-        if !open || turn.now < known.lapsed {
+        let kind = known.offers.get(&lease.offer).map(OfferSlots::kind_name);
+        let Some(kind) = kind.filter(|_| !known.is_over && known.session == lease.session) else {
             return false;
-        }
-        known.lapsed = turn.now.after_ms(limits::LEASE_MS);
-        true
+        };
+        known.lapsed.retain(|_, until| turn.now < *until);
+        let until = turn.now.after_ms(limits::LEASE_MS);
+        known.lapsed.insert(kind, until).is_none()
     }
 
     /// That edge begins a new boot: the payloads of its ephemeral intents are gone. The accountant
@@ -422,10 +430,10 @@ impl Router {
         intent: IntentId,
         outcome: Outcome,
         usage: Usage,
-        verdict: Option<Verdict>,
+        mark: Option<Mark>,
     ) {
         let lease = self.running(intent);
-        if let Some(lease) = lease.as_ref().filter(|_| verdict == Some(Verdict::Good)) {
+        if let Some(lease) = lease.as_ref().filter(|_| mark == Some(Mark::Good)) {
             self.excuse_silence(turn, intent, lease);
             self.confirm(turn, intent, lease);
         }
@@ -437,7 +445,7 @@ impl Router {
         };
         self.resolve(turn, intent, outcome, usage, served);
         if let Some(lease) = lease {
-            self.free(turn, intent, &lease, verdict.filter(|_| !lease.own));
+            self.free(turn, intent, &lease, mark.filter(|_| !lease.own));
         }
     }
 
@@ -447,7 +455,7 @@ impl Router {
         turn: &mut Turn,
         intent: IntentId,
         lease: &Lease,
-        verdict: Option<Verdict>,
+        mark: Option<Mark>,
     ) {
         let slot_ms = turn.now.since_ms(lease.taken.since).max(1);
         if let Some(charge) = lease.taken.charge {
@@ -460,14 +468,14 @@ impl Router {
                 self.running = self.running.saturating_sub(1);
             }
             let offer = known.offers.get(&lease.offer);
-            if let Some((offer, verdict)) = offer.zip(verdict) {
-                let worked = lease.worked(offer.kind_name(), verdict);
+            if let Some((offer, mark)) = offer.zip(mark) {
+                let worked = lease.worked(offer.kind_name(), mark);
                 turn.send(Service::Registry, Message::Worked(worked));
             }
             // A stranger's word on its own work would be everybody's wait. What was adopted without
             // an estimate was not seen from its beginning.
             let whole = lease.taken.charge.is_some() && lease.taken.estimate > 0;
-            let teaches = verdict == Some(Verdict::Good) && whole;
+            let teaches = mark == Some(Mark::Good) && whole;
             let known = offer.is_some_and(|offer| offer.class.links());
             if teaches && (known || mutant!("strangers-teach")) {
                 let kind = label(&lease.meta.name, lease.meta.model.as_deref());

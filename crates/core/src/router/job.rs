@@ -5,7 +5,8 @@ use std::sync::Arc;
 use mtor_types::fact::{Asset, NetworkKey};
 use mtor_types::intent::{Branch, Class, IntentMeta};
 use mtor_types::message::ServedBy;
-use mtor_types::standing::{KindName, Verdict, Worked};
+use mtor_types::mutant;
+use mtor_types::standing::{KindName, Mark, Worked};
 use mtor_types::{AccountId, Attempt, Code, Fence, Price, SessionId, Time, WorkerId};
 
 use super::safe_queue::{self, Charge, FlowKey, FlowPath, PoolId};
@@ -83,14 +84,15 @@ pub(super) struct Lease {
 impl Lease {
     /// What it says of its worker. An account that is a branch of its own is named by its own key:
     /// two of them are two.
-    pub(super) fn worked(&self, kind: KindName, verdict: Verdict) -> Worked {
+    pub(super) fn worked(&self, kind: KindName, mark: Mark) -> Worked {
         let intent = self.meta.id;
         let branch = match self.meta.worker {
             // The realm's own test intents.
             Some(_) => Branch::Account,
+            None if mutant!("own-branches-are-one") => self.meta.branch,
             None => Branch::Network(NetworkKey(branch_of(&self.meta))),
         };
-        Worked { worker: self.worker, kind, intent, attempt: self.attempt, branch, verdict }
+        Worked { worker: self.worker, kind, intent, attempt: self.attempt, branch, mark }
     }
 }
 

@@ -4,7 +4,7 @@ use mtor_types::fact::NetworkKey;
 use mtor_types::intent::{Band, Branch, EndRequest, IntentMeta, Reason, Trust, Why};
 use mtor_types::message::{Offered, SlotOffer};
 use mtor_types::rejection::Code;
-use mtor_types::standing::{Standing, Verdict, Worked};
+use mtor_types::standing::{Mark, Standing, Worked};
 use mtor_types::worker::LeaseClaim;
 use mtor_types::{AccountId, Amount, Attempt, Price, SessionId, WorkerId};
 
@@ -94,8 +94,8 @@ impl Realm {
     }
 
     /// What the registry was told since.
-    fn told(&mut self) -> Vec<(WorkerId, Verdict)> {
-        self.worked().into_iter().map(|worked| (worked.worker, worked.verdict)).collect()
+    fn told(&mut self) -> Vec<(WorkerId, Mark)> {
+        self.worked().into_iter().map(|worked| (worked.worker, worked.mark)).collect()
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "a test looks for one message among all")]
@@ -187,10 +187,10 @@ fn who_failed_alone_is_blamed_and_confirmed_by_who_could() {
     realm.join(B, 1, |_| {});
     let first = realm.ask(0..1).remove(0);
     realm.fail(&first, Code::WorkerFailed, true);
-    assert_eq!(realm.told(), [(first.worker, Verdict::Bad)]);
+    assert_eq!(realm.told(), [(first.worker, Mark::Bad)]);
     let second = realm.granted().remove(0);
     realm.end(&second, Why::Completed(Reason::Done));
-    assert_eq!(realm.told(), [(first.worker, Verdict::Confirmed), (second.worker, Verdict::Good)]);
+    assert_eq!(realm.told(), [(first.worker, Mark::Confirmed), (second.worker, Mark::Good)]);
 }
 
 #[test]
@@ -201,11 +201,11 @@ fn what_two_owners_workers_fail_is_neithers_fault_nor_a_thirds_praise_their_blam
     realm.fail(&first, Code::WorkerFailed, true);
     let second = realm.granted().remove(0);
     realm.fail(&second, Code::WorkerFailed, true);
-    assert_eq!(realm.told(), [(first.worker, Verdict::Bad), (first.worker, Verdict::Excused)]);
+    assert_eq!(realm.told(), [(first.worker, Mark::Bad), (first.worker, Mark::Excused)]);
     realm.join(B, 1, |_| {});
     let third = realm.granted().remove(0);
     realm.end(&third, Why::Completed(Reason::Done));
-    assert_eq!(realm.told(), [(third.worker, Verdict::Good)]);
+    assert_eq!(realm.told(), [(third.worker, Mark::Good)]);
 }
 
 #[test]
@@ -221,9 +221,9 @@ fn a_stranger_that_blames_the_intent_is_asked_to_be_believed_by_another() {
     realm.fail(&first, Code::InvalidField, false);
     realm.end(&busy, Why::Completed(Reason::Done));
     let second = realm.granted().remove(0);
-    assert_eq!(realm.told(), [(B, Verdict::Good)], "A is not judged yet");
+    assert_eq!(realm.told(), [(B, Mark::Good)], "A is not judged yet");
     realm.end(&second, Why::Completed(Reason::Done));
-    assert_eq!(realm.told(), [(A, Verdict::Bad), (A, Verdict::Confirmed), (B, Verdict::Good)]);
+    assert_eq!(realm.told(), [(A, Mark::Bad), (A, Mark::Confirmed), (B, Mark::Good)]);
 }
 
 #[test]
@@ -239,8 +239,8 @@ fn another_stranger_confirms_nothing_and_two_that_blame_the_intent_are_believed(
         assert_ne!(first.worker, second.worker);
         realm.end(&second, Why::Completed(Reason::Done));
         let blamed = realm.told();
-        assert!(!blamed.iter().any(|(_, verdict)| *verdict == Verdict::Confirmed));
-        assert_eq!(blamed.contains(&(first.worker, Verdict::Bad)), retry);
+        assert!(!blamed.iter().any(|(_, mark)| *mark == Mark::Confirmed));
+        assert_eq!(blamed.contains(&(first.worker, Mark::Bad)), retry);
     }
     let first = realm.ask(1..2).remove(0);
     realm.fail(&first, Code::InvalidField, false);
@@ -290,7 +290,7 @@ fn a_session_that_is_lost_with_work_counts_once() {
     assert_eq!(realm.ask(0..8).len(), 8);
     realm.told();
     realm.leave(A);
-    assert_eq!(realm.told(), [(A, Verdict::Bad)]);
+    assert_eq!(realm.told(), [(A, Mark::Bad)]);
     // And without work not at all; nor is the realm's own start anybody's failure.
     realm.join(B, 8, |_| {});
     realm.leave(B);
@@ -307,7 +307,7 @@ fn leases_that_run_out_together_are_one_failure() {
     realm.told();
     realm.turn.now = realm.turn.now.after_ms(limits::LEASE_MS);
     realm.router.tick(&mut realm.turn);
-    assert_eq!(realm.told(), [(A, Verdict::Bad)]);
+    assert_eq!(realm.told(), [(A, Mark::Bad)]);
 }
 
 #[test]
@@ -322,7 +322,7 @@ fn between_two_sessions_of_a_worker_nobody_who_is_ejected_takes_its_place() {
     realm.join_as(2, A, 1, |_| {});
     grants.extend(realm.granted());
     assert_eq!((grants.len(), served(&grants, A)), (2, 2));
-    assert_eq!(realm.told(), [(A, Verdict::Bad)], "that is lost");
+    assert_eq!(realm.told(), [(A, Mark::Bad)], "that is lost");
 }
 
 #[test]
@@ -343,10 +343,10 @@ fn an_attempt_of_which_nothing_comes_counts_and_goes_on() {
     realm.take(silent(A, 1, LeaseClaim { attempt: Attempt(9), ..claim }));
     assert!(realm.told().is_empty());
     realm.take(silent(A, 1, claim));
-    assert_eq!(realm.told(), [(A, Verdict::Silent)]);
+    assert_eq!(realm.told(), [(A, Mark::Silent)]);
     assert_eq!(realm.router.leased(), 1);
     realm.end(&first, Why::Completed(Reason::Done));
-    assert_eq!(realm.told(), [(A, Verdict::Excused), (A, Verdict::Good)], "it took its time");
+    assert_eq!(realm.told(), [(A, Mark::Excused), (A, Mark::Good)], "it took its time");
 }
 
 #[test]
@@ -397,7 +397,7 @@ fn a_canary_goes_to_its_worker_at_once_or_to_nobody_and_once() {
     realm.told();
     realm.fail(&grant, Code::WorkerFailed, true);
     assert!(realm.granted().is_empty(), "nobody else is tried with it");
-    assert_eq!(realm.told(), [(B, Verdict::Bad)]);
+    assert_eq!(realm.told(), [(B, Mark::Bad)]);
     realm.take(canary(3));
     let grant = realm.granted().remove(0);
     realm.leave(B);
@@ -417,7 +417,7 @@ fn workers_of_one_owner_do_not_excuse_each_other() {
     realm.fail(&first, Code::WorkerFailed, true);
     let second = realm.granted().remove(0);
     realm.fail(&second, Code::WorkerFailed, true);
-    assert_eq!(realm.told(), [(first.worker, Verdict::Bad)]);
+    assert_eq!(realm.told(), [(first.worker, Mark::Bad)]);
 }
 
 #[test]
@@ -428,5 +428,5 @@ fn who_withdraws_its_offers_and_goes_has_lost_its_work_all_the_same() {
     realm.take(Message::Offered(offered(session_of(A, 1, Vec::new()))));
     realm.told();
     realm.leave(A);
-    assert_eq!(realm.told(), [(A, Verdict::Bad)]);
+    assert_eq!(realm.told(), [(A, Mark::Bad)]);
 }

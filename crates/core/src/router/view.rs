@@ -185,7 +185,10 @@ impl Router {
         let (intent, model) = (kind.name.clone(), kind.model.clone());
         let strangers = parties.iter().all(|party| party.class == TrustClass::Probation);
         let trust = if strangers { Trust::Any } else { Trust::Proven };
-        let wait_ms = self.newcomers_wait(id, trust, now);
+        let meant = || parties.iter().filter(|party| strangers || party.class.links());
+        let sum = |of: fn(&Party) -> u64| meant().map(of).fold(0, u64::saturating_add);
+        let full = sum(|party| party.busy) >= sum(|party| party.slots);
+        let wait_ms = if full { self.newcomers_wait(id, trust, now) } else { 0 };
         let more = kind.shown.0.len() > PARTIES_MAX;
         PoolView { intent, model, parties, more, depth, wait_ms }
     }

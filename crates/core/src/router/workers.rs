@@ -115,8 +115,8 @@ pub(super) struct WorkerSlots {
     pub(super) passed: BTreeMap<PoolId, u64>,
     /// Its last slot went to a retry, so the next one does not.
     pub(super) retried: bool,
-    /// Leases that run out until then are part of one failure that was told.
-    pub(super) lapsed: Time,
+    /// Leases of a kind that run out until then are part of one failure that was told.
+    pub(super) lapsed: BTreeMap<KindName, Time>,
 }
 
 impl WorkerSlots {
@@ -135,7 +135,7 @@ impl WorkerSlots {
             leases: BTreeSet::new(),
             passed: BTreeMap::new(),
             retried: false,
-            lapsed: Time::default(),
+            lapsed: BTreeMap::new(),
         }
     }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use mtor_types::fact::NetworkKey;
+use mtor_types::mutant;
 use mtor_types::standing::KindName;
 use mtor_types::{Time, WorkerId};
 
@@ -78,7 +79,9 @@ impl Day {
         let of_network = self.of_network.get(&one.network).copied().unwrap_or_default();
         let (spent, of_network) =
             (self.spent.saturating_add(one.cost), of_network.saturating_add(one.cost));
-        if spent > self.budget || of_network > self.budget / OF_A_NETWORK {
+        if spent > self.budget && !mutant!("canaries-have-no-budget")
+            || of_network > self.budget / OF_A_NETWORK
+        {
             return false;
         }
         self.spent = spent;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mtor_core::registry::{Membership, WorkerView};
+use mtor_core::registry::{Duty, WorkerView};
 use mtor_core::{Command, Node, limits};
 use mtor_types::fact::Asset;
 use mtor_types::intent::Outcome;
@@ -50,8 +50,8 @@ struct Candidate {
 }
 
 /// How often a day a worker is tried in what it offers; never, if there is nothing to learn.
-fn most_a_day(view: &WorkerView<'_>, membership: Membership, kind: &KindName, today: u64) -> u32 {
-    let ejected = matches!(membership, Membership::Ejected { .. });
+fn most_a_day(view: &WorkerView<'_>, duty: Duty, kind: &KindName, today: u64) -> u32 {
+    let ejected = matches!(duty, Duty::Ejected { .. });
     if view.enrolled.own || view.enrolled.banned || ejected {
         return 0;
     }
@@ -81,8 +81,8 @@ fn candidates(node: &Node, after: Option<WorkerId>) -> (Vec<Candidate>, Option<W
         for offer in &slots.offers {
             let kind = offer.kind();
             let Some(measure) = Question::measure(&kind) else { continue };
-            let membership = registry.membership(view.worker, &kind);
-            let most_a_day = most_a_day(view, membership, &kind, today);
+            let duty = registry.duty(view.worker, &kind);
+            let most_a_day = most_a_day(view, duty, &kind, today);
             if most_a_day > 0 {
                 let (worker, session, offer) = (view.worker, slots.session, offer.clone());
                 found.push(Candidate { worker, session, offer, most_a_day, own: None });
@@ -111,9 +111,7 @@ fn own_offers(node: &Node, mut kinds: BTreeSet<KindName>) -> OwnOffers {
         }
         for offer in view.slots.map(|slots| slots.offers.iter()).into_iter().flatten() {
             let kind = offer.kind();
-            if kinds.contains(&kind)
-                && registry.membership(view.worker, &kind) == Membership::Member
-            {
+            if kinds.contains(&kind) && registry.duty(view.worker, &kind) == Duty::Full {
                 kinds.remove(&kind);
                 found.insert(kind, (view.worker, offer.clone()));
             }

@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use mtor_core::limits;
 use mtor_types::fact::Asset;
 use mtor_types::worker::AssignMeter;
 use mtor_types::{AccountId, Amount, Attempt, Fence, IntentId, Price, SessionId, WorkerId};
@@ -59,16 +60,30 @@ pub(super) struct Live {
 }
 
 /// How long nothing has come of an attempt.
-#[derive(Default)]
 struct Quiet {
     lasts: Duration,
+    /// When that was looked at last.
+    seen: Instant,
     /// None once that was told.
     allowed: Option<Duration>,
     /// Content of its pieces when one was last looked for.
     content: u64,
 }
 
-#[derive(Default)]
+impl Quiet {
+    fn begin(allowed: Option<Duration>) -> Self {
+        Self { lasts: Duration::ZERO, seen: Instant::now(), allowed, content: 0 }
+    }
+
+    /// Time passes, each time at most as long as a session may say nothing: a longer time was the
+    /// realm's, which stood still, and perhaps the worker's machine.
+    fn passes(&mut self) {
+        let passed = std::mem::replace(&mut self.seen, Instant::now()).elapsed();
+        let passed = passed.min(Duration::from_millis(limits::SESSION_SILENCE_MS));
+        self.lasts = self.lasts.saturating_add(passed);
+    }
+}
+
 struct State {
     waiter: Option<oneshot::Sender<Admission>>,
     assigned: Option<Assigned>,
@@ -89,7 +104,8 @@ impl Live {
         let (meter, price_max) = (ask.meter(), ask.price_max);
         let (form, answers) = (Arc::clone(&ask.form), ask.answers);
         let reading = Reading::of(&name, &data);
-        let state = Mutex::new(State { waiter, ..State::default() });
+        let quiet = Quiet::begin(None);
+        let state = Mutex::new(State { waiter, assigned: None, quiet, message: None });
         Self {
             account,
             name,
@@ -133,7 +149,9 @@ impl Live {
     pub(super) fn assign(&self, assigned: Assigned, silence: Duration) {
         let mut state = self.state();
         if state.assigned.is_none_or(|before| before.attempt != assigned.attempt) {
-            state.quiet = Quiet { allowed: Some(silence), ..Quiet::default() };
+            state.quiet = Quiet::begin(Some(silence));
+        } else {
+            state.quiet.passes();
         }
         state.assigned = Some(assigned);
         state.message = None;
@@ -151,14 +169,15 @@ impl Live {
         })
     }
 
-    /// So much time has passed. Whether nothing has come of its attempt for longer than it may: told
-    /// once. A piece counts by its content.
-    pub(super) fn is_silent(&self, passed: Duration) -> bool {
+    /// Whether nothing has come of its attempt for longer than it may: told once. A piece counts by its
+    /// content.
+    pub(super) fn is_silent(&self) -> bool {
         let content = self.stream.content_in_pieces();
         let quiet = &mut self.state().quiet;
-        let came = content > quiet.content;
-        quiet.lasts = if came { Duration::ZERO } else { quiet.lasts.saturating_add(passed) };
-        quiet.content = content;
+        quiet.passes();
+        if std::mem::replace(&mut quiet.content, content) < content {
+            quiet.lasts = Duration::ZERO;
+        }
         quiet.allowed.take_if(|allowed| quiet.lasts >= *allowed).is_some()
     }
 

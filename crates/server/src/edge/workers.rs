@@ -191,18 +191,12 @@ impl Edge {
         self.node().tell(Command::End(request(intent, attempt, closed, why)));
     }
 
-    /// Of these attempts those of which nothing has come for longer than it may, when so much more time
-    /// has passed.
-    pub(crate) fn silent(
-        &self,
-        session: &Session,
-        leases: &[LeaseClaim],
-        passed: Duration,
-    ) -> Vec<LeaseClaim> {
+    /// Of these attempts those of which nothing has come for longer than it may.
+    pub(crate) fn silent(&self, session: &Session, leases: &[LeaseClaim]) -> Vec<LeaseClaim> {
         let is_silent = |claim: &&LeaseClaim| {
             let found = self.assigned_to(session, claim.intent, claim.attempt);
             found.is_some_and(|(live, _)| {
-                !live.stream.is_complete(claim.attempt) && live.is_silent(passed)
+                !live.stream.is_complete(claim.attempt) && live.is_silent()
             })
         };
         leases.iter().filter(is_silent).copied().collect()

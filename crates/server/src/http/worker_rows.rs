@@ -6,7 +6,7 @@ use axum::extract::State;
 use http::StatusCode;
 use mtor_core::Node;
 use mtor_core::authorize::{Action, Object};
-use mtor_core::registry::{Earned, Ejection, Membership, WorkerView};
+use mtor_core::registry::{Duty, Earned, Ejection, WorkerView};
 use mtor_types::intent::Band;
 use mtor_types::message::SlotOffer;
 use mtor_types::standing::Proof;
@@ -69,7 +69,7 @@ struct EjectedRow {
 
 fn in_words(why: Ejection) -> &'static str {
     match why {
-        Ejection::InARow => "5 failures in a row",
+        Ejection::InARow => "5 attempts in a row failed, or nothing came of them",
         Ejection::Confirmed => "3 failures in a row of what another worker could do",
         Ejection::MoreThanHalf => "more than half of its last attempts failed",
         Ejection::Probe => "it failed the first attempt after it came back",
@@ -82,16 +82,16 @@ impl OfferRow {
         let SlotOffer { intent, model, slots, price, band, context, group } = offer.clone();
         let Earned { canaries, proven, .. } =
             view.enrolled.earned.get(&kind).copied().unwrap_or_default();
-        let membership = node.registry().membership(view.worker, &kind);
+        let duty = node.registry().duty(view.worker, &kind);
         let earned = node.registry().standing(view.worker, kind).map_or(0, |found| found.slots);
         let standing = match (view.enrolled.own, proven) {
             (true, _) => "own",
             (false, Some(_)) => "proven",
             (false, None) => "probation",
         };
-        let ejected = match membership {
-            Membership::Ejected { until, why } => Some(EjectedRow { until, why: in_words(why) }),
-            Membership::Member | Membership::Probing => None,
+        let ejected = match duty {
+            Duty::Ejected { until, why } => Some(EjectedRow { until, why: in_words(why) }),
+            Duty::Full | Duty::Probing => None,
         };
         Self {
             intent,
@@ -106,7 +106,7 @@ impl OfferRow {
             right_canaries: canaries.right,
             proof: proven.map(|proven| ProofRow { by: proven.by, until: proven.until }),
             ejected,
-            probing: membership == Membership::Probing,
+            probing: duty == Duty::Probing,
         }
     }
 }

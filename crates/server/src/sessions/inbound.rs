@@ -278,12 +278,10 @@ impl Inbound {
     }
 
     /// Tells the node that the worker works on these, and of which of them nothing has come for too
-    /// long. What passed since was at most as long as a session may say nothing: a longer time was
-    /// the realm's, which stood still, and perhaps their machine.
+    /// long.
     fn go_on(&mut self, leases: Vec<LeaseClaim>) {
-        let passed = std::mem::replace(&mut self.renewed, Instant::now()).elapsed();
-        let passed = passed.min(Duration::from_millis(limits::SESSION_SILENCE_MS));
-        let silent = self.edge.silent(&self.session, &leases, passed);
+        self.renewed = Instant::now();
+        let silent = self.edge.silent(&self.session, &leases);
         let (worker, session) = (self.session.worker, self.session.id);
         self.edge.node().tell(Command::Renew { worker, session, leases });
         if !silent.is_empty() && !mutant!("edge-tells-no-silence") {

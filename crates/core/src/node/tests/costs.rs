@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use mtor_types::intent::End;
 use mtor_types::message::{Offered, Resolution, Service};
 use mtor_types::rejection::Code;
-use mtor_types::standing::{KindName, Verdict, Worked};
+use mtor_types::standing::{KindName, Mark, Worked};
 use mtor_types::worker::LeaseClaim;
 
 use super::*;
@@ -441,7 +441,7 @@ fn measure_messages(realm: &mut Realm) {
         let grant = &realm.running[0];
         let (worker, kind) = (worker(TIMES * 4 + number), kind(TIMES * 4 + number));
         let (intent, attempt, branch) = (grant.meta.id, grant.attempt, grant.meta.branch);
-        Message::Worked(Worked { worker, kind, intent, attempt, branch, verdict: Verdict::Bad })
+        Message::Worked(Worked { worker, kind, intent, attempt, branch, mark: Mark::Bad })
     });
     measure_starts(realm);
 }

@@ -396,21 +396,21 @@ fn step(bench: &mut Bench, model: &mut Model, op: &Op) {
             let mut attempt = model.attempt;
             model.attempt += good + 1;
             if bad {
-                let outcomes = bench.worked(n, attempt, 1, Verdict::Bad);
+                let outcomes = bench.worked(n, attempt, 1, Mark::Bad);
                 assert_eq!(outcomes.messages, model.bad(n).1, "{op:?}");
             }
             for _ in 1..good {
                 attempt += 1;
-                let outcomes = bench.worked(n, attempt, 1, Verdict::Good);
+                let outcomes = bench.worked(n, attempt, 1, Mark::Good);
                 assert_eq!(outcomes.messages, model.good(n).1, "{op:?}");
             }
-            (bench.worked(n, attempt + 1, 1, Verdict::Good), model.good(n))
+            (bench.worked(n, attempt + 1, 1, Mark::Good), model.good(n))
         }
         Op::Vouch { n, vouched } => (bench.vouch(n, vouched), model.vouch(n, vouched)),
         Op::Canary { n, right } => {
             // Never three wrong ones in a row: who is ejected is the record's own model's matter.
             model.attempt += 1;
-            let outcomes = bench.worked(n, model.attempt, 1, Verdict::Good);
+            let outcomes = bench.worked(n, model.attempt, 1, Mark::Good);
             assert_eq!(outcomes.messages, model.good(n).1, "{op:?}");
             (bench.canary(n, right), model.canary(n, right))
         }
