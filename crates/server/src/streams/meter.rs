@@ -151,10 +151,9 @@ impl Meter {
         let result = result.unwrap_or(Content { is_hollow: true, ..Content::default() });
         self.check_length(result.bytes)?;
         let came = self.came || !result.is_hollow;
-        if !(self.counts || result.counts) && (claim.units > 0 || !came) {
-            if !mutant!("nothing-is-an-answer") {
-                return Err(ChunkError::Nothing);
-            }
+        let nothing = !(self.counts || result.counts) && (claim.units > 0 || !came);
+        if nothing && !mutant!("nothing-is-an-answer") {
+            return Err(ChunkError::Nothing);
         }
         self.whole = result.bytes;
         self.counts |= result.counts;
