@@ -50,11 +50,9 @@ pub enum Command {
     Attach(Slots),
     /// Worker Registry: a sign of life.
     Heard { worker: WorkerId, session: SessionId },
-    /// Worker Registry: a sign of life, and these leases go on.
-    Renew { worker: WorkerId, session: SessionId, leases: Vec<LeaseClaim> },
-    /// Worker Registry: it has given neither piece nor end of these for as long as
-    /// [`crate::effect::Assignment::silence_ms`] says. They go on; once an attempt.
-    Silent { worker: WorkerId, session: SessionId, leases: Vec<LeaseClaim> },
+    /// Worker Registry: a sign of life, and these leases go on. Of the `silent` ones neither piece nor
+    /// end has come for as long as [`crate::effect::Assignment::silence_ms`] says: told once an attempt.
+    Renew { worker: WorkerId, session: SessionId, leases: Vec<LeaseClaim>, silent: Vec<LeaseClaim> },
     /// Worker Registry: the connection closed.
     Detach { worker: WorkerId, session: SessionId },
 

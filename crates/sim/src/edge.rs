@@ -354,10 +354,10 @@ impl Edge {
         if held.delivered && !same {
             held.discard(acts);
         }
-        let (next_seq, metered) = match held.run {
-            // It comes again from the first piece; what was forwarded is skipped.
-            Some(run) if same => (run.next_seq, run.metered),
-            Some(_) | None => (0, 0),
+        let (next_seq, metered, quiet, silence_ms) = match held.run {
+            // It comes again from the first piece; what was forwarded is skipped. Its silence goes on.
+            Some(run) if same => (run.next_seq, run.metered, run.quiet, run.silence_ms),
+            Some(_) | None => (0, 0, quiet, silence_ms),
         };
         held.run = Some(Run {
             attempt,
@@ -474,13 +474,9 @@ impl Edge {
                 let command = if leases.is_empty() {
                     Command::Heard { worker, session }
                 } else {
-                    Command::Renew { worker, session, leases }
+                    Command::Renew { worker, session, leases, silent }
                 };
                 acts.push(Act::Ask { to, command, asker });
-                if !silent.is_empty() {
-                    let command = Command::Silent { worker, session, leases: silent };
-                    acts.push(Act::Ask { to, command, asker: Asker::Nobody });
-                }
                 if again {
                     self.attach(session, acts);
                 }

@@ -282,11 +282,8 @@ impl Node {
             }
             Command::Attach(slots) => self.registry.attach(turn, slots),
             Command::Heard { worker, session } => self.registry.heard(turn, worker, session),
-            Command::Renew { worker, session, leases } => {
-                self.registry.renew(turn, worker, session, leases)
-            }
-            Command::Silent { worker, session, leases } => {
-                self.registry.silent(turn, worker, session, leases)
+            Command::Renew { worker, session, leases, silent } => {
+                self.registry.renew(turn, (worker, session), leases, silent)
             }
             Command::Detach { worker, session } => self.registry.detach(turn, worker, session),
             Command::Deliver { from, number, bytes } => self.take(from, number, &bytes),

@@ -29,12 +29,10 @@ pub enum Ejection {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Duty {
+    /// It serves as any other.
     Full,
     /// It serves only what no other connected worker could, until then.
-    Ejected {
-        until: Time,
-        why: Ejection,
-    },
+    Ejected { until: Time, why: Ejection },
     /// One slot, until its next result.
     Probing,
 }
@@ -74,9 +72,9 @@ pub(super) struct Record {
     duty: Duty,
     /// Why it was ejected last.
     out_for: Option<Ejection>,
-    /// What it had before that, until it is a member again.
+    /// What it had before that, until a probe tells.
     before: Option<Before>,
-    /// It is a member again, or tried, by newer attempts than this.
+    /// Only newer attempts than this tell how a probe goes.
     heeded_after: Attempt,
 }
 
@@ -233,7 +231,11 @@ impl Record {
     pub(super) fn wrong(&mut self, now: Time) -> bool {
         match self.duty {
             Duty::Ejected { .. } => return false,
-            Duty::Probing => return self.eject(now, Ejection::Probe),
+            Duty::Probing => {
+                // Nothing that it failed before is what it is ejected for.
+                self.begin_anew();
+                return self.eject(now, Ejection::Probe);
+            }
             Duty::Full => {}
         }
         let good = self.history.trailing_ones();
@@ -521,6 +523,15 @@ mod tests {
         assert_eq!(record.known, 19);
         record.good(Attempt(34));
         assert!(bad(&mut record, 35, 1));
+    }
+
+    #[test]
+    fn a_wrong_canary_fails_a_probe_whatever_is_excused_of_what_was_before() {
+        let mut record = Record::default();
+        fails(&mut record, 0..5);
+        assert!(record.probe(Time(limits::EJECTED_MS)) && record.wrong(Time(0)));
+        assert!(!record.excuse(Attempt(2)));
+        assert!(matches!(record.duty(), Duty::Ejected { why: Ejection::Probe, .. }));
     }
 
     #[test]

@@ -160,38 +160,26 @@ impl Registry {
         }
     }
 
-    /// A sign of life, and these leases go on.
+    /// A sign of life, and these leases go on; of the `silent` ones nothing has come for too long.
     ///
     /// # Errors
     /// `UnknownWorker` unless this is the worker's session, `LimitReached`.
     pub fn renew(
         &mut self,
         turn: &mut Turn,
-        worker: WorkerId,
-        session: SessionId,
+        (worker, session): (WorkerId, SessionId),
         leases: Vec<LeaseClaim>,
+        silent: Vec<LeaseClaim>,
     ) -> Result<(), Rejection> {
         self.check_session(worker, session)?;
         check_leases(&leases)?;
+        check_leases(&silent)?;
         self.heard(turn, worker, session)?;
         turn.send(Service::Router, Message::Renew { worker, session, leases });
-        Ok(())
-    }
-
-    /// The edge has heard nothing of these for as long as their assignments allow.
-    ///
-    /// # Errors
-    /// `UnknownWorker` unless this is the worker's session, `LimitReached`.
-    pub fn silent(
-        &mut self,
-        turn: &mut Turn,
-        worker: WorkerId,
-        session: SessionId,
-        leases: Vec<LeaseClaim>,
-    ) -> Result<(), Rejection> {
-        self.check_session(worker, session)?;
-        check_leases(&leases)?;
-        turn.send(Service::Router, Message::Silent { worker, session, leases });
+        if !silent.is_empty() {
+            let leases = silent;
+            turn.send(Service::Router, Message::Silent { worker, session, leases });
+        }
         Ok(())
     }
 

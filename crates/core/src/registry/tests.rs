@@ -136,7 +136,9 @@ impl Bench {
     }
 
     fn renew(&mut self, n: u8, session: u64, leases: Vec<LeaseClaim>) -> Outcomes {
-        self.call(|registry, turn| registry.renew(turn, worker(n), SessionId(session), leases))
+        self.call(|registry, turn| {
+            registry.renew(turn, (worker(n), SessionId(session)), leases, Vec::new())
+        })
     }
 
     fn detach(&mut self, n: u8, session: u64) -> Outcomes {

@@ -522,6 +522,9 @@ fn behind_ten_thousand_of_another_a_newcomer_waits_for_a_slot_only() {
         load.ask(1, 82, false);
     }
     load.admits_all = false;
+    let (rows, _) = load.router.pools_view(None, usize::MAX, load.turn.now);
+    let listed = rows[0].figures(|_| true).unwrap().wait_ms;
+    assert!((1..=100).contains(&listed), "what is listed is a newcomer's: {listed} ms");
     let told = load.told(2, 82).unwrap();
     assert!(told <= 100, "{told} ms");
 }

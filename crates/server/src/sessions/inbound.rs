@@ -281,12 +281,14 @@ impl Inbound {
     /// long.
     fn go_on(&mut self, leases: Vec<LeaseClaim>) {
         self.renewed = Instant::now();
-        let silent = self.edge.silent(&self.session, &leases);
-        let (worker, session) = (self.session.worker, self.session.id);
-        self.edge.node().tell(Command::Renew { worker, session, leases });
-        if !silent.is_empty() && !mutant!("edge-tells-no-silence") {
-            tracing::warn!(%worker, attempts = silent.len(), "nothing comes of what it works on");
-            self.edge.node().tell(Command::Silent { worker, session, leases: silent });
+        let mut silent = self.edge.silent(&self.session, &leases);
+        if mutant!("edge-tells-no-silence") {
+            silent.clear();
         }
+        let (worker, session) = (self.session.worker, self.session.id);
+        if !silent.is_empty() {
+            tracing::warn!(%worker, attempts = silent.len(), "nothing comes of what it works on");
+        }
+        self.edge.node().tell(Command::Renew { worker, session, leases, silent });
     }
 }

@@ -397,7 +397,6 @@ fn begins_work(command: &Command) -> bool {
         | Command::Attach(_)
         | Command::Heard { .. }
         | Command::Renew { .. }
-        | Command::Silent { .. }
         | Command::Detach { .. }
         | Command::Acknowledged { .. } => false,
     }

@@ -61,7 +61,12 @@ pub(crate) enum Judged {
     Submitted(Box<IntentMeta>),
     Attached(Slots),
     Detached(WorkerId, SessionId),
-    Renewed(WorkerId, Vec<LeaseClaim>),
+    Renewed {
+        worker: WorkerId,
+        leases: Vec<LeaseClaim>,
+        /// Its standing may change by it.
+        silent: bool,
+    },
     Stopped(EndRequest),
     Standing(WorkerId),
 }
@@ -319,11 +324,15 @@ impl Oracle {
             Command::Submit { meta, .. } => Some(Judged::Submitted(meta.clone())),
             Command::Attach(slots) => Some(Judged::Attached(slots.clone())),
             Command::Detach { worker, session } => Some(Judged::Detached(*worker, *session)),
-            Command::Renew { worker, leases, .. } => Some(Judged::Renewed(*worker, leases.clone())),
+            Command::Renew { worker, leases, silent, .. } => Some(Judged::Renewed {
+                worker: *worker,
+                leases: leases.clone(),
+                silent: !silent.is_empty(),
+            }),
             Command::End(request) => Some(Judged::Stopped(request.clone())),
-            Command::Vouch { worker, .. }
-            | Command::JudgeCanary { worker, .. }
-            | Command::Silent { worker, .. } => Some(Judged::Standing(*worker)),
+            Command::Vouch { worker, .. } | Command::JudgeCanary { worker, .. } => {
+                Some(Judged::Standing(*worker))
+            }
             _ => None,
         }
     }
@@ -337,7 +346,10 @@ impl Oracle {
                 self.floor.attached(&slots, owner, stands);
             }
             Judged::Detached(worker, session) => self.floor.detached(worker, session),
-            Judged::Renewed(worker, leases) => {
+            Judged::Renewed { worker, leases, silent } => {
+                if silent {
+                    self.floor.stands_anew(worker);
+                }
                 for LeaseClaim { intent, attempt } in leases {
                     let held = self.leases.get(&(intent, attempt));
                     if held.is_some_and(|held| held.worker == worker) {

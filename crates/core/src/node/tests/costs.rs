@@ -36,8 +36,7 @@ macro_rules! each {
 each!(
     COMMANDS, command_name, Command:
     Submit, End, Stop, OpenLedger, OpenAccount, FundCanaries, AddKey, RevokeKey, BanAccount,
-    IssueToken, Enrol, RemoveWorker, BanWorker, Vouch, JudgeCanary, Attach, Heard, Renew, Silent,
-    Detach,
+    IssueToken, Enrol, RemoveWorker, BanWorker, Vouch, JudgeCanary, Attach, Heard, Renew, Detach,
     Deliver, Acknowledged,
 );
 
@@ -362,12 +361,7 @@ fn measure_workers(realm: &mut Realm) {
     realm.measure("Renew", TIMES, |realm, number| {
         let grant = &realm.running[usize::try_from(number).unwrap()];
         let (worker, session) = (grant.worker, grant.session);
-        Command::Renew { worker, session, leases: vec![claim(grant)] }
-    });
-    realm.measure("Silent", TIMES, |realm, number| {
-        let grant = &realm.running[usize::try_from(number).unwrap()];
-        let (worker, session) = (grant.worker, grant.session);
-        Command::Silent { worker, session, leases: vec![claim(grant)] }
+        Command::Renew { worker, session, leases: vec![claim(grant)], silent: vec![claim(grant)] }
     });
     realm.measure("Attach", TIMES, |_, number| Command::Attach(slots_of(number, 2)));
     realm.measure("Detach", TIMES, |_, number| {
