@@ -17,6 +17,28 @@ export async function launch(args = []) {
 }
 
 /**
+ * Changes what the realm answers, on its way to the page. A page that closes or loads again meanwhile
+ * has no use for the answer: that is no failure.
+ * @param {import("playwright-core").Page} page @param {string | RegExp} pattern
+ * @param {(text: string) => string} change
+ */
+export async function changing(page, pattern, change) {
+  await page.route(pattern, async (route) => {
+    try {
+      const response = await route.fetch();
+      await route.fulfill({ response, body: change(await response.text()) });
+    } catch (error) {
+      if (!(error instanceof Error && /disposed|been closed/.test(error.message))) throw error;
+    }
+  });
+}
+
+/** The same for JSON. @param {import("playwright-core").Page} page @param {string} pattern @param {(json: any) => object} change */
+export function changingJson(page, pattern, change) {
+  return changing(page, pattern, (text) => JSON.stringify(change(JSON.parse(text))));
+}
+
+/**
  * Runs each case by itself, says what failed and why, and closes with the line that
  * `scripts/browser-test.sh` adds up. Without a realm's address the stand-in answers.
  * Cases that mostly wait, for a sound that is played or for a model, may run `atOnce`: each then has a

@@ -8,7 +8,7 @@ import { readFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
 import { standIn } from "../tests/stand-in.mjs";
 import { POOLS } from "../tests/works.mjs";
-import { need, run } from "./chromium.mjs";
+import { changingJson, need, run } from "./chromium.mjs";
 import { form, runIt } from "./views.mjs";
 
 const { values } = parseArgs({ options: { url: { type: "string" } } });
@@ -55,12 +55,8 @@ const treeOf = async (card) => (await card.locator(".tree").first().textContent(
 /** @type {Record<string, (page: Page) => Promise<unknown>>} */
 const ALONE = {
   "what is served comes first, and what is not says so": async (page) => {
-    await page.route("**/v1/manifests", async (route) => {
-      const response = await route.fetch();
-      const { items, ...rest } = await response.json();
-      const dear = (/** @type {any} */ one) => (one.name === "idle" ? { ...one, meter: { unit: "residue" }, price: { amount: "123456789", per: 1_000_000 } } : one);
-      await route.fulfill({ response, json: { items: items.map(dear), ...rest } });
-    });
+    const dear = (/** @type {any} */ one) => (one.name === "idle" ? { ...one, meter: { unit: "residue" }, price: { amount: "123456789", per: 1_000_000 } } : one);
+    await changingJson(page, "**/v1/manifests", ({ items, ...rest }) => ({ items: items.map(dear), ...rest }));
     await page.getByRole("link", { name: "Intents", exact: true }).click();
     await page.locator(".kinds li").first().waitFor(WAIT);
     const lines = await page.locator(".kinds li").allTextContents();

@@ -9,7 +9,7 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { standIn } from "../tests/stand-in.mjs";
-import { need, run } from "./chromium.mjs";
+import { changing, need, run } from "./chromium.mjs";
 import { ask, freshly, VIEWS } from "./views.mjs";
 
 /** What a first visit may send over the line before the visitor does anything. */
@@ -90,10 +90,7 @@ async function update(browser) {
     await page.route("**/assets/markdown-*.js", (route) => route.abort());
     await VIEWS["answered"]?.(page);
     need((await page.textContent("[data-answer]"))?.includes("**Merkle tree**") === true, "without the chunk the answer is not shown as it was written");
-    await page.route(server.url, async (route) => {
-      const response = await route.fetch();
-      await route.fulfill({ response, body: (await response.text()).replaceAll(script, "./assets/index-NewerOne.js") });
-    });
+    await changing(page, server.url, (text) => text.replaceAll(script, "./assets/index-NewerOne.js"));
     const again = page.waitForRequest((request) => request.isNavigationRequest() && request.url() === server.url, { timeout: WAIT_MS });
     await freshly(page);
     await ask(page, "What is a Merkle tree?");

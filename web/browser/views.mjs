@@ -3,6 +3,7 @@
 
 import { coming, GOOD, SMALL } from "../tests/stand-in.mjs";
 import { PROBLEMS, strange } from "../tests/works.mjs";
+import { changingJson } from "./chromium.mjs";
 
 const WAIT_MS = 30_000;
 
@@ -36,10 +37,7 @@ export async function runIt(page) {
 
 /** A realm that tells of models on their way; `serving` has its models, or none. @param {import("playwright-core").Page} page @param {boolean} serving @param {object[]} arriving */
 async function arriving(page, serving, arriving) {
-  await page.route("**/v1/models", async (route) => {
-    const response = await route.fetch();
-    await route.fulfill({ response, json: { ...(await response.json()), arriving, preferred: { chat: GOOD } } });
-  });
+  await changingJson(page, "**/v1/models", (models) => ({ ...models, arriving, preferred: { chat: GOOD } }));
   if (!serving) await page.route("**/v1/pools", (route) => route.fulfill({ json: { items: [], next: null } }));
   await page.reload();
   await page.locator("[data-arriving]").waitFor({ timeout: WAIT_MS });
@@ -47,11 +45,7 @@ async function arriving(page, serving, arriving) {
 
 /** A realm where all workers are strangers'. @param {import("playwright-core").Page} page */
 async function strangers(page) {
-  await page.route("**/v1/pools", async (route) => {
-    const response = await route.fetch();
-    const { items } = await response.json();
-    await route.fulfill({ response, json: { items: items.map(strange), next: null } });
-  });
+  await changingJson(page, "**/v1/pools", ({ items }) => ({ items: items.map(strange), next: null }));
   await page.reload();
   await page.locator("[data-stranger]").waitFor({ timeout: WAIT_MS });
 }
@@ -141,10 +135,7 @@ export const VIEWS = {
     await page.locator(".kinds li").first().waitFor({ timeout: WAIT_MS });
   },
   "broken manifests": async (page) => {
-    await page.route("**/v1/manifests", async (route) => {
-      const response = await route.fetch();
-      await route.fulfill({ response, json: { ...(await response.json()), problems: PROBLEMS } });
-    });
+    await changingJson(page, "**/v1/manifests", (manifests) => ({ ...manifests, problems: PROBLEMS }));
     await page.getByRole("link", { name: "Intents", exact: true }).click({ timeout: WAIT_MS });
     await page.locator("[data-manifest-problems]").waitFor({ timeout: WAIT_MS });
   },

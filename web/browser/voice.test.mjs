@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { standIn } from "../tests/stand-in.mjs";
-import { launch, need, run } from "./chromium.mjs";
+import { changingJson, launch, need, run } from "./chromium.mjs";
 import { microphone, wav } from "./clips.mjs";
 import { ask, form, runIt } from "./views.mjs";
 
@@ -649,11 +649,8 @@ const cases = {
     need(file.suggestedFilename() === "speak.wav" && saved.readUInt32LE(40) === saved.length - 44, `saved: ${file.suggestedFilename()}, ${saved.length} bytes`);
   }),
   "where nobody hears or speaks there are no buttons": visit({}, async (page) => {
-    await page.route("**/v1/pools", async (route) => {
-      const response = await route.fetch();
-      const { items, next } = await response.json();
-      await route.fulfill({ response, json: { items: items.filter((/** @type {any} */ { intent }) => !["speak", "transcribe"].includes(intent)), next } });
-    });
+    const silent = (/** @type {any} */ { intent }) => !["speak", "transcribe"].includes(intent);
+    await changingJson(page, "**/v1/pools", ({ items, next }) => ({ items: items.filter(silent), next }));
     await page.reload();
     await answered(page);
     need((await mic(page).count()) === 0 && (await page.getByText("Read aloud").count()) === 0, "there are buttons");
