@@ -41,7 +41,8 @@ pub enum Mark {
     Bad,
     /// It failed, and another worker could do it.
     Confirmed,
-    /// It failed, and so did another worker; or it was silent, and its end is good: nobody is blamed.
+    /// It failed, and so did another worker; or it was silent, and ended well, was cancelled or failed in a
+    /// way that blames nobody.
     Excused,
     /// Nothing comes of it for too long. It goes on.
     Silent,

@@ -70,7 +70,7 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("loss-without-pause", Seeds),
     mutant("restart-untold", Seeds),
     mutant("retries-without-budget", Core("retries")),
-    mutant("older-attempts-are-adopted", Core("only_the_last_attempt_comes_back")),
+    mutant("older-attempts-are-adopted", Core("who_comes_with_an_older_attempt")),
     mutant("pauses-are-silence", Core("a_pause_of_the_realm_is_nobodys_silence")),
     mutant("lease-lasts-twice", Seeds),
     mutant("renewals-ignored", Seeds),

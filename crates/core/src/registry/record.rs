@@ -44,6 +44,9 @@ struct Failure {
     confirmed: bool,
     /// Of all marks.
     number: u64,
+    /// The rows of good results that it ended.
+    row: u32,
+    good: u32,
 }
 
 /// What an ejection took.
@@ -78,8 +81,10 @@ pub(super) struct Record {
     heeded_after: Attempt,
 }
 
-/// More than any rule looks at.
-const FAILURES_KEPT: usize = 8;
+/// As many as there are marks in the history: each may be confirmed or excused.
+const FAILURES_KEPT: usize = 32;
+/// The last failures of which the rules ask who wanted that work.
+const LOOKED_AT: usize = 8;
 const IN_A_ROW: u32 = 5;
 const BRANCHES: usize = 2;
 const CONFIRMED: usize = 3;
@@ -164,8 +169,7 @@ impl Record {
         false
     }
 
-    /// A failure. Says until when and why it is ejected, if it is by this. The same attempt counts
-    /// once.
+    /// A failure. True: it is ejected by this. The same attempt counts once.
     pub(super) fn bad(&mut self, now: Time, attempt: Attempt, branch: Branch) -> bool {
         match self.duty {
             Duty::Ejected { .. } => return false,
@@ -173,8 +177,8 @@ impl Record {
             Duty::Probing => return self.fail_probe(now, attempt, branch),
             Duty::Full => {}
         }
-        (self.row, self.good) = (0, 0);
-        self.fail(now, attempt, branch)
+        let ended = (std::mem::take(&mut self.row), std::mem::take(&mut self.good));
+        self.fail(now, (attempt, branch), ended)
     }
 
     /// Nothing comes of an attempt. It counts as failed until its end, which may be good and is then no
@@ -184,7 +188,7 @@ impl Record {
             Duty::Ejected { .. } => false,
             Duty::Probing if attempt <= self.heeded_after => false,
             Duty::Probing => self.fail_probe(now, attempt, branch),
-            Duty::Full => self.fail(now, attempt, branch),
+            Duty::Full => self.fail(now, (attempt, branch), (0, 0)),
         }
     }
 
@@ -193,8 +197,7 @@ impl Record {
             return false;
         }
         self.begin_anew();
-        let (confirmed, number) = (false, self.number);
-        self.failures.push_back(Failure { attempt, branch, confirmed, number });
+        self.remember((attempt, branch), false, (0, 0));
         self.eject(now, Ejection::Probe)
     }
 
@@ -205,17 +208,30 @@ impl Record {
         self.failures.clear();
     }
 
-    fn fail(&mut self, now: Time, attempt: Attempt, branch: Branch) -> bool {
-        if self.failures.iter().any(|failure| failure.attempt == attempt) {
+    /// With the rows that end by it.
+    fn fail(&mut self, now: Time, of: (Attempt, Branch), ended: (u32, u32)) -> bool {
+        let (row, good) = ended;
+        if let Some(known) = self.failures.iter_mut().find(|failure| failure.attempt == of.0) {
+            known.row = known.row.saturating_add(row);
+            known.good = known.good.saturating_add(good);
             return false;
         }
         self.mark(true);
-        let (confirmed, number) = (false, self.number);
-        self.failures.push_back(Failure { attempt, branch, confirmed, number });
+        self.remember(of, false, ended);
+        self.judge(now)
+    }
+
+    fn remember(
+        &mut self,
+        (attempt, branch): (Attempt, Branch),
+        confirmed: bool,
+        (row, good): (u32, u32),
+    ) {
+        let number = self.number;
+        self.failures.push_back(Failure { attempt, branch, confirmed, number, row, good });
         if self.failures.len() > FAILURES_KEPT {
             self.failures.pop_front();
         }
-        self.judge(now)
     }
 
     /// Another worker could do what this one failed.
@@ -226,8 +242,7 @@ impl Record {
         self.duty == Duty::Full && self.judge(now)
     }
 
-    /// The answer to a canary was wrong: what was marked as its latest good result was none, and that is
-    /// known as if another worker had shown it.
+    /// The answer to a canary was wrong, which is known as if another worker had shown it.
     pub(super) fn wrong(&mut self, now: Time) -> bool {
         match self.duty {
             Duty::Ejected { .. } => return false,
@@ -238,19 +253,9 @@ impl Record {
             }
             Duty::Full => {}
         }
-        let good = self.history.trailing_ones();
-        if good < self.known {
-            self.history |= 1_u32.checked_shl(good).unwrap_or(0);
-        } else {
-            self.mark(true);
-        }
         (self.row, self.good) = (0, 0);
-        let number = self.number.saturating_sub(good.into());
-        let (attempt, branch, confirmed) = (Attempt(0), Branch::Account, true);
-        self.failures.push_back(Failure { attempt, branch, confirmed, number });
-        if self.failures.len() > FAILURES_KEPT {
-            self.failures.pop_front();
-        }
+        self.mark(true);
+        self.remember((Attempt(0), Branch::Account), true, (0, 0));
         self.judge(now)
     }
 
@@ -262,6 +267,11 @@ impl Record {
         };
         let Some(failure) = self.failures.remove(at) else { return false };
         self.unmark(&failure);
+        // The rows that it ended go on, to the next failure if there is one.
+        let next = self.failures.get_mut(at).map(|next| (&mut next.row, &mut next.good));
+        let (row, good) = next.unwrap_or((&mut self.row, &mut self.good));
+        *row = row.saturating_add(failure.row);
+        *good = good.saturating_add(failure.good);
         let is_probes = self.out_for == Some(Ejection::Probe);
         self.duty = match self.duty {
             Duty::Full => return false,
@@ -313,7 +323,8 @@ impl Record {
     fn rule(&self) -> Option<Ejection> {
         let in_a_row = self.history.trailing_ones().min(self.known);
         let last = usize::try_from(in_a_row).unwrap_or(usize::MAX);
-        let of_row = || self.failures.iter().rev().take(last);
+        let looked_at = || self.failures.iter().rev().take(LOOKED_AT);
+        let of_row = || looked_at().take(last);
         let mut branches: Vec<Branch> = of_row().map(|failure| failure.branch).collect();
         branches.sort_unstable();
         branches.dedup();
@@ -325,8 +336,8 @@ impl Record {
             return Some(Ejection::InARow);
         }
         let failed = self.history.count_ones();
-        let first = self.failures.front().map(|failure| failure.branch);
-        let of_several = self.failures.iter().any(|failure| Some(failure.branch) != first);
+        let first = self.failures.back().map(|failure| failure.branch);
+        let of_several = looked_at().any(|failure| Some(failure.branch) != first);
         if of_several && self.known >= OF_AT_LEAST && failed.saturating_mul(2) > self.known {
             return Some(Ejection::MoreThanHalf);
         }
@@ -338,6 +349,7 @@ impl Record {
         let times = 1_u64.checked_shl(doublings).unwrap_or(u64::MAX);
         let out_ms = limits::EJECTED_MS.saturating_mul(times).min(limits::EJECTED_MAX_MS);
         self.ejections = self.ejections.saturating_add(1);
+        (self.row, self.good) = (0, 0);
         let newest = self.failures.iter().map(|failure| failure.attempt).max();
         self.heeded_after = newest.unwrap_or_default().max(self.heeded_after);
         (self.duty, self.out_for) = (Duty::Ejected { until: now.after_ms(out_ms), why }, Some(why));
@@ -422,14 +434,10 @@ mod tests {
     #[test]
     fn three_wrong_canaries_in_a_row_are_enough_though_each_came_in_time() {
         let mut record = Record::default();
-        let wrong = (0..3).map(|_| {
-            record.good(Attempt(u64::MAX));
-            record.wrong(Time(0))
-        });
+        let wrong = (0..3).map(|_| record.wrong(Time(0)));
         assert_eq!(wrong.collect::<Vec<_>>(), [false, false, true]);
         let mut record = Record::default();
         for _ in 0..9 {
-            record.good(Attempt(u64::MAX));
             assert!(!record.wrong(Time(0)), "with good work between them they are not in a row");
             (0..2).for_each(|_| assert!(!record.good(Attempt(u64::MAX))));
         }
@@ -543,6 +551,44 @@ mod tests {
     }
 
     #[test]
+    fn what_is_excused_ends_no_row() {
+        let mut record = Record::default();
+        let goods = |record: &mut Record, n: u32| {
+            (0..n).for_each(|_| assert!(!record.good(Attempt(u64::MAX))));
+        };
+        goods(&mut record, 3);
+        bad(&mut record, 1, 1);
+        goods(&mut record, 2);
+        bad(&mut record, 2, 1);
+        goods(&mut record, 1);
+        assert!(!record.excuse(Attempt(1)) && record.row() == 1, "another failure ended it too");
+        assert!(!record.excuse(Attempt(2)));
+        assert_eq!((record.row(), record.good), (6, 6));
+        // Silent first, and failed then.
+        assert!(!record.silent(Time(0), Attempt(3), branch(1)));
+        assert!(!bad(&mut record, 3, 1) && !record.excuse(Attempt(3)));
+        assert_eq!(record.row(), 6);
+    }
+
+    #[test]
+    fn each_of_many_silent_attempts_is_known() {
+        let mut record = Record::default();
+        (0..16).for_each(|n| assert!(!record.silent(Time(0), Attempt(n), branch(1))));
+        (0..8).for_each(|n| assert!(!bad(&mut record, n, 1), "it has failed once"));
+        assert_eq!((record.history.count_ones(), record.known), (16, 16));
+        (0..16).for_each(|n| assert!(!record.excuse(Attempt(n))));
+        assert_eq!(record.history, 0);
+    }
+
+    #[test]
+    fn an_ejection_ends_every_row() {
+        let mut record = Record::default();
+        (0..7).for_each(|_| assert!(!record.good(Attempt(u64::MAX))));
+        assert!((0..5).any(|n| record.silent(Time(0), Attempt(n), branch(n as u8))));
+        assert_eq!(record.row(), 0, "though silence alone ends none");
+    }
+
+    #[test]
     fn more_than_half_is_taken_back_when_it_is_no_more() {
         let mut record = Record::default();
         (0..8).for_each(|n| record_one(&mut record, n, n % 2 == 0));
@@ -636,7 +682,8 @@ mod tests {
                     }
                 };
                 let row: Vec<_> = marks.iter().rev().map_while(|mark| *mark).collect();
-                let seen: Vec<_> = row.iter().filter(|mark| kept.contains(&mark.0)).collect();
+                let looked_at = kept.iter().rev().take(LOOKED_AT).collect::<Vec<_>>();
+                let seen: Vec<_> = row.iter().filter(|mark| looked_at.contains(&&mark.0)).collect();
                 let branches: std::collections::BTreeSet<u8> =
                     seen.iter().map(|mark| mark.1).collect();
                 let confirmed = seen.iter().filter(|mark| mark.2).count();
@@ -647,7 +694,7 @@ mod tests {
                     mark.map(|mark| mark.1)
                 };
                 let several: std::collections::BTreeSet<_> =
-                    kept.iter().map(|attempt| of(&attempt)).collect();
+                    looked_at.iter().map(of).collect();
                 let expected = confirmed >= 3
                     || (row.len() >= 5 && branches.len() >= 2)
                     || (several.len() >= 2 && last.len() >= 20 && failed * 2 > last.len());

@@ -8,7 +8,7 @@ use mtor_types::fact::Fact;
 use mtor_types::message::{Message, Offered, Service, Slots};
 use mtor_types::mutant;
 use mtor_types::standing::{KindName, Mark, Proof, Standing, Worked};
-use mtor_types::{Rejection, Time, WorkerId};
+use mtor_types::{Attempt, Rejection, Time, WorkerId};
 use serde::{Deserialize, Serialize};
 
 use super::record::{Before, Duty, Record};
@@ -158,32 +158,9 @@ impl Registry {
         if !self.enrolments.workers.contains_key(&worker) {
             return;
         }
-        let presence = self.presences.entry(worker).or_default();
-        if !presence.records.contains_key(kind)
-            && presence.records.len() >= limits::STANDINGS_PER_WORKER_MAX
-        {
-            // What says least is forgotten.
-            let least = presence
-                .records
-                .iter()
-                .inspect(|_| self.steps.one())
-                .min_by_key(|(kind, record)| (record.weight(), *kind));
-            if let Some(least) = least.map(|(kind, _)| kind.clone()) {
-                presence.records.remove(&least);
-            }
-        }
-        let record = presence.records.entry(kind.clone()).or_default();
+        let record = self.record_of(turn, worker, kind);
         let ejected = match mark {
-            Mark::Good => {
-                let back = record.good(*attempt);
-                let row = record.row();
-                if back {
-                    self.tell_again(turn, worker);
-                } else {
-                    self.grow(turn, worker, kind, row);
-                }
-                return;
-            }
+            Mark::Good => return self.did_well(turn, worker, kind, *attempt),
             Mark::Bad => record.bad(turn.now, *attempt, *branch),
             Mark::Silent => record.silent(turn.now, *attempt, *branch),
             Mark::Confirmed => record.confirm(turn.now, *attempt),
@@ -197,6 +174,46 @@ impl Registry {
         };
         if ejected {
             self.ejected(turn, worker, kind);
+        }
+    }
+
+    /// A worker's record in a kind, for which there is always room: what it does not offer now says least
+    /// and is forgotten first, so that no invented kind takes the place of one that it lives by.
+    fn record_of(&mut self, turn: &mut Turn, worker: WorkerId, kind: &KindName) -> &mut Record {
+        let presence = self.presences.entry(worker).or_default();
+        if !presence.records.contains_key(kind)
+            && presence.records.len() >= limits::STANDINGS_PER_WORKER_MAX
+        {
+            let session = presence.session.as_ref();
+            let offered = session.map(|session| session.slots.kinds()).unwrap_or_default();
+            let least =
+                presence.records.iter().inspect(|_| self.steps.one()).min_by_key(
+                    |(kind, record)| (offered.contains_key(*kind), record.weight(), *kind),
+                );
+            let least = least.map(|(kind, record)| (kind.clone(), record.duty()));
+            if let Some((least, duty)) = least {
+                presence.records.remove(&least);
+                if let Duty::Ejected { until, .. } = duty {
+                    self.returns.remove(&(until, worker, least));
+                }
+                if duty != Duty::Full {
+                    // With its record it stands as any other there.
+                    self.tell_again(turn, worker);
+                }
+            }
+        }
+        let presence = self.presences.entry(worker).or_default();
+        presence.records.entry(kind.clone()).or_default()
+    }
+
+    fn did_well(&mut self, turn: &mut Turn, worker: WorkerId, kind: &KindName, attempt: Attempt) {
+        let record = self.record_of(turn, worker, kind);
+        let back = record.good(attempt);
+        let row = record.row();
+        if back {
+            self.tell_again(turn, worker);
+        } else {
+            self.grow(turn, worker, kind, row);
         }
     }
 
@@ -319,7 +336,8 @@ impl Registry {
         self.tell_again(turn, worker);
     }
 
-    /// An answer to one of the realm's own test intents was looked at.
+    /// An answer to one of the realm's own test intents was looked at. By this it counts, and not by its
+    /// end: a wrong one in time is no good result.
     ///
     /// # Errors
     /// `UnknownWorker`.
@@ -332,13 +350,17 @@ impl Registry {
     ) -> Result<(), Rejection> {
         let enrolled = self.enrolments.workers.get(&worker).ok_or(Rejection::UnknownWorker)?;
         let by = enrolled.earned(&kind).proven.map(|proven| proven.by);
-        if right && by == Some(Proof::Canaries) {
-            return Ok(());
+        let now = turn.now;
+        if right {
+            // It was asked and answered within the time that an ejection lasts: never begun before one.
+            self.did_well(turn, worker, &kind, Attempt(u64::MAX));
+            if by == Some(Proof::Canaries) {
+                return Ok(());
+            }
         }
         self.proof_changes(worker, &kind);
         self.decided(turn, Fact::CanaryJudged { worker, kind: kind.clone(), right });
-        let now = turn.now;
-        if !right && self.record_mut(worker, &kind).is_some_and(|record| record.wrong(now)) {
+        if !right && self.record_of(turn, worker, &kind).wrong(now) {
             self.ejected(turn, worker, &kind);
         }
         let enrolled = self.enrolments.workers.get(&worker).ok_or(Rejection::UnknownWorker)?;

@@ -643,6 +643,53 @@ fn many_kinds_make_nobody_immune() {
 }
 
 #[test]
+fn kinds_that_it_does_not_offer_take_nothings_place() {
+    let mut bench = Bench::with_worker(1, 7);
+    bench.attach(slots(1, 1, 16));
+    let failed = |bench: &mut Bench, n: u64| {
+        let kind = KindName { intent: "chat".into(), model: Some(format!("m{}", n % 64)) };
+        let (worker, intent, attempt) = (worker(1), IntentId([1; 16]), Attempt(1_000 + n));
+        let (branch, mark) = (Branch::Account, Mark::Bad);
+        let worked = Worked { worker, kind, intent, attempt, branch, mark };
+        bench.call(|registry, turn| {
+            registry.receive(turn, Message::Worked(worked));
+            Ok(())
+        });
+    };
+    // A friend has it fail what it has invented, as often as it likes.
+    (0..64 * 32).for_each(|n| failed(&mut bench, n));
+    for n in 0..5 {
+        bench.worked(1, n, n as u8, Mark::Bad);
+        failed(&mut bench, 9_000 + n);
+    }
+    assert!(bench.standing(1).ejected);
+}
+
+#[test]
+fn a_wrong_answer_fails_the_probe_that_it_is() {
+    let mut bench = Bench::with_worker(1, 7);
+    bench.attach(slots(1, 1, 16));
+    (0..5).for_each(|n| drop(bench.worked(1, n, n as u8, Mark::Bad)));
+    let until = bench.registry.next_timeout().unwrap();
+    assert!(bench.standing(1).ejected);
+    bench.now = bench.now.after_ms(limits::EJECTED_MS).max(until);
+    bench.heard(1, 1);
+    bench.tick();
+    bench.attach(slots(1, 2, 16));
+    assert_eq!((bench.standing(1).ejected, bench.standing(1).slots), (false, 1));
+    bench.canary(1, false);
+    assert!(bench.standing(1).ejected);
+    bench.now = bench.now.after_ms(2 * limits::EJECTED_MS);
+    bench.tick();
+    bench.attach(slots(1, 3, 16));
+    bench.canary(1, true);
+    let standing = bench.standing(1);
+    assert!(!standing.ejected && standing.slots == 1, "{standing:?}");
+    let duty = bench.registry.duty(worker(1), &echo());
+    assert_eq!(duty, Duty::Full, "a right one ends it");
+}
+
+#[test]
 fn a_worker_remembers_so_many_kinds_and_the_best_of_them() {
     let mut bench = Bench::with_worker(1, 7);
     let vouch = |bench: &mut Bench, n: usize| {

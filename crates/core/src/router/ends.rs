@@ -112,7 +112,11 @@ impl Router {
             job.tried.push(lease.worker);
         }
         let doubted = !retry && self.is_doubted(intent, &lease, code);
-        let mark = self.blame(turn, intent, &lease, retry, doubted);
+        let mark = self.blame(turn, intent, &lease, (code, retry), doubted);
+        if mark.is_none() {
+            // Its silence is blamed as little as what it led to.
+            self.excuse_silence(turn, intent, &lease);
+        }
         self.free(turn, intent, &lease, mark);
         let Some(job) = self.jobs.get(&intent) else { return };
         let again = (retry || doubted)
@@ -173,9 +177,7 @@ impl Router {
     /// Whether a worker that says the intent is at fault is asked for a second opinion: one that has
     /// proven nothing may say so to be spared its work.
     fn is_doubted(&self, intent: IntentId, lease: &Lease, code: Code) -> bool {
-        // Not the worker's word: the edge cannot keep the answer, and could not another's; or it did not
-        // give it the work, whose price has changed.
-        if matches!(code, Code::StoreUnavailable | Code::NoWorker) {
+        if is_edges_word(code) {
             return false;
         }
         let Some(job) = self.jobs.get(&intent) else { return false };
@@ -195,14 +197,16 @@ impl Router {
         turn: &mut Turn,
         intent: IntentId,
         lease: &Lease,
-        retry: bool,
+        (code, retry): (Code, bool),
         doubted: bool,
     ) -> Option<Mark> {
         let known = self.workers.get(lease.worker)?;
         let (owner, kind) = (known.owner, known.offers.get(&lease.offer)?.kind_name());
         let job = self.jobs.get_mut(&intent).filter(|_| !lease.own)?;
+        // Nothing is wrong with what the realm asks itself.
+        let is_canary = job.meta.worker.is_some() && !is_edges_word(code);
         match std::mem::replace(&mut job.blame, Blame::Excused) {
-            Blame::Nobody if retry || doubted => {
+            Blame::Nobody if retry || doubted || is_canary => {
                 let (worker, attempt) = (lease.worker, lease.attempt);
                 job.blame = Blame::One(Failure { worker, owner, kind, attempt, doubted });
                 (!doubted).then_some(Mark::Bad)
@@ -445,7 +449,9 @@ impl Router {
         };
         self.resolve(turn, intent, outcome, usage, served);
         if let Some(lease) = lease {
-            self.free(turn, intent, &lease, mark.filter(|_| !lease.own));
+            // What a canary's answer is worth is seen when it is looked at.
+            let counts = !lease.own && lease.meta.worker.is_none();
+            self.free(turn, intent, &lease, mark.filter(|_| counts));
         }
     }
 
@@ -537,4 +543,10 @@ pub(super) fn revoke_claim(
     (intent, attempt): (IntentId, Attempt),
 ) -> Effect {
     Effect::Revoke { edge, worker, session, intent, attempt }
+}
+
+/// Not the worker's: the edge cannot keep the answer, and could not another's; or it did not give it the
+/// work, whose price has changed.
+fn is_edges_word(code: Code) -> bool {
+    matches!(code, Code::StoreUnavailable | Code::NoWorker)
 }

@@ -365,6 +365,32 @@ fn two_accounts_that_are_branches_of_their_own_are_two() {
     assert_ne!(branches[0], branches[1]);
 }
 
+fn silent(realm: &mut Realm, grant: &Assignment) {
+    let leases = vec![LeaseClaim { intent: grant.meta.id, attempt: grant.attempt }];
+    let (worker, session) = (grant.worker, SessionId(1));
+    realm.take(Message::Silent { worker, session, leases });
+}
+
+#[test]
+fn silence_is_blamed_no_more_than_the_failure_that_it_led_to() {
+    let mut realm = Realm::new();
+    realm.join(A, 1, |_| {});
+    // Of another owner.
+    realm.join(C, 1, |_| {});
+    let first = realm.ask(0..1).remove(0);
+    silent(&mut realm, &first);
+    realm.fail(&first, Code::WorkerFailed, true);
+    assert_eq!(realm.told(), [(first.worker, Mark::Silent), (first.worker, Mark::Bad)]);
+    let second = realm.granted().remove(0);
+    silent(&mut realm, &second);
+    realm.fail(&second, Code::WorkerFailed, true);
+    let told = realm.told();
+    assert_eq!(told.len(), 3, "{told:?}");
+    for worker in [first.worker, second.worker] {
+        assert!(told.contains(&(worker, Mark::Excused)), "both: {told:?}");
+    }
+}
+
 #[test]
 fn cancels_and_deadlines_are_nobodys_failures() {
     let mut realm = Realm::new();
@@ -399,6 +425,14 @@ fn a_canary_goes_to_its_worker_at_once_or_to_nobody_and_once() {
     assert!(realm.granted().is_empty(), "nobody else is tried with it");
     assert_eq!(realm.told(), [(B, Mark::Bad)]);
     realm.take(canary(3));
+    let grant = realm.granted().remove(0);
+    realm.fail(&grant, Code::WorkerFailed, false);
+    assert_eq!(realm.told(), [(B, Mark::Bad)], "the realm's question is not at fault");
+    realm.take(canary(4));
+    let grant = realm.granted().remove(0);
+    realm.end(&grant, Why::Completed(Reason::Done));
+    assert!(realm.told().is_empty(), "it counts when it is looked at");
+    realm.take(canary(5));
     let grant = realm.granted().remove(0);
     realm.leave(B);
     let lost = Why::WorkerFailed { code: Code::WorkerFailed, retry: true };

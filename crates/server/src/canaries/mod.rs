@@ -239,7 +239,7 @@ async fn ask(edge: &Arc<Edge>, candidate: &Candidate, question: &Question) -> bo
         },
     };
     let Some(said) = answer(edge, *worker, offer, question).await else { return false };
-    // A failure is no wrong answer: failures are counted as anybody's.
+    // A failure is no wrong answer: it was blamed when it ended.
     let right = said.and_then(|said| question.is_right(&said, own.as_deref()));
     let Some(right) = right else { return true };
     let (worker, kind) = (*worker, offer.kind());

@@ -275,8 +275,7 @@ impl Model {
     fn canary(&mut self, n: u8, right: bool) -> Answer {
         let Some(worker) = self.get(n) else { return no(Rejection::UnknownWorker) };
         worker.right = if right { worker.right + 1 } else { 0 };
-        worker.row = if right { worker.row } else { 0 };
-        OK
+        if right { self.good(n) } else { self.bad(n) }
     }
 
     fn begin_day(&mut self) {
@@ -409,9 +408,11 @@ fn step(bench: &mut Bench, model: &mut Model, op: &Op) {
         Op::Vouch { n, vouched } => (bench.vouch(n, vouched), model.vouch(n, vouched)),
         Op::Canary { n, right } => {
             // Never three wrong ones in a row: who is ejected is the record's own model's matter.
-            model.attempt += 1;
-            let outcomes = bench.worked(n, model.attempt, 1, Mark::Good);
-            assert_eq!(outcomes.messages, model.good(n).1, "{op:?}");
+            if !right {
+                model.attempt += 1;
+                let outcomes = bench.worked(n, model.attempt, 1, Mark::Good);
+                assert_eq!(outcomes.messages, model.good(n).1, "{op:?}");
+            }
             (bench.canary(n, right), model.canary(n, right))
         }
         Op::Wait { ms, tick } => {

@@ -144,6 +144,27 @@ fn only_the_last_attempt_comes_back_and_only_if_it_was_lost() {
 }
 
 #[test]
+fn who_comes_with_an_older_attempt_begins_it_anew() {
+    let mut world = World::new();
+    world.attach(A, 1, 1, &[1]);
+    world.put(ephemeral(1), false);
+    let first = world.granted().remove(0);
+    world.attach(B, 9, 1, &[1]);
+    world.drop_session(A, 1);
+    world.told(&first, false);
+    let second = world.granted().pop().unwrap();
+    world.drop_session(B, 9);
+    world.told(&second, false);
+    // It pauses after its second loss, or is given anew: never is the first attempt gone on with.
+    world.attach_with(A, 2, 1, &[1], claim_of(&first));
+    let effects = world.effects();
+    let adopted = |effect: &Effect| matches!(effect, Effect::Adopt(_));
+    assert!(!effects.iter().any(adopted), "{effects:?}");
+    let revoked = |effect: &Effect| matches!(effect, Effect::Revoke { attempt, .. } if *attempt == first.attempt);
+    assert!(effects.iter().any(revoked), "and it is told so");
+}
+
+#[test]
 fn a_claim_that_comes_before_the_edges_word_is_answered_after_it() {
     for ends in [false, true] {
         let mut world = World::new();
