@@ -30,6 +30,7 @@ mod realm;
 mod refusals;
 mod rejoin;
 mod restarts;
+mod shares;
 mod speak;
 mod standing;
 mod strangers;

@@ -15,6 +15,7 @@ pub mod limits;
 pub mod node;
 pub mod registry;
 pub mod router;
+pub mod share;
 mod snapshot;
 mod steps;
 pub mod turn;

@@ -45,6 +45,21 @@ pub struct Origin {
     pub veiled: bool,
 }
 
+impl Origin {
+    /// On this machine, and not through a proxy on it: 127.0.0.0/24 or ::1. What is left of 127.0.0.0/8
+    /// are networks as any other, by which one machine can play many.
+    pub fn is_here(&self) -> bool {
+        !self.veiled && is_here(self.address)
+    }
+}
+
+pub fn is_here(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.octets().starts_with(&[127, 0, 0]),
+        IpAddr::V6(address) => address == Ipv6Addr::LOCALHOST,
+    }
+}
+
 /// Those of its site.
 fn octets(address: IpAddr) -> Vec<u8> {
     match address {
@@ -71,6 +86,11 @@ impl Networks {
         Origin { address, veiled: contains(&self.trusted, address) }
     }
 
+    /// Whether it is a proxy that is believed.
+    pub fn is_trusted(&self, address: IpAddr) -> bool {
+        contains(&self.trusted, address)
+    }
+
     /// Whether accounts are branches of their own there.
     pub fn is_home(&self, origin: Origin) -> bool {
         !origin.veiled && contains(&self.home, origin.address)
@@ -83,7 +103,7 @@ impl Networks {
     pub fn network(&self, origin: Origin) -> Vec<u8> {
         let Origin { address, veiled } = origin;
         let (whose, of_site): (&[u8], &[u8]) = (b"proxied", &octets(address));
-        if address.is_loopback() {
+        if is_here(address) {
             return if veiled { whose } else { b"loopback" }.to_vec();
         }
         let by_proxy = veiled && contains(&self.trusted, address);

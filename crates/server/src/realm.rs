@@ -31,6 +31,7 @@ use crate::identity::{self, Identity, IdentityError};
 use crate::manifests::{Folder, ManifestError, ManifestNews};
 use crate::origin::Networks;
 use crate::sessions::Threads;
+use crate::shares::Room;
 use crate::shell::{self, CallError, Clock, Followers, Shell, StartError};
 use crate::streams::{StreamLimits, Streams};
 use crate::told::{ModelsTold, Teller};
@@ -64,6 +65,8 @@ pub struct RealmOptions {
     pub canaries_a_day: u64,
     /// Proxies that are believed whom they ask for, and home networks.
     pub networks: Networks,
+    /// Memory and descriptors that may be taken.
+    pub room: Room,
 }
 
 impl RealmOptions {
@@ -79,6 +82,7 @@ impl RealmOptions {
             fee_basis_points: 0,
             canaries_a_day: 1_000_000,
             networks: Networks::default(),
+            room: Room::default(),
         }
     }
 
@@ -183,7 +187,7 @@ impl Realm {
         }
         let clock = clock_of(&data, opened.recorded)?;
         let blobs = BlobStore::open(&data.join("blobs"), *identity.blob_key(), BLOBS_BYTES_MAX)?;
-        let streams = open_streams(&data)?;
+        let streams = open_streams(&data, options.room)?;
         let (projection, on_synced) = shell::follow(opened.tables).map_err(OpenError::Threads)?;
         let (folder, manifests) = Folder::open(&data.join("manifests"))?;
         let sessions = Threads::start().map_err(OpenError::Threads)?;
@@ -197,6 +201,7 @@ impl Realm {
             clock,
             sysop,
             networks: options.networks,
+            room: options.room,
             session_threads: sessions.handle(),
             awaits_worker: options.embedded_worker,
         });
@@ -354,9 +359,11 @@ fn clock_of(data: &Path, recorded: Time) -> Result<Clock, OpenError> {
     shell::jumps::start(data, recorded).map_err(|source| OpenError::File { path, source })
 }
 
-fn open_streams(data: &Path) -> Result<Streams, OpenError> {
+fn open_streams(data: &Path, room: Room) -> Result<Streams, OpenError> {
     let path = data.join("spill");
-    let streams = Streams::new(StreamLimits::default(), &path);
+    let usual = StreamLimits::default();
+    let memory_total = usual.memory_total.min(room.replay());
+    let streams = Streams::new(StreamLimits { memory_total, ..usual }, &path);
     streams.map_err(|source| OpenError::File { path, source })
 }
 

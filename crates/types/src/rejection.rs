@@ -124,6 +124,8 @@ codes! {
     NotProven = 42, "MT0042", 503, "not_proven";
     /// A worker's offer bears a name that reads as another account's, or one where there are none.
     OfferMisnamed = 43, "MT0043", 400, "offer_misnamed";
+    /// The account, or its network, holds all that it may of something that everybody shares.
+    ShareUsed = 44, "MT0044", 429, "share_used";
 }
 
 impl Code {
@@ -138,6 +140,7 @@ impl Code {
                 | Self::GrantsExhausted
                 | Self::NetworkLimit
                 | Self::LimitReached
+                | Self::ShareUsed
                 | Self::StoreUnavailable
                 | Self::Overloaded
                 | Self::Stopping
@@ -239,9 +242,37 @@ pub enum Rejection {
          as `GET /v1/models` lists it, or say `trust`: `any`"
     )]
     NotProven,
+    #[error("{}", share_used(*what, *whose, *held, *may))]
+    ShareUsed { what: Limited, whose: Whose, held: u64, may: u64 },
 }
 
-/// What a bound of the core counts.
+/// Whose share of something is used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Whose {
+    Account,
+    Network,
+    /// Hardly anything is left for anybody.
+    Everybody,
+}
+
+fn share_used(what: Limited, whose: Whose, held: u64, may: u64) -> String {
+    let whose = match whose {
+        Whose::Account => "this account",
+        Whose::Network => "the network that this comes from",
+        Whose::Everybody => {
+            return format!(
+                "nearly all {what} of this realm are taken, and what is left is for those who have \
+                 none; try again when some are over"
+            );
+        }
+    };
+    format!(
+        "{whose} has {held} {what} and may have {may} just now, as the others must find some too; \
+         try again when some of them are over"
+    )
+}
+
+/// What a bound counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Limited {
     Accounts,
@@ -253,6 +284,9 @@ pub enum Limited {
     Offers,
     Slots,
     Leases,
+    Connections,
+    Bodies,
+    Payloads,
 }
 
 impl fmt::Display for Limited {
@@ -267,7 +301,30 @@ impl fmt::Display for Limited {
             Self::Offers => "offers of one worker",
             Self::Slots => "slots of one offer",
             Self::Leases => "leases in one message",
+            Self::Connections => "connections",
+            Self::Bodies => "bytes of requests on their way",
+            Self::Payloads => "bytes of payloads of open intents",
         })
+    }
+}
+
+impl Limited {
+    /// In one word, for metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Accounts => "accounts",
+            Self::Keys => "keys",
+            Self::Intents => "intents",
+            Self::Workers => "workers",
+            Self::Tokens => "tokens",
+            Self::Messages => "messages",
+            Self::Offers => "offers",
+            Self::Slots => "slots",
+            Self::Leases => "leases",
+            Self::Connections => "connections",
+            Self::Bodies => "bodies",
+            Self::Payloads => "payloads",
+        }
     }
 }
 
@@ -290,6 +347,7 @@ impl Rejection {
             Self::Expired => Code::Expired,
             Self::MessageGap { .. } | Self::MessageUnreadable => Code::Protocol,
             Self::NotProven => Code::NotProven,
+            Self::ShareUsed { .. } => Code::ShareUsed,
         }
     }
 

@@ -30,7 +30,7 @@ use mtor_types::manifest::Bound;
 use mtor_types::message::{
     Envelope, Message, Offered, Resolution, ServedBy, Service, SlotOfferV1, Slots, SlotsV1,
 };
-use mtor_types::rejection::{Limited, Rejection};
+use mtor_types::rejection::{Limited, Rejection, Whose};
 use mtor_types::standing::{KindName, Mark, Proof, Standing, Worked};
 use mtor_types::worker::{
     Acknowledge, Assign, AssignMeter, Chunk, Complete, Credit, Drain, Enrol, Enrolled, Fail,
@@ -367,9 +367,10 @@ fn rejection_name(rejection: &Rejection) -> &'static str {
         Rejection::MessageGap { .. } => "message-gap",
         Rejection::MessageUnreadable => "message-unreadable",
         Rejection::NotProven => "not-proven",
+        Rejection::ShareUsed { .. } => "share-used",
     }
 }
-const REJECTIONS: usize = 21;
+const REJECTIONS: usize = 22;
 
 fn rejections() -> Vec<Rejection> {
     vec![
@@ -394,6 +395,7 @@ fn rejections() -> Vec<Rejection> {
         Rejection::MessageGap { expected: 300 },
         Rejection::MessageUnreadable,
         Rejection::NotProven,
+        Rejection::ShareUsed { what: Limited::Bodies, whose: Whose::Network, held: 300, may: 5 },
     ]
 }
 
@@ -643,6 +645,8 @@ fn parts_keep_their_numbers() {
             Limited::Leases,
         ],
     );
+    check("part-limited-shares", &[Limited::Connections, Limited::Bodies, Limited::Payloads]);
+    check("part-whose", &[Whose::Account, Whose::Network, Whose::Everybody]);
 }
 
 fn raw(json: &str) -> &RawValue {

@@ -307,7 +307,9 @@ impl Edge {
         let stream = self.streams.open(meta.id, ask.bounds()).ok()?;
         stream.set_model(self.names.shown(meta.model.as_deref()).as_deref());
         let kind = (meta.name.clone(), meta.durable);
-        let live = Arc::new(Live::new(meta.account, kind, &ask, stream, None));
+        // It was admitted once: it is counted, and refused by nothing.
+        let portion = self.shares.payloads.keep(self.holder(meta.account, None), meta.bytes);
+        let live = Arc::new(Live::new(meta.account, kind, &ask, stream, None, portion));
         // Two attempts may be granted before the payload is here.
         let live = self.lives.get_or_insert(meta.id, live);
         // It may have ended while the payload was read, and then nothing else would remove it.

@@ -1,6 +1,5 @@
 //! Intents that are not over, as the edge holds them: payload, buffer, and who works on it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,7 @@ use crate::admission::{Ask, Written};
 use crate::answers::Reading;
 use crate::api_error::ApiError;
 use crate::manifests::Form;
+use crate::shares::Portion;
 use crate::streams::IntentStream;
 
 /// The answer to a submission.
@@ -90,6 +90,8 @@ struct State {
     quiet: Quiet,
     /// Why the last attempt failed, in its worker's words, for the client only.
     message: Option<String>,
+    /// Its payload's part of the memory for payloads, until it is over: the map lets go of it later.
+    portion: Option<Portion>,
 }
 
 impl Live {
@@ -99,13 +101,15 @@ impl Live {
         ask: &Ask,
         stream: Arc<IntentStream>,
         waiter: Option<oneshot::Sender<Admission>>,
+        portion: Portion,
     ) -> Self {
         let (pieces, data, written) = (ask.stream, ask.data.clone(), ask.written.clone());
         let (meter, price_max) = (ask.meter(), ask.price_max);
         let (form, answers) = (Arc::clone(&ask.form), ask.answers);
         let reading = Reading::of(&name, &data);
         let quiet = Quiet::begin(None);
-        let state = Mutex::new(State { waiter, assigned: None, quiet, message: None });
+        let (assigned, message, portion) = (None, None, Some(portion));
+        let state = Mutex::new(State { waiter, assigned, quiet, message, portion });
         Self {
             account,
             name,
@@ -131,10 +135,6 @@ impl Live {
     /// What the worker gets: the client's bytes, with its own name of the model.
     pub(super) fn data_for(&self, model: Option<&str>) -> Bytes {
         model.map_or_else(|| self.data.clone(), |model| self.written.with(&self.data, model))
-    }
-
-    fn bytes(&self) -> u64 {
-        u64::try_from(self.data.len()).unwrap_or(u64::MAX)
     }
 
     /// Answers the submission, the first time.
@@ -207,8 +207,6 @@ impl Live {
 #[derive(Default)]
 pub(super) struct Lives {
     by_intent: papaya::HashMap<IntentId, Arc<Live>>,
-    /// Of their payloads.
-    bytes: AtomicU64,
 }
 
 impl Lives {
@@ -218,25 +216,15 @@ impl Lives {
 
     /// That one, unless there is one already.
     pub(super) fn get_or_insert(&self, intent: IntentId, live: Arc<Live>) -> Arc<Live> {
-        let bytes = live.bytes();
-        let lives = self.by_intent.pin();
-        match lives.try_insert(intent, live) {
-            Ok(live) => {
-                self.bytes.fetch_add(bytes, Ordering::Relaxed);
-                Arc::clone(live)
-            }
+        match self.by_intent.pin().try_insert(intent, live) {
+            Ok(live) => Arc::clone(live),
             Err(taken) => Arc::clone(taken.current),
         }
     }
 
     pub(super) fn remove(&self, intent: IntentId) -> Option<Arc<Live>> {
         let removed = self.by_intent.pin().remove(&intent).map(Arc::clone)?;
-        self.bytes.fetch_sub(removed.bytes(), Ordering::Relaxed);
+        drop(removed.state().portion.take());
         Some(removed)
-    }
-
-    /// Bytes of all payloads in memory.
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
     }
 }

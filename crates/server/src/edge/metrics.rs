@@ -3,10 +3,11 @@
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
 
 use mtor_types::intent::Outcome;
+use mtor_types::rejection::Limited;
 
 use super::Edge;
 use crate::api_error::ApiError;
@@ -20,6 +21,11 @@ struct OutcomeLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AnswerLabel {
     answer: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WhatLabel {
+    what: &'static str,
 }
 
 #[derive(Debug, Default)]
@@ -101,6 +107,7 @@ impl Edge {
         gauge(&mut registry, "buffers_memory_bytes", "Of them in memory", buffers.memory_bytes);
         gauge(&mut registry, "buffers_disk_bytes", "Of them on disk, sealed", buffers.disk_bytes);
         gauge(&mut registry, "blobs_bytes", "Sealed payloads and results", self.blobs.bytes());
+        shares(&mut registry, self.shares.all().map(|bound| (bound.what(), bound.filled())));
         let good = u64::from(self.node().store_state() == StoreState::Good);
         gauge(&mut registry, "store_good", "1 while the log can be written", good);
         let mut text = String::new();
@@ -108,6 +115,19 @@ impl Edge {
             .map_err(|_| ApiError::internal())?;
         Ok(text)
     }
+}
+
+/// What is held of each bound that is shared, and all there is.
+fn shares(registry: &mut Registry, shares: impl IntoIterator<Item = (Limited, (u64, u64))>) {
+    let (held, capacity) = (Family::<WhatLabel, Gauge>::default(), Family::default());
+    for (what, (taken, all)) in shares {
+        let label = WhatLabel { what: what.name() };
+        held.get_or_create(&label).set(i64::try_from(taken).unwrap_or(i64::MAX));
+        let of: &Family<WhatLabel, Gauge> = &capacity;
+        of.get_or_create(&label).set(i64::try_from(all).unwrap_or(i64::MAX));
+    }
+    registry.register("share_held", "What is held of a bound that everybody shares", held);
+    registry.register("share_capacity", "All there is of it", capacity);
 }
 
 fn gauge(registry: &mut Registry, name: &str, help: &str, value: u64) {

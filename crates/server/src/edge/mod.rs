@@ -19,11 +19,13 @@ pub mod render;
 mod submit;
 mod workers;
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
+use mtor_core::share::{Holder, Rank};
 use mtor_core::{Command, Node};
 use mtor_store::{BlobName, BlobStore, Reader};
 use mtor_types::fact::{Asset, NetworkKey};
@@ -36,15 +38,15 @@ use live::Lives;
 pub use metrics::Metrics;
 pub use names::Names;
 pub use offered::{Listed, Offered};
-pub use submit::{Submission, Submitted};
+pub use submit::{Asker, Submission, Submitted};
 pub use workers::Priced;
 
 use crate::api_error::ApiError;
-use crate::http::Bodies;
 use crate::identity::{self, DOCUMENT_LIFE_MS_MAX, DocumentPlan, Identity};
 use crate::manifests::{ManifestProblem, Manifests};
 use crate::origin::{Networks, Origin};
 use crate::sessions::Sessions;
+use crate::shares::{Room, Shares};
 use crate::shell::{CallError, Clock, NodeHandle, Projection, StoreState};
 use crate::streams::Streams;
 use crate::told::ModelsTold;
@@ -85,7 +87,7 @@ pub struct Edge {
     pub sessions: Sessions,
     pub streams: Streams,
     pub metrics: Metrics,
-    pub bodies: Bodies,
+    pub shares: Shares,
     /// Proxies that are believed, and networks whose accounts are branches of their own.
     pub networks: Networks,
     lives: Lives,
@@ -131,6 +133,7 @@ pub struct Parts {
     pub clock: Clock,
     pub sysop: KeyHash,
     pub networks: Networks,
+    pub room: Room,
     pub session_threads: tokio::runtime::Handle,
     pub awaits_worker: bool,
 }
@@ -154,7 +157,7 @@ impl Edge {
             sessions: Sessions::default(),
             streams: parts.streams,
             metrics: Metrics::default(),
-            bodies: Bodies::default(),
+            shares: Shares::new(parts.room),
             networks: parts.networks,
             lives: Lives::default(),
             blobs: parts.blobs,
@@ -341,6 +344,29 @@ impl Edge {
     /// The same whatever the day: for what outlasts one, such as a session.
     pub fn lasting_network_of(&self, origin: Origin) -> NetworkKey {
         self.identity.network_key(&self.networks.network(origin), 0)
+    }
+
+    /// Of which network its shares are: of none on this machine, and where accounts stand for themselves.
+    pub fn sharing_network_of(&self, origin: Origin) -> Option<NetworkKey> {
+        let alone = self.networks.is_home(origin) || origin.is_here();
+        (!alone).then(|| self.lasting_network_of(origin))
+    }
+
+    /// For what an account takes of what is shared.
+    pub fn holder(&self, account: AccountId, network: Option<NetworkKey>) -> Holder {
+        let is_realm = account == self.identity.account();
+        let rank = if is_realm { Rank::Realm } else { Rank::Guest };
+        Holder { account: Some(account), network, rank }
+    }
+
+    /// Who opens a connection, as far as its address tells: nothing of what a proxy asks for, or
+    /// somebody on this machine, who may be one.
+    pub fn caller_at(&self, address: IpAddr) -> Holder {
+        let address = address.to_canonical();
+        let origin = Origin { address, veiled: false };
+        let unknown = self.networks.is_trusted(address);
+        let network = self.sharing_network_of(origin).filter(|_| !unknown);
+        Holder { account: None, network, rank: Rank::Member }
     }
 
     /// Under whose weight the work of a request from there stands.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mtor_core::command::Prior;
+use mtor_core::share::Holder;
 use mtor_core::{Command, Node};
 use mtor_store::{BlobName, StoreError};
 use mtor_types::fact::Asset;
@@ -23,24 +24,30 @@ use crate::admission::{Ask, InForce, Options, Quote, Route, Stamp, key_digest};
 use crate::api_error::ApiError;
 use crate::identity;
 use crate::manifests::{Entry, Manifests};
+use crate::shares::Portion;
 use crate::streams::{Bounds, Cursor, Ended, IntentStream};
 
-/// Payloads of open intents in memory, all together.
-const PAYLOADS_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Who asks for work.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker {
+    pub account: AccountId,
+    /// Under whose weight it stands: that of the request's network.
+    pub branch: Branch,
+    /// For whose share it counts.
+    pub holder: Holder,
+    /// It may read what the owner alone should.
+    pub at_home: bool,
+}
 
 /// One piece of work as a client asks for it.
 #[derive(Clone, Debug)]
 pub struct Submission {
-    pub account: AccountId,
-    /// Under whose weight it stands: that of the request's network.
-    pub branch: Branch,
+    pub asker: Asker,
     /// The manifest's name.
     pub name: String,
     pub data: Bytes,
     pub options: Options,
     pub route: Route,
-    /// Its client may read what the owner alone should.
-    pub at_home: bool,
 }
 
 /// Work that is admitted.
@@ -62,12 +69,15 @@ struct Checked {
     meta: IntentMeta,
     prior: Option<Prior>,
     stream: Arc<IntentStream>,
+    /// For the payload.
+    portion: Portion,
 }
 
 impl Edge {
     /// Price and bounds of work, before it is asked for, and what it would be told to wait.
     pub async fn quote(&self, submission: Submission) -> Result<(Quote, u64), ApiError> {
-        let Submission { account, branch, name, data, options, route, at_home } = submission;
+        let Submission { asker, name, data, options, route } = submission;
+        let Asker { account, branch, at_home, .. } = asker;
         let manifests = self.manifests.load_full();
         let entry = known(&manifests, &name)?;
         let mut ask = Ask::read(entry, data)?.streaming(&options, route);
@@ -84,14 +94,14 @@ impl Edge {
     /// to it, so it is cancelled when its last reader has left.
     pub async fn submit(self: &Arc<Self>, submission: Submission) -> Result<Submitted, ApiError> {
         let (account, route, name) =
-            (submission.account, submission.route, submission.name.clone());
+            (submission.asker.account, submission.route, submission.name.clone());
         let checked = self.check(submission).await.inspect_err(|_| self.metrics.refused())?;
-        let Checked { ask, meta, prior, stream } = checked;
+        let Checked { ask, meta, prior, stream, portion } = checked;
         let (waiter, admission) = oneshot::channel();
         let (asked, durable, pieces) = (meta.id, meta.durable, ask.stream);
         stream.set_model(self.names.shown(meta.model.as_deref()).as_deref());
         let kind = (name, durable);
-        let live = Live::new(account, kind, &ask, Arc::clone(&stream), Some(waiter));
+        let live = Live::new(account, kind, &ask, Arc::clone(&stream), Some(waiter), portion);
         self.lives.get_or_insert(asked, Arc::new(live));
         // Its reader is there before anything of it is.
         let cursor = stream.subscribe();
@@ -199,7 +209,8 @@ impl Edge {
         stream.set_model(meta.model.as_deref());
         let (waiter, admission) = oneshot::channel();
         let kind = (offer.intent.clone(), false);
-        let live = Live::new(meta.account, kind, &ask, Arc::clone(&stream), Some(waiter));
+        let portion = self.shares.payloads.keep(self.holder(meta.account, None), meta.bytes);
+        let live = Live::new(meta.account, kind, &ask, Arc::clone(&stream), Some(waiter), portion);
         self.lives.get_or_insert(meta.id, Arc::new(live));
         let cursor = stream.subscribe();
         self.request(meta, None);
@@ -214,7 +225,8 @@ impl Edge {
 
     /// What can be said of work before the node is asked.
     async fn check(&self, submission: Submission) -> Result<Checked, ApiError> {
-        let Submission { account, branch, name, data, options, route, at_home } = submission;
+        let Submission { asker, name, data, options, route } = submission;
+        let Asker { account, branch, holder, at_home } = asker;
         let manifests = self.manifests.load_full();
         let entry = known(&manifests, &name)?;
         let mut ask = Ask::read(entry, data)?.streaming(&options, route);
@@ -234,9 +246,7 @@ impl Edge {
             (Err(error), _) => return Err(error),
         };
         ask.price_max = list.map(|list| meta.band.top(list));
-        if self.lives.bytes().saturating_add(meta.bytes) > PAYLOADS_BYTES_MAX {
-            return Err(ApiError::overloaded());
-        }
+        let portion = self.shares.payloads.take(holder, meta.bytes)?;
         let prior = self.prior(&meta).await?;
         // Nobody resumes an ephemeral OpenAI request without a key: its buffer lives as long as it.
         let alone = route.is_openai() && !meta.durable && meta.idempotency.is_none();
@@ -245,7 +255,7 @@ impl Edge {
         } else {
             self.streams.open(meta.id, ask.bounds())?
         };
-        Ok(Checked { ask, meta, prior, stream })
+        Ok(Checked { ask, meta, prior, stream, portion })
     }
 
     /// Asks the node. The answer goes to the intent's waiter, if there still is one.

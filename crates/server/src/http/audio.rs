@@ -19,7 +19,7 @@ use http::{HeaderValue, StatusCode, header};
 use mtor_types::Code;
 
 use super::json;
-use super::openai::{Asker, Begun, Said, begun_anew, completed, events, named};
+use super::openai::{Asking, Begun, Said, begun_anew, completed, events, named};
 use crate::admission::Route;
 use crate::answers::speech::Sound;
 use crate::answers::{SPEAK, TRANSCRIBE, Unreadable};
@@ -46,12 +46,12 @@ pub async fn speech(
     Ok(Box::pin(speak(edge, request)).await?)
 }
 
-async fn transcribe(edge: Arc<Edge>, request: Request) -> Result<Response, ApiError> {
-    let asker = Asker::of(&edge, &request)?;
+async fn transcribe(edge: Arc<Edge>, mut request: Request) -> Result<Response, ApiError> {
+    let asking = Asking::of(&edge, &mut request)?;
     let boundary = form::boundary(request.headers())?;
     let json::Body(body) = json::Body::from_request(request, &edge).await?;
     let Form { data, shape, stream } = form::read(&boundary, body).await?;
-    let begun = asker.begin(edge, TRANSCRIBE, data, Route::OpenAi).await;
+    let begun = asking.begin(edge, TRANSCRIBE, data, Route::OpenAi).await;
     let begun = begun.map_err(form::told_of_file)?;
     let intent = begun.intent;
     let response = if stream {
@@ -80,11 +80,11 @@ async fn heard(mut begun: Begun, shape: Shape) -> Result<Response, ApiError> {
     Ok((StatusCode::OK, kind, text).into_response())
 }
 
-async fn speak(edge: Arc<Edge>, request: Request) -> Result<Response, ApiError> {
-    let asker = Asker::of(&edge, &request)?;
+async fn speak(edge: Arc<Edge>, mut request: Request) -> Result<Response, ApiError> {
+    let asking = Asking::of(&edge, &mut request)?;
     let json::Body(data) = json::Body::from_request(request, &edge).await?;
     let wish = Wish::of(&data)?;
-    let begun = asker.begin(edge, SPEAK, data, Route::OpenAiPieces).await?;
+    let begun = asking.begin(edge, SPEAK, data, Route::OpenAiPieces).await?;
     let intent = begun.intent;
     let sound = Sound::new(wish.format);
     let response = if wish.events {

@@ -7,13 +7,14 @@ use axum::extract::FromRequestParts;
 use http::request::Parts;
 use http::{Extensions, HeaderMap};
 use mtor_core::authorize::{Action, Actor, Object, authorize};
+use mtor_core::share::{Holder, Rank};
 use mtor_types::fact::NetworkKey;
 use mtor_types::intent::Branch;
 use mtor_types::{AccountId, Code, KeyHash};
 
 use super::Connection;
 use crate::api_error::ApiError;
-use crate::edge::Edge;
+use crate::edge::{Asker, Edge};
 use crate::identity::hash_secret;
 use crate::origin::{Origin, is_forwarded};
 
@@ -71,6 +72,18 @@ impl Caller {
         self.origin
     }
 
+    /// For what it takes of what is shared.
+    pub fn holder(&self, edge: &Edge) -> Holder {
+        let network = edge.sharing_network_of(self.origin);
+        match self.actor {
+            Actor::Account(account) => edge.holder(account, network),
+            Actor::Sysop => Holder { account: None, network: None, rank: Rank::Realm },
+            Actor::Nobody | Actor::Worker(_) => {
+                Holder { account: None, network, rank: Rank::Guest }
+            }
+        }
+    }
+
     pub fn network(&self, edge: &Edge) -> NetworkKey {
         edge.network_of(self.origin)
     }
@@ -121,6 +134,13 @@ impl Member {
         let caller = Caller::of(edge, headers, extensions)?;
         Ok(Self { caller, account: caller.account()? })
     }
+
+    /// As whom it asks for work.
+    pub fn asker(&self, edge: &Edge) -> Asker {
+        let Self { caller, account } = *self;
+        let (branch, at_home) = (caller.branch(edge), caller.is_at_home());
+        Asker { account, branch, holder: caller.holder(edge), at_home }
+    }
 }
 
 impl FromRequestParts<Arc<Edge>> for Member {
@@ -130,7 +150,8 @@ impl FromRequestParts<Arc<Edge>> for Member {
         parts: &mut Parts,
         edge: &Arc<Edge>,
     ) -> Result<Self, Self::Rejection> {
-        Self::of(edge, &parts.headers, &parts.extensions)
+        let caller = Caller::from_request_parts(parts, edge).await?;
+        Ok(Self { caller, account: caller.account()? })
     }
 }
 
@@ -141,6 +162,9 @@ impl FromRequestParts<Arc<Edge>> for Caller {
         parts: &mut Parts,
         edge: &Arc<Edge>,
     ) -> Result<Self, Self::Rejection> {
-        Self::of(edge, &parts.headers, &parts.extensions)
+        let caller = Self::of(edge, &parts.headers, &parts.extensions)?;
+        // For the body, if one is read.
+        parts.extensions.insert(caller.holder(edge));
+        Ok(caller)
     }
 }

@@ -12,8 +12,9 @@ use axum::body::Body;
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
+
+use crate::shares::Portion;
 
 /// How long a client may leave its connection without use.
 #[derive(Clone, Copy, Debug)]
@@ -51,11 +52,13 @@ pub struct Connection {
     request: AtomicU64,
     /// Requests that wait for their answer, or for more of it.
     answering: AtomicU32,
-    _place: OwnedSemaphorePermit,
+    /// Up to so many bytes are read of it in all.
+    heard_max: AtomicU64,
+    _place: Portion,
 }
 
 impl Connection {
-    pub fn new(client: SocketAddr, place: OwnedSemaphorePermit) -> Arc<Self> {
+    pub fn new(client: SocketAddr, place: Portion) -> Arc<Self> {
         Arc::new(Self {
             client,
             opened: Instant::now(),
@@ -63,6 +66,7 @@ impl Connection {
             said: AtomicU64::default(),
             request: AtomicU64::default(),
             answering: AtomicU32::default(),
+            heard_max: AtomicU64::new(u64::MAX),
             _place: place,
         })
     }
@@ -70,6 +74,16 @@ impl Connection {
     /// Bytes read so far. A client is alive while they grow, however long one message takes.
     pub fn heard(&self) -> u64 {
         self.heard.load(Ordering::Relaxed)
+    }
+
+    /// As long as nobody knows who speaks on it, so much more is read and no more.
+    pub fn allow(&self, bytes: u64) {
+        self.heard_max.store(self.heard().saturating_add(bytes), Ordering::Relaxed);
+    }
+
+    /// It is known who speaks.
+    pub fn allow_all(&self) {
+        self.heard_max.store(u64::MAX, Ordering::Relaxed);
     }
 
     /// A head has come; its request is being answered until this is dropped.
@@ -239,6 +253,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         self.connection.hear(buffer.filled().len().saturating_sub(before));
+        if self.connection.heard() > self.connection.heard_max.load(Ordering::Relaxed) {
+            return Poll::Ready(Err(io::Error::other("too much before it said who it is")));
+        }
         read
     }
 }
@@ -287,18 +304,34 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use futures_util::StreamExt;
     use hyper::body::Body as _;
+    use mtor_core::share::{Holder, Limited, Rank};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::sync::Semaphore;
 
     use super::*;
+    use crate::shares::Bound;
 
-    fn connection() -> (Arc<Connection>, Arc<Semaphore>) {
-        let places = Arc::new(Semaphore::new(1));
-        let place = Arc::clone(&places).try_acquire_owned().unwrap();
+    pub(in crate::http) fn connection() -> (Arc<Connection>, Bound) {
+        let places = Bound::new(Limited::Connections, 1, 1);
+        let holder = Holder { account: None, network: None, rank: Rank::Realm };
+        let place = places.take(holder, 1).unwrap();
         (Connection::new(([127, 0, 0, 1], 1).into(), place), places)
+    }
+
+    #[tokio::test]
+    async fn before_it_says_who_it_is_so_much_is_read_and_no_more() {
+        let (connection, _places) = connection();
+        let (mut client, server) = tokio::io::duplex(64);
+        let mut server = Counted::new(server, Arc::clone(&connection));
+        let mut buffer = [0; 8];
+        connection.allow(8);
+        client.write_all(&[1; 20]).await.unwrap();
+        server.read_exact(&mut buffer).await.unwrap();
+        assert!(server.read_exact(&mut buffer).await.is_err());
+        connection.allow_all();
+        server.read_exact(&mut buffer[..4]).await.unwrap();
     }
 
     #[tokio::test]
@@ -312,9 +345,9 @@ mod tests {
         server.write_all(b"hey").await.unwrap();
         assert_eq!((connection.heard(), connection.said.load(Ordering::Relaxed)), (5, 3));
         drop(server);
-        assert_eq!(places.available_permits(), 0, "a socket that it became still uses it");
+        assert_eq!(places.filled(), (1, 1), "a socket that it became still uses it");
         drop(connection);
-        assert_eq!(places.available_permits(), 1);
+        assert_eq!(places.filled(), (0, 1));
     }
 
     #[test]

@@ -44,16 +44,16 @@ struct QuoteView {
 /// `POST /v1/quote`
 pub async fn quote(
     State(edge): State<Arc<Edge>>,
-    Member { caller, account }: Member,
+    member: Member,
     headers: HeaderMap,
     Body(body): Body,
 ) -> Result<Answer, ApiError> {
-    caller.may(Action::Quote, &Object::Account(account))?;
+    let account = member.account;
+    member.caller.may(Action::Quote, &Object::Account(account))?;
     let Document { name, data, options } = admission::parse(&body, BODY_MAX)?;
     let options = options.or(Options::from_headers(&headers)?);
-    let (at_home, branch) = (caller.is_at_home(), caller.branch(&edge));
-    let route = Route::Stored;
-    let submission = Submission { account, branch, name, data, options, route, at_home };
+    let (asker, route) = (member.asker(&edge), Route::Stored);
+    let submission = Submission { asker, name, data, options, route };
     let (quote, eta_ms) = edge.quote(submission).await?;
     // As the hold would choose: grant if it covers the whole.
     let grant = edge.balance(account, Asset::Grant).await?;
@@ -107,18 +107,17 @@ impl SubmittedView {
 /// `POST /v1/intents`: 202, or the events themselves with `Accept: text/event-stream`.
 pub async fn submit(
     State(edge): State<Arc<Edge>>,
-    Member { caller, account }: Member,
+    member: Member,
     headers: HeaderMap,
     Body(body): Body,
 ) -> Result<Response, ApiError> {
-    caller.may(Action::Submit, &Object::Account(account))?;
+    member.caller.may(Action::Submit, &Object::Account(member.account))?;
     check_kind(&headers)?;
     let streamed = accepts_events(&headers);
     let route = if streamed { Route::Streamed } else { Route::Stored };
     let Document { name, data, options } = admission::parse(&body, BODY_MAX)?;
     let options = options.or(Options::from_headers(&headers)?);
-    let (at_home, branch) = (caller.is_at_home(), caller.branch(&edge));
-    let submission = Submission { account, branch, name, data, options, route, at_home };
+    let submission = Submission { asker: member.asker(&edge), name, data, options, route };
     let submitted = edge.submit(submission).await?;
     let view = SubmittedView::new(&submitted);
     match submitted.cursor.filter(|_| streamed) {
@@ -144,11 +143,11 @@ struct BatchRow {
 /// `POST /v1/intents/batch`: each item is admitted or refused by itself, in order.
 pub async fn batch(
     State(edge): State<Arc<Edge>>,
-    Member { caller, account }: Member,
+    member: Member,
     headers: HeaderMap,
     Body(body): Body,
 ) -> Result<Answer, ApiError> {
-    caller.may(Action::Submit, &Object::Account(account))?;
+    member.caller.may(Action::Submit, &Object::Account(member.account))?;
     check_kind(&headers)?;
     let defaults = Options { key: None, ..Options::from_headers(&headers)? };
     let mut items = Vec::new();
@@ -156,10 +155,8 @@ pub async fn batch(
         let submitted = match document {
             Ok(Document { name, data, options }) => {
                 let options = options.or(defaults.clone());
-                let (route, at_home) = (Route::Stored, caller.is_at_home());
-                let branch = caller.branch(&edge);
-                let submission =
-                    Submission { account, branch, name, data, options, route, at_home };
+                let (asker, route) = (member.asker(&edge), Route::Stored);
+                let submission = Submission { asker, name, data, options, route };
                 edge.submit(submission).await
             }
             Err(error) => Err(error),

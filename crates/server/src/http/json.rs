@@ -4,19 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
-use bytes::Bytes;
-use http::header;
+use bytes::{Bytes, BytesMut};
 use http::request::Parts;
+use http_body_util::BodyExt;
+use mtor_core::share::{Holder, Rank};
 use mtor_types::Code;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::BODY_BYTES_MAX;
 
 use crate::admission::json;
 use crate::api_error::ApiError;
 use crate::edge::Edge;
+use crate::shares::{BODY_STEP_BYTES, Bound, Portion};
 
 /// A small document of our own.
 const SMALL_BYTES_MAX: usize = 64 * 1024;
@@ -32,57 +33,88 @@ impl FromRequest<Arc<Edge>> for Body {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, edge: &Arc<Edge>) -> Result<Self, ApiError> {
-        let said = request.headers().get(header::CONTENT_LENGTH);
-        let said = said.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-        let bytes = said.unwrap_or(BODY_BYTES_MAX).min(BODY_BYTES_MAX);
-        // Held while it arrives; afterwards the bounds of payloads count it.
-        let _room = edge.bodies.enter(bytes).ok_or_else(ApiError::overloaded)?;
-        read_body(request, BODY_BYTES_MAX).await.map(Self)
+        read_body(request, edge, BODY_BYTES_MAX).await.map(Self)
     }
 }
 
 /// The bytes of a small document of our own.
 pub struct Small(pub Bytes);
 
-impl<S: Send + Sync> FromRequest<S> for Small {
+impl FromRequest<Arc<Edge>> for Small {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        read_body(request, SMALL_BYTES_MAX).await.map(Self)
+    async fn from_request(request: Request, edge: &Arc<Edge>) -> Result<Self, ApiError> {
+        read_body(request, edge, SMALL_BYTES_MAX).await.map(Self)
     }
 }
 
-async fn read_body(request: Request, bytes_max: usize) -> Result<Bytes, ApiError> {
-    let read = axum::body::to_bytes(request.into_body(), bytes_max);
-    let read = tokio::time::timeout(BODY_PATIENCE, read).await.map_err(|_| {
+/// It is counted as it comes, whatever it says of its length, and only until it is here: what holds it
+/// afterwards counts it by itself.
+async fn read_body(request: Request, edge: &Edge, bytes_max: usize) -> Result<Bytes, ApiError> {
+    // Every handler of a body asks first who sends it.
+    let nobody = Holder { account: None, network: None, rank: Rank::Guest };
+    let holder = request.extensions().get::<Holder>().copied().unwrap_or(nobody);
+    let mut arriving = Arriving { bodies: &edge.shares.bodies, holder, portion: None, bytes: 0 };
+    let read = arriving.read(request.into_body(), bytes_max);
+    tokio::time::timeout(BODY_PATIENCE, read).await.map_err(|_| {
         ApiError::new(Code::RequestTimeout, "the body did not arrive within a minute")
-    })?;
-    // Anything else is a connection that broke: nobody reads the answer.
-    let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX);
-    read.map_err(|_| ApiError::too_large("the body", limit))
+    })?
 }
 
-/// Room for bodies that are on their way, all together.
-#[derive(Debug)]
-pub struct Bodies(Semaphore);
+/// A body on its way.
+struct Arriving<'a> {
+    bodies: &'a Bound,
+    holder: Holder,
+    /// None before its first byte.
+    portion: Option<Portion>,
+    bytes: usize,
+}
 
-impl Bodies {
-    /// A body up to this is in nobody's way.
-    const FREE: usize = 64 * 1024;
-    const KIB_MAX: usize = 1024 * 1024;
-
-    fn enter(&self, bytes: usize) -> Option<Option<SemaphorePermit<'_>>> {
-        if bytes <= Self::FREE {
-            return Some(None);
+impl Arriving<'_> {
+    async fn read(
+        &mut self,
+        mut body: axum::body::Body,
+        bytes_max: usize,
+    ) -> Result<Bytes, ApiError> {
+        let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX);
+        let too_large = || ApiError::too_large("the body", limit);
+        let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
+        while let Some(frame) = body.frame().await {
+            // A connection that broke: nobody reads the answer.
+            let frame = frame.map_err(|_| too_large())?;
+            let Ok(data) = frame.into_data() else { continue };
+            self.bytes = self.bytes.saturating_add(data.len());
+            if self.bytes > bytes_max {
+                return Err(too_large());
+            }
+            self.count()?;
+            // Most come in one piece, which is not copied.
+            if first.is_empty() && rest.is_empty() {
+                first = data;
+            } else {
+                if rest.is_empty() {
+                    rest.extend_from_slice(&std::mem::take(&mut first));
+                }
+                rest.extend_from_slice(&data);
+            }
         }
-        let kib = u32::try_from(bytes.div_ceil(1024)).ok()?;
-        self.0.try_acquire_many(kib).ok().map(Some)
+        Ok(if rest.is_empty() { first } else { rest.freeze() })
     }
-}
 
-impl Default for Bodies {
-    fn default() -> Self {
-        Self(Semaphore::new(Self::KIB_MAX))
+    /// As many steps as its bytes take.
+    fn count(&mut self) -> Result<(), ApiError> {
+        let bytes = u64::try_from(self.bytes).unwrap_or(u64::MAX);
+        let wanted = bytes.next_multiple_of(BODY_STEP_BYTES);
+        match &mut self.portion {
+            None if wanted > 0 => {
+                self.portion = Some(self.bodies.take(self.holder, wanted)?);
+            }
+            Some(portion) if wanted > portion.size() => {
+                portion.grow(wanted.saturating_sub(portion.size()))?;
+            }
+            None | Some(_) => {}
+        }
+        Ok(())
     }
 }
 

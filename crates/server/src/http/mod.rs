@@ -27,7 +27,6 @@ mod worker_rows;
 mod workers;
 
 pub use connection::{Connection, Counted};
-pub use json::Bodies;
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -43,8 +42,8 @@ use http::{HeaderValue, StatusCode, header};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tower::ServiceExt;
 
@@ -52,14 +51,14 @@ use connection::{Answered, Patience};
 
 use crate::api_error::ApiError;
 use crate::edge::Edge;
-use crate::sessions::SESSIONS_MAX;
 
 /// The largest body of any route; each manifest has its own below it.
 pub const BODY_BYTES_MAX: usize = 17 * 1024 * 1024;
-/// Connections at a time: workers' sessions, and as many clients.
-const CONNECTIONS_MAX: usize = SESSIONS_MAX + 20_000;
 /// What a connection reads ahead; a body larger than this comes in several pieces.
 const CONNECTION_BYTES_MAX: usize = 64 * 1024;
+/// Connections that are told why they are not taken, at a time, and for how long.
+const TURNED_AWAY_MAX: usize = 64;
+const TURNED_AWAY_PATIENCE: Duration = Duration::from_millis(500);
 /// For open requests when the realm stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -155,8 +154,8 @@ async fn finish<T: Send + 'static>(
 /// Serves until the edge stops.
 pub async fn serve(listener: TcpListener, edge: Arc<Edge>) {
     let routes = routes(Arc::clone(&edge));
+    let leaving = Arc::new(Semaphore::new(TURNED_AWAY_MAX));
     let (open, mut all_closed) = mpsc::channel::<Infallible>(1);
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let (stream, client) = tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -170,10 +169,18 @@ pub async fn serve(listener: TcpListener, edge: Arc<Edge>) {
             },
             () = edge.stopping() => break,
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            // Full: the connection is closed, which every client can tell from an answer.
-            drop(stream);
-            continue;
+        let place = match edge.shares.connections.take(edge.caller_at(client.ip()), 1) {
+            Ok(place) => place,
+            Err(error) => {
+                // It is closed without a word where too many are told already.
+                if let Ok(place) = Arc::clone(&leaving).try_acquire_owned() {
+                    tokio::spawn(async move {
+                        turn_away(stream, &error).await;
+                        drop(place);
+                    });
+                }
+                continue;
+            }
         };
         // Without it a stream of small writes stalls for 40 ms at a time.
         let _ = stream.set_nodelay(true);
@@ -187,6 +194,27 @@ pub async fn serve(listener: TcpListener, edge: Arc<Edge>) {
     }
     drop(open);
     let _ = tokio::time::timeout(STOP_PATIENCE, all_closed.recv()).await;
+}
+
+/// Says why before anything is read. What its client has sent by then is taken for a moment: a connection
+/// that is closed on it would take the answer back.
+async fn turn_away(mut stream: TcpStream, error: &ApiError) {
+    let body = error.to_json();
+    let head = format!(
+        "HTTP/1.1 {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nretry-after: 1\r\n\
+         connection: close\r\n\r\n",
+        error.status(),
+        body.len()
+    );
+    let say = async {
+        stream.write_all(&[head.as_bytes(), body.as_bytes()].concat()).await?;
+        stream.shutdown().await?;
+        let mut unread = [0; 1024];
+        while stream.read(&mut unread).await? > 0 {}
+        Ok::<_, std::io::Error>(())
+    };
+    // A client that goes meanwhile is not news.
+    let _ = tokio::time::timeout(TURNED_AWAY_PATIENCE, say).await;
 }
 
 /// One connection, until either side ends it. When the realm stops, the request in it is answered

@@ -18,15 +18,15 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream;
 use http::{HeaderValue, StatusCode, header};
 use mtor_core::authorize::{Action, Object};
-use mtor_types::intent::{Branch, Outcome};
-use mtor_types::{AccountId, Code, IntentId};
+use mtor_types::intent::Outcome;
+use mtor_types::{Code, IntentId};
 
 use super::Answer;
 use super::auth::Member;
 use super::json::Body;
 use crate::admission::{Options, Route};
 use crate::api_error::{ApiError, OpenAiError};
-use crate::edge::{Edge, Submission, Submitted};
+use crate::edge::{Asker, Edge, Submission, Submitted};
 use crate::streams::{Cursor, Ended, Entry, Next};
 
 /// Pieces sent in one write at most.
@@ -48,20 +48,18 @@ pub async fn embeddings(
     Ok(run(edge, "embed", request).await?)
 }
 
-async fn run(edge: Arc<Edge>, name: &str, request: Request) -> Result<Response, ApiError> {
-    let asker = Asker::of(&edge, &request)?;
+async fn run(edge: Arc<Edge>, name: &str, mut request: Request) -> Result<Response, ApiError> {
+    let asking = Asking::of(&edge, &mut request)?;
     let Body(data) = Body::from_request(request, &edge).await?;
-    let Begun { intent, cursor, pieces } = asker.begin(edge, name, data, Route::OpenAi).await?;
+    let Begun { intent, cursor, pieces } = asking.begin(edge, name, data, Route::OpenAi).await?;
     let response = if pieces { streamed(cursor).await? } else { whole(cursor).await? };
     Ok(named(response, intent))
 }
 
 /// Who asks, and what for beside the body: known before any of that is read.
-pub(super) struct Asker {
-    account: AccountId,
-    branch: Branch,
+pub(super) struct Asking {
+    asker: Asker,
     options: Options,
-    at_home: bool,
 }
 
 /// Work that is under way.
@@ -98,12 +96,15 @@ const FIELDS: [&str; 12] = [
 /// Of a field's name.
 const FIELD_BYTES_MAX: usize = 64;
 
-impl Asker {
-    pub(super) fn of(edge: &Edge, request: &Request) -> Result<Self, ApiError> {
-        let Member { caller, account } = Member::of(edge, request.headers(), request.extensions())?;
-        caller.may(Action::Submit, &Object::Account(account))?;
+impl Asking {
+    pub(super) fn of(edge: &Edge, request: &mut Request) -> Result<Self, ApiError> {
+        let member = Member::of(edge, request.headers(), request.extensions())?;
+        member.caller.may(Action::Submit, &Object::Account(member.account))?;
         let options = Options::from_headers(request.headers())?;
-        Ok(Self { account, branch: caller.branch(edge), options, at_home: caller.is_at_home() })
+        let asker = member.asker(edge);
+        // For the body.
+        request.extensions_mut().insert(asker.holder);
+        Ok(Self { asker, options })
     }
 
     pub(super) async fn begin(
@@ -113,9 +114,8 @@ impl Asker {
         data: Bytes,
         route: Route,
     ) -> Result<Begun, ApiError> {
-        let Self { account, branch, options, at_home } = self;
-        let name = name.to_owned();
-        let submission = Submission { account, branch, name, data, options, route, at_home };
+        let Self { asker, options } = self;
+        let submission = Submission { asker, name: name.to_owned(), data, options, route };
         let Submitted { intent, cursor, pieces, .. } = edge.submit(submission).await?;
         let cursor = cursor.ok_or_else(ApiError::gone)?;
         if cursor.stream().is_answer_gone() {

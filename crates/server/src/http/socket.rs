@@ -22,7 +22,7 @@ use mtor_types::{AccountId, Code, IntentId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::auth::Caller;
+use super::auth::{Caller, Member};
 use super::intents::OVER;
 use super::{BODY_BYTES_MAX, Connection};
 use crate::admission::{self, Document, Route};
@@ -33,6 +33,10 @@ use crate::streams::Cursor;
 
 /// For the first event of a client that sent no header.
 const HELLO_PATIENCE: Duration = Duration::from_secs(5);
+/// And what may come until it is understood.
+const HELLO_BYTES_MAX: u64 = 8 * 1024;
+/// What a socket reads and writes in one go.
+const SOCKET_BYTES: usize = 4 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(15);
 const SILENCE_MAX: Duration = Duration::from_secs(50);
 /// Events that wait for one client's socket; its intents' cursors wait with them.
@@ -80,22 +84,28 @@ pub async fn open(
 ) -> Result<Response, ApiError> {
     let upgrade =
         upgrade.map_err(|_| ApiError::invalid_header("upgrade", "a WebSocket request"))?;
+    // What has come in one go is read in one go, and a socket on which nothing comes takes little.
+    let upgrade = upgrade.read_buffer_size(SOCKET_BYTES).write_buffer_size(SOCKET_BYTES);
     Ok(upgrade
         .protocols(["cloudevents.json"])
         .max_message_size(BODY_BYTES_MAX)
         .max_frame_size(BODY_BYTES_MAX)
         .on_upgrade(async move |socket| {
-            serve(socket, edge, caller).await;
+            serve(socket, edge, caller, &connection).await;
             // It takes its place until here.
             drop(connection);
         }))
 }
 
-async fn serve(mut socket: WebSocket, edge: Arc<Edge>, caller: Caller) {
+async fn serve(mut socket: WebSocket, edge: Arc<Edge>, caller: Caller, connection: &Connection) {
     let caller = match caller.actor {
         Actor::Nobody => {
+            connection.allow(HELLO_BYTES_MAX);
             match tokio::time::timeout(HELLO_PATIENCE, hello(&mut socket, &edge, caller)).await {
-                Ok(Some(caller)) => caller,
+                Ok(Some(caller)) => {
+                    connection.allow_all();
+                    caller
+                }
                 Ok(None) | Err(_) => {
                     return turn_away(&mut socket, &edge, &ApiError::unauthenticated()).await;
                 }
@@ -227,9 +237,9 @@ impl Client {
         let body = Bytes::copy_from_slice(text.as_bytes());
         let limit = u64::try_from(BODY_BYTES_MAX).unwrap_or(u64::MAX);
         let Document { name, data, options } = admission::parse(&body, limit)?;
-        let (account, route) = (self.account, Route::Streamed);
-        let (at_home, branch) = (caller.is_at_home(), caller.branch(&self.edge));
-        let submission = Submission { account, branch, name, data, options, route, at_home };
+        let member = Member { caller, account: self.account };
+        let (asker, route) = (member.asker(&self.edge), Route::Streamed);
+        let submission = Submission { asker, name, data, options, route };
         let submitted = self.edge.submit(submission).await?;
         let cursor = submitted.cursor.ok_or_else(ApiError::gone)?;
         Ok(Some((cursor, event.id.into_owned())))

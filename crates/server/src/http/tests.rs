@@ -20,8 +20,7 @@ async fn connected(patience: Patience, first: &str) -> DuplexStream {
     let routes = Router::new()
         .route("/", get(|| async { "hello" }))
         .route("/large", get(|| async { "x".repeat(1_000_000) }));
-    let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-    let connection = Connection::new(([127, 0, 0, 1], 1).into(), place);
+    let (connection, _) = super::connection::tests::connection();
     tokio::spawn(converse(server, routes, connection, patience, pending()));
     client
 }

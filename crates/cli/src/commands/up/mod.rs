@@ -5,6 +5,7 @@ mod lan;
 mod manifests;
 pub(super) mod models;
 mod news;
+mod room;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,6 @@ use mtor_server::manifests::ManifestError;
 use mtor_server::origin::{IpNet, network};
 use mtor_server::{Networks, OpenError, Realm, RealmOptions};
 use mtor_types::Code;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -71,6 +71,10 @@ pub(crate) struct Arguments {
     /// units of the grant asset; 0 tries nobody
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=1_000_000_000_000))]
     canary_budget: Option<u64>,
+    /// The memory that the realm may take, such as 512M or 4G; if it is not given, what the system
+    /// grants, and half of that with models beside it
+    #[arg(long, value_name = "BYTES", value_parser = room::memory)]
+    memory: Option<u64>,
     /// The log on standard error, as FORMAT/LEVEL
     #[arg(long, value_name = "FORMAT/LEVEL", default_value_t)]
     log: Log,
@@ -87,23 +91,14 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
     block_on(Box::pin(up(arguments, data, context)))
 }
 
-/// Connections and spilled answers each take a file: as many as this process may have.
-fn raise_open_files() {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, "the number of open files stays limited");
-    }
-}
-
 async fn up(arguments: Arguments, data: PathBuf, context: &Context) -> Result<(), Failure> {
-    raise_open_files();
     let mut options = RealmOptions::new(data.clone(), arguments.listen);
     options.embedded_worker = !arguments.no_worker;
     options.fee_basis_points = arguments.fee_basis_points.unwrap_or(options.fee_basis_points);
     options.canaries_a_day = arguments.canary_budget.unwrap_or(options.canaries_a_day);
     options.networks =
         Networks { trusted: arguments.trusted_proxy.clone(), home: arguments.home_network.clone() };
+    options.room = room::of(arguments.memory, !arguments.no_worker);
     let lan = lan::agreed(&arguments.lan, &data, arguments.listen.port(), context.out)?;
     options.also = lan::also(lan.as_ref());
     let models = match arguments.no_worker {

@@ -56,17 +56,20 @@ async fn durable_work_that_is_cancelled_before_the_node_knows_it_ends_at_once() 
     let realm = realm(&folder).await;
     let edge = Arc::clone(&realm.teller().0);
     let submission = Submission {
-        account: CLIENT,
-        branch: Branch::Account,
+        asker: Asker {
+            account: CLIENT,
+            branch: Branch::Account,
+            holder: edge.holder(CLIENT, None),
+            at_home: false,
+        },
         name: "echo".into(),
         data: Bytes::from_static(b"1"),
         options: Options { durable: Some(true), ..Options::default() },
         route: Route::Stored,
-        at_home: false,
     };
-    let Checked { ask, meta, prior, stream } = edge.check(submission).await.unwrap();
+    let Checked { ask, meta, prior, stream, portion } = edge.check(submission).await.unwrap();
     let kind = ("echo".to_owned(), true);
-    let live = Live::new(CLIENT, kind, &ask, Arc::clone(&stream), None);
+    let live = Live::new(CLIENT, kind, &ask, Arc::clone(&stream), None, portion);
     edge.lives.get_or_insert(meta.id, Arc::new(live));
     // Its payload is sealed, and it was looked at whether it is still wanted; then its client goes.
     edge.cancel(meta.id);

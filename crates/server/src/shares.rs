@@ -1,0 +1,214 @@
+//! What everybody at this edge shares: places of connections, bodies on their way, payloads.
+//!
+//! Each bound has its [`Share`]. What is taken of it is given back when it is dropped, so that nothing
+//! that ends, however it ends, holds anything. How large the bounds are follows from the memory and the
+//! descriptors that this process may have ([`Room`]): what would not fit is refused by name before the
+//! system ends the process.
+//!
+//! Absent on purpose: which of them a request needs, and whose it is.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use mtor_core::share::{Holder, Limited, Part, Refused, Share};
+
+use crate::api_error::ApiError;
+use crate::sessions::SESSIONS_MAX;
+
+/// What this process may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes of memory.
+    pub memory: u64,
+    /// Open files and sockets.
+    pub descriptors: u64,
+}
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const GIB: u64 = 1024 * MIB;
+
+/// For the program itself, its threads, caches and a small ledger.
+const BASE_BYTES: u64 = 48 * MIB;
+/// However small the machine, the realm answers somebody.
+const REST_BYTES_MIN: u64 = 16 * MIB;
+/// What a connection takes, about: its buffers, and what the system keeps for its socket.
+const CONNECTION_BYTES: u64 = 32 * KIB;
+/// Workers' sessions, and as many clients.
+const CONNECTIONS_MAX: u64 = SESSIONS_MAX as u64 + 20_000;
+/// Bodies are counted by this much, and this much is a small payload.
+pub const BODY_STEP_BYTES: u64 = 64 * KIB;
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { memory: 4 * GIB, descriptors: 65_536 }
+    }
+}
+
+impl Room {
+    fn rest(self) -> u64 {
+        self.memory.saturating_sub(BASE_BYTES).max(REST_BYTES_MIN)
+    }
+
+    fn connections(self) -> u64 {
+        let by_memory = self.rest() / 8 / CONNECTION_BYTES;
+        // The others are for the store, spilled answers and files that are sent.
+        by_memory.min(self.descriptors / 4 * 3).clamp(16, CONNECTIONS_MAX)
+    }
+
+    /// While it grows a body may take twice what has come of it.
+    fn bodies(self) -> u64 {
+        (self.rest() / 16).min(GIB)
+    }
+
+    fn payloads(self) -> u64 {
+        (self.rest() / 4).min(GIB)
+    }
+
+    /// For answers that are kept in memory.
+    pub fn replay(self) -> u64 {
+        self.rest() / 8
+    }
+}
+
+/// The shares of one edge.
+#[derive(Debug)]
+pub struct Shares {
+    pub connections: Bound,
+    pub bodies: Bound,
+    pub payloads: Bound,
+}
+
+impl Shares {
+    pub fn new(room: Room) -> Self {
+        Self {
+            connections: Bound::new(Limited::Connections, room.connections(), 1),
+            bodies: Bound::new(Limited::Bodies, room.bodies(), BODY_STEP_BYTES),
+            payloads: Bound::new(Limited::Payloads, room.payloads(), BODY_STEP_BYTES),
+        }
+    }
+
+    pub fn all(&self) -> [&Bound; 3] {
+        [&self.connections, &self.bodies, &self.payloads]
+    }
+}
+
+impl Default for Shares {
+    fn default() -> Self {
+        Self::new(Room::default())
+    }
+}
+
+/// One bound and its share, for many threads.
+#[derive(Clone, Debug)]
+pub struct Bound(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    what: Limited,
+    share: Mutex<Share>,
+}
+
+impl Bound {
+    pub fn new(what: Limited, capacity: u64, small: u64) -> Self {
+        Self(Arc::new(Inner { what, share: Mutex::new(Share::new(capacity, small)) }))
+    }
+
+    /// # Errors
+    /// `share_used`, which names what it is, what the holder has of it and what it may have.
+    pub fn take(&self, holder: Holder, size: u64) -> Result<Portion, ApiError> {
+        let part = self.0.share().take(holder, size).map_err(|refused| self.0.refusal(refused))?;
+        Ok(Portion { of: Arc::clone(&self.0), part: Some(part) })
+    }
+
+    /// What is held already, whatever may be held.
+    pub fn keep(&self, holder: Holder, size: u64) -> Portion {
+        let part = self.0.share().keep(holder, size);
+        Portion { of: Arc::clone(&self.0), part: Some(part) }
+    }
+
+    pub fn what(&self) -> Limited {
+        self.0.what
+    }
+
+    /// Portion now, and all there is.
+    pub fn filled(&self) -> (u64, u64) {
+        let share = self.0.share();
+        (share.held(), share.capacity())
+    }
+}
+
+impl Inner {
+    fn share(&self) -> MutexGuard<'_, Share> {
+        self.share.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refusal(&self, refused: Refused) -> ApiError {
+        refused.of(self.what).into()
+    }
+}
+
+/// So much of a bound, until it is dropped.
+#[derive(Debug)]
+pub struct Portion {
+    of: Arc<Inner>,
+    /// `None` only while it is dropped.
+    part: Option<Part>,
+}
+
+impl Portion {
+    /// # Errors
+    /// As [`Bound::take`]; it stays as it was.
+    pub fn grow(&mut self, more: u64) -> Result<(), ApiError> {
+        let Some(part) = &mut self.part else { return Ok(()) };
+        let grown = self.of.share().grow(part, more);
+        grown.map_err(|refused| self.of.refusal(refused))
+    }
+
+    pub fn size(&self) -> u64 {
+        self.part.as_ref().map_or(0, Part::size)
+    }
+}
+
+impl Drop for Portion {
+    fn drop(&mut self) {
+        if let Some(part) = self.part.take() {
+            self.of.share().give_back(part);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mtor_core::share::Rank;
+    use mtor_types::{AccountId, Code};
+
+    use super::*;
+
+    fn somebody(number: u8) -> Holder {
+        let account = Some(AccountId([number; 32]));
+        Holder { account, network: None, rank: Rank::Guest }
+    }
+
+    #[test]
+    fn what_is_dropped_is_given_back_and_what_is_refused_is_named() {
+        let bound = Bound::new(Limited::Bodies, 1_000, 1);
+        let mut held = bound.take(somebody(1), 20).unwrap();
+        held.grow(30).unwrap();
+        let error = held.grow(10).unwrap_err();
+        assert_eq!(error.code, Code::ShareUsed);
+        assert!(error.message.contains("50 bytes of requests on their way"), "{error}");
+        assert_eq!((held.size(), bound.filled()), (50, (50, 1_000)));
+        drop(held);
+        assert_eq!(bound.filled(), (0, 1_000));
+    }
+
+    #[test]
+    fn a_small_machine_has_small_bounds_and_a_large_one_the_stated_ones() {
+        let filled = |room: Room| Shares::new(room).all().map(|bound| bound.filled().1);
+        let small = filled(Room { memory: 48 * MIB, descriptors: 1_024 });
+        assert_eq!(small, [64, MIB, 4 * MIB]);
+        let large = filled(Room { memory: 64 * GIB, descriptors: 1 << 20 });
+        assert_eq!(large, [CONNECTIONS_MAX, GIB, GIB]);
+        assert_eq!(filled(Room { memory: GIB, descriptors: 400 })[0], 300);
+    }
+}
