@@ -24,6 +24,8 @@ use crate::api_error::ApiError;
 use crate::edge::Edge;
 use crate::sessions;
 
+/// What a session reads in one go: each takes so much before it has said who it is.
+const READ_BYTES: usize = 16 * 1024;
 const PROTOCOL: &str = "cloudevents.json";
 
 /// The answer to a worker that asks for a session; the session begins once it is sent.
@@ -93,6 +95,7 @@ async fn converse(
     };
     let stream = Counted::new(stream, Arc::clone(&connection));
     let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BYTES)
         .max_message_size(Some(FRAME_BYTES_MAX))
         .max_frame_size(Some(FRAME_BYTES_MAX));
     let ahead = ahead.to_vec();
