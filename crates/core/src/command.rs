@@ -35,8 +35,9 @@ pub enum Command {
 
     /// Worker Registry. `token` is the hash of the secret.
     IssueToken { token: KeyHash, owner: AccountId },
-    /// Worker Registry: the edge has checked the worker's proof of its key.
-    Enrol { token: KeyHash, worker: WorkerId, name: String },
+    /// Worker Registry: the edge has checked the worker's proof of its key. `network`: for whose share of
+    /// the places it counts, besides its owner's.
+    Enrol { token: KeyHash, worker: WorkerId, name: String, network: Option<NetworkKey> },
     /// Worker Registry.
     RemoveWorker { worker: WorkerId },
     /// Worker Registry.

@@ -5,14 +5,10 @@
 pub const ACCOUNTS_MAX: usize = 1_000_000;
 /// Keys of one account.
 pub const KEYS_PER_ACCOUNT_MAX: usize = 8;
-/// Open intents of a realm, queued and running together.
+/// Open intents of a realm, queued and running together: shared.
 pub const OPEN_INTENTS_MAX: usize = 100_000;
-/// Open intents of one account.
-pub const OPEN_INTENTS_PER_ACCOUNT_MAX: usize = 10_000;
-/// Enrolled workers; the last [`WORKERS_KEPT`] are the realm's own, so that strangers, whose workers
-/// cost them nothing, leave room for the sysop's.
+/// Enrolled workers: shared.
 pub const WORKERS_MAX: usize = 20_000;
-pub const WORKERS_KEPT: usize = 256;
 /// Enrolment tokens waiting to be used; the last [`TOKENS_PER_ACCOUNT_MAX`] are the realm's own.
 pub const TOKENS_MAX: usize = 1_000;
 /// Tokens of one account.
@@ -85,8 +81,8 @@ pub const RETRY_DISPATCHES: u64 = 1_000;
 pub const LEAF_ITEMS_MAX: usize = 4_096;
 /// Payload bytes that the queued intents of one flow stand for.
 pub const LEAF_BYTES_MAX: u64 = 256 * 1024 * 1024;
-/// Queued intents of one pool.
-pub const POOL_ITEMS_MAX: usize = 65_536;
+/// Queued intents of one pool: as many as there may be, whose share is that of open intents.
+pub const POOL_ITEMS_MAX: usize = OPEN_INTENTS_MAX;
 /// Payload bytes that the queued intents of one pool stand for.
 pub const POOL_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Idle flows that one command forgets. Each command leaves fewer behind.

@@ -75,8 +75,8 @@ struct Pot {
     networks: BTreeMap<NetworkKey, u64>,
 }
 
-/// So much, taken by somebody: to be given back.
-#[derive(Debug, PartialEq, Eq)]
+/// So much, taken by somebody: to be given back. Cloned only together with its share.
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "what is not given back is held for ever"]
 pub struct Part {
     holder: Holder,
@@ -124,7 +124,7 @@ impl Share {
     /// # Errors
     /// Whose share is used up, if that would be more than `holder` may have.
     pub fn take(&mut self, holder: Holder, size: u64) -> Result<Part, Refused> {
-        self.may(&holder, size)?;
+        self.check(&holder, size)?;
         Ok(self.keep(holder, size))
     }
 
@@ -133,7 +133,7 @@ impl Share {
     /// # Errors
     /// As [`Share::take`]; the part stays as it was.
     pub fn grow(&mut self, part: &mut Part, more: u64) -> Result<(), Refused> {
-        self.may(&part.holder, more)?;
+        self.check(&part.holder, more)?;
         let grown = self.keep(part.holder, more);
         part.size = part.size.saturating_add(grown.size);
         Ok(())
@@ -177,7 +177,11 @@ impl Share {
         self.accounts.len().saturating_add(self.all.networks.len())
     }
 
-    fn may(&self, holder: &Holder, size: u64) -> Result<(), Refused> {
+    /// Whether it may take so much now.
+    ///
+    /// # Errors
+    /// As [`Share::take`].
+    pub fn check(&self, holder: &Holder, size: u64) -> Result<(), Refused> {
         let half = self.capacity.checked_div(GUESTS).unwrap_or_default();
         let left = |capacity: u64, held: u64| capacity.saturating_sub(held);
         let kept = |capacity: u64| capacity.checked_div(LAST).unwrap_or_default();

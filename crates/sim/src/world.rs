@@ -241,7 +241,8 @@ impl<'a> World<'a> {
             let owner = self.oracle.books.owner_of(worker.id);
             commands.push((Service::Registry, Command::IssueToken { token, owner }));
             let (worker, name) = (worker.id, format!("worker {number}"));
-            commands.push((Service::Registry, Command::Enrol { token, worker, name }));
+            commands
+                .push((Service::Registry, Command::Enrol { token, worker, name, network: None }));
         }
         commands
     }

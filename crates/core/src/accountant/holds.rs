@@ -111,8 +111,6 @@ impl Accountant {
         }
         let asset = covering(&account.balances, meta.ceiling)?;
         within(self.ledger.holds.len(), limits::OPEN_INTENTS_MAX, Limited::Intents)?;
-        let open = usize::try_from(self.index.open_holds(meta.account)).unwrap_or(usize::MAX);
-        within(open, limits::OPEN_INTENTS_PER_ACCOUNT_MAX, Limited::Intents)?;
         let newest = self.index.epochs.get(&meta.edge).copied().unwrap_or_default();
         if !meta.durable && meta.edge_epoch < newest {
             return Err(Rejection::RealmRestarted);

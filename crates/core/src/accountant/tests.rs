@@ -596,20 +596,6 @@ fn every_bound_is_kept() {
     assert_eq!(limit_of(100_001..100_002), [Rejection::LimitReached { what, limit }]);
     assert_eq!(accountant.open_holds(), limits::OPEN_INTENTS_MAX);
     accountant.check_invariants().unwrap();
-    // One place is free again, but not for an account that has all of its own.
-    let (tick, older) = (intent_of(&accountant, account(3)), account(2));
-    accountant.receive(&mut Turn::default(), Message::Resolve(resolution(tick, DONE, 0)));
-    let mut turn = Turn::default();
-    let more = Arc::new(meta(IntentId([0xff; 16]), older, 0));
-    accountant.receive(&mut turn, Message::PlaceHold(more.into()));
-    let limit = limits::OPEN_INTENTS_PER_ACCOUNT_MAX as u64;
-    let refusal = refused(&Vec::from(turn.messages));
-    assert_eq!(refusal, Some(Rejection::LimitReached { what, limit }));
-}
-
-fn intent_of(accountant: &Accountant, payer: AccountId) -> IntentId {
-    let mut holds = accountant.ledger.holds.iter();
-    *holds.find(|(_, hold)| hold.account == payer).unwrap().0
 }
 
 #[test]

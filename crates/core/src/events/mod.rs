@@ -14,16 +14,17 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use mtor_types::fact::{Asset, Fact};
-use mtor_types::intent::{End, EndRequest, IntentMeta, Outcome, Usage, Why};
+use mtor_types::intent::{Branch, End, EndRequest, IntentMeta, Outcome, Usage, Why};
 use mtor_types::message::{Message, Service};
 use mtor_types::mutant;
-use mtor_types::rejection::{Limited, Rejection};
+use mtor_types::rejection::Rejection;
 use mtor_types::{Amount, Digest, IntentId, NodeId, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::command::Prior;
 use crate::effect::Effect;
 use crate::limits;
+use crate::share::{Holder, Limited, Rank, Share};
 use crate::steps::Steps;
 use crate::turn::Turn;
 use open::{Open, Phase};
@@ -55,6 +56,8 @@ pub struct EventProcessor {
     together: bool,
     durables: OpenDurables,
     open: BTreeMap<IntentId, Open>,
+    /// Of those that are open.
+    places: Share,
     keys: BTreeMap<Digest, BoundKey>,
     /// Keys of ended intents, oldest first: a bounded memory until the read tables have caught up.
     fading: VecDeque<(Time, Digest)>,
@@ -71,6 +74,7 @@ impl EventProcessor {
             together,
             durables,
             open: BTreeMap::new(),
+            places: Share::new(limits::OPEN_INTENTS_MAX as u64, 1),
             keys: BTreeMap::new(),
             fading: VecDeque::new(),
             timers: BTreeSet::new(),
@@ -85,6 +89,11 @@ impl EventProcessor {
     /// How often an intent or a key was looked at so far.
     pub fn steps(&self) -> u64 {
         self.steps.count()
+    }
+
+    /// What is held of the places for open intents, and all there are.
+    pub fn places(&self) -> (u64, u64) {
+        (self.places.held(), self.places.capacity())
     }
 
     pub fn open_count(&self) -> usize {
@@ -113,7 +122,9 @@ impl EventProcessor {
         turn.send(Service::Accountant, started);
         let durables: Vec<OpenDurable> = self.durables.intents.values().cloned().collect();
         for durable in durables {
-            let mut open = Open::new(durable.meta, durable.deadline, turn.now, self.together);
+            let part = self.places.keep(holder_of(&durable.meta), 1);
+            let (now, together) = (turn.now, self.together);
+            let mut open = Open::new(durable.meta, durable.deadline, now, together, part);
             open.phase = Phase::Admitted;
             open.admitted = true;
             self.bind(&open.meta);
@@ -135,17 +146,15 @@ impl EventProcessor {
         if self.open.contains_key(&meta.id) {
             return Err(Rejection::IdTaken);
         }
-        if self.open.len() >= limits::OPEN_INTENTS_MAX {
-            let limit = u64::try_from(limits::OPEN_INTENTS_MAX).unwrap_or(u64::MAX);
-            return Err(Rejection::LimitReached { what: Limited::Intents, limit });
-        }
         if meta.remaining_ms == 0 {
             return Err(Rejection::Expired);
         }
+        let part = self.places.take(holder_of(&meta), 1);
+        let part = part.map_err(|refused| refused.of(Limited::Intents))?;
         let deadline = turn.now.after_ms(meta.remaining_ms.min(limits::DEADLINE_MAX_MS));
         let meta = Arc::new(*meta);
         self.bind(&meta);
-        self.insert(Open::new(Arc::clone(&meta), deadline, turn.now, self.together));
+        self.insert(Open::new(Arc::clone(&meta), deadline, turn.now, self.together, part));
         turn.send(Service::Accountant, Message::PlaceHold(meta.into()));
         Ok(())
     }
@@ -415,7 +424,10 @@ impl EventProcessor {
     }
 
     fn remove(&mut self, intent: IntentId) -> Option<Open> {
-        let open = self.open.remove(&intent)?;
+        let mut open = self.open.remove(&intent)?;
+        if let Some(part) = open.part.take() {
+            self.places.give_back(part);
+        }
         if let Some(at) = open.timer {
             self.timers.remove(&(at, intent));
         }
@@ -439,6 +451,10 @@ impl EventProcessor {
     /// For the simulator: what must hold between any two commands.
     pub fn check_invariants(&self) -> Result<(), String> {
         let timed = self.open.values().filter(|open| open.timer.is_some()).count();
+        self.places.check_invariants()?;
+        if usize::try_from(self.places.held()) != Ok(self.open.len()) {
+            return Err(format!("{} open intents have {:?}", self.open.len(), self.places()));
+        }
         if timed != self.timers.len() || timed != self.open.len() {
             return Err(format!("{} open intents but {} timers", self.open.len(), timed));
         }
@@ -451,4 +467,15 @@ impl EventProcessor {
             None => Ok(()),
         }
     }
+}
+
+/// For whose share it counts.
+fn holder_of(meta: &IntentMeta) -> Holder {
+    let network = match meta.branch {
+        Branch::Account => None,
+        Branch::Network(network) => Some(network),
+    };
+    // A canary is the realm's own.
+    let rank = if meta.worker.is_some() { Rank::Realm } else { Rank::Guest };
+    Holder { account: Some(meta.account), network, rank }
 }

@@ -7,6 +7,7 @@ use mtor_types::intent::{EndRequest, IntentMeta, Why};
 use mtor_types::message::{Message, Service};
 
 use crate::limits;
+use crate::share::Part;
 use crate::turn::Turn;
 
 /// How far it has come around the ring.
@@ -37,12 +38,21 @@ pub(super) struct Open {
     /// When anything was last sent or heard about it.
     pub(super) heard: Time,
     pub(super) timer: Option<Time>,
+    /// Its place among the open ones; `None` only once it is over.
+    pub(super) part: Option<Part>,
 }
 
 impl Open {
-    pub(super) fn new(meta: Arc<IntentMeta>, deadline: Time, now: Time, together: bool) -> Self {
+    pub(super) fn new(
+        meta: Arc<IntentMeta>,
+        deadline: Time,
+        now: Time,
+        together: bool,
+        part: Part,
+    ) -> Self {
         let (phase, admitted, crossing, timer) = (Phase::Opening, false, false, None);
-        Self { meta, deadline, phase, admitted, crossing, together, heard: now, timer }
+        let part = Some(part);
+        Self { meta, deadline, phase, admitted, crossing, together, heard: now, timer, part }
     }
 
     /// Takes it around the ring again.

@@ -170,3 +170,61 @@ fn what_ends_in_the_moment_of_its_admission_is_taken_back_from_the_router() {
     let Some(Message::End(EndRequest { why, attempt, .. })) = told else { panic!("{told:?}") };
     assert_eq!((why, attempt), (Why::PayloadGone, None));
 }
+
+/// However many accounts a network makes, and whatever it asks for: who comes from elsewhere is taken.
+#[test]
+fn one_network_leaves_places_for_the_intents_of_others_and_a_restart_counts_them() {
+    let mut events = EventProcessor::restore(NodeId(0), false, OpenDurables::default());
+    let mut turn = Turn { now: Time(1_000), epoch: 1, ..Turn::default() };
+    let network = |number: u8| Branch::Network(mtor_types::fact::NetworkKey([number; 16]));
+    let asks = |number: u64, account: u8, branch: Branch| {
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&number.to_be_bytes());
+        let account = AccountId([account; 32]);
+        Box::new(IntentMeta { id: IntentId(id), account, branch, durable: true, ..meta() })
+    };
+    let mut number = 0;
+    for account in 1..=12 {
+        loop {
+            number += 1;
+            let Err(refused) = events.submit(&mut turn, asks(number, account, network(1)), None)
+            else {
+                continue;
+            };
+            let share =
+                |refused| matches!(refused, Rejection::ShareUsed { what: Limited::Intents, .. });
+            assert!(share(refused));
+            break;
+        }
+    }
+    let (held, all) = events.places();
+    assert_eq!((held, all), (all / 2 / 5, limits::OPEN_INTENTS_MAX as u64), "a fifth of a half");
+    number += 1;
+    events.submit(&mut turn, asks(number, 100, network(2)), None).unwrap();
+    events.check_invariants().unwrap();
+    // What is over leaves its place.
+    let usage = Usage::default();
+    for ended in 1..=10_u64 {
+        let intent = asks(ended, 1, network(1)).id;
+        let (outcome, asset) = (Outcome::Cancelled, Asset::Grant);
+        let (cost, refunded) = (Amount::ZERO, Amount::from_u64(1));
+        let end = End { intent, outcome, usage, asset, cost, refunded, sequence: 0 };
+        events.receive(&mut turn, Message::Resolved { end, rejection: None });
+    }
+    assert_eq!(events.places().0, held + 1 - 10);
+    events.check_invariants().unwrap();
+    // Those that the log has are counted by the next start, and refused by nothing.
+    let taken = |intent| Message::Taken {
+        intent,
+        asset: Asset::Grant,
+        hold: Amount::from_u64(1),
+        position: 0,
+        wait_ms: 0,
+    };
+    for kept in 11..=20_u64 {
+        events.receive(&mut turn, taken(asks(kept, 1, network(1)).id));
+    }
+    let mut again = EventProcessor::restore(NodeId(0), false, events.durable().clone());
+    again.start(&mut Turn { now: Time(2_000), epoch: 2, ..Turn::default() });
+    assert_eq!(again.places().0, 10);
+}

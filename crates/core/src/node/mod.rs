@@ -269,8 +269,8 @@ impl Node {
                 self.accountant.ban_account(turn, account, banned)
             }
             Command::IssueToken { token, owner } => self.registry.issue_token(turn, token, owner),
-            Command::Enrol { token, worker, name } => {
-                self.registry.enrol(turn, token, worker, name)
+            Command::Enrol { token, worker, name, network } => {
+                self.registry.enrol(turn, token, worker, name, network)
             }
             Command::RemoveWorker { worker } => self.registry.remove_worker(turn, worker),
             Command::BanWorker { worker, banned } => self.registry.ban_worker(turn, worker, banned),

@@ -65,7 +65,7 @@ impl World {
         }));
         let token = KeyHash([6; 32]);
         world.ok(Command::IssueToken { token, owner: OWNER });
-        world.ok(Command::Enrol { token, worker: WORKER, name: "embedded".into() });
+        world.ok(Command::Enrol { token, worker: WORKER, name: "embedded".into(), network: None });
         world.attach(1, slots);
         world
     }

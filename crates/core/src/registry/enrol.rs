@@ -1,11 +1,11 @@
 //! Tokens, enrolment, bans and removal: the commands that change what is durable.
 
-use mtor_types::fact::Fact;
+use mtor_types::fact::{Fact, NetworkKey};
 use mtor_types::id::{AccountId, KeyHash, WorkerId};
 use mtor_types::rejection::Limited;
 use mtor_types::{Rejection, Time};
 
-use super::{Duty, Registry, Token};
+use super::{Duty, Registry, Token, holder_of};
 use crate::effect::{CloseReason, Effect};
 use crate::limits;
 use crate::turn::Turn;
@@ -69,14 +69,14 @@ impl Registry {
     /// leaves the worker's standing.
     ///
     /// # Errors
-    /// In this order: `IdTaken` (another owner's worker), `WorkerBanned`, `LimitReached`,
-    /// `TokenInvalid`.
+    /// In this order: `IdTaken` (another owner's worker), `WorkerBanned`, `TokenInvalid`, `ShareUsed`.
     pub fn enrol(
         &mut self,
         turn: &mut Turn,
         token: KeyHash,
         worker: WorkerId,
         name: String,
+        network: Option<NetworkKey>,
     ) -> Result<(), Rejection> {
         let issued = self.enrolments.tokens.get(&token).filter(|known| known.expires > turn.now);
         let known = self.enrolments.workers.get(&worker);
@@ -86,18 +86,22 @@ impl Registry {
             }
             Some(known) if known.banned => return Err(Rejection::WorkerBanned),
             Some(known) if known.token == token => return Ok(()),
-            Some(_) => {}
-            None => {
-                // Strangers leave room for the realm itself.
-                let is_stranger = issued.is_some_and(|issued| issued.owner != self.owner);
-                let kept = if is_stranger { limits::WORKERS_KEPT } else { 0 };
-                let most = limits::WORKERS_MAX.saturating_sub(kept);
-                within(self.enrolments.workers.len(), most, Limited::Workers)?;
-            }
+            Some(_) | None => {}
         }
+        let is_new = known.is_none();
         let owner = issued.ok_or(Rejection::TokenInvalid)?.owner;
         let own = owner == self.owner;
+        let holder = holder_of(owner, own, network);
+        if is_new {
+            let may = self.places.check(&holder, 1);
+            may.map_err(|refused| refused.of(Limited::Workers))?;
+        }
         self.decided(turn, Fact::WorkerEnrolled { worker, owner, name, token, own });
+        if is_new && let Some(part) = self.parts.remove(&worker) {
+            // No fact names the network, so none is known of it after a restart.
+            self.places.give_back(part);
+            self.parts.insert(worker, self.places.keep(holder, 1));
+        }
         Ok(())
     }
 

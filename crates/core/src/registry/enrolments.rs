@@ -9,7 +9,7 @@ use mtor_types::standing::KindName;
 use serde::{Deserialize, Serialize};
 
 use super::standings::Earned;
-use super::{Registry, proofs_of, tokens_of};
+use super::{Registry, holder_of, proofs_of, tokens_of};
 
 /// An enrolment token that waits to be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +93,9 @@ impl Registry {
             }
             Fact::WorkerRemoved { worker } => {
                 self.index_proofs(*worker, false);
+                if let Some(part) = self.parts.remove(worker) {
+                    self.places.give_back(part);
+                }
                 if let Some(before) = self.enrolments.workers.remove(worker) {
                     self.strangers.remove(&(before.seen, *worker));
                     self.owned.remove(&(before.owner, *worker));
@@ -168,6 +171,10 @@ impl Registry {
         let (banned, served, earned) = before.unwrap_or_default();
         let seen = self.enrolments.days;
         self.owned.insert((owner, worker));
+        if !self.parts.contains_key(&worker) {
+            let part = self.places.keep(holder_of(owner, own, None), 1);
+            self.parts.insert(worker, part);
+        }
         if !own {
             self.strangers.insert((seen, worker));
         }

@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use mtor_types::Time;
-use mtor_types::fact::Fact;
+use mtor_types::fact::{Fact, NetworkKey};
 use mtor_types::id::{AccountId, KeyHash, SessionId, WorkerId};
 use mtor_types::message::Slots;
 use mtor_types::standing::KindName;
@@ -36,6 +36,7 @@ pub use self::record::{Duty, Ejection};
 pub(crate) use self::snapshot::EnrolmentsV1;
 pub use self::standings::{Canaries, Earned, Proven};
 use crate::limits;
+use crate::share::{Holder, Part, Rank, Share};
 use crate::steps::Steps;
 use crate::turn::Turn;
 
@@ -61,6 +62,9 @@ pub struct Registry {
     to_see: Option<WorkerId>,
     /// When each proof that has a time lapses.
     proofs: BTreeSet<(Time, WorkerId, KindName)>,
+    /// Of the places for enrolled workers, and the part of each.
+    places: Share,
+    parts: BTreeMap<WorkerId, Part>,
     steps: Steps,
 }
 
@@ -106,7 +110,15 @@ impl Registry {
         let owned = owned_of(&enrolments);
         let (issued, expiries) = tokens_of(&enrolments);
         let (presences, silences, returns, to_see, steps) = Default::default();
+        let mut places = Share::new(limits::WORKERS_MAX as u64, 1);
+        let workers = enrolments.workers.iter();
+        let parts = workers.map(|(worker, enrolled)| {
+            (*worker, places.keep(holder_of(enrolled.owner, enrolled.own, None), 1))
+        });
+        let parts = parts.collect();
         Self {
+            places,
+            parts,
             enrolments,
             owner,
             presences,
@@ -172,6 +184,11 @@ impl Registry {
     /// How often a worker, session, token or record was looked at so far.
     pub fn steps(&self) -> u64 {
         self.steps.count()
+    }
+
+    /// What is held of the places for workers, and all there are.
+    pub fn places(&self) -> (u64, u64) {
+        (self.places.held(), self.places.capacity())
     }
 
     pub fn workers_count(&self) -> usize {
@@ -253,14 +270,23 @@ impl Registry {
         if self.strangers != strangers_of(&self.enrolments) {
             return Err("the days on which workers were seen do not agree".to_owned());
         }
-        if self.enrolments.workers.len() > limits::WORKERS_MAX {
-            return Err("too many workers".to_owned());
+        self.places.check_invariants()?;
+        if !self.parts.keys().eq(self.enrolments.workers.keys())
+            || usize::try_from(self.places.held()) != Ok(self.parts.len())
+        {
+            return Err("the places of workers do not agree".to_owned());
         }
         if self.enrolments.tokens.len() > limits::TOKENS_MAX {
             return Err("too many tokens".to_owned());
         }
         Ok(())
     }
+}
+
+/// For whose share a worker counts.
+fn holder_of(owner: AccountId, own: bool, network: Option<NetworkKey>) -> Holder {
+    let rank = if own { Rank::Realm } else { Rank::Guest };
+    Holder { account: Some(owner), network, rank }
 }
 
 fn proofs_of(enrolments: &Enrolments) -> BTreeSet<(Time, WorkerId, KindName)> {

@@ -11,7 +11,7 @@ use mtor_types::fact::Fact;
 use mtor_types::fact::NetworkKey;
 use mtor_types::intent::{Band, Branch};
 use mtor_types::message::{Envelope, Message, Offered, Service, SlotOffer, Slots};
-use mtor_types::rejection::Limited;
+use mtor_types::rejection::{Limited, Whose};
 use mtor_types::standing::{KindName, Mark, Proof, Standing, Worked};
 use mtor_types::worker::LeaseClaim;
 use mtor_types::{
@@ -124,7 +124,8 @@ impl Bench {
 
     fn enrol(&mut self, token_number: u8, n: u8) -> Outcomes {
         let name = format!("worker {n} by {token_number}");
-        self.call(|registry, turn| registry.enrol(turn, token(token_number), worker(n), name))
+        let (token, worker) = (token(token_number), worker(n));
+        self.call(|registry, turn| registry.enrol(turn, token, worker, name, None))
     }
 
     fn attach(&mut self, slots: Slots) -> Outcomes {
@@ -330,15 +331,20 @@ fn workers_offers_slots_and_leases_have_bounds() {
     // 0 is the realm's own account: nobody else can take its room.
     bench.issue(3, 0);
     bench.issue(4, 0);
-    let full =
-        |limit: usize| Err(Rejection::LimitReached { what: Limited::Workers, limit: limit as u64 });
-    let others = limits::WORKERS_MAX - limits::WORKERS_KEPT;
+    let full = |outcomes: &Outcomes| match outcomes.result {
+        Err(Rejection::ShareUsed { what: Limited::Workers, whose, held, .. }) => (whose, held),
+        ref other => panic!("{other:?}"),
+    };
+    let others = limits::WORKERS_MAX / 2 / 9;
     fill(&mut bench, &enrolled, 1..others);
-    assert_eq!(bench.enrol(2, 2).result, full(others));
+    assert_eq!(full(&bench.enrol(2, 2)), (Whose::Account, others as u64));
     assert_eq!(bench.enrol(9, 2).result, Err(Rejection::TokenInvalid), "whose it is nobody knows");
     assert_eq!(bench.enrol(3, 3).result, Ok(()));
     fill(&mut bench, &enrolled, others..limits::WORKERS_MAX - 1);
-    assert_eq!(bench.enrol(4, 4).result, full(limits::WORKERS_MAX));
+    assert_eq!(full(&bench.enrol(4, 4)), (Whose::Everybody, 1));
+    // As many as a restart finds, whatever the bound.
+    bench.restart();
+    assert_eq!(full(&bench.enrol(4, 4)), (Whose::Everybody, 1));
     assert_eq!(bench.enrol(2, 1).result, Ok(()), "one that is there already is no more");
     assert_eq!(bench.registry.workers(None, 5).count(), 5);
     assert_eq!(bench.registry.workers(Some(worker(3)), 5).count(), 0, "its id is the last");

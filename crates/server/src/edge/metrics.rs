@@ -69,17 +69,22 @@ impl Metrics {
 impl Edge {
     /// Everything that is counted, in the OpenMetrics text form.
     pub async fn metrics_text(&self) -> Result<String, ApiError> {
-        let now = self
+        let (now, places) = self
             .node()
             .ask(|node| {
-                [
+                let now = [
                     ("accounts", "Accounts of the realm", node.accountant().accounts_count()),
                     ("workers_enrolled", "Enrolled workers", node.registry().workers_count()),
                     ("worker_sessions", "Live worker sessions", node.registry().sessions_count()),
                     ("intents_open", "Intents that are not over", node.events().open_count()),
                     ("intents_queued", "Intents that wait for a slot", node.router().queued()),
                     ("intents_running", "Intents on a slot", node.router().leased()),
-                ]
+                ];
+                let places = [
+                    (Limited::Intents, node.events().places()),
+                    (Limited::Workers, node.registry().places()),
+                ];
+                (now, places)
             })
             .await?;
         let mut registry = Registry::with_prefix("mtor");
@@ -107,7 +112,8 @@ impl Edge {
         gauge(&mut registry, "buffers_memory_bytes", "Of them in memory", buffers.memory_bytes);
         gauge(&mut registry, "buffers_disk_bytes", "Of them on disk, sealed", buffers.disk_bytes);
         gauge(&mut registry, "blobs_bytes", "Sealed payloads and results", self.blobs.bytes());
-        shares(&mut registry, self.shares.all().map(|bound| (bound.what(), bound.filled())));
+        let here = self.shares.all().map(|bound| (bound.what(), bound.filled()));
+        shares(&mut registry, places.into_iter().chain(here));
         let good = u64::from(self.node().store_state() == StoreState::Good);
         gauge(&mut registry, "store_good", "1 while the log can be written", good);
         let mut text = String::new();

@@ -371,7 +371,7 @@ impl Edge {
 
     /// Under whose weight the work of a request from there stands.
     pub fn branch_of(&self, origin: Origin) -> Branch {
-        if self.networks.is_home(origin) {
+        if self.networks.is_home(origin) || origin.is_here() {
             Branch::Account
         } else {
             Branch::Network(self.network_of(origin))

@@ -57,8 +57,10 @@ pub async fn enrol(
     }
     let token: KeyHash = identity::hash_secret(&token);
     let realm = edge.identity.realm();
+    let network = edge.sharing_network_of(caller.origin());
     let owner = finish(async move {
-        edge.node().call(Command::Enrol { token, worker, name: name.clone() }).await?;
+        let named = name.clone();
+        edge.node().call(Command::Enrol { token, worker, name: named, network }).await?;
         let owner = move |node: &Node| Some(node.registry().worker(worker)?.enrolled.owner);
         let gone = || ApiError::new(Code::NotFound, "the worker was removed meanwhile");
         let owner = edge.node().ask(owner).await?.ok_or_else(gone)?;

@@ -148,7 +148,7 @@ async fn open(store: &Moody) -> (Shell, Receiver<Seen>) {
     node.call(Command::OpenAccount(guest)).await.unwrap();
     let token = KeyHash([6; 32]);
     node.call(Command::IssueToken { token, owner: OWNER }).await.unwrap();
-    let enrol = Command::Enrol { token, worker: WORKER, name: "embedded".into() };
+    let enrol = Command::Enrol { token, worker: WORKER, name: "embedded".into(), network: None };
     node.call(enrol).await.unwrap();
     let price = Price { amount: Amount::from_u64(1), per: 1 };
     let (intent, model, context, group) = ("echo".into(), None, None, None);

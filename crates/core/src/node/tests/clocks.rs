@@ -46,7 +46,7 @@ fn what_is_set_back_has_as_much_time_left_as_before() {
     assert!(world.left.contains(&(When::Now, expires)));
     let worker = WorkerId([8; 32]);
     world.now = mended.after_ms(limits::TOKEN_LIFE_MS + 1);
-    let late = world.send(Command::Enrol { token, worker, name: "late".into() });
+    let late = world.send(Command::Enrol { token, worker, name: "late".into(), network: None });
     assert!(late.is_err(), "a token does not live for ten years");
 }
 

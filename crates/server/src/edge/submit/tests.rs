@@ -31,7 +31,7 @@ async fn realm(folder: &std::path::Path) -> Realm {
     .await;
     let (token, worker, owner) = (KeyHash([6; 32]), WorkerId([3; 32]), edge.identity.account());
     call(Command::IssueToken { token, owner }).await;
-    call(Command::Enrol { token, worker, name: "w".into() }).await;
+    call(Command::Enrol { token, worker, name: "w".into(), network: None }).await;
     let (intent, model, price, context) = ("echo".into(), None, None, None);
     let offers =
         edge.priced(&[Offer { intent, model, slots: 4, price, context, group: None }]).taken;
