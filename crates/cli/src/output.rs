@@ -4,6 +4,7 @@
 use std::fmt::Display;
 use std::io::Write;
 
+use mtor_types::text::is_turning;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -84,8 +85,7 @@ pub(crate) fn printable(text: &str) -> String {
     let visible = |c: char| match c {
         '\n' | '\t' => c,
         _ if c.is_control() => '\u{fffd}',
-        // Marks that turn the reading direction can make a text read as another one.
-        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
+        _ if is_turning(c) => '\u{fffd}',
         _ => c,
     };
     text.chars().map(visible).collect()

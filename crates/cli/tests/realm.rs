@@ -278,6 +278,9 @@ fn keys_are_added_listed_and_revoked() {
     assert_eq!(listed(), first);
     let unknown = account(&["keys", "--revoke", added["key"].as_str().unwrap()]);
     assert!(unknown.stderr.contains("MT0010"), "{unknown:#?}");
+    let last = account(&["keys", "--revoke", first[0]["key"].as_str().unwrap()]);
+    assert!(last.stderr.contains("MT0011") && last.stderr.contains("last key"), "{last:#?}");
+    assert_eq!(listed(), first);
 }
 
 #[test]

@@ -26,6 +26,7 @@ use std::collections::BTreeMap;
 use mtor_types::Rejection;
 use mtor_types::fact::NetworkKey;
 use mtor_types::id::AccountId;
+use mtor_types::mutant;
 pub use mtor_types::rejection::{Limited, Whose};
 
 /// A share may be one part in so many of what is free and of what the holder has of it.
@@ -209,11 +210,13 @@ impl Share {
         match holder.rank {
             Rank::Guest | Rank::Member => {
                 if holder.account.is_some()
+                    && !mutant!("accounts-have-no-share")
                     && let Some(may) = within(own, ACCOUNT)
                 {
                     return refused(Whose::Account, own, may);
                 }
                 if holder.network.is_some()
+                    && !mutant!("networks-have-no-share")
                     && let Some(may) = within(network, NETWORK)
                 {
                     return refused(Whose::Network, network, may);

@@ -18,6 +18,7 @@ pub mod model;
 pub mod mutants;
 pub mod rejection;
 pub mod standing;
+pub mod text;
 pub mod time;
 pub mod worker;
 

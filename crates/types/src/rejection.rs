@@ -244,6 +244,8 @@ pub enum Rejection {
     NotProven,
     #[error("{}", share_used(*what, *whose, *held, *may))]
     ShareUsed { what: Limited, whose: Whose, held: u64, may: u64 },
+    #[error("this is the account's last key: add another one before it is revoked")]
+    LastKey,
 }
 
 /// Whose share of something is used up.
@@ -332,7 +334,7 @@ impl Rejection {
     pub fn code(&self) -> Code {
         match self {
             Self::UnknownAccount | Self::UnknownIntent | Self::UnknownWorker => Code::NotFound,
-            Self::IdTaken | Self::Conflict => Code::Conflict,
+            Self::IdTaken | Self::Conflict | Self::LastKey => Code::Conflict,
             Self::AccountBanned | Self::WorkerBanned => Code::Banned,
             Self::CeilingTooLow { .. } => Code::CeilingTooLow,
             Self::BalanceTooLow { .. } => Code::BalanceTooLow,

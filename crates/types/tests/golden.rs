@@ -368,9 +368,10 @@ fn rejection_name(rejection: &Rejection) -> &'static str {
         Rejection::MessageUnreadable => "message-unreadable",
         Rejection::NotProven => "not-proven",
         Rejection::ShareUsed { .. } => "share-used",
+        Rejection::LastKey => "last-key",
     }
 }
-const REJECTIONS: usize = 22;
+const REJECTIONS: usize = 23;
 
 fn rejections() -> Vec<Rejection> {
     vec![
@@ -396,6 +397,7 @@ fn rejections() -> Vec<Rejection> {
         Rejection::MessageUnreadable,
         Rejection::NotProven,
         Rejection::ShareUsed { what: Limited::Bodies, whose: Whose::Network, held: 300, may: 5 },
+        Rejection::LastKey,
     ]
 }
 

@@ -79,6 +79,8 @@ pub const MUTANTS: &[Mutant] = &[
     sampled("costs-never-corrected", Seeds),
     mutant("wait-of-the-whole-queue", Core("behind_ten_thousand_of_another")),
     mutant("strangers-teach", Core("strangers_teach_nothing")),
+    mutant("accounts-have-no-share", Core("share::tests")),
+    mutant("networks-have-no-share", Core("share::tests")),
     // Keys.
     sampled("keys-never-forgotten", Seeds),
     mutant("earlier-keys-not-asked", Seeds),

@@ -169,10 +169,11 @@ impl Accountant {
         Ok(())
     }
 
-    /// Takes a key away; also the last one, since a leaked key must be revocable.
+    /// Takes a key away. Never the last one, behind which the account's money would stand for ever: who
+    /// has lost one to somebody adds another first.
     ///
     /// # Errors
-    /// `UnknownAccount` unless the key is that account's: whether it is another's is not told.
+    /// `UnknownAccount` unless the key is that account's: whether it is another's is not told. `LastKey`.
     pub fn revoke_key(
         &mut self,
         turn: &mut Turn,
@@ -181,6 +182,9 @@ impl Accountant {
     ) -> Result<(), Rejection> {
         if self.ledger.keys.get(&key) != Some(&account) {
             return Err(Rejection::UnknownAccount);
+        }
+        if self.ledger.accounts.get(&account).is_some_and(|found| found.keys <= 1) {
+            return Err(Rejection::LastKey);
         }
         self.decided(turn, Fact::KeyRevoked { key });
         Ok(())

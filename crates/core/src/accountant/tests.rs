@@ -317,6 +317,7 @@ fn keys_have_a_bound_and_an_owner() {
     assert_eq!(revoke(2, 10), Err(Rejection::UnknownAccount), "only one's own");
     assert_eq!(revoke(1, 10), Ok(()));
     assert_eq!(revoke(1, 10), Err(Rejection::UnknownAccount));
+    assert_eq!(revoke(2, 2), Err(Rejection::LastKey));
     assert_eq!(bench.accountant.account_of_key(key(10)), None);
     assert_eq!(bench.accountant.account_of_key(key(11)), Some(account(1)));
 }

@@ -8,7 +8,7 @@ use mtor_core::Command;
 use mtor_core::authorize::{Action, Object};
 use mtor_core::command::OpenAccount;
 use mtor_types::fact::{AccountKind, Asset};
-use mtor_types::{AccountId, Amount, Code, IntentId, KeyHash};
+use mtor_types::{AccountId, Amount, Code, IntentId, KeyHash, Rejection};
 use serde::{Deserialize, Serialize};
 
 use super::auth::Caller;
@@ -170,10 +170,11 @@ pub async fn revoke_key(
     let key: KeyHash = key.parse().map_err(|_| ApiError::not_found("key of that hash"))?;
     let revoked = finish(async move {
         let revoked = edge.node().call(Command::RevokeKey { account, key }).await;
-        // Refused means that the node has it no more: another revocation is on its way to the disk,
+        // Unknown means that the node has it no more: another revocation is on its way to the disk,
         // and after this answer, too, the key is not to work.
+        let gone = matches!(revoked, Err(CallError::Rejected(Rejection::UnknownAccount)));
         let own = edge.keys.account_of(key) == Some(account);
-        if revoked.is_ok() || (own && matches!(revoked, Err(CallError::Rejected(_)))) {
+        if revoked.is_ok() || (own && gone) {
             edge.keys.remove(key);
         }
         Ok(revoked?)

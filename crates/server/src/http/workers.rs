@@ -8,6 +8,7 @@ use axum::response::Response;
 use http::StatusCode;
 use mtor_core::authorize::{Action, Object};
 use mtor_core::{Command, Node, limits};
+use mtor_types::text;
 use mtor_types::worker::{Enrol, Enrolled};
 use mtor_types::{AccountId, Code, KeyHash};
 use serde::Serialize;
@@ -52,8 +53,11 @@ pub async fn enrol(
     let request: Enrol = json::read(&body)?;
     identity::verify_enrol(&request)?;
     let Enrol { token, worker, signature: _, name } = request;
-    if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
-        return Err(ApiError::invalid_field("name", "1 to 64 bytes without control characters"));
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !text::is_plain(&name) {
+        return Err(ApiError::invalid_field(
+            "name",
+            "1 to 64 bytes without control characters and marks that turn a text",
+        ));
     }
     let token: KeyHash = identity::hash_secret(&token);
     let realm = edge.identity.realm();

@@ -9,6 +9,7 @@ use mtor_core::{Command, limits};
 use mtor_types::event::{EventError, EventIn};
 use mtor_types::message::Slots;
 use mtor_types::mutant;
+use mtor_types::text;
 use mtor_types::worker::{
     self, Chunk, Complete, Credit, Fail, LeaseClaim, Offer, OfferList, RefusedOffer, RefusedOffers,
     Renew,
@@ -64,7 +65,7 @@ impl SessionError {
 
 /// Fit to be told to others.
 fn is_plain(name: &str) -> bool {
-    (1..=256).contains(&name.len()) && !name.chars().any(char::is_control)
+    (1..=256).contains(&name.len()) && text::is_plain(name)
 }
 
 /// Tells the node the newest offer, one at a time, until the session is over: an offer replaces

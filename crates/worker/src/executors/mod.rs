@@ -17,6 +17,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
+use mtor_types::text;
 use mtor_types::worker::{AssignMeter, Offer};
 use serde_json::value::RawValue;
 use tokio::sync::{Semaphore, mpsc};
@@ -343,7 +344,7 @@ impl Tidy {
 
 /// A realm closes a session that offers anything else.
 fn is_name(name: &str) -> bool {
-    (1..=limits::NAME_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control)
+    (1..=limits::NAME_BYTES_MAX).contains(&name.len()) && text::is_plain(name)
 }
 
 /// A program's offers: it is told of the first that is wrong.

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use mtor_types::text::is_plain;
 use mtor_worker::{
     AudioOptions, BackendNews, Discovery, ExecutorOptions, ModelNames, OpenAiOptions,
 };
@@ -101,7 +102,7 @@ fn served_name(text: &str) -> Result<(String, String), String> {
     if name.is_empty() || model.is_empty() {
         return Err(expected());
     }
-    let is_name = name.len() <= NAME_BYTES_MAX && !name.chars().any(char::is_control);
+    let is_name = name.len() <= NAME_BYTES_MAX && is_plain(name);
     if !is_name {
         return Err(format!("NAME must be 1 to {NAME_BYTES_MAX} bytes without control characters"));
     }

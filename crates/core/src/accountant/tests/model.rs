@@ -165,7 +165,11 @@ impl Model {
 
     fn revoke_key(&mut self, n: u8, key: u8) -> Result<(), Rejection> {
         let found = self.keys.iter().position(|known| *known == (key, n));
-        self.keys.remove(found.ok_or(Rejection::UnknownAccount)?);
+        let found = found.ok_or(Rejection::UnknownAccount)?;
+        if self.keys.iter().filter(|(_, holder)| *holder == n).count() == 1 {
+            return Err(Rejection::LastKey);
+        }
+        self.keys.remove(found);
         Ok(())
     }
 

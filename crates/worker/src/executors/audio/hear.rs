@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::StatusCode;
 use mtor_sound::Kind;
 use mtor_types::intent::Usage;
+use mtor_types::text::is_plain;
 use mtor_types::worker::FailCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -98,10 +99,9 @@ impl Heard {
     pub(super) fn read(body: &[u8], length_ms: u64) -> Option<Self> {
         let Answer { text, language, segments } = serde_json::from_slice(body).ok()?;
         let text = text.trim().to_owned();
-        let language = language.as_str().filter(|name| {
-            (1..=limits::NAME_BYTES_MAX).contains(&name.len())
-                && !name.chars().any(char::is_control)
-        });
+        let language = language
+            .as_str()
+            .filter(|name| (1..=limits::NAME_BYTES_MAX).contains(&name.len()) && is_plain(name));
         let timed = segments.as_array().filter(|all| all.len() <= limits::SEGMENTS_MAX);
         let timed: Option<Vec<_>> =
             timed.and_then(|all| all.iter().map(|one| segment(one, length_ms)).collect());
