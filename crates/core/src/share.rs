@@ -165,6 +165,23 @@ impl Share {
         self.all.held
     }
 
+    /// The most that it could have of it, were there nobody else.
+    pub fn most_of(&self, holder: &Holder) -> u64 {
+        let part = |of: u64, parts: u64| of.checked_div(parts).unwrap_or_default();
+        let parts = match (holder.account, holder.network) {
+            (Some(_), _) => ACCOUNT,
+            (None, Some(_)) => NETWORK,
+            (None, None) => 1,
+        };
+        let most = match holder.rank {
+            Rank::Guest => part(part(self.capacity, GUESTS), parts),
+            Rank::Member => part(self.capacity, parts),
+            Rank::Weighted => self.capacity.saturating_sub(part(self.capacity, LAST)),
+            Rank::Realm => self.capacity,
+        };
+        most.max(self.small.min(self.capacity))
+    }
+
     pub fn held_by(&self, account: AccountId) -> u64 {
         self.accounts.get(&account).copied().unwrap_or_default()
     }

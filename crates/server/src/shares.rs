@@ -11,7 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mtor_core::share::{Holder, Limited, Part, Refused, Share};
 
+use mtor_types::Code;
+
 use crate::api_error::ApiError;
+use crate::http::BODY_BYTES_MAX;
 use crate::sessions::SESSIONS_MAX;
 
 /// What this process may have.
@@ -57,11 +60,16 @@ impl Room {
 
     /// While it grows a body may take twice what has come of it.
     fn bodies(self) -> u64 {
-        (self.rest() / 16).min(GIB)
+        (self.rest() / 16).max(self.for_one()).min(GIB)
     }
 
     fn payloads(self) -> u64 {
-        (self.rest() / 4).min(GIB)
+        (self.rest() / 4).max(self.for_one()).min(GIB)
+    }
+
+    /// So much that a guest's share of it is the largest body, where a third of the memory is so much.
+    fn for_one(self) -> u64 {
+        (2 * 9 * BODY_BYTES_MAX as u64).min(self.rest() / 3)
     }
 
     /// For answers that are kept in memory.
@@ -76,6 +84,8 @@ pub struct Shares {
     pub connections: Bound,
     pub bodies: Bound,
     pub payloads: Bound,
+    /// Of clients that have said who they are.
+    pub sockets: Bound,
 }
 
 impl Shares {
@@ -84,11 +94,12 @@ impl Shares {
             connections: Bound::new(Limited::Connections, room.connections(), 1),
             bodies: Bound::new(Limited::Bodies, room.bodies(), BODY_STEP_BYTES),
             payloads: Bound::new(Limited::Payloads, room.payloads(), BODY_STEP_BYTES),
+            sockets: Bound::new(Limited::Sockets, room.connections(), 1),
         }
     }
 
-    pub fn all(&self) -> [&Bound; 3] {
-        [&self.connections, &self.bodies, &self.payloads]
+    pub fn all(&self) -> [&Bound; 4] {
+        [&self.connections, &self.bodies, &self.payloads, &self.sockets]
     }
 }
 
@@ -116,7 +127,7 @@ impl Bound {
     /// # Errors
     /// `share_used`, which names what it is, what the holder has of it and what it may have.
     pub fn take(&self, holder: Holder, size: u64) -> Result<Portion, ApiError> {
-        let part = self.0.share().take(holder, size).map_err(|refused| self.0.refusal(refused))?;
+        let part = self.0.take(holder, size)?;
         Ok(Portion { of: Arc::clone(&self.0), part: Some(part) })
     }
 
@@ -142,7 +153,27 @@ impl Inner {
         self.share.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn refusal(&self, refused: Refused) -> ApiError {
+    fn take(&self, holder: Holder, size: u64) -> Result<Part, ApiError> {
+        let mut share = self.share();
+        let taken = share.take(holder, size);
+        taken.map_err(|refused| self.refusal(&share, &holder, size, refused))
+    }
+
+    fn grow(&self, part: &mut Part, more: u64) -> Result<(), ApiError> {
+        let mut share = self.share();
+        let whole = part.size().saturating_add(more);
+        let grown = share.grow(part, more);
+        grown.map_err(|refused| self.refusal(&share, part.holder(), whole, refused))
+    }
+
+    /// What would be too much for it were there nobody else is too large, and waiting is of no use.
+    fn refusal(&self, share: &Share, holder: &Holder, size: u64, refused: Refused) -> ApiError {
+        let most = share.most_of(holder);
+        if size > most {
+            let what = self.what;
+            let message = format!("of {what} this realm's memory leaves one account {most}");
+            return ApiError::new(Code::TooLarge, message);
+        }
         refused.of(self.what).into()
     }
 }
@@ -160,8 +191,7 @@ impl Portion {
     /// As [`Bound::take`]; it stays as it was.
     pub fn grow(&mut self, more: u64) -> Result<(), ApiError> {
         let Some(part) = &mut self.part else { return Ok(()) };
-        let grown = self.of.share().grow(part, more);
-        grown.map_err(|refused| self.of.refusal(refused))
+        self.of.grow(part, more)
     }
 
     pub fn size(&self) -> u64 {
@@ -180,7 +210,7 @@ impl Drop for Portion {
 #[cfg(test)]
 mod tests {
     use mtor_core::share::Rank;
-    use mtor_types::{AccountId, Code};
+    use mtor_types::AccountId;
 
     use super::*;
 
@@ -194,8 +224,11 @@ mod tests {
         let bound = Bound::new(Limited::Bodies, 1_000, 1);
         let mut held = bound.take(somebody(1), 20).unwrap();
         held.grow(30).unwrap();
-        let error = held.grow(10).unwrap_err();
+        let error = bound.take(somebody(1), 10).unwrap_err();
         assert_eq!(error.code, Code::ShareUsed);
+        let error_of_one = held.grow(10).unwrap_err();
+        assert_eq!(error_of_one.code, Code::TooLarge, "it would never fit: {error_of_one}");
+        assert_eq!(error_of_one.retry_after_ms, None);
         assert!(error.message.contains("50 bytes of requests on their way"), "{error}");
         assert_eq!((held.size(), bound.filled()), (50, (50, 1_000)));
         drop(held);
@@ -206,9 +239,11 @@ mod tests {
     fn a_small_machine_has_small_bounds_and_a_large_one_the_stated_ones() {
         let filled = |room: Room| Shares::new(room).all().map(|bound| bound.filled().1);
         let small = filled(Room { memory: 48 * MIB, descriptors: 1_024 });
-        assert_eq!(small, [64, MIB, 4 * MIB]);
+        assert_eq!(small, [64, 16 * MIB / 3, 16 * MIB / 3, 64]);
         let large = filled(Room { memory: 64 * GIB, descriptors: 1 << 20 });
-        assert_eq!(large, [CONNECTIONS_MAX, GIB, GIB]);
+        assert_eq!(large, [CONNECTIONS_MAX, GIB, GIB, CONNECTIONS_MAX]);
+        let usual = filled(Room { memory: GIB, descriptors: 1_024 });
+        assert!(usual[1] / 2 / 9 >= 17 * MIB, "a guest may send what is the largest");
         assert_eq!(filled(Room { memory: GIB, descriptors: 400 })[0], 300);
     }
 }

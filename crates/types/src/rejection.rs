@@ -289,6 +289,7 @@ pub enum Limited {
     Connections,
     Bodies,
     Payloads,
+    Sockets,
 }
 
 impl fmt::Display for Limited {
@@ -306,6 +307,7 @@ impl fmt::Display for Limited {
             Self::Connections => "connections",
             Self::Bodies => "bytes of requests on their way",
             Self::Payloads => "bytes of payloads of open intents",
+            Self::Sockets => "WebSockets",
         })
     }
 }
@@ -326,6 +328,7 @@ impl Limited {
             Self::Connections => "connections",
             Self::Bodies => "bodies",
             Self::Payloads => "payloads",
+            Self::Sockets => "sockets",
         }
     }
 }

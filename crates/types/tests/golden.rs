@@ -648,6 +648,7 @@ fn parts_keep_their_numbers() {
         ],
     );
     check("part-limited-shares", &[Limited::Connections, Limited::Bodies, Limited::Payloads]);
+    check("part-limited-sockets", &[Limited::Sockets]);
     check("part-whose", &[Whose::Account, Whose::Network, Whose::Everybody]);
 }
 

@@ -125,6 +125,17 @@ fn what_is_held_after_a_restart_is_never_refused() {
 }
 
 #[test]
+fn who_is_alone_has_as_much_as_is_said_that_he_could_have() {
+    for rank in [Rank::Guest, Rank::Member, Rank::Weighted, Rank::Realm] {
+        let who = holder(1, 1, rank);
+        assert!(share().take(who, share().most_of(&who)).is_ok(), "{rank:?}");
+        assert!(share().take(who, share().most_of(&who) + 1).is_err(), "{rank:?}");
+    }
+    let little = Share::new(20, 4);
+    assert_eq!(little.most_of(&holder(1, 1, Rank::Guest)), 4, "one small thing");
+}
+
+#[test]
 fn one_small_thing_is_had_of_little() {
     let mut share = Share::new(4, 1);
     let parts: Vec<_> = (0..2).map(|at| share.take(holder(at, at, Rank::Guest), 1)).collect();

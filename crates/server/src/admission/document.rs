@@ -121,7 +121,18 @@ fn parse_text(body: &Bytes, text: &str) -> Result<Document, ApiError> {
     if let (Some(key), Some(source)) = (&mut options.key, source) {
         key.source = source;
     }
-    Ok(Document { name, data: body.slice_ref(data.get().as_bytes()), options })
+    Ok(Document { name, data: part_of(body, data.get().as_bytes()), options })
+}
+
+/// Those bytes of a body, which is not kept as a whole for a small part of it: what is kept of open work
+/// is counted by its data.
+fn part_of(body: &Bytes, data: &[u8]) -> Bytes {
+    const BESIDE_BYTES: usize = 4 * 1024;
+    if data.len().saturating_mul(2).saturating_add(BESIDE_BYTES) < body.len() {
+        Bytes::copy_from_slice(data)
+    } else {
+        body.slice_ref(data)
+    }
 }
 
 /// Every known attribute's raw value, and the first name that is unknown.

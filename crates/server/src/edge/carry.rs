@@ -6,7 +6,7 @@ use std::time::Duration;
 use mtor_core::effect::{Assignment, CloseReason};
 use mtor_core::{Command, Effect};
 use mtor_store::{BlobName, BlobStore};
-use mtor_types::intent::{End, EndRequest, IntentMeta, Outcome, Usage, Why};
+use mtor_types::intent::{Branch, End, EndRequest, IntentMeta, Outcome, Usage, Why};
 use mtor_types::mutant;
 use mtor_types::worker::{self, Assign, Revoke};
 use mtor_types::{Attempt, Code, IntentId, model};
@@ -308,7 +308,12 @@ impl Edge {
         stream.set_model(self.names.shown(meta.model.as_deref()).as_deref());
         let kind = (meta.name.clone(), meta.durable);
         // It was admitted once: it is counted, and refused by nothing.
-        let portion = self.shares.payloads.keep(self.holder(meta.account, None), meta.bytes);
+        let network = match meta.branch {
+            Branch::Account => None,
+            Branch::Network(network) => Some(network),
+        };
+        let holder = self.holder(meta.account, network);
+        let portion = self.shares.payloads.keep(holder, meta.bytes);
         let live = Arc::new(Live::new(meta.account, kind, &ask, stream, None, portion));
         // Two attempts may be granted before the payload is here.
         let live = self.lives.get_or_insert(meta.id, live);

@@ -366,7 +366,9 @@ impl Edge {
         let origin = Origin { address, veiled: false };
         let unknown = self.networks.is_trusted(address);
         let network = self.sharing_network_of(origin).filter(|_| !unknown);
-        Holder { account: None, network, rank: Rank::Member }
+        // Among whom on this machine are its worker and its sysop.
+        let rank = if origin.is_here() && !unknown { Rank::Realm } else { Rank::Member };
+        Holder { account: None, network, rank }
     }
 
     /// Under whose weight the work of a request from there stands.

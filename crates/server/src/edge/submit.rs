@@ -246,7 +246,14 @@ impl Edge {
             (Err(error), _) => return Err(error),
         };
         ask.price_max = list.map(|list| meta.band.top(list));
-        let portion = self.shares.payloads.take(holder, meta.bytes)?;
+        let portion = match (self.shares.payloads.take(holder, meta.bytes), meta.idempotency) {
+            (Ok(portion), _) => portion,
+            // It joins what is counted already.
+            (Err(_), Some(asked)) if self.has_asked(asked.key).await? => {
+                self.shares.payloads.keep(holder, 0)
+            }
+            (Err(error), _) => return Err(error),
+        };
         let prior = self.prior(&meta).await?;
         // Nobody resumes an ephemeral OpenAI request without a key: its buffer lives as long as it.
         let alone = route.is_openai() && !meta.durable && meta.idempotency.is_none();

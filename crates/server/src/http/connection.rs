@@ -3,18 +3,20 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
+use mtor_core::share::Holder;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use crate::shares::Portion;
+use crate::api_error::ApiError;
+use crate::shares::{BODY_STEP_BYTES, Bound, Portion};
 
 /// How long a client may leave its connection without use.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +56,8 @@ pub struct Connection {
     answering: AtomicU32,
     /// Up to so many bytes are read of it in all.
     heard_max: AtomicU64,
+    /// What is read of one message, once that counts.
+    arriving: Mutex<Option<Arriving>>,
     _place: Portion,
 }
 
@@ -67,6 +71,7 @@ impl Connection {
             request: AtomicU64::default(),
             answering: AtomicU32::default(),
             heard_max: AtomicU64::new(u64::MAX),
+            arriving: Mutex::default(),
             _place: place,
         })
     }
@@ -81,9 +86,40 @@ impl Connection {
         self.heard_max.store(self.heard().saturating_add(bytes), Ordering::Relaxed);
     }
 
-    /// It is known who speaks.
-    pub fn allow_all(&self) {
+    /// It is known who speaks, and what it sends counts until it is taken as a message.
+    pub fn allow_all(&self, bodies: Bound, holder: Holder) {
         self.heard_max.store(u64::MAX, Ordering::Relaxed);
+        let begun = self.heard();
+        let (portion, refused) = (None, None);
+        *self.arriving() = Some(Arriving { bodies, holder, begun, portion, refused });
+    }
+
+    /// Why no more of a message was taken.
+    pub fn refused(&self) -> Option<ApiError> {
+        self.arriving().as_mut()?.refused.take()
+    }
+
+    /// A message was taken: what it is made of counts elsewhere from now on.
+    pub fn message_taken(&self) {
+        if let Some(arriving) = &mut *self.arriving() {
+            (arriving.begun, arriving.portion) = (self.heard(), None);
+        }
+    }
+
+    fn arriving(&self) -> MutexGuard<'_, Option<Arriving>> {
+        self.arriving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether what has come by now may have come.
+    fn may_hear(&self) -> io::Result<()> {
+        let heard = self.heard();
+        if heard > self.heard_max.load(Ordering::Relaxed) {
+            return Err(io::Error::other("too much before it said who it is"));
+        }
+        match &mut *self.arriving() {
+            None => Ok(()),
+            Some(arriving) => arriving.count(heard).map_err(io::Error::other),
+        }
     }
 
     /// A head has come; its request is being answered until this is dropped.
@@ -157,6 +193,42 @@ impl Idle {
         self.still = if still { self.still.saturating_add(1) } else { 0 };
         self.carried = carried;
         self.still > IDLE_LOOKS
+    }
+}
+
+/// A socket's message on its way. Little ones, which most are, count for nothing.
+#[derive(Debug)]
+struct Arriving {
+    bodies: Bound,
+    holder: Holder,
+    /// What had been heard before it.
+    begun: u64,
+    portion: Option<Portion>,
+    /// Why no more of it is taken.
+    refused: Option<ApiError>,
+}
+
+impl Arriving {
+    fn count(&mut self, heard: u64) -> Result<(), ApiError> {
+        let counted = self.hold(heard);
+        self.refused = counted.as_ref().err().cloned();
+        counted
+    }
+
+    fn hold(&mut self, heard: u64) -> Result<(), ApiError> {
+        let wanted = heard.saturating_sub(self.begun);
+        if wanted < BODY_STEP_BYTES {
+            return Ok(());
+        }
+        let wanted = wanted.next_multiple_of(BODY_STEP_BYTES);
+        match &mut self.portion {
+            None => self.portion = Some(self.bodies.take(self.holder, wanted)?),
+            Some(portion) if portion.size() < wanted => {
+                portion.grow(wanted.saturating_sub(portion.size()))?;
+            }
+            Some(_) => {}
+        }
+        Ok(())
     }
 }
 
@@ -253,9 +325,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         self.connection.hear(buffer.filled().len().saturating_sub(before));
-        if self.connection.heard() > self.connection.heard_max.load(Ordering::Relaxed) {
-            return Poll::Ready(Err(io::Error::other("too much before it said who it is")));
-        }
+        self.connection.may_hear()?;
         read
     }
 }
@@ -307,11 +377,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
 pub(super) mod tests {
     use futures_util::StreamExt;
     use hyper::body::Body as _;
-    use mtor_core::share::{Holder, Limited, Rank};
+    use mtor_core::share::{Limited, Rank};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
-    use crate::shares::Bound;
 
     pub(in crate::http) fn connection() -> (Arc<Connection>, Bound) {
         let places = Bound::new(Limited::Connections, 1, 1);
@@ -330,8 +399,21 @@ pub(super) mod tests {
         client.write_all(&[1; 20]).await.unwrap();
         server.read_exact(&mut buffer).await.unwrap();
         assert!(server.read_exact(&mut buffer).await.is_err());
-        connection.allow_all();
+        let bodies = Bound::new(Limited::Bodies, 4 * BODY_STEP_BYTES, 1);
+        let holder = Holder { account: None, network: None, rank: Rank::Realm };
+        connection.allow_all(bodies.clone(), holder);
         server.read_exact(&mut buffer[..4]).await.unwrap();
+        // Who it is is known: a message counts as it comes, and no more than there may be is read.
+        let step = usize::try_from(BODY_STEP_BYTES).unwrap();
+        let sent = tokio::spawn(async move { client.write_all(&vec![1; 9 * step]).await });
+        let mut message = vec![0; 2 * step];
+        server.read_exact(&mut message).await.unwrap();
+        assert!(bodies.filled().0 >= 2 * BODY_STEP_BYTES);
+        connection.message_taken();
+        assert_eq!(bodies.filled().0, 0);
+        let mut much = vec![0; 6 * step];
+        assert!(server.read_exact(&mut much).await.is_err());
+        sent.abort();
     }
 
     #[tokio::test]

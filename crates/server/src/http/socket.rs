@@ -15,6 +15,7 @@ use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::stream::SplitSink;
 use futures_util::{SinkExt, StreamExt};
 use mtor_core::authorize::{Action, Actor, Object};
 use mtor_types::event::{EventIn, EventOut};
@@ -38,6 +39,8 @@ const HELLO_BYTES_MAX: u64 = 8 * 1024;
 /// What a socket reads and writes in one go.
 const SOCKET_BYTES: usize = 4 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(15);
+/// For the last word to a client that is sent away.
+const FAREWELL: Duration = Duration::from_secs(1);
 const SILENCE_MAX: Duration = Duration::from_secs(50);
 /// Events that wait for one client's socket; its intents' cursors wait with them.
 const OUTBOUND_MAX: usize = 256;
@@ -98,41 +101,19 @@ pub async fn open(
 }
 
 async fn serve(mut socket: WebSocket, edge: Arc<Edge>, caller: Caller, connection: &Connection) {
-    let caller = match caller.actor {
-        Actor::Nobody => {
-            connection.allow(HELLO_BYTES_MAX);
-            match tokio::time::timeout(HELLO_PATIENCE, hello(&mut socket, &edge, caller)).await {
-                Ok(Some(caller)) => {
-                    connection.allow_all();
-                    caller
-                }
-                Ok(None) | Err(_) => {
-                    return turn_away(&mut socket, &edge, &ApiError::unauthenticated()).await;
-                }
-            }
-        }
-        Actor::Account(_) | Actor::Worker(_) | Actor::Sysop => caller,
-    };
-    let account = match caller.account() {
-        Ok(account) => account,
+    let known = identify(&mut socket, &edge, caller, connection).await;
+    let admitted = known.and_then(|caller| {
+        let place = edge.shares.sockets.take(caller.holder(&edge), 1)?;
+        Ok((caller, caller.account()?, place))
+    });
+    let (caller, account, _place) = match admitted {
+        Ok(admitted) => admitted,
         Err(error) => return turn_away(&mut socket, &edge, &error).await,
     };
-    let (mut sink, mut stream) = socket.split();
-    let (outbound, mut events) = mpsc::channel::<Utf8Bytes>(OUTBOUND_MAX);
-    let writer = tokio::spawn(async move {
-        let mut every = tokio::time::interval(PING_EVERY);
-        loop {
-            let message = tokio::select! {
-                text = events.recv() => text.map(Message::Text),
-                _ = every.tick() => Some(Message::Ping(Bytes::new())),
-            };
-            let Some(message) = message else { break };
-            if sink.send(message).await.is_err() {
-                return;
-            }
-        }
-        let _ = sink.close().await;
-    });
+    connection.allow_all(edge.shares.bodies.clone(), caller.holder(&edge));
+    let (sink, mut stream) = socket.split();
+    let (outbound, events) = mpsc::channel::<Utf8Bytes>(OUTBOUND_MAX);
+    let mut writer = tokio::spawn(write(sink, events));
     let Ok(fresh) = identity::random::<16>() else { return };
     let session = IntentId(fresh).to_string();
     let said = Arc::new(AtomicU64::new(0));
@@ -148,6 +129,7 @@ async fn serve(mut socket: WebSocket, edge: Arc<Edge>, caller: Caller, connectio
         let Some(Ok(frame)) = frame else { break };
         match frame {
             Message::Text(text) => {
+                connection.message_taken();
                 while followed.try_join_next().is_some() {}
                 match client.take(&text, followed.len()).await {
                     Ok(Some((cursor, cause))) => {
@@ -158,14 +140,52 @@ async fn serve(mut socket: WebSocket, edge: Arc<Edge>, caller: Caller, connectio
                     Err(error) => client.refuse(&text, &error).await,
                 }
             }
+            // They may come between the parts of a message: nothing is taken by them.
             Message::Ping(_) | Message::Pong(_) => {}
             Message::Binary(_) | Message::Close(_) => break,
         }
     }
     // Its intents go on: a client that comes back resumes them by their ids.
-    followed.abort_all();
+    followed.shutdown().await;
+    let refused = connection.refused();
+    if let Some(error) = &refused {
+        client.refuse("", error).await;
+    }
     drop(client);
-    writer.abort();
+    if refused.is_none() || tokio::time::timeout(FAREWELL, &mut writer).await.is_err() {
+        writer.abort();
+    }
+}
+
+/// Who speaks: by the head of its request, or by its first event.
+async fn identify(
+    socket: &mut WebSocket,
+    edge: &Edge,
+    caller: Caller,
+    connection: &Connection,
+) -> Result<Caller, ApiError> {
+    if caller.actor != Actor::Nobody {
+        return Ok(caller);
+    }
+    connection.allow(HELLO_BYTES_MAX);
+    let said = tokio::time::timeout(HELLO_PATIENCE, hello(socket, edge, caller)).await;
+    said.ok().flatten().ok_or_else(ApiError::unauthenticated)
+}
+
+/// Sends what there is to say, and looks whether the client lives.
+async fn write(mut sink: SplitSink<WebSocket, Message>, mut events: mpsc::Receiver<Utf8Bytes>) {
+    let mut every = tokio::time::interval(PING_EVERY);
+    loop {
+        let message = tokio::select! {
+            text = events.recv() => text.map(Message::Text),
+            _ = every.tick() => Some(Message::Ping(Bytes::new())),
+        };
+        let Some(message) = message else { break };
+        if sink.send(message).await.is_err() {
+            return;
+        }
+    }
+    let _ = sink.close().await;
 }
 
 /// Says why, and closes.

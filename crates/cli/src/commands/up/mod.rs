@@ -98,13 +98,13 @@ async fn up(arguments: Arguments, data: PathBuf, context: &Context) -> Result<()
     options.canaries_a_day = arguments.canary_budget.unwrap_or(options.canaries_a_day);
     options.networks =
         Networks { trusted: arguments.trusted_proxy.clone(), home: arguments.home_network.clone() };
-    options.room = room::of(arguments.memory, !arguments.no_worker);
     let lan = lan::agreed(&arguments.lan, &data, arguments.listen.port(), context.out)?;
     options.also = lan::also(lan.as_ref());
     let models = match arguments.no_worker {
         true => None,
         false => Models::choose(&arguments.models, context)?,
     };
+    options.room = room::of(arguments.memory, models.is_some());
     // Before the realm opens: a signal that comes meanwhile stops it in order, too.
     let stop = stop_signal(end_at_once)?;
     let realm = Realm::open(options).await.map_err(|error| refused(&error))?;

@@ -157,3 +157,13 @@ proptest! {
         prop_assert_eq!(document.data, data);
     }
 }
+
+#[test]
+fn a_large_body_is_not_kept_for_a_small_part_of_it() {
+    let body = format!(r#"{{"intent":"echo","data":1{}}}"#, " ".repeat(100_000));
+    let body = Bytes::from(body);
+    let document = parse(&body, 1_000_000).unwrap();
+    assert_eq!(document.data, "1");
+    let kept = body.as_ptr_range();
+    assert!(!kept.contains(&document.data.as_ptr()), "it is a copy");
+}
