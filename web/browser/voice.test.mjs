@@ -461,6 +461,8 @@ const cases = {
     await page.reload();
     await ask(page, "fail");
     await page.locator("[data-problem]").first().waitFor(WAIT);
+    // It is under way when it is stopped, on whatever machine.
+    server.endless();
     await page.getByRole("button", { name: "Read aloud" }).click();
     await isLoud(page);
     const last = await page.evaluate(async () => {
@@ -475,6 +477,7 @@ const cases = {
     const before = server.works.length;
     await page.waitForTimeout(500);
     need(server.works.length === before, "more was asked after it was stopped");
+    for (const ends = Date.now() + WAIT.timeout; !server.calls.some((call) => call.startsWith("DELETE")) && Date.now() < ends; ) await page.waitForTimeout(20);
     need(server.calls.some((call) => call.startsWith("DELETE")), "nothing was cancelled");
     return `the last sound ${last.toFixed(1)} ms after the press`;
   }),

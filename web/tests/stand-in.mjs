@@ -86,6 +86,7 @@ async function styleHash() {
 export async function standIn(options = {}) {
   const scenario = options.scenario ?? "ok";
   const pieceMs = options.pieceMs ?? 40;
+  let endless = false;
   const { context, words = "What is a Merkle tree, please?" } = options;
   /** @type {Map<string, any>} */
   const intents = new Map();
@@ -313,7 +314,9 @@ export async function standIn(options = {}) {
     const began = performance.now();
     for (let at = after + 1; at < intent.events.length; at += 1) {
       let event = intent.events[at];
-      if (intent.cancelled && event.type.includes("chunk")) {
+      const waits = () => endless && event.type.includes("completed") && !intent.cancelled && !response.destroyed;
+      while (waits()) await new Promise((done) => setTimeout(done, 10));
+      if (intent.cancelled && /chunk|completed/.test(event.type)) {
         const rest = { usage: { units: 50 }, cost: { asset: "grant", amount: "9" }, refunded: { asset: "grant", amount: "171" } };
         event = { id: "", type: "mtor.intent.cancelled.v1", data: { intent: intent.id, ...rest } };
         at = intent.events.length - 2;
@@ -345,6 +348,8 @@ export async function standIn(options = {}) {
     intents: () => intents.size,
     /** What models it has, the default first, and which are on their way. @param {string[]} serving @param {object[]} arriving @param {string} [preferred] */
     tell: (serving, arriving, preferred = GOOD) => void (said = { serving, arriving, preferred }),
+    /** Nothing is done any more before it is cancelled. */
+    endless: () => (endless = true),
     /** No key that was given out so far is good any more. */
     revoke: () => keys.clear(),
     /** It was started anew: what was asked before is known no more. */
