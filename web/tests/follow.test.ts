@@ -171,13 +171,13 @@ describe("the realm's answers", () => {
   it("opens a guest account and reads it", async () => {
     const { realm, join } = await realmOf();
     expect((await join()).secret_key).toBeDefined();
-    expect(await realm.assets()).toMatchObject([{ asset: "grant", decimals: 6, balance: "250000" }, { asset: "9000" }]);
+    expect(await realm.account()).toMatchObject({ assets: [{ asset: "grant", decimals: 6, balance: "250000" }, { asset: "9000" }], noGrant: undefined });
     expect((await realm.quote(ask("hi"))).ceiling).toMatchObject({ asset: "grant" });
   });
 
   it("turns a refused key into a refusal with status 401", async () => {
     const { realm } = await realmOf();
-    await expect(realm.assets()).rejects.toMatchObject({ problem: { status: 401, code: "MT0008" } });
+    await expect(realm.account()).rejects.toMatchObject({ problem: { status: 401, code: "MT0008" } });
   });
 
   it("tells no answer from a refusal", async () => {

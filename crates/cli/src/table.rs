@@ -2,7 +2,9 @@
 
 use console::{Alignment, Term, measure_text_width, pad_str, truncate_str};
 
-use crate::output::{Out, printable};
+use mtor_types::text;
+
+use crate::output::Out;
 
 /// Between two columns.
 const GAP: &str = "  ";
@@ -43,7 +45,8 @@ impl Table {
     }
 
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        let cells = cells.into_iter().map(|cell| printable(&cell).replace(['\n', '\t'], " "));
+        let cells =
+            cells.into_iter().map(|cell| text::line(&cell.replace(['\n', '\t'], " ")).into_owned());
         self.rows.push(cells.collect());
     }
 

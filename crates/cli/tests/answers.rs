@@ -297,6 +297,52 @@ fn what_is_padded_is_not_paid_for() {
     assert_eq!(units, 12);
 }
 
+/// Lists in lists.
+fn nested(levels: usize) -> Value {
+    (0..levels).fold(json!(1), |inner, _| json!([inner]))
+}
+
+/// Whoever reads an answer may do so by recursion; what a client may not send, nobody is sent.
+#[test]
+fn what_is_nested_too_deep_is_no_answer() {
+    let world = world();
+    let mut hand = world.alone(1);
+    let asked = intent("echo", &json!(1));
+    for (secret, levels) in (2..).zip([65, 127, 5_000]) {
+        world.is_no_answer(&mut hand, secret, &asked, |hand, assign| {
+            // By hand: what writes `Value`s would stop at its own bound.
+            let result = "[".repeat(levels) + "1" + &"]".repeat(levels);
+            let complete = json!({
+                "intent": assign["intent"], "attempt": assign["attempt"],
+                "usage": {"units": 1, "input": 1, "output": 1}, "result": "HERE",
+            });
+            hand.socket.say_raw(
+                "mtor.worker.complete.v1",
+                &complete.to_string().replace("\"HERE\"", &result),
+            );
+        });
+    }
+    // A piece of it as well, and what was told is why.
+    let data = json!({"intent": "echo", "data": 1, "trust": "any", "durable": false});
+    let mut events = Events::submit(&world.client, &data.to_string());
+    let assign = hand.assigned();
+    hand.chunk(&assign, 0, 1, &nested(64));
+    hand.chunk(&assign, 1, 1, &nested(65));
+    hand.wait_revoked(&assign);
+    let failed = events.next("failed");
+    assert!(failed.to_string().contains("deeper than 64 levels"), "{failed}");
+    assert_eq!(world.client.grant().1, 0);
+    // So deep it may be, both ways.
+    let deepest = json!({"intent": "echo", "data": nested(64), "trust": "any", "durable": false});
+    let quoted = world.client.ask("POST", "/v1/quote", &deepest.to_string());
+    assert_eq!(quoted.refusal(), (400, "MT0005".to_owned()), "with what is around it");
+    assert!(quoted.body.contains("64 levels"), "{quoted:?}");
+    let mut events = Events::submit(&world.client, &data.to_string());
+    let assign = hand.assigned();
+    hand.complete_with(&assign, 1, &nested(64));
+    assert_eq!(events.next("completed")["result"], nested(64));
+}
+
 #[test]
 fn who_cancels_before_anything_came_pays_nothing() {
     let world = world();

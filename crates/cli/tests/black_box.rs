@@ -2,10 +2,12 @@
 //! linked once. Each file of this folder is a room of its own.
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, too")]
 
+mod accounts;
 mod answers;
 mod audio;
 mod backends;
 mod busy;
+mod clean;
 mod clients;
 mod common;
 mod disk;
@@ -13,6 +15,7 @@ mod faults;
 mod formats;
 mod groups;
 mod hangups;
+mod heads;
 mod lan;
 mod lines;
 mod models_arrive;
@@ -35,6 +38,7 @@ mod speak;
 mod standing;
 mod strangers;
 mod streams;
+mod surroundings;
 mod transcribe;
 mod usage;
 mod voice;

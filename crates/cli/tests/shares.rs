@@ -23,6 +23,30 @@ fn from(address: &str, url: &str) -> TcpStream {
     stream
 }
 
+#[test]
+fn who_runs_the_realm_is_answered_when_every_connection_is_taken() {
+    let place = Place::new();
+    let realm = Realm::start(&place, &["--no-worker", "--memory", "64M"]);
+    let all = usize::try_from(figure(&realm, "capacity", "connections")).unwrap();
+    // The last sixteenth goes to networks that hold nothing, one each; this machine takes what is left.
+    let mut taken: Vec<TcpStream> =
+        (0..all).map(|n| from(&format!("127.9.{n}.1"), &realm.url)).collect();
+    // The one that asks is among them.
+    let held = usize::try_from(figure(&realm, "held", "connections")).unwrap() - 1;
+    taken.extend((held..all).map(|_| from("127.0.0.1", &realm.url)));
+    let secret = format!("Bearer {}", realm.ready["sysop_secret"].as_str().unwrap());
+    let bearer = [("authorization", secret.as_str())];
+    for (path, headers) in [("/healthz", &[][..]), ("/metrics", &[]), ("/v1/sysop/health", &bearer)]
+    {
+        let reply = send(&realm.url, "GET", path, headers, b"");
+        assert_eq!(reply.status, 200, "{path}: {reply:?}");
+    }
+    let other = send(&realm.url, "GET", "/v1/pools", &[], b"");
+    assert_eq!(other.refusal(), (429, "MT0044".to_owned()));
+    drop(taken);
+    eventually(|| send(&realm.url, "GET", "/v1/pools", &[], b"").status == 200);
+}
+
 /// What the realm says of itself to that client.
 fn asks(stream: &mut TcpStream) -> Option<String> {
     let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n");
@@ -161,6 +185,84 @@ fn payloads_of_one_network_leave_memory_for_others_and_are_given_back() {
         hand.complete(&assign, 1);
     }
     eventually(|| figure(&realm, "held", "payloads") == 0);
+}
+
+/// A guest's WebSocket, as a proxy passes it on, and what is said on it first.
+fn socket(visitor: &Visitor) -> (TcpStream, String) {
+    let address = visitor.guest.url.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let head = format!(
+        "GET /v1/events HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {}\r\n\
+         x-forwarded-for: {}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
+        visitor.guest.key, visitor.network
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let said = said_until(&mut stream, &["mtor.session.ready.v1", "mtor.session.error.v1"]);
+    (stream, said)
+}
+
+/// What is read until one of these words has come, or nothing more does.
+fn said_until(stream: &mut TcpStream, words: &[&str]) -> String {
+    let (mut said, mut buffer) = (String::new(), [0; 4096]);
+    while let Ok(read @ 1..) = stream.read(&mut buffer) {
+        said.push_str(&String::from_utf8_lossy(&buffer[..read]));
+        if words.iter().any(|word| said.contains(word)) {
+            break;
+        }
+    }
+    said
+}
+
+#[test]
+fn sockets_of_one_account_leave_some_to_others() {
+    let place = Place::new();
+    let realm = behind_a_proxy(&place, "64M");
+    let (hostile, victim) =
+        (Visitor::new(&realm, "198.51.100.7"), Visitor::new(&realm, "203.0.113.9"));
+    let mut open = Vec::new();
+    let refused = loop {
+        let (stream, said) = socket(&hostile);
+        if said.contains("mtor.session.error.v1") {
+            break said;
+        }
+        assert!(said.contains("mtor.session.ready.v1"), "{said}");
+        open.push(stream);
+        assert!(open.len() < 64, "it has no end");
+    };
+    assert!(refused.contains("MT0044") && refused.contains("WebSockets"), "{refused}");
+    let (stream, said) = socket(&victim);
+    assert!(said.contains("mtor.session.ready.v1"), "{said}");
+    drop((open, stream));
+    eventually(|| figure(&realm, "held", "sockets") == 0);
+}
+
+#[test]
+fn what_comes_on_a_socket_counts_as_bodies_do() {
+    let place = Place::new();
+    let realm = behind_a_proxy(&place, "256M");
+    let _hand = serving(&realm, 64);
+    let (hostile, victim) =
+        (Visitor::new(&realm, "198.51.100.7"), Visitor::new(&realm, "203.0.113.9"));
+    // Frames that are never finished, one of them larger than an account's part.
+    let begins = |bytes: usize| {
+        let (mut stream, _) = socket(&hostile);
+        let frame = [&[0x81, 0xff][..], &16_000_000_u64.to_be_bytes(), &[0; 4]].concat();
+        stream.write_all(&frame).unwrap();
+        let _ = stream.write_all(&vec![b'x'; bytes]);
+        stream
+    };
+    let sockets: Vec<TcpStream> = (0..10).map(|_| begins(1_000_000)).collect();
+    let all = figure(&realm, "capacity", "bodies");
+    eventually(|| figure(&realm, "held", "bodies") > all / 40);
+    assert!(figure(&realm, "held", "bodies") <= all / 18, "a ninth of a half");
+    for _ in 0..10 {
+        let reply = victim.submit(100_000);
+        assert_eq!(reply.status, 202, "{reply:?}");
+    }
+    drop(sockets);
+    eventually(|| figure(&realm, "held", "bodies") == 0);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use http::Method;
 use mtor_types::fact::{Asset, TransferKind};
-use mtor_types::{AccountId, Amount, IntentId, KeyHash, Time, TransferId};
+use mtor_types::{AccountId, Amount, Code, IntentId, KeyHash, Time, TransferId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -19,6 +19,27 @@ pub struct Guest {
     #[serde(default)]
     pub secret_key: Option<String>,
     pub balance: Amount,
+    /// Why nothing was given: the account is filled up when there is something.
+    #[serde(default)]
+    pub no_grant: Option<NoGrant>,
+}
+
+/// Why a guest was given nothing today.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoGrant {
+    pub code: Code,
+    pub message: String,
+    /// Until it is worth to ask again.
+    #[serde(default)]
+    pub retry_after_ms: Option<u64>,
+}
+
+/// What proves whose an account is: a nonce of the realm, and its signature by the account's own key in
+/// lower-case hex, over [`mtor_types::account::account_proof`].
+#[derive(Clone, Debug, Serialize)]
+pub struct OwnerProof {
+    pub nonce: String,
+    pub signature: String,
 }
 
 impl std::fmt::Debug for Guest {
@@ -35,6 +56,16 @@ impl std::fmt::Debug for Guest {
 pub struct Account {
     pub account: AccountId,
     pub assets: Vec<Balance>,
+    /// Why it was not filled up today though it holds less than a guest is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_grant: Option<NoGrant>,
+    /// The sysop's word on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intents_max: Option<u32>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub banned: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,16 +121,58 @@ pub struct WorkerToken {
 }
 
 #[derive(Serialize)]
-struct GuestRequest {
+struct GuestRequest<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     public_key: Option<AccountId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nonce: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signature: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    invite: Option<&'a str>,
+}
+
+#[derive(Deserialize)]
+struct Nonce {
+    nonce: String,
+}
+
+#[derive(Serialize)]
+struct KeyRequest {
+    account: AccountId,
+    nonce: String,
+    signature: String,
 }
 
 impl Client {
-    /// Opens a guest account; without a public key the realm makes a key pair.
-    pub async fn open_guest(&self, public_key: Option<AccountId>) -> Result<Guest, ClientError> {
-        let request = GuestRequest { public_key };
+    /// Opens a guest account under a public key whose owner has signed for it; without one the realm
+    /// makes a key pair. An invitation of the sysop's brings a grant from any network.
+    pub async fn open_guest(
+        &self,
+        owner: Option<(AccountId, OwnerProof)>,
+        invite: Option<&str>,
+    ) -> Result<Guest, ClientError> {
+        let (public_key, proof) = owner.unzip();
+        let (nonce, signature) = proof.map(|proof| (proof.nonce, proof.signature)).unzip();
+        let request = GuestRequest { public_key, nonce, signature, invite };
         self.call(Method::POST, "/v1/accounts/guest", Some(&request), "a guest account").await
+    }
+
+    /// Something to sign with an account's own key, once and within five minutes.
+    pub async fn nonce(&self) -> Result<String, ClientError> {
+        let Nonce { nonce } = self.get("/v1/accounts/nonce", "a nonce").await?;
+        Ok(nonce)
+    }
+
+    /// Another API key for whoever holds the account's own key, though every other is lost.
+    pub async fn recover_key(
+        &self,
+        account: AccountId,
+        proof: OwnerProof,
+    ) -> Result<NewKey, ClientError> {
+        let OwnerProof { nonce, signature } = proof;
+        let request = KeyRequest { account, nonce, signature };
+        self.call(Method::POST, "/v1/account/keys", Some(&request), "a new key").await
     }
 
     pub async fn account(&self) -> Result<Account, ClientError> {

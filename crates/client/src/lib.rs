@@ -8,7 +8,7 @@
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let realm = Client::new("http://127.0.0.1:9000")?;
-//! let guest = realm.open_guest(None).await?;
+//! let guest = realm.open_guest(None, None).await?;
 //! let realm = realm.with_key(&guest.api_key)?;
 //! let data = serde_json::value::to_raw_value(&"hello")?;
 //! let mut events = realm.submit_streaming(&Intent::new("echo", data))?;
@@ -39,7 +39,9 @@ mod sse;
 mod stream;
 mod sysop;
 
-pub use accounts::{Account, Balance, Guest, Key, NewKey, Transfer, WorkerToken};
+pub use accounts::{
+    Account, Balance, Guest, Key, NewKey, NoGrant, OwnerProof, Transfer, WorkerToken,
+};
 pub use catalogue::{Model, Owner, PoolRow, Served, Standing, UnitPrice};
 pub use client::{Client, Page};
 pub use error::ClientError;
@@ -47,4 +49,7 @@ pub use event::{Begun, Bill, Chunk, Done, Event, EventKind, Lost, Money, Server,
 pub use intents::{Accepted, Intent, IntentView, OwnIntent, Quote};
 pub use sse::{SseError, SseMessage, SseParser};
 pub use stream::IntentStream;
-pub use sysop::{AccountRow, EjectedRow, Health, IntentRow, OfferRow, ProofRow, WorkerRow};
+pub use sysop::{
+    AccountRow, EjectedRow, Health, IntentRow, Invites, OfferRow, ProofRow, UnusedInvites,
+    WorkerRow,
+};

@@ -96,6 +96,12 @@ pub struct AccountRow {
     pub grant: Amount,
     #[serde(rename = "9000")]
     pub token: Amount,
+    /// Its own in the queue, if the sysop gave it one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u16>,
+    /// Intents that it may have open at once, if the sysop set a bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intents_max: Option<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,6 +129,30 @@ struct Vouch<'a> {
 #[derive(Serialize)]
 struct Ban {
     banned: bool,
+}
+
+#[derive(Serialize)]
+struct Limits {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weight: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    intents_max: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct Invite {
+    count: u32,
+}
+
+/// Shown once.
+#[derive(Clone, Deserialize)]
+pub struct Invites {
+    pub invites: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct UnusedInvites {
+    pub unused: u64,
 }
 
 impl Client {
@@ -202,6 +232,33 @@ impl Client {
     ) -> Result<(), ClientError> {
         let path = format!("/v1/sysop/accounts/{account}");
         self.command(Method::PUT, &path, Some(&Ban { banned })).await
+    }
+
+    /// Sets an account's weight in the queue and how many intents it may have open; 0 takes either back,
+    /// what is not named stays.
+    pub async fn sysop_limit_account(
+        &self,
+        account: AccountId,
+        weight: Option<u16>,
+        intents_max: Option<u32>,
+    ) -> Result<(), ClientError> {
+        let path = format!("/v1/sysop/accounts/{account}");
+        self.command(Method::PUT, &path, Some(&Limits { weight, intents_max })).await
+    }
+
+    /// Codes that open an account with a grant from any network, once each.
+    pub async fn sysop_invite(&self, count: u32) -> Result<Invites, ClientError> {
+        let invite = Invite { count };
+        self.call(Method::POST, "/v1/sysop/invites", Some(&invite), "invitations").await
+    }
+
+    pub async fn sysop_invites(&self) -> Result<UnusedInvites, ClientError> {
+        self.get("/v1/sysop/invites", "the number of invitations").await
+    }
+
+    /// Takes back all invitations that were not used.
+    pub async fn sysop_withdraw_invites(&self) -> Result<(), ClientError> {
+        self.command(Method::DELETE, "/v1/sysop/invites", None::<&()>).await
     }
 
     /// A token for a worker of the realm's own account.

@@ -12,6 +12,8 @@ use mtor_types::id::{AccountId, WorkerId};
 pub enum Actor {
     Nobody,
     Account(AccountId),
+    /// An account that the sysop has shut out: it may look at its money, and nothing else.
+    Banned(AccountId),
     Worker(WorkerId),
     Sysop,
 }
@@ -45,10 +47,14 @@ pub enum Action {
     BanWorker,
     Vouch,
     RemoveWorker,
+    /// Weight and limits of an account.
+    LimitAccount,
+    /// Codes that open accounts.
+    Invite,
 }
 
 impl Action {
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::ReadPage,
         Self::ReadHealth,
         Self::ReadMetrics,
@@ -71,6 +77,8 @@ impl Action {
         Self::BanWorker,
         Self::Vouch,
         Self::RemoveWorker,
+        Self::LimitAccount,
+        Self::Invite,
     ];
 }
 
@@ -97,6 +105,8 @@ pub enum Denied {
     /// There is something, but this actor may not know.
     #[error("nothing there, or nothing that this key may see")]
     NotFound,
+    #[error("this account is banned from the realm; it may still read its own books")]
+    Banned,
 }
 
 impl Denied {
@@ -105,6 +115,7 @@ impl Denied {
             Self::Unauthenticated => Code::Unauthenticated,
             Self::Forbidden => Code::Forbidden,
             Self::NotFound => Code::NotFound,
+            Self::Banned => Code::Banned,
         }
     }
 }
@@ -118,6 +129,8 @@ enum Rule {
     Itself,
     /// By the account it belongs to, or the sysop.
     Owner,
+    /// The same, and by a banned one too.
+    Books,
     /// By that worker.
     ThatWorker,
     Sysop,
@@ -133,19 +146,18 @@ const fn rule(action: Action) -> Rule {
         | Action::OpenGuest
         | Action::Enrol => Rule::Anybody,
         Action::Quote | Action::Submit => Rule::Itself,
-        Action::IssueToken
-        | Action::ReadIntent
-        | Action::CancelIntent
-        | Action::ReadAccount
-        | Action::ReadTransfers
-        | Action::ReadReceipts
-        | Action::ManageKeys => Rule::Owner,
+        Action::IssueToken | Action::ReadIntent | Action::CancelIntent | Action::ManageKeys => {
+            Rule::Owner
+        }
+        Action::ReadAccount | Action::ReadTransfers | Action::ReadReceipts => Rule::Books,
         Action::OpenSession => Rule::ThatWorker,
         Action::ReadRealm
         | Action::BanAccount
         | Action::BanWorker
         | Action::Vouch
-        | Action::RemoveWorker => Rule::Sysop,
+        | Action::RemoveWorker
+        | Action::LimitAccount
+        | Action::Invite => Rule::Sysop,
     }
 }
 
@@ -159,7 +171,8 @@ const fn fits(action: Action, object: &Object) -> bool {
         | Action::ReadPools
         | Action::OpenGuest
         | Action::Enrol
-        | Action::ReadRealm => matches!(object, Object::Realm),
+        | Action::ReadRealm
+        | Action::Invite => matches!(object, Object::Realm),
         Action::ReadIntent | Action::CancelIntent => matches!(object, Object::Intent { .. }),
         Action::Quote
         | Action::Submit
@@ -168,7 +181,8 @@ const fn fits(action: Action, object: &Object) -> bool {
         | Action::ReadTransfers
         | Action::ReadReceipts
         | Action::ManageKeys
-        | Action::BanAccount => matches!(object, Object::Account(_)),
+        | Action::BanAccount
+        | Action::LimitAccount => matches!(object, Object::Account(_)),
         Action::OpenSession | Action::BanWorker | Action::Vouch | Action::RemoveWorker => {
             matches!(object, Object::Worker(_))
         }
@@ -186,7 +200,8 @@ pub fn authorize(actor: &Actor, action: Action, object: &Object) -> Result<(), D
     };
     let rule = rule(action);
     let allowed = match (rule, actor) {
-        (Rule::Anybody, _) | (Rule::Owner | Rule::Sysop, Actor::Sysop) => true,
+        (Rule::Anybody, _) | (Rule::Owner | Rule::Books | Rule::Sysop, Actor::Sysop) => true,
+        (Rule::Books, Actor::Account(account) | Actor::Banned(account)) => owner == Some(account),
         (Rule::Itself | Rule::Owner, Actor::Account(account)) => owner == Some(account),
         (Rule::ThatWorker, Actor::Worker(worker)) => *object == Object::Worker(*worker),
         _ => false,
@@ -196,8 +211,9 @@ pub fn authorize(actor: &Actor, action: Action, object: &Object) -> Result<(), D
     }
     Err(match (rule, actor) {
         (_, Actor::Nobody) => Denied::Unauthenticated,
+        (_, Actor::Banned(_)) => Denied::Banned,
         // Another's account or intent is as good as none.
-        (Rule::Owner, Actor::Account(_)) => Denied::NotFound,
+        (Rule::Owner | Rule::Books, Actor::Account(_)) => Denied::NotFound,
         _ => Denied::Forbidden,
     })
 }
@@ -211,13 +227,14 @@ mod tests {
     const MINE: WorkerId = WorkerId([3; 32]);
     const THEIRS: WorkerId = WorkerId([4; 32]);
 
-    const ACTORS: [Actor; 6] = [
+    const ACTORS: [Actor; 7] = [
         Actor::Nobody,
         Actor::Account(ME),
         Actor::Account(OTHER),
         Actor::Worker(MINE),
         Actor::Worker(THEIRS),
         Actor::Sysop,
+        Actor::Banned(ME),
     ];
     const OBJECTS: [Object; 7] = [
         Object::Realm,
@@ -231,23 +248,23 @@ mod tests {
 
     /// One line an action, written from the promises and not from the rules: for each object of
     /// [`OBJECTS`] the actors that may, as letters: `n`obody, `m`e, `o`ther, `w` my worker, `t`
-    /// their worker, `s`ysop. Whatever is not here may nobody.
-    const MAY: [(Action, [&str; 7]); 22] = [
-        (Action::ReadPage, ["nmowts", "", "", "", "", "", ""]),
-        (Action::ReadHealth, ["nmowts", "", "", "", "", "", ""]),
-        (Action::ReadMetrics, ["nmowts", "", "", "", "", "", ""]),
-        (Action::ReadManifests, ["nmowts", "", "", "", "", "", ""]),
-        (Action::ReadPools, ["nmowts", "", "", "", "", "", ""]),
-        (Action::OpenGuest, ["nmowts", "", "", "", "", "", ""]),
-        (Action::Enrol, ["nmowts", "", "", "", "", "", ""]),
+    /// their worker, `s`ysop, `b`anned me. Whatever is not here may nobody.
+    const MAY: [(Action, [&str; 7]); 24] = [
+        (Action::ReadPage, ["nmowtsb", "", "", "", "", "", ""]),
+        (Action::ReadHealth, ["nmowtsb", "", "", "", "", "", ""]),
+        (Action::ReadMetrics, ["nmowtsb", "", "", "", "", "", ""]),
+        (Action::ReadManifests, ["nmowtsb", "", "", "", "", "", ""]),
+        (Action::ReadPools, ["nmowtsb", "", "", "", "", "", ""]),
+        (Action::OpenGuest, ["nmowtsb", "", "", "", "", "", ""]),
+        (Action::Enrol, ["nmowtsb", "", "", "", "", "", ""]),
         (Action::Quote, ["", "m", "o", "", "", "", ""]),
         (Action::Submit, ["", "m", "o", "", "", "", ""]),
         (Action::IssueToken, ["", "ms", "os", "", "", "", ""]),
         (Action::ReadIntent, ["", "", "", "ms", "os", "", ""]),
         (Action::CancelIntent, ["", "", "", "ms", "os", "", ""]),
-        (Action::ReadAccount, ["", "ms", "os", "", "", "", ""]),
-        (Action::ReadTransfers, ["", "ms", "os", "", "", "", ""]),
-        (Action::ReadReceipts, ["", "ms", "os", "", "", "", ""]),
+        (Action::ReadAccount, ["", "msb", "os", "", "", "", ""]),
+        (Action::ReadTransfers, ["", "msb", "os", "", "", "", ""]),
+        (Action::ReadReceipts, ["", "msb", "os", "", "", "", ""]),
         (Action::ManageKeys, ["", "ms", "os", "", "", "", ""]),
         (Action::OpenSession, ["", "", "", "", "", "w", "t"]),
         (Action::ReadRealm, ["s", "", "", "", "", "", ""]),
@@ -255,6 +272,8 @@ mod tests {
         (Action::BanWorker, ["", "", "", "", "", "s", "s"]),
         (Action::Vouch, ["", "", "", "", "", "s", "s"]),
         (Action::RemoveWorker, ["", "", "", "", "", "s", "s"]),
+        (Action::LimitAccount, ["", "s", "s", "", "", "", ""]),
+        (Action::Invite, ["s", "", "", "", "", "", ""]),
     ];
 
     #[test]
@@ -263,7 +282,7 @@ mod tests {
             let rows: Vec<_> = MAY.iter().filter(|(known, _)| *known == action).collect();
             let [(_, row)] = rows[..] else { panic!("{action:?} has one row") };
             for (object, may) in OBJECTS.iter().zip(row) {
-                for (actor, letter) in ACTORS.iter().zip("nmowts".chars()) {
+                for (actor, letter) in ACTORS.iter().zip("nmowtsb".chars()) {
                     let allowed = authorize(actor, action, object).is_ok();
                     assert_eq!(allowed, may.contains(letter), "{actor:?} {action:?} {object:?}");
                 }
@@ -279,6 +298,7 @@ mod tests {
             (Actor::Nobody, Code::Unauthenticated),
             (Actor::Account(ME), Code::NotFound),
             (Actor::Worker(MINE), Code::Forbidden),
+            (Actor::Banned(ME), Code::Banned),
         ] {
             assert_eq!(denied(actor, Action::ReadIntent, intent).code(), expected);
         }

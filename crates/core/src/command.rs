@@ -1,19 +1,23 @@
 //! What the shell asks of a node. Ids, randomness and remaining times come in with the command.
 
 use mtor_types::amount::Amount;
-use mtor_types::fact::{AccountKind, Asset, NetworkKey};
+use mtor_types::fact::{AccountKind, AccountLimits, Asset, NetworkKey};
 use mtor_types::id::{AccountId, Digest, IntentId, KeyHash, NodeId, RealmId, SessionId, WorkerId};
 use mtor_types::intent::{EndRequest, IntentMeta, Why};
 use mtor_types::message::Slots;
 use mtor_types::standing::KindName;
 use mtor_types::worker::LeaseClaim;
 
+pub use crate::registry::Token;
+use crate::share::{Holder, Rank};
+
 /// An outside command. Unless its comment says otherwise, `Ok(())` means: decided, and to be
 /// answered once the facts of the batch are synced.
 #[derive(Clone, Debug)]
 pub enum Command {
     /// Event Processor. Answered by [`crate::Effect::Admitted`], `Joined` or `Refused`.
-    Submit { meta: Box<IntentMeta>, prior: Option<Prior> },
+    /// `rank`: how the account stands, for its share.
+    Submit { meta: Box<IntentMeta>, prior: Option<Prior>, rank: Rank },
     /// Event Processor: work on an intent stopped at the edge. Answered by the end, if any.
     End(EndRequest),
     /// Event Processor: a client or the sysop wants it stopped. Leads to [`crate::Effect::Stop`].
@@ -23,6 +27,14 @@ pub enum Command {
     OpenLedger { realm: RealmId, decimals: u8, owner: AccountId, name_secret: [u8; 32] },
     /// Accountant: an account, its first key, and, for a guest, its grant if there is one to give.
     OpenAccount(OpenAccount),
+    /// Accountant: a guest's account is filled up to the grant, once a day.
+    FillUp { account: AccountId, networks: Vec<NetworkKey>, salt: [u8; 16] },
+    /// Accountant: codes that open an account with a grant from anywhere, by hash.
+    IssueInvites { invites: Vec<KeyHash> },
+    /// Accountant: those that were not used.
+    WithdrawInvites,
+    /// Accountant: the sysop's word on an account, the whole of it.
+    LimitAccount { account: AccountId, limits: AccountLimits },
     /// Accountant: what the realm's own test intents may cost today is granted to its account, once a
     /// day.
     FundCanaries { amount: Amount, salt: [u8; 16] },
@@ -33,11 +45,9 @@ pub enum Command {
     /// Accountant.
     BanAccount { account: AccountId, banned: bool },
 
-    /// Worker Registry. `token` is the hash of the secret.
-    IssueToken { token: KeyHash, owner: AccountId },
-    /// Worker Registry: the edge has checked the worker's proof of its key. `network`: for whose share of
-    /// the places it counts, besides its owner's.
-    Enrol { token: KeyHash, worker: WorkerId, name: String, network: Option<NetworkKey> },
+    /// Worker Registry: the edge has checked the token and the worker's proof of its key. `holder`: for
+    /// whose share of the places it counts, its owner's.
+    Enrol { token: Token, worker: WorkerId, name: String, holder: Holder },
     /// Worker Registry.
     RemoveWorker { worker: WorkerId },
     /// Worker Registry.
@@ -69,7 +79,10 @@ pub struct OpenAccount {
     pub kind: AccountKind,
     pub key: KeyHash,
     pub name_secret: [u8; 32],
-    pub network: NetworkKey,
+    /// From where, for the shares of the day; each lies in the one before it.
+    pub networks: Vec<NetworkKey>,
+    /// A code of the sysop's, hashed.
+    pub invite: Option<KeyHash>,
     /// Of the grant's leaf.
     pub salt: [u8; 16],
 }
@@ -88,6 +101,6 @@ pub struct GrantPolicy {
     pub amount: Amount,
     /// Paid out in one UTC day at most.
     pub daily_total: Amount,
-    /// Guest accounts of one client network in one UTC day.
+    /// Grants of the innermost network of a client in one UTC day.
     pub daily_per_network: u32,
 }

@@ -11,6 +11,7 @@ pub mod authorize;
 pub mod command;
 pub mod effect;
 pub mod events;
+pub mod levels;
 pub mod limits;
 pub mod node;
 pub mod registry;

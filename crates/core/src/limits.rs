@@ -3,17 +3,21 @@
 
 /// Accounts a realm holds. About 200 bytes of memory each.
 pub const ACCOUNTS_MAX: usize = 1_000_000;
+/// One part in so many of the accounts that are left may be opened in one day: shared.
+pub const ACCOUNTS_A_DAY: usize = 16;
+/// Accounts of which the sysop says something.
+pub const ACCOUNTS_LIMITED_MAX: usize = 10_000;
+/// Invitations that nobody has used.
+pub const INVITES_MAX: usize = 10_000;
 /// Keys of one account.
 pub const KEYS_PER_ACCOUNT_MAX: usize = 8;
 /// Open intents of a realm, queued and running together: shared.
 pub const OPEN_INTENTS_MAX: usize = 100_000;
 /// Enrolled workers: shared.
 pub const WORKERS_MAX: usize = 20_000;
-/// Enrolment tokens waiting to be used; the last [`TOKENS_PER_ACCOUNT_MAX`] are the realm's own.
-pub const TOKENS_MAX: usize = 1_000;
-/// Tokens of one account.
-pub const TOKENS_PER_ACCOUNT_MAX: usize = 16;
-/// Life of an enrolment token; it is forgotten by the next tick.
+/// Owners whose voided tokens are forgotten by one fact: it adds one.
+pub const VOID_FORGOTTEN_AT_ONCE: usize = 4;
+/// Life of an enrolment token.
 pub const TOKEN_LIFE_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// Offers of one worker.
@@ -49,8 +53,9 @@ pub const STALL_MS: u64 = 5_000;
 pub const STOP_REPEAT_MS: u64 = 1_000;
 /// An idempotency key stays in the state for this long after its intent's end.
 pub const IDEMPOTENCY_MS: u64 = 60_000;
-/// Idempotency keys of ended intents held in the state.
-pub const IDEMPOTENCY_MAX: usize = 100_000;
+/// Idempotency keys held in the state, those of open intents among them: shared. About 250 bytes of
+/// memory each; one account of guests may so begin some 370 intents with keys a second.
+pub const IDEMPOTENCY_MAX: usize = 400_000;
 /// Ends that the accountant tells again to whoever repeats a request, whatever their age: more
 /// than a second of them at full load, while messages are repeated after half of one. They are
 /// most of what a realm holds right after a restart.

@@ -135,8 +135,7 @@ impl Share {
     /// As [`Share::take`]; the part stays as it was.
     pub fn grow(&mut self, part: &mut Part, more: u64) -> Result<(), Refused> {
         self.check(&part.holder, more)?;
-        let grown = self.keep(part.holder, more);
-        part.size = part.size.saturating_add(grown.size);
+        self.add(part, more);
         Ok(())
     }
 
@@ -144,6 +143,12 @@ impl Share {
     pub fn keep(&mut self, holder: Holder, size: u64) -> Part {
         self.count(&holder, size, u64::saturating_add);
         Part { holder, size }
+    }
+
+    /// As much more for a part, whatever may be held.
+    pub fn add(&mut self, part: &mut Part, more: u64) {
+        let grown = self.keep(part.holder, more);
+        part.size = part.size.saturating_add(grown.size);
     }
 
     pub fn give_back(&mut self, part: Part) {

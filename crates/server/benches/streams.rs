@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use divan::{Bencher, black_box};
 use mtor_core::router::TrustClass;
+use mtor_core::share::{Holder, Rank};
 use mtor_server::manifests::Manifests;
 use mtor_server::streams::{
     Bounds, IntentStream, Measured, Next, Server, StreamLimits, Streams, Yield,
@@ -34,6 +35,7 @@ const BOUNDS: Bounds = Bounds {
     yields: Yield { units_per_byte: None, bytes_per_unit: None },
 };
 
+const HOLDER: Holder = Holder { account: None, network: None, rank: Rank::Realm };
 const SERVER: Server =
     Server { worker: WorkerId([1; 32]), owner: AccountId([1; 32]), class: TrustClass::Own };
 
@@ -70,7 +72,7 @@ fn echo(bencher: Bencher<'_, '_>) {
     let receipt = Bytes::from_static(b"{}");
     bencher.bench(|| {
         let id = intent(count.fetch_add(1, Ordering::Relaxed));
-        let stream = streams.open(id, BOUNDS).expect("room");
+        let stream = streams.open(id, BOUNDS, HOLDER).expect("room");
         let mut cursor = stream.subscribe();
         stream.accepted(Asset::Grant, Amount::ZERO, 0, 0);
         stream.begin(Attempt(1), SERVER, 1);
@@ -87,7 +89,7 @@ fn echo(bencher: Bencher<'_, '_>) {
 
 fn filled(pieces: u64, memory_each: u64) -> (Streams, Arc<IntentStream>) {
     let streams = streams(StreamLimits { memory_each, ..StreamLimits::default() });
-    let stream = streams.open(intent(1), BOUNDS).expect("room");
+    let stream = streams.open(intent(1), BOUNDS, HOLDER).expect("room");
     stream.begin(Attempt(1), SERVER, u64::MAX);
     append(&stream, pieces);
     (streams, stream)

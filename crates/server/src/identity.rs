@@ -14,8 +14,11 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use hmac::{Hmac, Mac};
+use mtor_types::account::account_proof;
 use mtor_types::fact::NetworkKey;
 use mtor_types::worker::{Enrol, HeldLease, WorkerHello, enrol_proof, session_proof};
 use mtor_types::{
@@ -34,6 +37,8 @@ pub struct Identity {
     lease: [u8; 32],
     blob: [u8; 32],
     network: [u8; 32],
+    /// Of this process alone: what was given before a start is asked for anew.
+    nonces: [u8; 32],
 }
 
 /// Why the keys cannot be used.
@@ -61,6 +66,8 @@ const ACCOUNT: &str = "realm-account";
 const LEASE: &str = "lease-mac";
 const BLOB: &str = "blob-seal";
 const NETWORK: &str = "network-hash";
+const TOKEN_PREFIX: &str = "mtor_enrol_";
+pub const NONCE_LIFE_MS: u64 = 5 * 60 * 1000;
 const PURPOSES: [&str; 6] = [ROOT, SIGNING, ACCOUNT, LEASE, BLOB, NETWORK];
 
 impl Identity {
@@ -86,6 +93,7 @@ impl Identity {
             lease: key(LEASE)?,
             blob: key(BLOB)?,
             network: key(NETWORK)?,
+            nonces: random()?,
         })
     }
 
@@ -150,6 +158,51 @@ impl Identity {
         mac.update(&worker.0);
         mac.update(&fence.0.to_be_bytes());
         mac
+    }
+
+    /// What lets one worker of `owner` be enrolled: whose, until when, a number, and a MAC over them. So
+    /// none is kept, and anybody may have any number of them.
+    ///
+    /// # Errors
+    /// No randomness from the operating system.
+    pub fn enrolment_token(
+        &self,
+        owner: AccountId,
+        expires: Time,
+    ) -> Result<String, IdentityError> {
+        let body = [&owner.0[..], &expires.0.to_be_bytes(), &random::<8>()?].concat();
+        Ok(format!("{TOKEN_PREFIX}{}", sealed(self.token_mac(&body), &body)))
+    }
+
+    /// Whose token it is and until when, if this realm made it; in constant time.
+    pub fn read_enrolment_token(&self, text: &str) -> Option<(AccountId, Time)> {
+        let body = opened::<48>(text.strip_prefix(TOKEN_PREFIX)?, |body| self.token_mac(body))?;
+        let expires = u64::from_be_bytes(*body[32..].first_chunk()?);
+        Some((AccountId(*body.first_chunk()?), Time(expires)))
+    }
+
+    fn token_mac(&self, body: &[u8]) -> Hmac<Sha256> {
+        keyed(&self.lease, b"mtor/enrolment/v1\0").chain_update(body)
+    }
+
+    /// Something that was never signed before: when it was made, a number, and a MAC over both.
+    ///
+    /// # Errors
+    /// No randomness from the operating system.
+    pub fn nonce(&self, now: Time) -> Result<String, IdentityError> {
+        let body = [now.0.to_be_bytes(), random::<8>()?].concat();
+        Ok(sealed(self.nonce_mac(&body), &body))
+    }
+
+    /// When it was made, if it was by this process, and not too long ago.
+    pub fn read_nonce(&self, text: &str, now: Time) -> Option<Time> {
+        let body = opened::<16>(text, |body| self.nonce_mac(body))?;
+        let made = Time(u64::from_be_bytes(*body.first_chunk()?));
+        (made <= now && now.since_ms(made) < NONCE_LIFE_MS).then_some(made)
+    }
+
+    fn nonce_mac(&self, body: &[u8]) -> Hmac<Sha256> {
+        keyed(&self.nonces, b"mtor/nonce/v1\0").chain_update(body)
     }
 
     /// The realm's signed document, for `/.well-known/mtor.json`.
@@ -343,6 +396,38 @@ pub fn write_secret_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// A new secret of 256 random bits, for an API key, the sysop or an enrolment token.
 pub fn new_secret() -> Result<String, IdentityError> {
     Ok(format!("mtor_{}", bs58::encode(random::<32>()?).into_string()))
+}
+
+/// Whether the holder of an account's own key asks for a key of this realm.
+///
+/// # Errors
+/// The signature is not that account's.
+pub fn verify_owner(
+    realm: RealmId,
+    account: AccountId,
+    nonce: &str,
+    signature: &str,
+) -> Result<(), ApiError> {
+    let wrong = || {
+        let message = "the signature is not the public key's over domain, realm and nonce";
+        ApiError::new(Code::Unauthenticated, message).with_field("signature")
+    };
+    let key = VerifyingKey::from_bytes(&account.0).map_err(|_| wrong())?;
+    let signature = parse_signature(signature).ok_or_else(wrong)?;
+    key.verify_strict(&account_proof(realm, nonce), &signature).map_err(|_| wrong())
+}
+
+/// What a MAC is over, and the MAC, as text.
+fn sealed(mac: Hmac<Sha256>, body: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode([body, &mac.finalize().into_bytes()].concat())
+}
+
+/// The `N` bytes that a MAC is over, if it is.
+fn opened<const N: usize>(text: &str, mac: impl Fn(&[u8]) -> Hmac<Sha256>) -> Option<[u8; N]> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+    let (body, tag) = bytes.split_first_chunk::<N>()?;
+    mac(body).verify_slice(tag).ok()?;
+    Some(*body)
 }
 
 /// How a secret is known to the realm. It has 256 random bits, so a plain hash is enough.

@@ -8,6 +8,7 @@ pub mod answers;
 pub mod api_error;
 mod canaries;
 pub mod edge;
+mod holders;
 mod http;
 pub mod identity;
 pub mod manifests;

@@ -110,6 +110,20 @@ impl Networks {
         [if by_proxy { whose } else { &[] }, of_site].concat()
     }
 
+    /// The networks of an origin that lie in one another, the outermost first, for what is shared by the
+    /// day: a /24 in a /16 of IPv4; a /56 in a /48 in a /32 of IPv6.
+    pub fn levels(&self, origin: Origin) -> Vec<Vec<u8>> {
+        let named = self.network(origin);
+        let Some(whose) = named.strip_suffix(octets(origin.address).as_slice()) else {
+            return vec![named];
+        };
+        let (whole, parts) = match origin.address {
+            IpAddr::V4(address) => (address.octets().to_vec(), [2, 3].as_slice()),
+            IpAddr::V6(address) => (address.octets().to_vec(), [4, 6, 7].as_slice()),
+        };
+        parts.iter().map(|length| [whose, &whole[..*length]].concat()).collect()
+    }
+
     /// From the right to the first that is not trusted; `None` without that header. What cannot be
     /// read ends the walk at the proxy that passed it on.
     fn walk(

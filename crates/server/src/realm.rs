@@ -31,9 +31,9 @@ use crate::identity::{self, Identity, IdentityError};
 use crate::manifests::{Folder, ManifestError, ManifestNews};
 use crate::origin::Networks;
 use crate::sessions::Threads;
-use crate::shares::Room;
+use crate::shares::{Room, Shares};
 use crate::shell::{self, CallError, Clock, Followers, Shell, StartError};
-use crate::streams::{StreamLimits, Streams};
+use crate::streams::{Kept, StreamLimits, Streams};
 use crate::told::{ModelsTold, Teller};
 
 /// Sealed payloads and results together.
@@ -187,7 +187,8 @@ impl Realm {
         }
         let clock = clock_of(&data, opened.recorded)?;
         let blobs = BlobStore::open(&data.join("blobs"), *identity.blob_key(), BLOBS_BYTES_MAX)?;
-        let streams = open_streams(&data, options.room)?;
+        let shares = Shares::new(options.room, blobs.bytes());
+        let streams = open_streams(&data, options.room, &shares)?;
         let (projection, on_synced) = shell::follow(opened.tables).map_err(OpenError::Threads)?;
         let (folder, manifests) = Folder::open(&data.join("manifests"))?;
         let sessions = Threads::start().map_err(OpenError::Threads)?;
@@ -201,7 +202,7 @@ impl Realm {
             clock,
             sysop,
             networks: options.networks,
-            room: options.room,
+            shares,
             session_threads: sessions.handle(),
             awaits_worker: options.embedded_worker,
         });
@@ -335,9 +336,8 @@ impl Realm {
         if enrolled && data.join("worker").join("identity").exists() {
             return Ok(None);
         }
-        match self.edge.new_worker_token(owner).await {
+        match self.edge.new_worker_token(owner) {
             Ok(token) => Ok(Some(token)),
-            // Sixteen starts in a day without an enrolment: the older tokens are still good.
             Err(error) => {
                 tracing::warn!(%error, "no token for the embedded worker");
                 Ok(None)
@@ -359,11 +359,11 @@ fn clock_of(data: &Path, recorded: Time) -> Result<Clock, OpenError> {
     shell::jumps::start(data, recorded).map_err(|source| OpenError::File { path, source })
 }
 
-fn open_streams(data: &Path, room: Room) -> Result<Streams, OpenError> {
+fn open_streams(data: &Path, room: Room, shares: &Shares) -> Result<Streams, OpenError> {
     let path = data.join("spill");
-    let usual = StreamLimits::default();
-    let memory_total = usual.memory_total.min(room.replay());
-    let streams = Streams::new(StreamLimits { memory_total, ..usual }, &path);
+    let kept = Kept { replay: shares.replay.clone(), spill: shares.spill.clone() };
+    let limits = StreamLimits::within(room.replay(), room.spill());
+    let streams = Streams::sharing(limits, kept, &path);
     streams.map_err(|source| OpenError::File { path, source })
 }
 
@@ -405,6 +405,12 @@ async fn listen(options: &RealmOptions) -> Result<(Vec<TcpListener>, SocketAddr)
 
 /// What requests look up without asking the node.
 fn remember(edge: &Edge, node: &Node) {
+    for (account, limits) in node.accountant().limits() {
+        edge.said.limit(account, limits);
+    }
+    for account in node.accountant().banned() {
+        edge.said.ban(account, true);
+    }
     for (key, account) in node.accountant().keys() {
         edge.keys.add(key, account);
     }

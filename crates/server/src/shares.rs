@@ -1,4 +1,5 @@
-//! What everybody at this edge shares: places of connections, bodies on their way, payloads.
+//! What everybody at this edge shares: places of connections, bodies on their way, payloads, events that
+//! are kept in memory and on the disk, stored payloads and results.
 //!
 //! Each bound has its [`Share`]. What is taken of it is given back when it is dropped, so that nothing
 //! that ends, however it ends, holds anything. How large the bounds are follows from the memory and the
@@ -24,6 +25,8 @@ pub struct Room {
     pub memory: u64,
     /// Open files and sockets.
     pub descriptors: u64,
+    /// Bytes of the disk that were free when it was looked at.
+    pub disk: u64,
 }
 
 const KIB: u64 = 1024;
@@ -38,12 +41,21 @@ const REST_BYTES_MIN: u64 = 16 * MIB;
 const CONNECTION_BYTES: u64 = 32 * KIB;
 /// Workers' sessions, and as many clients.
 const CONNECTIONS_MAX: u64 = SESSIONS_MAX as u64 + 20_000;
+/// Beyond what all may have.
+const CONNECTIONS_KEPT: u64 = 16;
+/// However full the disk: writing to it then fails by name.
+const DISK_BYTES_MIN: u64 = 64 * MIB;
+const SPILL_BYTES_MAX: u64 = 8 * GIB;
+const STORED_BYTES_MAX: u64 = 16 * GIB;
+/// Of kept events, and of stored ones, this much is a small thing.
+pub const KEPT_SMALL_BYTES: u64 = 16 * KIB;
+pub const STORED_SMALL_BYTES: u64 = 128 * KIB;
 /// Bodies are counted by this much, and this much is a small payload.
 pub const BODY_STEP_BYTES: u64 = 64 * KIB;
 
 impl Default for Room {
     fn default() -> Self {
-        Self { memory: 4 * GIB, descriptors: 65_536 }
+        Self { memory: 4 * GIB, descriptors: 65_536, disk: 64 * GIB }
     }
 }
 
@@ -76,6 +88,16 @@ impl Room {
     pub fn replay(self) -> u64 {
         self.rest() / 8
     }
+
+    /// For those that memory has no room for. Gone with the process.
+    pub fn spill(self) -> u64 {
+        (self.disk / 4).clamp(DISK_BYTES_MIN, SPILL_BYTES_MAX)
+    }
+
+    /// For payloads and results of durable work: those that are there already take none of what is free.
+    pub fn stored(self, there: u64) -> u64 {
+        (self.disk / 2).saturating_add(there).clamp(DISK_BYTES_MIN, STORED_BYTES_MAX)
+    }
 }
 
 /// The shares of one edge.
@@ -86,26 +108,39 @@ pub struct Shares {
     pub payloads: Bound,
     /// Of clients that have said who they are.
     pub sockets: Bound,
+    /// Beyond them, for this machine: a few connections for whoever runs the realm.
+    pub kept: Bound,
+    /// Events in memory and on the disk.
+    pub replay: Bound,
+    pub spill: Bound,
+    /// Sealed payloads and results of durable work.
+    pub stored: Bound,
 }
 
 impl Shares {
-    pub fn new(room: Room) -> Self {
+    /// `stored` bytes are there already.
+    pub fn new(room: Room, stored: u64) -> Self {
         Self {
             connections: Bound::new(Limited::Connections, room.connections(), 1),
             bodies: Bound::new(Limited::Bodies, room.bodies(), BODY_STEP_BYTES),
             payloads: Bound::new(Limited::Payloads, room.payloads(), BODY_STEP_BYTES),
             sockets: Bound::new(Limited::Sockets, room.connections(), 1),
+            kept: Bound::new(Limited::Connections, CONNECTIONS_KEPT, 1),
+            replay: Bound::new(Limited::Replay, room.replay(), KEPT_SMALL_BYTES),
+            spill: Bound::new(Limited::Spill, room.spill(), KEPT_SMALL_BYTES),
+            stored: Bound::new(Limited::Stored, room.stored(stored), STORED_SMALL_BYTES),
         }
     }
 
-    pub fn all(&self) -> [&Bound; 4] {
-        [&self.connections, &self.bodies, &self.payloads, &self.sockets]
+    pub fn all(&self) -> [&Bound; 7] {
+        let Self { connections, bodies, payloads, sockets, replay, spill, stored, kept: _ } = self;
+        [connections, bodies, payloads, sockets, replay, spill, stored]
     }
 }
 
 impl Default for Shares {
     fn default() -> Self {
-        Self::new(Room::default())
+        Self::new(Room::default(), 0)
     }
 }
 
@@ -135,6 +170,14 @@ impl Bound {
     pub fn keep(&self, holder: Holder, size: u64) -> Portion {
         let part = self.0.share().keep(holder, size);
         Portion { of: Arc::clone(&self.0), part: Some(part) }
+    }
+
+    /// Whether so much may be taken now.
+    ///
+    /// # Errors
+    /// Whose share is used up: for who can make room itself.
+    pub fn check(&self, holder: &Holder, size: u64) -> Result<(), Refused> {
+        self.0.share().check(holder, size)
     }
 
     pub fn what(&self) -> Limited {
@@ -171,7 +214,7 @@ impl Inner {
         let most = share.most_of(holder);
         if size > most {
             let what = self.what;
-            let message = format!("of {what} this realm's memory leaves one account {most}");
+            let message = format!("of {what} this realm's size leaves one account {most}");
             return ApiError::new(Code::TooLarge, message);
         }
         refused.of(self.what).into()
@@ -192,6 +235,28 @@ impl Portion {
     pub fn grow(&mut self, more: u64) -> Result<(), ApiError> {
         let Some(part) = &mut self.part else { return Ok(()) };
         self.of.grow(part, more)
+    }
+
+    /// As [`Portion::grow`], for who can make room itself.
+    ///
+    /// # Errors
+    /// As [`Bound::check`]; it stays as it was.
+    pub fn try_grow(&mut self, more: u64) -> Result<(), Refused> {
+        let Some(part) = &mut self.part else { return Ok(()) };
+        self.of.share().grow(part, more)
+    }
+
+    /// What is held already, whatever may be held.
+    pub fn add(&mut self, more: u64) {
+        if let Some(part) = &mut self.part {
+            self.of.share().add(part, more);
+        }
+    }
+
+    pub fn shrink(&mut self, less: u64) {
+        if let Some(part) = &mut self.part {
+            self.of.share().shrink(part, less);
+        }
     }
 
     pub fn size(&self) -> u64 {
@@ -237,13 +302,18 @@ mod tests {
 
     #[test]
     fn a_small_machine_has_small_bounds_and_a_large_one_the_stated_ones() {
-        let filled = |room: Room| Shares::new(room).all().map(|bound| bound.filled().1);
-        let small = filled(Room { memory: 48 * MIB, descriptors: 1_024 });
-        assert_eq!(small, [64, 16 * MIB / 3, 16 * MIB / 3, 64]);
-        let large = filled(Room { memory: 64 * GIB, descriptors: 1 << 20 });
-        assert_eq!(large, [CONNECTIONS_MAX, GIB, GIB, CONNECTIONS_MAX]);
-        let usual = filled(Room { memory: GIB, descriptors: 1_024 });
+        let filled = |memory: u64, descriptors: u64, disk: u64| {
+            let shares = Shares::new(Room { memory, descriptors, disk }, GIB);
+            shares.all().map(|bound| bound.filled().1)
+        };
+        let small = filled(48 * MIB, 1_024, 0);
+        assert_eq!(small, [64, 16 * MIB / 3, 16 * MIB / 3, 64, 2 * MIB, 64 * MIB, GIB]);
+        let large = filled(64 * GIB, 1 << 20, 1 << 50);
+        let of_memory = [CONNECTIONS_MAX, GIB, GIB, CONNECTIONS_MAX, (64 * GIB - 48 * MIB) / 8];
+        assert_eq!(large, *[&of_memory[..], &[8 * GIB, 16 * GIB]].concat());
+        let usual = filled(GIB, 1_024, 10 * GIB);
         assert!(usual[1] / 2 / 9 >= 17 * MIB, "a guest may send what is the largest");
-        assert_eq!(filled(Room { memory: GIB, descriptors: 400 })[0], 300);
+        assert_eq!(usual[5..], [10 * GIB / 4, 6 * GIB]);
+        assert_eq!(filled(GIB, 400, GIB)[0], 300);
     }
 }

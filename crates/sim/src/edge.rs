@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mtor_core::effect::{Assignment, Effect};
+use mtor_core::share::Rank;
 use mtor_core::{Command, limits};
 use mtor_types::id::{self, AccountId};
 use mtor_types::intent::{End, EndRequest, IntentMeta, Outcome, Reason, Usage, Why};
@@ -167,7 +168,7 @@ impl Edge {
         let prior = meta.idempotency.and_then(|key| vault.keys.get(&key.key));
         let prior =
             prior.map(|(intent, body)| mtor_core::command::Prior { intent: *intent, body: *body });
-        let command = Command::Submit { meta, prior };
+        let command = Command::Submit { meta, prior, rank: Rank::Guest };
         acts.push(Act::Ask { to: Service::Events, command, asker: Asker::Submit(intent) });
     }
 

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use mtor_core::accountant::Policy;
-use mtor_core::command::{GrantPolicy, OpenAccount};
+use mtor_core::command::{GrantPolicy, OpenAccount, Token};
+use mtor_core::share::{Holder, Rank};
 use mtor_core::{Command, Node, NodeConfig};
-use mtor_types::fact::{AccountKind, Asset, NetworkKey};
+use mtor_types::fact::{AccountKind, Asset};
 use mtor_types::message::Service;
-use mtor_types::{AccountId, Amount, KeyHash, NodeId, RealmId, SessionId, WorkerId};
+use mtor_types::{AccountId, Amount, KeyHash, NodeId, RealmId, SessionId, Time, WorkerId};
 
 use crate::client::{self, Plan};
 use crate::edge::{Edge, Vault};
@@ -231,18 +232,20 @@ impl<'a> World<'a> {
                 kind: AccountKind::Guest,
                 key: KeyHash(tagged(2, number)),
                 name_secret,
-                network: NetworkKey([3; 16]),
+                networks: Vec::new(),
+                invite: None,
                 salt: [4; 16],
             };
             commands.push((Service::Accountant, Command::OpenAccount(open)));
         }
         for (number, worker) in self.workers.iter().enumerate() {
-            let token = KeyHash(tagged(5, number));
+            let hash = KeyHash(tagged(5, number));
             let owner = self.oracle.books.owner_of(worker.id);
-            commands.push((Service::Registry, Command::IssueToken { token, owner }));
+            let token = Token { hash, owner, expires: Time(u64::MAX) };
             let (worker, name) = (worker.id, format!("worker {number}"));
-            commands
-                .push((Service::Registry, Command::Enrol { token, worker, name, network: None }));
+            let rank = if owner == account(0) { Rank::Realm } else { Rank::Guest };
+            let holder = Holder { account: Some(owner), network: None, rank };
+            commands.push((Service::Registry, Command::Enrol { token, worker, name, holder }));
         }
         commands
     }

@@ -28,6 +28,7 @@ fn name(number: u64) -> BlobName {
 /// Run by the test below in a process of its own: appends until it is killed.
 #[test]
 fn child() {
+    #[allow(clippy::disallowed_methods, reason = "how a test tells its child what it is")]
     let Some(dir) = std::env::vars().find_map(|(key, value)| (key == CHILD_DIR).then_some(value))
     else {
         return;

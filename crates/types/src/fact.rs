@@ -137,7 +137,8 @@ pub enum Fact {
     KeyRevoked { key: KeyHash },
     /// Accountant.
     AccountBanned { account: AccountId, banned: bool },
-    /// Accountant: a grant was paid out; counts against its day and network.
+    /// Accountant, of the first releases: a grant was paid out to an account that was opened; counts
+    /// against its day and its one network.
     GrantPaid { transfer: Transfer, network: NetworkKey, day: u64, salt: [u8; 16] },
     /// Accountant: funds are reserved. `transfer` is `None` for a hold of zero.
     HoldPlaced {
@@ -168,9 +169,10 @@ pub enum Fact {
     /// Event Processor: a durable intent is over.
     IntentEnded { intent: IntentId },
 
-    /// Worker Registry: a one-time enrolment token, by hash.
+    /// Worker Registry, of the first releases, as the next one and `TokensExpired`: a one-time enrolment
+    /// token, by hash. Those are void today.
     TokenIssued { token: KeyHash, owner: AccountId, expires: Time },
-    /// Worker Registry: the token is used up.
+    /// Worker Registry: a worker is enrolled.
     WorkerEnrolled { worker: WorkerId, owner: AccountId, name: String, token: KeyHash, own: bool },
     /// Worker Registry.
     WorkerBanned { worker: WorkerId, banned: bool },
@@ -207,6 +209,47 @@ pub enum Fact {
         /// By what it is proven, until when, and how often it was ejected since.
         proven: Option<(Proof, Option<Time>, u32)>,
     },
+
+    /// Accountant: an account was opened on that day, from these networks, each of which lies in the one
+    /// before it.
+    AccountCounted { day: u64, networks: Vec<NetworkKey> },
+    /// Accountant: a grant was paid out, once an account and day; counts against its day and these
+    /// networks, each of which lies in the one before it.
+    GrantGiven { transfer: Transfer, day: u64, networks: Vec<NetworkKey>, salt: [u8; 16] },
+    /// Accountant: codes that open an account with a grant from anywhere, by hash.
+    InvitesIssued { invites: Vec<KeyHash> },
+    /// Accountant: an account was opened by it.
+    InviteUsed { invite: KeyHash },
+    /// Accountant: those that were not used.
+    InvitesWithdrawn,
+    /// Accountant: the sysop's word on an account; `None`: nothing of its own.
+    AccountLimited { account: AccountId, limits: AccountLimits },
+    /// Worker Registry: a worker is enrolled, and the token used up that was good until then.
+    WorkerEnrolledBy {
+        worker: WorkerId,
+        owner: AccountId,
+        name: String,
+        token: KeyHash,
+        expires: Time,
+        own: bool,
+    },
+    /// Worker Registry: nothing of that owner's works here, or it does again.
+    OwnerBanned { owner: AccountId, banned: bool },
+}
+
+/// What the sysop has said of an account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountLimits {
+    /// Its own weight among the branches of the queue, where one network's is 1.
+    pub weight: Option<u16>,
+    /// Intents that it may have open at once.
+    pub intents: Option<u32>,
+}
+
+impl AccountLimits {
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Fact {

@@ -5,6 +5,7 @@
 //! written once can be read for ever (a changed one is a new variant at the end of its enum);
 //! there are no floats. Absent on purpose: clocks, randomness, I/O, and any decision.
 
+pub mod account;
 pub mod amount;
 mod band;
 pub mod event;

@@ -121,6 +121,19 @@ pub enum Message {
         session: SessionId,
         leases: Vec<LeaseClaim>,
     },
+    /// Accountant → Registry: the account is banned, or no longer.
+    OwnerBanned {
+        owner: AccountId,
+        banned: bool,
+    },
+    /// Accountant → Router: as `Enqueue`, for an account to which the sysop gave a weight: it is a branch
+    /// of its own.
+    EnqueueWeighted {
+        meta: Meta,
+        asset: Asset,
+        recovered: bool,
+        weight: u16,
+    },
 }
 
 impl Message {

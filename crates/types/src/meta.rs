@@ -23,6 +23,16 @@ pub enum Branch {
     Network(NetworkKey),
 }
 
+impl Branch {
+    /// The network, if it is one's.
+    pub const fn network(self) -> Option<NetworkKey> {
+        match self {
+            Self::Account => None,
+            Self::Network(network) => Some(network),
+        }
+    }
+}
+
 /// Where an intent came from over a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Origin {

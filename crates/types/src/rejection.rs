@@ -246,6 +246,8 @@ pub enum Rejection {
     ShareUsed { what: Limited, whose: Whose, held: u64, may: u64 },
     #[error("this is the account's last key: add another one before it is revoked")]
     LastKey,
+    #[error("this invitation is unknown or used; ask the sysop for another")]
+    InviteInvalid,
 }
 
 /// Whose share of something is used up.
@@ -290,6 +292,12 @@ pub enum Limited {
     Bodies,
     Payloads,
     Sockets,
+    AccountsToday,
+    Invites,
+    IdempotencyKeys,
+    Replay,
+    Spill,
+    Stored,
 }
 
 impl fmt::Display for Limited {
@@ -308,6 +316,12 @@ impl fmt::Display for Limited {
             Self::Bodies => "bytes of requests on their way",
             Self::Payloads => "bytes of payloads of open intents",
             Self::Sockets => "WebSockets",
+            Self::AccountsToday => "accounts that were opened today",
+            Self::Invites => "invitations that wait to be used",
+            Self::IdempotencyKeys => "idempotency keys in use",
+            Self::Replay => "bytes of events in memory",
+            Self::Spill => "bytes of events on the disk",
+            Self::Stored => "bytes of stored payloads and results",
         })
     }
 }
@@ -329,6 +343,12 @@ impl Limited {
             Self::Bodies => "bodies",
             Self::Payloads => "payloads",
             Self::Sockets => "sockets",
+            Self::AccountsToday => "accounts_today",
+            Self::Invites => "invites",
+            Self::IdempotencyKeys => "idempotency_keys",
+            Self::Replay => "replay",
+            Self::Spill => "spill",
+            Self::Stored => "stored",
         }
     }
 }
@@ -347,7 +367,7 @@ impl Rejection {
             Self::GrantsExhausted { .. } => Code::GrantsExhausted,
             Self::NetworkLimit { .. } => Code::NetworkLimit,
             Self::LimitReached { .. } => Code::LimitReached,
-            Self::TokenInvalid => Code::TokenInvalid,
+            Self::TokenInvalid | Self::InviteInvalid => Code::TokenInvalid,
             Self::RealmRestarted => Code::RealmRestarted,
             Self::Expired => Code::Expired,
             Self::MessageGap { .. } | Self::MessageUnreadable => Code::Protocol,
@@ -367,7 +387,12 @@ impl Rejection {
             Self::DeadlineHopeless { wait_ms } => Some(*wait_ms),
             // Only the asker's own doing makes room.
             Self::LimitReached {
-                what: Limited::Keys | Limited::Tokens | Limited::Offers | Limited::Slots,
+                what:
+                    Limited::Keys
+                    | Limited::Tokens
+                    | Limited::Offers
+                    | Limited::Slots
+                    | Limited::Invites,
                 ..
             } => None,
             other => other.code().may_retry().then_some(UNKNOWN_WAIT_MS),

@@ -13,6 +13,9 @@
     reason = "a test that reads golden files"
 )]
 
+#[path = "vectors/ledger.rs"]
+mod ledger;
+
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::fmt::Write as _;
@@ -20,7 +23,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use mtor_types::fact::{
-    AccountKind, Asset, Batch, Fact, NetworkKey, Purse, Transfer, TransferKind,
+    AccountKind, AccountLimits, Asset, Batch, Fact, NetworkKey, Purse, Transfer, TransferKind,
 };
 use mtor_types::intent::{
     Band, Branch, Class, End, EndRequest, Idempotency, IntentMeta, IntentMetaV1, Meta, Origin,
@@ -225,54 +228,23 @@ fn fact_name(fact: &Fact) -> &'static str {
         Fact::DayBegan { .. } => "day-began",
         Fact::WorkerSeen { .. } => "worker-seen",
         Fact::EjectionTakenBack { .. } => "ejection-taken-back",
+        Fact::AccountCounted { .. } => "account-counted",
+        Fact::GrantGiven { .. } => "grant-given",
+        Fact::InvitesIssued { .. } => "invites-issued",
+        Fact::InviteUsed { .. } => "invite-used",
+        Fact::InvitesWithdrawn => "invites-withdrawn",
+        Fact::AccountLimited { .. } => "account-limited",
+        Fact::WorkerEnrolledBy { .. } => "worker-enrolled-by",
+        Fact::OwnerBanned { .. } => "owner-banned",
     }
 }
-const FACTS: usize = 30;
+const FACTS: usize = 38;
 /// Those that the second form of a batch knew.
 const SECOND_FACTS: usize = 22;
 /// And the third.
 const THIRD_FACTS: usize = 29;
-
-fn ledger_facts() -> Vec<Fact> {
-    let grant = transfer(TransferKind::Grant, Purse::GrantIssue, Purse::Available(ACCOUNT));
-    let hold = transfer(TransferKind::Hold, Purse::Available(ACCOUNT), Purse::Held(ACCOUNT));
-    vec![
-        Fact::LedgerOpened {
-            realm: REALM,
-            assets: vec![(Asset::Grant, 0), (Asset::Token, 6)],
-            owner: OWNER,
-        },
-        Fact::AccountOpened { account: ACCOUNT, kind: AccountKind::Guest, name_secret: [0x77; 32] },
-        Fact::KeyAdded { account: ACCOUNT, key: KEY },
-        Fact::KeyRevoked { key: KEY },
-        Fact::AccountBanned { account: ACCOUNT, banned: true },
-        Fact::GrantPaid {
-            transfer: Transfer { hold: None, ..grant },
-            network: NetworkKey([0x99; 16]),
-            day: 20_370,
-            salt: SALT,
-        },
-        Fact::HoldPlaced {
-            intent: INTENT,
-            account: ACCOUNT,
-            asset: Asset::Grant,
-            amount: Amount::from_u64(1000),
-            edge: Some((NODE, 3)),
-            expires: TIME,
-            transfer: Some(Transfer { hold: None, ..hold }),
-            idempotency: Some(idempotency()),
-            salt: SALT,
-        },
-        Fact::HoldResolved {
-            intent: INTENT,
-            outcome: Outcome::Completed(Reason::Ceiling),
-            usage: usage(),
-            worker: Some(WORKER),
-            transfers: transfers(),
-            salt: SALT,
-        },
-    ]
-}
+/// And the fourth.
+const FOURTH_FACTS: usize = 30;
 
 /// In the order of their numbers.
 fn facts() -> Vec<Fact> {
@@ -295,6 +267,7 @@ fn facts() -> Vec<Fact> {
             proven: Some((Proof::Vouch, Some(TIME), 1)),
         },
     ]);
+    facts.extend(ledger::later_facts());
     facts
 }
 
@@ -306,7 +279,7 @@ fn first_facts() -> Vec<Fact> {
         Fact::MessageAcknowledged { by: NODE, number: 300 },
         Fact::MessageTaken { from: NODE, number: 300 },
     ];
-    facts.extend(ledger_facts());
+    facts.extend(ledger::facts());
     facts.extend([
         Fact::IntentOpenedV1 { meta: Box::new(meta_v1()), asset: Asset::Token, deadline: TIME },
         Fact::IntentEnded { intent: INTENT },
@@ -339,7 +312,9 @@ fn facts_can_be_read_for_ever() {
     check("batch-2", &Batch { number: 300, at: TIME, facts: second });
     let third = facts.iter().take(THIRD_FACTS).cloned().collect();
     check("batch-3", &Batch { number: 300, at: TIME, facts: third });
-    check("batch-4", &Batch { number: 300, at: TIME, facts });
+    let fourth = facts.iter().take(FOURTH_FACTS).cloned().collect();
+    check("batch-4", &Batch { number: 300, at: TIME, facts: fourth });
+    check("batch-5", &Batch { number: 300, at: TIME, facts });
     let nothing = Batch { number: 1, at: Time(0), facts: Vec::new() };
     check("batch-empty", &nothing);
 }
@@ -369,9 +344,10 @@ fn rejection_name(rejection: &Rejection) -> &'static str {
         Rejection::NotProven => "not-proven",
         Rejection::ShareUsed { .. } => "share-used",
         Rejection::LastKey => "last-key",
+        Rejection::InviteInvalid => "invite-invalid",
     }
 }
-const REJECTIONS: usize = 23;
+const REJECTIONS: usize = 24;
 
 fn rejections() -> Vec<Rejection> {
     vec![
@@ -398,6 +374,7 @@ fn rejections() -> Vec<Rejection> {
         Rejection::NotProven,
         Rejection::ShareUsed { what: Limited::Bodies, whose: Whose::Network, held: 300, may: 5 },
         Rejection::LastKey,
+        Rejection::InviteInvalid,
     ]
 }
 
@@ -430,9 +407,11 @@ fn message_name(message: &Message) -> &'static str {
         Message::Offered(_) => "offered",
         Message::Worked(_) => "worked",
         Message::Silent { .. } => "silent",
+        Message::OwnerBanned { .. } => "owner-banned",
+        Message::EnqueueWeighted { .. } => "enqueue-weighted",
     }
 }
-const MESSAGES: usize = 27;
+const MESSAGES: usize = 29;
 
 fn offer() -> Offer {
     Offer {
@@ -545,6 +524,9 @@ fn messages() -> Vec<Message> {
     }));
     let Slots { worker, session, leases, .. } = slots();
     messages.push(Message::Silent { worker, session, leases });
+    messages.push(Message::OwnerBanned { owner: ACCOUNT, banned: true });
+    let [_, meta] = metas();
+    messages.push(Message::EnqueueWeighted { meta, asset, recovered, weight: 300 });
     messages
 }
 
@@ -649,6 +631,9 @@ fn parts_keep_their_numbers() {
     );
     check("part-limited-shares", &[Limited::Connections, Limited::Bodies, Limited::Payloads]);
     check("part-limited-sockets", &[Limited::Sockets]);
+    check("part-limited-days", &[Limited::AccountsToday, Limited::Invites]);
+    check("part-limited-idempotency", &[Limited::IdempotencyKeys]);
+    check("part-limited-kept", &[Limited::Replay, Limited::Spill, Limited::Stored]);
     check("part-whose", &[Whose::Account, Whose::Network, Whose::Everybody]);
 }
 

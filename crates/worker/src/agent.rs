@@ -25,7 +25,9 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::connect::{Dialer, Dialled};
 use crate::error::WorkerError;
-use crate::executors::{Executor, Job, OfferUpdate, Output, Report, Started, Update, What};
+use crate::executors::{
+    Executor, Job, OfferUpdate, Output, Report, Started, Surroundings, Update, What,
+};
 use crate::frame::Encoder;
 use crate::identity::Identity;
 use crate::leases::{End, Key, Leases, NewLease, SlotOf};
@@ -100,6 +102,8 @@ struct Agent {
     offers: Offers,
     reports: mpsc::Receiver<Report>,
     report_to: mpsc::Sender<Report>,
+    /// Of the programs that executors start.
+    surroundings: Surroundings,
     updates: mpsc::Receiver<Update>,
     update_to: mpsc::Sender<Update>,
     /// Not every executor has said what it can do, and the realm was not dialled yet.
@@ -143,6 +147,7 @@ impl Agent {
             offers: Offers::new(options.prices),
             reports,
             report_to,
+            surroundings: options.surroundings,
             updates,
             update_to,
             drain_grace: options.drain_grace,
@@ -163,7 +168,8 @@ impl Agent {
     fn begin(&mut self, options: ExecutorOptions) -> Result<usize, WorkerError> {
         let number = self.executors_begun;
         let _there = self.work.enter();
-        let (executor, known) = Executor::start(number, options, &self.update_to)?;
+        let (executor, known) =
+            Executor::start(number, options, &self.surroundings, &self.update_to)?;
         self.executors_begun += 1;
         self.executors.insert(number, executor);
         self.offers.expect(number);

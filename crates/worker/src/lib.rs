@@ -28,7 +28,7 @@ mod wire;
 
 pub use agent::run;
 pub use error::WorkerError;
-pub use executors::ModelNames;
+pub use executors::{ModelNames, Surroundings};
 pub use memory::{fits_memory, memory_free, memory_free_beside, memory_needed};
 pub use options::{
     AudioOptions, BackendNews, Change, EngineOptions, ExecutorOptions, OpenAiOptions, Status,

@@ -8,7 +8,7 @@ use mtor_types::worker::{FailCode, Offer};
 use mtor_types::{IntentId, Price, RealmId, WorkerId};
 use tokio::sync::mpsc;
 
-use crate::executors::ModelNames;
+use crate::executors::{ModelNames, Surroundings};
 use crate::limits;
 use crate::places::Finding;
 
@@ -26,6 +26,8 @@ pub struct WorkerOptions {
     /// Prices by intent name, in place of the list price.
     pub prices: BTreeMap<String, Price>,
     pub executors: Vec<ExecutorOptions>,
+    /// All that the programs of executors find in their environment.
+    pub surroundings: Surroundings,
     /// What a drain leaves to running work.
     pub drain_grace: Duration,
     /// What the process that started this one wants while it runs. When it closes, that process
@@ -39,7 +41,7 @@ pub struct WorkerOptions {
 pub type StatusSink = Box<dyn Fn(Status) + Send + Sync>;
 
 impl WorkerOptions {
-    /// Options with defaults: no executor, no token, list prices, 30 s of drain.
+    /// Options with defaults: no executor, an empty environment for its programs, no token, list prices, 30 s of drain.
     pub fn new(realm: impl Into<String>, identity: impl Into<PathBuf>) -> Self {
         Self {
             realm: realm.into(),
@@ -48,6 +50,7 @@ impl WorkerOptions {
             name: "worker".into(),
             prices: BTreeMap::new(),
             executors: Vec::new(),
+            surroundings: Surroundings::default(),
             drain_grace: Duration::from_millis(limits::DRAIN_GRACE_MS),
             parent: None,
             status: None,

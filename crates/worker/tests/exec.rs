@@ -227,6 +227,29 @@ async fn nothing_that_a_program_started_outlives_the_agent() {
 }
 
 #[tokio::test]
+async fn a_program_finds_only_what_the_agent_was_given() {
+    let realm = Realm::start().await;
+    let tells = r#"say("complete", **key(work), usage={"units": 1}, result=dict(os.environ))"#;
+    let _worker = Worker::start_with(&realm, Folder::new(), |options| {
+        options.executors = vec![program(tells)];
+        let given = ("GIVEN".into(), "by name".into());
+        options.surroundings = common::path().into_iter().chain([given]).collect();
+    });
+    let mut session = realm.accept().await;
+    session.offered("test").await;
+    session.assign(1, "test", json!(null)).await;
+    let complete = session.hear(worker::COMPLETE).await;
+    let found = complete["result"].as_object().unwrap();
+    assert_eq!(found["GIVEN"], "by name");
+    // Whoever starts Python may add something of its own, so it is looked for what this process has.
+    #[expect(clippy::disallowed_methods, reason = "what is not handed on has to be there")]
+    let ours = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let ours: Vec<_> = ours.filter(|name| name.starts_with("CARGO")).collect();
+    assert!(!ours.is_empty(), "cargo tells its tests something");
+    assert!(!ours.iter().any(|name| found.contains_key(name)), "{found:?}");
+}
+
+#[tokio::test]
 async fn an_intent_without_credit_does_not_hold_up_the_program() {
     let body = r#"
 for seq in range(50):

@@ -134,9 +134,9 @@ export class Realm {
     return new Realm(this.base, () => key);
   }
 
-  async guest(): Promise<Keys> {
+  async guest(invite?: string | null): Promise<Keys> {
     // Without a key: it is asked for where the realm refuses the one there is.
-    const body = record(await this.#json("POST", "v1/accounts/guest", {}, null));
+    const body = record(await this.#json("POST", "v1/accounts/guest", invite ? { invite } : {}, null));
     const account = text(body["account"]);
     const api_key = text(body["api_key"]);
     if (!account || !api_key) throw malformed("guest account");
@@ -144,9 +144,11 @@ export class Realm {
     return secret_key ? { account, api_key, secret_key } : { account, api_key };
   }
 
-  async assets(): Promise<Asset[]> {
+  /** What the account has, and why it was given nothing today. */
+  async account(): Promise<{ assets: Asset[]; noGrant: Problem | undefined }> {
     const body = record(await this.#json("GET", "v1/account"));
-    return list(body["assets"]).flatMap((item) => {
+    const noGrant = body["no_grant"] ? problemIn(record(body["no_grant"]), 429) : undefined;
+    const assets = list(body["assets"]).flatMap((item) => {
       const row = record(item);
       const asset = text(row["asset"]);
       const balance = text(row["balance"]);
@@ -154,6 +156,7 @@ export class Realm {
       const decimals = Math.min(Math.max(number(row["decimals"]) ?? 0, 0), 30);
       return [{ asset, balance, decimals, held: text(row["held"]) ?? "0" }];
     });
+    return { assets, noGrant };
   }
 
   pools(): Promise<unknown> {
@@ -303,18 +306,22 @@ function malformed(what: string): Refusal {
   return new Refusal({ code: "", message: `the realm sent an unreadable ${what}`, status: 0 });
 }
 
+function problemIn(error: Record<string, unknown>, status: number, words = "", after?: number): Problem {
+  const retryAfterMs = number(error["retry_after_ms"]) ?? after;
+  const field = text(error["field"]);
+  return {
+    code: text(error["code"]) ?? `HTTP ${status}`,
+    message: text(error["message"]) ?? (words || "the realm refused"),
+    status,
+    ...(retryAfterMs !== undefined && { retryAfterMs }),
+    ...(field && { field }),
+  };
+}
+
 async function refusalOf(response: Response): Promise<Refusal> {
   const body: unknown = await response.json().catch(() => undefined);
   const error = record(record(body)["error"]);
-  const retryAfterMs = number(error["retry_after_ms"]) ?? retryAfterHeader(response);
-  const field = text(error["field"]);
-  return new Refusal({
-    code: text(error["code"]) ?? `HTTP ${response.status}`,
-    message: text(error["message"]) ?? (response.statusText || "the realm refused"),
-    status: response.status,
-    ...(retryAfterMs !== undefined && { retryAfterMs }),
-    ...(field && { field }),
-  });
+  return new Refusal(problemIn(error, response.status, response.statusText, retryAfterHeader(response)));
 }
 
 function retryAfterHeader(response: Response): number | undefined {

@@ -5,6 +5,13 @@ import type { Problem } from "./conversation";
 import { followKeys, forgetKeys, formerKeys, KEYS_ITEM, loadKeys, saveKeys } from "./keys";
 import { problemOf, Refusal, type Asset, type Keys, type Realm } from "./realm";
 
+/** The sysop's invitation in `#invite=CODE`, which goes from the address. */
+function takeInvite(): string | null {
+  const invite = new URLSearchParams(globalThis.location?.hash.slice(1)).get("invite");
+  if (invite) history.replaceState(null, "", location.pathname + location.search);
+  return invite;
+}
+
 export class Wallet {
   keys = $state.raw<Keys | undefined>(loadKeys());
   /** Accounts used before in this browser, the newest first. */
@@ -14,6 +21,10 @@ export class Wallet {
   /** Why a guest account could not be opened. */
   guestProblem = $state.raw<Problem | undefined>(undefined);
   assets = $state.raw<Asset[] | undefined>(undefined);
+  /** Why an empty account was given nothing today. */
+  noGrant = $state.raw<Problem | undefined>(undefined);
+  /** Why nothing can be asked with what there is. */
+  lack = $derived(this.guestProblem ?? this.noGrant);
   /** What pays next: the grant while there is one, else the token. */
   purse = $derived(
     this.assets?.find((row) => row.asset === "grant" && isLess("0", row.balance)) ??
@@ -27,6 +38,7 @@ export class Wallet {
   onUsed: () => void = () => undefined;
 
   #realm: Realm;
+  #invite = takeInvite();
   #guest: Promise<boolean> | undefined;
 
   constructor(realm: Realm) {
@@ -57,7 +69,9 @@ export class Wallet {
   async refresh(): Promise<void> {
     if (!this.keys) return;
     try {
-      this.assets = await this.#realm.assets();
+      const { assets, noGrant } = await this.#realm.account();
+      this.assets = assets;
+      this.noGrant = assets.some((row) => isLess("0", row.balance)) ? undefined : noGrant;
       this.keyRefused = false;
     } catch (cause) {
       if (cause instanceof Refusal && cause.problem.status === 401) this.keyRefused = true;
@@ -74,7 +88,10 @@ export class Wallet {
   async #openGuest(): Promise<boolean> {
     const found = loadKeys();
     try {
-      await this.#use(found ?? (await this.#realm.guest()));
+      const invite = this.#invite;
+      // It serves once, and one that does not serve is in the way of an account without.
+      this.#invite = null;
+      await this.#use(found ?? (await this.#realm.guest(invite)));
     } catch (cause) {
       this.guestProblem = problemOf(cause);
       return false;
@@ -89,6 +106,7 @@ export class Wallet {
     this.former = formerKeys();
     this.assets = undefined;
     this.guestProblem = undefined;
+    this.noGrant = undefined;
     this.keyRefused = false;
     this.onVoid();
     await this.refresh();
@@ -112,6 +130,7 @@ export class Wallet {
     this.assets = undefined;
     this.keyRefused = false;
     this.guestProblem = undefined;
+    this.noGrant = undefined;
     this.onVoid();
   }
 

@@ -81,8 +81,10 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("strangers-teach", Core("strangers_teach_nothing")),
     mutant("accounts-have-no-share", Core("share::tests")),
     mutant("networks-have-no-share", Core("share::tests")),
+    mutant("banned-owners-work", Core("nothing_of_a_banned_owner_works")),
     // Keys.
     sampled("keys-never-forgotten", Seeds),
+    mutant("keys-keep-their-places", Core("one_account_leaves_places_for_the_keys")),
     mutant("earlier-keys-not-asked", Seeds),
     mutant("another-body-joins", Seeds),
     // Money.

@@ -18,6 +18,7 @@ mod lengths;
 mod links;
 mod lockfiles;
 mod machine_paths;
+mod programs;
 #[cfg(test)]
 mod scratch;
 mod tree;
@@ -66,13 +67,14 @@ struct Check {
     run: fn(&Tree) -> Result<Outcome, Error>,
 }
 
-const CHECKS: [Check; 14] = [
+const CHECKS: [Check; 15] = [
     Check { name: "lengths", unit: "files", run: lengths::check },
     Check { name: "leftovers", unit: "files", run: leftovers::check },
     Check { name: "whitespace", unit: "files", run: whitespace::check },
     Check { name: "attributes", unit: "attributes", run: attributes::check },
     Check { name: "hash containers", unit: "files", run: hash_containers::check },
     Check { name: "machine paths", unit: "files", run: machine_paths::check },
+    Check { name: "programs", unit: "files", run: programs::check },
     Check { name: "links", unit: "links", run: links::check },
     Check { name: "error pages", unit: "codes", run: error_pages::check },
     Check { name: "golden files", unit: "files", run: golden::check },

@@ -6,13 +6,13 @@ use mtor_types::{AccountId, KeyHash};
 use serde_json::json;
 
 use super::listed::{Listed, pages};
-use super::realm::{RealmArgument, at_realm, explain, open_guest};
+use super::realm::{RealmArgument, at_realm, explain, open_guest, why_empty};
 use super::worker_table::{worker_cells, workers_table};
 use super::{Context, block_on};
 use crate::failure::Failure;
 use crate::keyring::Keyring;
 use crate::table::Table;
-use crate::words::base_units;
+use crate::words::{base_units, count};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -27,7 +27,11 @@ enum Action {
     /// What the account holds (if nothing is said)
     Show,
     /// Open a new guest account; the one before is kept as a former one
-    New,
+    New {
+        /// A code of the realm's sysop: it brings a grant from any network
+        #[arg(long, value_name = "CODE")]
+        invite: Option<String>,
+    },
     /// The accounts that were replaced, the oldest first
     Former,
     /// Go back to a former account
@@ -63,7 +67,7 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
     let Arguments { realm, action } = arguments;
     block_on(Box::pin(async {
         match action.unwrap_or(Action::Show) {
-            Action::New => new(&realm, context).await,
+            Action::New { invite } => new(&realm, invite.as_deref(), context).await,
             Action::Former => former(&realm, context),
             Action::Use { account } => go_back(&realm, account, context),
             Action::Show => show(&realm.required(context)?, context).await,
@@ -90,10 +94,14 @@ pub(crate) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
     .map_err(|failure| explain(failure, context))
 }
 
-async fn new(realm: &RealmArgument, context: &Context) -> Result<(), Failure> {
+async fn new(
+    realm: &RealmArgument,
+    invite: Option<&str>,
+    context: &Context,
+) -> Result<(), Failure> {
     let client = realm.client(context)?;
     let mut keyring = Keyring::open(context.environment.config_dir())?;
-    open_guest(&client, &mut keyring, context).await.map(drop)
+    open_guest(&client, &mut keyring, invite, context).await.map(drop)
 }
 
 fn former(realm: &RealmArgument, context: &Context) -> Result<(), Failure> {
@@ -125,6 +133,22 @@ async fn show(client: &Client, context: &Context) -> Result<(), Failure> {
     for row in &account.assets {
         let (asset, balance, held) = (row.asset.symbol(), row.balance, row.held);
         context.out.words(format_args!("{asset:>8}  {}, {held} held", base_units(balance)));
+    }
+    if account.banned {
+        context
+            .out
+            .words("the sysop has banned this account: it can be looked at, and nothing else");
+    }
+    if let Some(weight) = account.weight {
+        context.out.words(format_args!("weight {weight} in the queue"));
+    }
+    if let Some(most) = account.intents_max {
+        context
+            .out
+            .words(format_args!("at most {} at once", count(u64::from(most), "open intent")));
+    }
+    if let Some(no_grant) = &account.no_grant {
+        context.out.note(why_empty(no_grant));
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use clap::Args;
@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use super::up::find_models_program;
 use super::up::models::{ModelArguments, Models};
 use super::{Context, block_on, data_dir};
+use crate::environment::Purpose;
 use crate::failure::Failure;
 
 #[derive(Args)]
@@ -200,7 +201,7 @@ fn models_here(context: &Context) -> Finding {
 
 fn python() -> Finding {
     const WHAT: &str = "python3";
-    let mut venv = Command::new("python3");
+    let mut venv = Purpose::Work.command("python3");
     venv.args(["-c", "import venv, ensurepip"]);
     venv.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     match venv.status() {

@@ -299,7 +299,8 @@ impl Log {
         // Parsed once before, so a level that is not one cannot come here.
         let level: Targets = self.level.parse().unwrap_or_default();
         let filter = level.and(filter_fn(is_ours));
-        let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+        let layer =
+            tracing_subscriber::fmt::layer().with_writer(crate::output::log).with_ansi(false);
         let layer = if self.json { layer.json().boxed() } else { layer.boxed() };
         tracing_subscriber::registry().with(layer.with_filter(filter)).init();
     }

@@ -1,13 +1,13 @@
 //! The realm that a command asks, and the account it asks with.
 
 use clap::Args;
-use mtor_client::Client;
+use mtor_client::{Client, NoGrant};
 use mtor_types::Code;
 
 use super::Context;
 use crate::failure::Failure;
 use crate::keyring::{Entry, Keyring};
-use crate::words::base_units;
+use crate::words::{base_units, count};
 
 const DEFAULT_REALM: &str = "http://127.0.0.1:9000";
 
@@ -64,7 +64,7 @@ impl RealmArgument {
         if let Some(entry) = keyring.get(client.address()) {
             return Ok(client.with_key(&entry.api_key)?);
         }
-        let entry = open_guest(&client, &mut keyring, context).await?;
+        let entry = open_guest(&client, &mut keyring, None, context).await?;
         Ok(client.with_key(&entry.api_key)?)
     }
 }
@@ -93,9 +93,11 @@ pub(crate) fn at_realm(client: &Client) -> String {
 pub(crate) async fn open_guest(
     client: &Client,
     keyring: &mut Keyring,
+    invite: Option<&str>,
     context: &Context,
 ) -> Result<Entry, Failure> {
-    let guest = client.open_guest(None).await?;
+    let guest = client.open_guest(None, invite).await?;
+    let no_grant = guest.no_grant.clone();
     let (account, balance) = (guest.account, guest.balance);
     let entry = Entry::from(guest);
     let former = keyring.set(client.address(), entry.clone())?;
@@ -104,12 +106,31 @@ pub(crate) async fn open_guest(
         serde_json::json!({"realm": client.address(), "account": account, "balance": balance}),
     );
     context.out.note(format_args!("opened guest account {account} with {}", base_units(balance)));
+    if let Some(no_grant) = no_grant {
+        context.out.note(why_empty(&no_grant));
+    }
     if let Some(former) = former {
         context.out.note(format_args!(
             "the account before, {former}, is kept: `mtor account use {former}` goes back to it"
         ));
     }
     Ok(entry)
+}
+
+/// Why an account has nothing, and when it will.
+pub(crate) fn why_empty(no_grant: &NoGrant) -> String {
+    let message = &no_grant.message;
+    match no_grant.retry_after_ms {
+        Some(ms) => {
+            let minutes = (ms / 60_000).max(1);
+            let when = match minutes {
+                0..120 => count(minutes, "minute"),
+                _ => count(minutes / 60, "hour"),
+            };
+            format!("{message}; ask for its balance in {when}, and it is filled up")
+        }
+        None => message.clone(),
+    }
 }
 
 /// Says whose key it is that a realm does not know, and what to do about it: the realm speaks of

@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::follow::{cost_of, failure_of};
 use super::work::Terms;
 use super::{Context, input};
-use crate::environment::Environment;
+use crate::environment::{Environment, Purpose};
 use crate::failure::Failure;
 use crate::words::base_units;
 
@@ -570,7 +570,7 @@ impl Sink {
 type Pieces = mpsc::Sender<Vec<u8>>;
 
 fn play(program: &str, arguments: &[&str]) -> Result<(Pieces, Sink), Failure> {
-    let mut command = Command::new(program);
+    let mut command = Command::from(Purpose::Sound.command(program));
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true);
     // Ctrl-C is for this program: it ends the player itself.
     command.process_group(0);

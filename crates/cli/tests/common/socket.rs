@@ -41,6 +41,12 @@ impl Socket {
         self.send(Message::text(event));
     }
 
+    /// Data that is written already.
+    pub fn say_raw(&mut self, kind: &str, data: &str) {
+        let event = self.event(kind, &Value::from("HERE IT IS")).replace("\"HERE IT IS\"", data);
+        self.send(Message::text(event));
+    }
+
     /// As [`Socket::say`], over a link so narrow that the frame takes `parts` times `pause`.
     pub fn say_slowly(&mut self, kind: &str, data: &Value, parts: usize, pause: Duration) {
         let event = self.event(kind, data);

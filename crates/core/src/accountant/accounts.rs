@@ -1,18 +1,16 @@
-//! Accounts, their keys, bans, and the grants of guests.
+//! Accounts, their keys, bans, and what the sysop says of them.
 
-use mtor_types::fact::{AccountKind, Asset, Fact, NetworkKey, Purse, Transfer, TransferKind};
+use mtor_types::Rejection;
+use mtor_types::fact::{AccountKind, AccountLimits, Asset, Fact, TransferKind};
 use mtor_types::id::{AccountId, KeyHash, RealmId, TransferId};
+use mtor_types::message::{Message, Service};
 use mtor_types::rejection::Limited;
-use mtor_types::{Amount, Rejection, Time};
 use sha2::{Digest as _, Sha256};
 
 use super::Accountant;
-use crate::command::{GrantPolicy, OpenAccount};
+use crate::command::OpenAccount;
 use crate::limits;
 use crate::turn::Turn;
-
-/// Under which the realm's own grant of a day is counted: of no client, whose keys are hashes.
-const REALMS_OWN: NetworkKey = NetworkKey([0; 16]);
 
 impl Accountant {
     /// Opens the ledger and the realm's own account, which has no key until one is added. The same
@@ -39,14 +37,15 @@ impl Accountant {
         Ok(())
     }
 
-    /// Opens an account with its first key and pays a guest's grant. The same account again with a
+    /// Opens an account with its first key and pays a guest's grant, if there is one to give: an account
+    /// that gets none opens with nothing, and is filled up when there is. The same account again with a
     /// key that it has changes nothing: no second grant.
     ///
     /// # Errors
     /// In this order: `UnknownAccount` before the ledger is open, `IdTaken` for an account or a key
-    /// there already, `GrantsExhausted`, `NetworkLimit`, `LimitReached`.
+    /// there already, `InviteInvalid`, `ShareUsed` of the accounts of a day, `LimitReached`.
     pub fn open_account(&mut self, turn: &mut Turn, open: &OpenAccount) -> Result<(), Rejection> {
-        let OpenAccount { account, kind, key, name_secret, network, salt } = *open;
+        let OpenAccount { account, kind, key, name_secret, invite, salt, .. } = *open;
         if self.ledger.opened.is_none() {
             return Err(Rejection::UnknownAccount);
         }
@@ -57,92 +56,29 @@ impl Accountant {
             None if known => return Err(Rejection::IdTaken),
             None => {}
         }
-        let grant = self.grant_of(turn.now, open)?;
+        if invite.is_some_and(|invite| !self.ledger.invites.contains(&invite)) {
+            return Err(Rejection::InviteInvalid);
+        }
+        if invite.is_none() {
+            self.may_open(turn.now, &open.networks)?;
+        }
         within(self.ledger.accounts.len(), limits::ACCOUNTS_MAX, Limited::Accounts)?;
 
         self.decided(turn, Fact::AccountOpened { account, kind, name_secret });
         self.decided(turn, Fact::KeyAdded { account, key });
-        if let Some(grant) = grant {
-            let transfer = Transfer {
-                sequence: self.ledger.sequence.saturating_add(1),
-                id: derived_id(&account.0, TransferKind::Grant),
-                kind: TransferKind::Grant,
-                from: Purse::GrantIssue,
-                to: Purse::Available(account),
-                asset: grant.asset,
-                amount: grant.amount,
-                hold: None,
-            };
-            let day = turn.now.day();
-            self.decided(turn, Fact::GrantPaid { transfer, network, day, salt });
+        if let Some(invite) = invite {
+            self.decided(turn, Fact::InviteUsed { invite });
+        } else {
+            let (day, networks) = (turn.now.day(), open.networks.clone());
+            self.decided(turn, Fact::AccountCounted { day, networks });
+        }
+        if let Some(grant) = self.grant_of(kind)
+            && self.may_grant(turn.now, &grant, &open.networks, grant.amount, invite).is_ok()
+        {
+            let id = derived_id(&account.0, TransferKind::Grant);
+            self.give(turn, id, account, (grant.asset, grant.amount), (&open.networks, salt));
         }
         Ok(())
-    }
-
-    /// Fills up what the realm's own account may spend on canaries today. The same day again changes
-    /// nothing. It counts with the day's grants, and those that guests had before do not refuse it: nobody
-    /// could be tried on a day on which somebody takes them all.
-    ///
-    /// # Errors
-    /// `UnknownAccount` before the ledger is open, `GrantsExhausted`.
-    pub fn fund_canaries(
-        &mut self,
-        turn: &mut Turn,
-        amount: Amount,
-        salt: [u8; 16],
-    ) -> Result<(), Rejection> {
-        let opened = self.ledger.opened.as_ref().ok_or(Rejection::UnknownAccount)?;
-        let owner = opened.owner;
-        let (day, grants) = (turn.now.day(), &self.ledger.grants);
-        let today = grants.day == day;
-        let network = REALMS_OWN;
-        let has = self.ledger.accounts.get(&owner).map(|found| found.balances.get(Asset::Grant));
-        let has = has.map_or(Amount::ZERO, |balance| balance.available);
-        let amount = amount.checked_sub(has).unwrap_or_default();
-        if amount.is_zero() || (today && grants.networks.contains_key(&network)) {
-            return Ok(());
-        }
-        // All that was ever granted is an amount too: this keeps every later sum in range.
-        let ever = self.ledger.realm.get(Asset::Grant).granted.checked_add(amount);
-        if ever.is_none() {
-            let retry_after_ms = to_midnight_ms(turn.now);
-            return Err(Rejection::GrantsExhausted { retry_after_ms });
-        }
-        let transfer = Transfer {
-            sequence: self.ledger.sequence.saturating_add(1),
-            id: derived_id(&[&owner.0[..], &day.to_be_bytes()].concat(), TransferKind::Grant),
-            kind: TransferKind::Grant,
-            from: Purse::GrantIssue,
-            to: Purse::Available(owner),
-            asset: Asset::Grant,
-            amount,
-            hold: None,
-        };
-        self.decided(turn, Fact::GrantPaid { transfer, network, day, salt });
-        Ok(())
-    }
-
-    /// What a new account is given, if anything.
-    fn grant_of(&self, now: Time, open: &OpenAccount) -> Result<Option<GrantPolicy>, Rejection> {
-        let Some(grant) = self.policy.grant else { return Ok(None) };
-        if open.kind != AccountKind::Guest || grant.amount.is_zero() {
-            return Ok(None);
-        }
-        let retry_after_ms = to_midnight_ms(now);
-        let grants = &self.ledger.grants;
-        let today = grants.day == now.day();
-        let paid = if today { grants.total } else { Amount::ZERO };
-        let total = paid.checked_add(grant.amount).filter(|total| *total <= grant.daily_total);
-        // All that was ever granted is an amount too: this keeps every later sum in range.
-        let ever = self.ledger.realm.get(grant.asset).granted.checked_add(grant.amount);
-        if total.is_none() || ever.is_none() {
-            return Err(Rejection::GrantsExhausted { retry_after_ms });
-        }
-        let of_network = grants.networks.get(&open.network).copied().filter(|_| today);
-        if of_network.unwrap_or_default() >= grant.daily_per_network {
-            return Err(Rejection::NetworkLimit { retry_after_ms });
-        }
-        Ok(Some(grant))
     }
 
     /// Gives an account one more key. A key that it has already changes nothing.
@@ -190,7 +126,8 @@ impl Accountant {
         Ok(())
     }
 
-    /// Bans an account or lifts the ban. Its open intents go on; it opens no new one.
+    /// Bans an account or lifts the ban: it opens no new intent, and the registry hears of it, since
+    /// nothing that it owns works here.
     ///
     /// # Errors
     /// `UnknownAccount`.
@@ -203,8 +140,55 @@ impl Accountant {
         let found = self.ledger.accounts.get(&account).ok_or(Rejection::UnknownAccount)?;
         if found.banned != banned {
             self.decided(turn, Fact::AccountBanned { account, banned });
+            turn.send(Service::Registry, Message::OwnerBanned { owner: account, banned });
         }
         Ok(())
+    }
+
+    /// O(accounts): for a start.
+    pub fn banned(&self) -> impl Iterator<Item = AccountId> + '_ {
+        let banned = self.ledger.accounts.iter().filter(|(_, found)| found.banned);
+        banned.map(|(account, _)| *account)
+    }
+
+    /// Says to the registry whom it may not know as banned: a ban may be older than its memory of them.
+    pub(crate) fn start(&self, turn: &mut Turn) {
+        for owner in self.banned() {
+            turn.send(Service::Registry, Message::OwnerBanned { owner, banned: true });
+        }
+    }
+
+    /// Sets what the sysop says of an account; the whole of it.
+    ///
+    /// # Errors
+    /// `UnknownAccount`, `LimitReached`.
+    pub fn limit_account(
+        &mut self,
+        turn: &mut Turn,
+        account: AccountId,
+        limits: AccountLimits,
+    ) -> Result<(), Rejection> {
+        if !self.ledger.accounts.contains_key(&account) {
+            return Err(Rejection::UnknownAccount);
+        }
+        let before = self.limits_of(account);
+        if before.is_none() {
+            within(self.ledger.limits.len(), limits::ACCOUNTS_LIMITED_MAX, Limited::Accounts)?;
+        }
+        if before != limits {
+            self.decided(turn, Fact::AccountLimited { account, limits });
+        }
+        Ok(())
+    }
+
+    /// What the sysop has said of it.
+    pub fn limits_of(&self, account: AccountId) -> AccountLimits {
+        self.ledger.limits.get(&account).copied().unwrap_or_default()
+    }
+
+    /// All of whom it has said something.
+    pub fn limits(&self) -> impl Iterator<Item = (AccountId, AccountLimits)> + '_ {
+        self.ledger.limits.iter().map(|(account, limits)| (*account, *limits))
     }
 
     /// Applies before it records: the next command of the same batch sees it.
@@ -242,10 +226,4 @@ pub(super) fn derived_id(subject: &[u8], kind: TransferKind) -> TransferId {
     let mut id = [0; 16];
     id.iter_mut().zip(hash).for_each(|(byte, hashed)| *byte = hashed);
     TransferId(id)
-}
-
-/// Milliseconds until the next UTC day, at least 1.
-fn to_midnight_ms(now: Time) -> u64 {
-    const MS_A_DAY: u64 = 24 * 60 * 60 * 1000;
-    Time(now.day().saturating_add(1).saturating_mul(MS_A_DAY)).since_ms(now).max(1)
 }

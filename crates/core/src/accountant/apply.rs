@@ -2,12 +2,12 @@
 //! fit the ledger changes nothing of it: see [`Accountant::fits`].
 
 use mtor_types::Time;
-use mtor_types::fact::{AccountKind, Asset, Fact, NetworkKey, Transfer, TransferKind};
+use mtor_types::fact::{AccountKind, Asset, Fact, NetworkKey, Purse, Transfer, TransferKind};
 use mtor_types::id::{AccountId, IntentId, KeyHash};
 use mtor_types::intent::{End, Outcome, Usage};
 
 use super::Accountant;
-use super::ledger::{Account, GrantDay, Hold, Opened, PerAsset, Remembered};
+use super::ledger::{Account, Given, Hold, Opened, PerAsset, Remembered};
 use crate::limits;
 
 /// How long an end is told again to whoever repeats a request. Repeats come every
@@ -32,14 +32,18 @@ impl Accountant {
             }
             Fact::KeyAdded { account, key } => self.key_added(*account, *key),
             Fact::KeyRevoked { key } => self.key_revoked(*key),
-            Fact::AccountBanned { account, banned } => {
-                if let Some(found) = self.ledger.accounts.get_mut(account) {
-                    found.banned = *banned;
-                }
-            }
             Fact::GrantPaid { transfer, network, day, salt: _ } => {
-                self.grant_paid(transfer, *network, *day);
+                self.grant_paid(transfer, *day, *network);
             }
+            Fact::GrantGiven { transfer, day, networks, salt: _ } => {
+                self.grant_given(transfer, *day, networks);
+            }
+            Fact::AccountBanned { .. }
+            | Fact::AccountCounted { .. }
+            | Fact::InvitesIssued { .. }
+            | Fact::InviteUsed { .. }
+            | Fact::InvitesWithdrawn
+            | Fact::AccountLimited { .. } => self.apply_said(fact),
             Fact::HoldPlaced {
                 intent,
                 account,
@@ -79,7 +83,35 @@ impl Accountant {
             | Fact::EjectionTakenBack { .. }
             | Fact::DayBegan { .. }
             | Fact::WorkerSeen { .. }
-            | Fact::TokensExpired { .. } => {}
+            | Fact::TokensExpired { .. }
+            | Fact::OwnerBanned { .. }
+            | Fact::WorkerEnrolledBy { .. } => {}
+        }
+    }
+
+    /// What was counted of a day, and what the sysop said.
+    fn apply_said(&mut self, fact: &Fact) {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "these come here only")]
+        match fact {
+            Fact::AccountBanned { account, banned } => {
+                if let Some(found) = self.ledger.accounts.get_mut(account) {
+                    found.banned = *banned;
+                }
+            }
+            Fact::AccountCounted { day, networks } => {
+                let one = |given: &mut Given| given.opened = given.opened.saturating_add(1);
+                self.ledger.today.count(*day, networks, one);
+            }
+            Fact::InvitesIssued { invites } => self.ledger.invites.extend(invites),
+            Fact::InviteUsed { invite } => drop(self.ledger.invites.remove(invite)),
+            Fact::InvitesWithdrawn => self.ledger.invites.clear(),
+            Fact::AccountLimited { account, limits } if limits.is_none() => {
+                self.ledger.limits.remove(account);
+            }
+            Fact::AccountLimited { account, limits } => {
+                self.ledger.limits.insert(*account, *limits);
+            }
+            _ => {}
         }
     }
 
@@ -92,7 +124,7 @@ impl Accountant {
             ended.at = ended.at.before_ms(by_ms);
         }
         // What was granted on a day that has not come yet was granted today.
-        self.ledger.grants.day = self.ledger.grants.day.min(now.day());
+        self.ledger.today.day = self.ledger.today.day.min(now.day());
         self.index.rebuild(&self.ledger);
     }
 
@@ -116,15 +148,22 @@ impl Accountant {
         }
     }
 
-    fn grant_paid(&mut self, transfer: &Transfer, network: NetworkKey, day: u64) {
+    /// As the first releases counted it, whose snapshots say no more: how much in all, and how often of
+    /// each network.
+    fn grant_paid(&mut self, transfer: &Transfer, day: u64, network: NetworkKey) {
         self.ledger.transfer(transfer);
-        let grants = &mut self.ledger.grants;
-        if grants.day != day {
-            *grants = GrantDay { day, ..GrantDay::default() };
+        let today = &mut self.ledger.today;
+        today.count(day, &[], |all| all.grant(transfer.amount));
+        let of_network = today.networks.entry(network).or_default();
+        of_network.grants = of_network.grants.saturating_add(1);
+    }
+
+    fn grant_given(&mut self, transfer: &Transfer, day: u64, networks: &[NetworkKey]) {
+        self.ledger.transfer(transfer);
+        self.ledger.today.count(day, networks, |given| given.grant(transfer.amount));
+        if let Purse::Available(account) = transfer.to {
+            self.ledger.today.accounts.insert(account);
         }
-        grants.total = grants.total.checked_add(transfer.amount).unwrap_or(mtor_types::Amount::MAX);
-        let paid = grants.networks.entry(network).or_default();
-        *paid = paid.saturating_add(1);
     }
 
     fn hold_placed(&mut self, at: Time, intent: IntentId, hold: Hold, transfer: Option<&Transfer>) {

@@ -36,7 +36,7 @@ impl Accountant {
             Fact::KeyAdded { account, key } if ledger.keys.contains_key(key) => {
                 Err(format!("{account} gets a key that somebody has"))
             }
-            Fact::GrantPaid { transfer, .. } => {
+            Fact::GrantPaid { transfer, .. } | Fact::GrantGiven { transfer, .. } => {
                 of_kind(transfer, &[TransferKind::Grant])?;
                 ledger.fits(std::iter::once(transfer))
             }
@@ -78,7 +78,14 @@ impl Accountant {
             | Fact::EjectionTakenBack { .. }
             | Fact::DayBegan { .. }
             | Fact::WorkerSeen { .. }
-            | Fact::TokensExpired { .. } => Ok(()),
+            | Fact::TokensExpired { .. }
+            | Fact::AccountCounted { .. }
+            | Fact::InvitesIssued { .. }
+            | Fact::InviteUsed { .. }
+            | Fact::InvitesWithdrawn
+            | Fact::AccountLimited { .. }
+            | Fact::OwnerBanned { .. }
+            | Fact::WorkerEnrolledBy { .. } => Ok(()),
         }
     }
 

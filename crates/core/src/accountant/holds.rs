@@ -40,6 +40,8 @@ impl Accountant {
             Message::EdgeStarted { edge, epoch } => self.edge_started(turn, edge, epoch),
             // Routed to other services, never here.
             Message::Enqueue { .. }
+            | Message::EnqueueWeighted { .. }
+            | Message::OwnerBanned { .. }
             | Message::Refused { .. }
             | Message::Taken { .. }
             | Message::End(_)
@@ -76,9 +78,8 @@ impl Accountant {
     fn place(&mut self, turn: &mut Turn, meta: Arc<IntentMeta>, recovered: bool) {
         let intent = meta.id;
         if let Some(hold) = self.ledger.holds.get(&intent) {
-            let (asset, meta) = (hold.asset, meta.into());
-            turn.send(Service::Router, Message::Enqueue { meta, asset, recovered });
-            return;
+            let asset = hold.asset;
+            return self.enqueue(turn, meta, asset, recovered);
         }
         if self.tell_end(turn, intent) {
             return;
@@ -94,13 +95,23 @@ impl Accountant {
             Ok(asset) => {
                 let fact = self.hold_fact(turn, &meta, asset);
                 self.decided(turn, fact);
-                let meta = meta.into();
-                turn.send(Service::Router, Message::Enqueue { meta, asset, recovered });
+                self.enqueue(turn, meta, asset, recovered);
             }
             Err(rejection) => {
                 turn.send(Service::Events, Message::Refused { intent, rejection });
             }
         }
+    }
+
+    /// Passes it on, with the weight of its account.
+    fn enqueue(&self, turn: &mut Turn, meta: Arc<IntentMeta>, asset: Asset, recovered: bool) {
+        let weight = self.limits_of(meta.account).weight;
+        let meta = meta.into();
+        let message = match weight {
+            Some(weight) => Message::EnqueueWeighted { meta, asset, recovered, weight },
+            None => Message::Enqueue { meta, asset, recovered },
+        };
+        turn.send(Service::Router, message);
     }
 
     /// Which asset covers the whole ceiling; the reasons against stand in order of precedence.
@@ -111,6 +122,11 @@ impl Accountant {
         }
         let asset = covering(&account.balances, meta.ceiling)?;
         within(self.ledger.holds.len(), limits::OPEN_INTENTS_MAX, Limited::Intents)?;
+        if let Some(most) = self.limits_of(meta.account).intents {
+            let open = usize::try_from(self.index.open_holds(meta.account)).unwrap_or(usize::MAX);
+            let most = usize::try_from(most).unwrap_or(usize::MAX);
+            within(open, most, Limited::Intents)?;
+        }
         let newest = self.index.epochs.get(&meta.edge).copied().unwrap_or_default();
         if !meta.durable && meta.edge_epoch < newest {
             return Err(Rejection::RealmRestarted);

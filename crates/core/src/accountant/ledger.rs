@@ -1,8 +1,8 @@
 //! The durable state of the accountant, and how a transfer moves money in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use mtor_types::fact::{AccountKind, Asset, NetworkKey, Purse, Transfer};
+use mtor_types::fact::{AccountKind, AccountLimits, Asset, NetworkKey, Purse, Transfer};
 use mtor_types::id::{AccountId, IntentId, KeyHash, NodeId, RealmId};
 use mtor_types::intent::End;
 use mtor_types::{Amount, Time};
@@ -83,12 +83,49 @@ pub(super) struct Remembered {
     pub(super) at: Time,
 }
 
-/// What was granted on the current day; the first grant of a later day starts it anew.
+/// What was given out on the current day; the first of a later day starts it anew.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct GrantDay {
+pub(super) struct Day {
     pub(super) day: u64,
-    pub(super) total: Amount,
-    pub(super) networks: BTreeMap<NetworkKey, u32>,
+    /// Of everybody.
+    pub(super) all: Given,
+    pub(super) networks: BTreeMap<NetworkKey, Given>,
+    /// Who was given something.
+    pub(super) accounts: BTreeSet<AccountId>,
+}
+
+/// What was given out to some.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Given {
+    pub(super) granted: Amount,
+    /// How many times.
+    pub(super) grants: u32,
+    /// Accounts that were opened, with a grant or without.
+    pub(super) opened: u32,
+}
+
+impl Day {
+    /// Counts for all and for each of these networks.
+    pub(super) fn count(&mut self, day: u64, networks: &[NetworkKey], count: impl Fn(&mut Given)) {
+        if self.day != day {
+            *self = Self { day, ..Self::default() };
+        }
+        count(&mut self.all);
+        for network in networks {
+            count(self.networks.entry(*network).or_default());
+        }
+    }
+
+    pub(super) fn of(&self, network: &NetworkKey) -> Given {
+        self.networks.get(network).copied().unwrap_or_default()
+    }
+}
+
+impl Given {
+    pub(super) fn grant(&mut self, amount: Amount) {
+        self.granted = self.granted.checked_add(amount).unwrap_or(Amount::MAX);
+        self.grants = self.grants.saturating_add(1);
+    }
 }
 
 /// Everything of the accountant that outlives a restart: the fold of its facts.
@@ -100,8 +137,12 @@ pub struct Ledger {
     pub(super) keys: BTreeMap<KeyHash, AccountId>,
     pub(super) holds: BTreeMap<IntentId, Hold>,
     pub(super) ends: BTreeMap<IntentId, Remembered>,
-    pub(super) grants: GrantDay,
+    pub(super) today: Day,
     pub(super) realm: PerAsset<RealmPurses>,
+    /// Of whom the sysop has said something.
+    pub(super) limits: BTreeMap<AccountId, AccountLimits>,
+    /// Codes that nobody has used.
+    pub(super) invites: BTreeSet<KeyHash>,
 }
 
 impl Ledger {

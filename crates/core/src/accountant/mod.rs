@@ -12,6 +12,7 @@
 mod accounts;
 mod apply;
 mod fits;
+mod grants;
 mod holds;
 mod index;
 mod invariants;

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mtor_types::fact::{Asset, Fact, NetworkKey, Purse, Transfer, TransferKind};
+use mtor_types::fact::{AccountLimits, Asset, Fact, NetworkKey, Purse, Transfer, TransferKind};
 use mtor_types::intent::{Band, Branch, End, IntentMeta, Outcome, Reason, Usage};
 use mtor_types::message::{Envelope, Message, Resolution, ServedBy, Service};
 use mtor_types::rejection::Limited;
@@ -69,7 +69,8 @@ fn open(n: u8, key_number: u8, network: u8) -> OpenAccount {
         kind: AccountKind::Guest,
         key: key(key_number),
         name_secret: [n; 32],
-        network: NetworkKey([network; 16]),
+        networks: vec![NetworkKey([network; 16])],
+        invite: None,
         salt: [n; 16],
     }
 }
@@ -177,6 +178,22 @@ impl Bench {
         self.call(|accountant, turn| accountant.open_account(turn, &open)).result
     }
 
+    fn filled_up(&mut self, n: u8, network: u8) -> Outcomes {
+        let networks = [NetworkKey([network; 16])];
+        self.call(|accountant, turn| accountant.fill_up(turn, account(n), &networks, [n; 16]))
+    }
+
+    fn fill_up(&mut self, n: u8, network: u8) -> Result<(), Rejection> {
+        self.filled_up(n, network).result
+    }
+
+    /// An intent of `n` that costs so much.
+    fn spend(&mut self, n: u8, units: u64) {
+        let id = intent(1_000 + u16::try_from(self.transfers.len()).unwrap());
+        self.place(meta(id, account(n), units));
+        self.resolve(resolution(id, DONE, units));
+    }
+
     fn place(&mut self, meta: IntentMeta) -> Vec<Envelope> {
         self.send(Message::PlaceHold(Arc::new(meta).into())).messages
     }
@@ -212,7 +229,7 @@ impl Bench {
 #[expect(clippy::wildcard_enum_match_arm, reason = "only these move money")]
 fn transfers_of(fact: &Fact) -> Vec<Transfer> {
     match fact {
-        Fact::GrantPaid { transfer, .. } => vec![*transfer],
+        Fact::GrantGiven { transfer, .. } => vec![*transfer],
         Fact::HoldPlaced { transfer, .. } => transfer.iter().copied().collect(),
         Fact::HoldResolved { transfers, .. } => transfers.clone(),
         _ => Vec::new(),
@@ -278,25 +295,137 @@ fn a_guest_is_granted_once() {
 }
 
 #[test]
-fn grants_are_exact_over_midnight() {
-    let mut bench = Bench::new(policy(Some(grant(Asset::Grant, 100, 350, 2))));
+fn who_gets_no_grant_opens_with_nothing_and_is_filled_up_when_there_is_one() {
+    let mut bench = Bench::new(policy(Some(grant(Asset::Grant, 100, 1_000, 2))));
     bench.now = Time(100 * DAY_MS + DAY_MS - 7);
-    for n in [1, 2] {
-        assert_eq!(bench.open(open(n, n, 1)), Ok(()));
+    for n in [1, 2, 3] {
+        assert_eq!(bench.open(open(n, n, 1)), Ok(()), "account {n}");
     }
+    let has = |bench: &Bench, n| bench.available(account(n), Asset::Grant);
+    assert_eq!([1, 2, 3].map(|n| has(&bench, n)), [100, 100, 0], "two of a network");
     let retry_after_ms = 7;
-    assert_eq!(bench.open(open(3, 3, 1)), Err(Rejection::NetworkLimit { retry_after_ms }));
-    assert_eq!(bench.open(open(3, 3, 2)), Ok(()));
+    assert_eq!(bench.fill_up(3, 1), Err(Rejection::NetworkLimit { retry_after_ms }));
+    assert_eq!(bench.fill_up(3, 2), Ok(()), "another network");
     bench.restart();
-    assert_eq!(bench.open(open(4, 4, 3)), Err(Rejection::GrantsExhausted { retry_after_ms }));
-    // The smaller code is told of two reasons.
-    assert_eq!(bench.open(open(4, 4, 1)), Err(Rejection::GrantsExhausted { retry_after_ms }));
+    assert_eq!(bench.fill_up(3, 3), Ok(()), "has what a guest is given");
+    assert_eq!(has(&bench, 3), 100);
+    bench.spend(1, 60);
+    assert_eq!(bench.fill_up(1, 4), Ok(()));
+    assert_eq!(has(&bench, 1), 40, "it was given something today");
     bench.now = Time(101 * DAY_MS);
-    for n in [4, 5, 6] {
-        assert_eq!(bench.open(open(n, n, n / 2)), Ok(()), "account {n}");
+    assert!(bench.accountant.is_short(account(1), bench.now));
+    assert_eq!(bench.fill_up(1, 4), Ok(()));
+    assert_eq!((has(&bench, 1), bench.transfers.last().unwrap().amount), (100, amount(60)));
+    bench.spend(1, 60);
+    assert_eq!(bench.fill_up(1, 4), Ok(()));
+    assert_eq!(has(&bench, 1), 40, "once a day");
+    assert!(!bench.accountant.is_short(account(1), bench.now));
+    assert_eq!(bench.fill_up(9, 4), Err(Rejection::UnknownAccount));
+    bench.call(|a, turn| a.ban_account(turn, account(2), true));
+    assert_eq!(bench.fill_up(2, 4), Err(Rejection::AccountBanned));
+}
+
+#[test]
+fn of_ten_networks_that_take_all_they_can_a_tenth_of_the_day_is_left() {
+    let mut bench = Bench::new(policy(Some(grant(Asset::Grant, 1, 10_000, u32::MAX))));
+    let mut n = 0_u32;
+    for outer in 1..=10_u8 {
+        // Each of its inner networks until it gets none.
+        for inner in 1..=40_u8 {
+            let (outer, inner) = ([outer; 16], [[outer; 8], [inner; 8]].concat());
+            let inner = inner.try_into().unwrap();
+            let networks = vec![NetworkKey(outer), NetworkKey(inner)];
+            let mut got = 0;
+            loop {
+                n += 1;
+                let mut id = [7; 32];
+                id[..4].copy_from_slice(&n.to_be_bytes());
+                let (account, key) = (AccountId(id), KeyHash(id));
+                let open =
+                    OpenAccount { account, key, networks: networks.clone(), ..open(0, 0, 0) };
+                let mut turn = Turn { now: bench.now, ..Turn::default() };
+                assert_eq!(bench.accountant.open_account(&mut turn, &open), Ok(()));
+                if bench.available(account, Asset::Grant) == 0 {
+                    break;
+                }
+                got += 1;
+            }
+            assert!(got <= 400, "an inner network's {got}");
+        }
     }
-    let retry_after_ms = DAY_MS;
-    assert_eq!(bench.open(open(7, 7, 9)), Err(Rejection::GrantsExhausted { retry_after_ms }));
+    let taken = bench.accountant.durable().today.all.granted.units();
+    assert!((7_000..=9_000).contains(&taken), "{taken}");
+    let victim = open(250, 250, 250);
+    let mut turn = Turn { now: bench.now, ..Turn::default() };
+    assert_eq!(bench.accountant.open_account(&mut turn, &victim), Ok(()));
+    assert_eq!(bench.available(account(250), Asset::Grant), 1, "the victim's");
+}
+
+#[test]
+fn accounts_of_a_day_are_shared_too() {
+    let mut bench = Bench::new(policy(None));
+    let now = bench.now;
+    let may = limits::ACCOUNTS_MAX / limits::ACCOUNTS_A_DAY;
+    let opened = |network: u8, count: u32| Fact::AccountCounted {
+        day: now.day(),
+        networks: vec![NetworkKey([network; 16]); usize::from(count > 0)],
+    };
+    for _ in 0..may / 5 {
+        bench.accountant.apply(now, &opened(1, 1));
+    }
+    bench.replica = bench.accountant.clone();
+    let refused = bench.open(open(1, 1, 1)).unwrap_err();
+    let Rejection::ShareUsed { what, held, .. } = refused else { panic!("{refused:?}") };
+    assert_eq!((what, held), (Limited::AccountsToday, may as u64 / 5));
+    assert_eq!(bench.open(open(2, 2, 2)), Ok(()), "from another network");
+    bench.now = Time(101 * DAY_MS);
+    assert_eq!(bench.open(open(1, 1, 1)), Ok(()), "tomorrow");
+}
+
+#[test]
+fn an_invitation_opens_an_account_with_a_grant_from_anywhere_once() {
+    let mut bench = Bench::new(policy(Some(grant(Asset::Grant, 100, 100, 1))));
+    assert_eq!(bench.open(open(1, 1, 1)), Ok(()));
+    let invited = |n: u8, invite: u8| OpenAccount { invite: Some(key(invite)), ..open(n, n, 1) };
+    assert_eq!(bench.open(invited(2, 90)), Err(Rejection::InviteInvalid));
+    let issue = |count: u8| (0..count).map(|n| key(90 + n)).collect::<Vec<_>>();
+    bench.call(|a, turn| a.issue_invites(turn, issue(2)));
+    bench.call(|a, turn| a.issue_invites(turn, issue(2)));
+    assert_eq!(bench.accountant.invites_count(), 2, "the same again adds none");
+    bench.restart();
+    assert_eq!(bench.open(invited(2, 90)), Ok(()));
+    assert_eq!(bench.available(account(2), Asset::Grant), 100, "the day's are given out");
+    assert_eq!(bench.open(invited(3, 90)), Err(Rejection::InviteInvalid), "used");
+    bench.call(|a, turn| {
+        a.withdraw_invites(turn);
+        Ok(())
+    });
+    assert_eq!(bench.open(invited(3, 91)), Err(Rejection::InviteInvalid), "taken back");
+}
+
+#[test]
+fn what_the_sysop_says_of_an_account_is_kept_and_binds() {
+    let mut bench = Bench::new(policy(Some(grant(Asset::Grant, 100, 1_000, 9))));
+    bench.open(open(1, 1, 1)).unwrap();
+    let limits = AccountLimits { weight: Some(5), intents: Some(1) };
+    let mut limit = |n, limits| bench.call(|a, turn| a.limit_account(turn, account(n), limits));
+    assert_eq!(limit(2, limits).result, Err(Rejection::UnknownAccount));
+    assert_eq!(limit(1, limits).facts.len(), 1);
+    assert_eq!(limit(1, limits).facts.len(), 0, "the same again");
+    bench.restart();
+    let mut place = |id| bench.place(meta(intent(id), account(1), 10));
+    let sent = place(1);
+    let [Envelope { message: Message::EnqueueWeighted { weight: 5, .. }, .. }] = &sent[..] else {
+        panic!("{sent:?}")
+    };
+    let sent = place(2);
+    let refused = Rejection::LimitReached { what: Limited::Intents, limit: 1 };
+    let [Envelope { message: Message::Refused { rejection, .. }, .. }] = &sent[..] else {
+        panic!("{sent:?}")
+    };
+    assert_eq!(*rejection, refused);
+    bench.call(|a, turn| a.limit_account(turn, account(1), AccountLimits::default()));
+    assert_eq!(bench.accountant.limits().count(), 0);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use mtor_types::fact::{Asset, Fact};
-use mtor_types::intent::{Branch, End, EndRequest, IntentMeta, Outcome, Usage, Why};
+use mtor_types::intent::{End, EndRequest, IntentMeta, Outcome, Usage, Why};
 use mtor_types::message::{Message, Service};
 use mtor_types::mutant;
 use mtor_types::rejection::Rejection;
@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::command::Prior;
 use crate::effect::Effect;
 use crate::limits;
-use crate::share::{Holder, Limited, Rank, Share};
+use crate::share::{Holder, Limited, Part, Rank, Share};
 use crate::steps::Steps;
 use crate::turn::Turn;
 use open::{Open, Phase};
@@ -44,10 +44,12 @@ struct OpenDurable {
 }
 
 /// What an idempotency key is bound to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct BoundKey {
     intent: IntentId,
     body: Digest,
+    /// Its place.
+    part: Part,
 }
 
 #[derive(Debug)]
@@ -59,7 +61,9 @@ pub struct EventProcessor {
     /// Of those that are open.
     places: Share,
     keys: BTreeMap<Digest, BoundKey>,
-    /// Keys of ended intents, oldest first: a bounded memory until the read tables have caught up.
+    /// Of those keys.
+    key_places: Share,
+    /// Keys of ended intents, oldest first: held until the read tables have caught up.
     fading: VecDeque<(Time, Digest)>,
     timers: BTreeSet<(Time, IntentId)>,
     steps: Steps,
@@ -76,6 +80,7 @@ impl EventProcessor {
             open: BTreeMap::new(),
             places: Share::new(limits::OPEN_INTENTS_MAX as u64, 1),
             keys: BTreeMap::new(),
+            key_places: Share::new(limits::IDEMPOTENCY_MAX as u64, 1),
             fading: VecDeque::new(),
             timers: BTreeSet::new(),
             steps: Steps::default(),
@@ -94,6 +99,11 @@ impl EventProcessor {
     /// What is held of the places for open intents, and all there are.
     pub fn places(&self) -> (u64, u64) {
         (self.places.held(), self.places.capacity())
+    }
+
+    /// What is held of the places for idempotency keys, and all there are.
+    pub fn key_places(&self) -> (u64, u64) {
+        (self.key_places.held(), self.key_places.capacity())
     }
 
     pub fn open_count(&self) -> usize {
@@ -122,12 +132,13 @@ impl EventProcessor {
         turn.send(Service::Accountant, started);
         let durables: Vec<OpenDurable> = self.durables.intents.values().cloned().collect();
         for durable in durables {
-            let part = self.places.keep(holder_of(&durable.meta), 1);
+            // How its account stands now nobody says; what is kept is refused to nobody.
+            let part = self.places.keep(holder_of(&durable.meta, Rank::Guest), 1);
             let (now, together) = (turn.now, self.together);
             let mut open = Open::new(durable.meta, durable.deadline, now, together, part);
             open.phase = Phase::Admitted;
             open.admitted = true;
-            self.bind(&open.meta);
+            self.bind(&open.meta, Rank::Guest);
             open.resume(turn);
             self.insert(open);
         }
@@ -138,6 +149,7 @@ impl EventProcessor {
         turn: &mut Turn,
         meta: Box<IntentMeta>,
         prior: Option<Prior>,
+        rank: Rank,
     ) -> Result<(), Rejection> {
         if let Some(joined) = self.joins(&meta, prior)? {
             turn.durable(Effect::Joined { asked: meta.id, intent: joined });
@@ -149,11 +161,15 @@ impl EventProcessor {
         if meta.remaining_ms == 0 {
             return Err(Rejection::Expired);
         }
-        let part = self.places.take(holder_of(&meta), 1);
+        if meta.idempotency.is_some() {
+            let free = self.key_places.check(&holder_of(&meta, rank), 1);
+            free.map_err(|refused| refused.of(Limited::IdempotencyKeys))?;
+        }
+        let part = self.places.take(holder_of(&meta, rank), 1);
         let part = part.map_err(|refused| refused.of(Limited::Intents))?;
         let deadline = turn.now.after_ms(meta.remaining_ms.min(limits::DEADLINE_MAX_MS));
         let meta = Arc::new(*meta);
-        self.bind(&meta);
+        self.bind(&meta, rank);
         self.insert(Open::new(Arc::clone(&meta), deadline, turn.now, self.together, part));
         turn.send(Service::Accountant, Message::PlaceHold(meta.into()));
         Ok(())
@@ -202,6 +218,8 @@ impl EventProcessor {
             // Addressed to the other services; the node's routing never brings them here.
             Message::PlaceHold(_)
             | Message::Enqueue { .. }
+            | Message::EnqueueWeighted { .. }
+            | Message::OwnerBanned { .. }
             | Message::Resume(_)
             | Message::End(_)
             | Message::Resolve(_)
@@ -245,13 +263,13 @@ impl EventProcessor {
 
     pub fn tick(&mut self, turn: &mut Turn) {
         while let Some((at, key)) = self.fading.front().copied() {
-            if at > turn.now && self.fading.len() <= limits::IDEMPOTENCY_MAX {
+            if at > turn.now {
                 break;
             }
             self.steps.one();
             self.fading.pop_front();
             if !mutant!("keys-never-forgotten") {
-                self.keys.remove(&key);
+                self.forget(key);
             }
         }
         while let Some((at, intent)) = self.timers.first().copied() {
@@ -405,15 +423,27 @@ impl EventProcessor {
         }
     }
 
-    fn bind(&mut self, meta: &IntentMeta) {
+    fn bind(&mut self, meta: &IntentMeta, rank: Rank) {
         if let Some(key) = meta.idempotency {
-            self.keys.insert(key.key, BoundKey { intent: meta.id, body: key.body });
+            let part = self.key_places.keep(holder_of(meta, rank), 1);
+            let bound = BoundKey { intent: meta.id, body: key.body, part };
+            if let Some(before) = self.keys.insert(key.key, bound) {
+                self.key_places.give_back(before.part);
+            }
         }
     }
 
     fn unbind(&mut self, meta: &IntentMeta) {
         if let Some(key) = meta.idempotency {
-            self.keys.remove(&key.key);
+            self.forget(key.key);
+        }
+    }
+
+    fn forget(&mut self, key: Digest) {
+        if let Some(bound) = self.keys.remove(&key)
+            && !mutant!("keys-keep-their-places")
+        {
+            self.key_places.give_back(bound.part);
         }
     }
 
@@ -455,6 +485,10 @@ impl EventProcessor {
         if usize::try_from(self.places.held()) != Ok(self.open.len()) {
             return Err(format!("{} open intents have {:?}", self.open.len(), self.places()));
         }
+        self.key_places.check_invariants()?;
+        if usize::try_from(self.key_places.held()) != Ok(self.keys.len()) {
+            return Err(format!("{} keys have {:?}", self.keys.len(), self.key_places()));
+        }
         if timed != self.timers.len() || timed != self.open.len() {
             return Err(format!("{} open intents but {} timers", self.open.len(), timed));
         }
@@ -470,12 +504,8 @@ impl EventProcessor {
 }
 
 /// For whose share it counts.
-fn holder_of(meta: &IntentMeta) -> Holder {
-    let network = match meta.branch {
-        Branch::Account => None,
-        Branch::Network(network) => Some(network),
-    };
+fn holder_of(meta: &IntentMeta, rank: Rank) -> Holder {
     // A canary is the realm's own.
-    let rank = if meta.worker.is_some() { Rank::Realm } else { Rank::Guest };
-    Holder { account: Some(meta.account), network, rank }
+    let rank = if meta.worker.is_some() { Rank::Realm } else { rank };
+    Holder { account: Some(meta.account), network: meta.branch.network(), rank }
 }

@@ -1,10 +1,11 @@
 //! What the simulator found, each as small as it gets.
 
-use mtor_types::intent::{Band, Branch, Class, Reason, Trust};
+use mtor_types::intent::{Band, Branch, Class, Idempotency, Reason, Trust};
 use mtor_types::{AccountId, Attempt};
 
 use super::*;
 use crate::effect::When;
+use crate::share::Rank;
 
 const INTENT: IntentId = IntentId([1; 16]);
 
@@ -47,7 +48,7 @@ fn admitted() -> (EventProcessor, Turn) {
 
 fn admitted_by(mut events: EventProcessor) -> (EventProcessor, Turn) {
     let mut turn = Turn { now: Time(1_000), epoch: 1, ..Turn::default() };
-    events.submit(&mut turn, Box::new(meta()), None).unwrap();
+    events.submit(&mut turn, Box::new(meta()), None, Rank::Guest).unwrap();
     let (asset, hold) = (Asset::Grant, Amount::from_u64(1));
     let taken = Message::Taken { intent: INTENT, asset, hold, position: 0, wait_ms: 0 };
     events.receive(&mut turn, taken);
@@ -134,7 +135,7 @@ fn what_was_resumed_is_taken_back_when_it_ends() {
 fn an_opening_intent_is_not_sent_twice() {
     let mut events = EventProcessor::restore(NodeId(0), false, OpenDurables::default());
     let mut turn = Turn { now: Time(1_000), epoch: 1, ..Turn::default() };
-    events.submit(&mut turn, Box::new(meta()), None).unwrap();
+    events.submit(&mut turn, Box::new(meta()), None, Rank::Guest).unwrap();
     assert_eq!(turn.messages.len(), 1);
     turn.now = turn.now.after_ms(limits::STALL_MS + 1);
     events.tick(&mut turn);
@@ -159,7 +160,7 @@ fn an_admitted_intent_is_repeated_only_to_other_nodes() {
 fn what_ends_in_the_moment_of_its_admission_is_taken_back_from_the_router() {
     let mut events = EventProcessor::restore(NodeId(0), false, OpenDurables::default());
     let mut turn = Turn { now: Time(1_000), epoch: 1, ..Turn::default() };
-    events.submit(&mut turn, Box::new(meta()), None).unwrap();
+    events.submit(&mut turn, Box::new(meta()), None, Rank::Guest).unwrap();
     events.end(&mut turn, request(Why::Cancelled)).unwrap();
     let (asset, hold) = (Asset::Grant, Amount::from_u64(1));
     let taken = Message::Taken { intent: INTENT, asset, hold, position: 0, wait_ms: 0 };
@@ -187,7 +188,8 @@ fn one_network_leaves_places_for_the_intents_of_others_and_a_restart_counts_them
     for account in 1..=12 {
         loop {
             number += 1;
-            let Err(refused) = events.submit(&mut turn, asks(number, account, network(1)), None)
+            let Err(refused) =
+                events.submit(&mut turn, asks(number, account, network(1)), None, Rank::Guest)
             else {
                 continue;
             };
@@ -200,7 +202,7 @@ fn one_network_leaves_places_for_the_intents_of_others_and_a_restart_counts_them
     let (held, all) = events.places();
     assert_eq!((held, all), (all / 2 / 5, limits::OPEN_INTENTS_MAX as u64), "a fifth of a half");
     number += 1;
-    events.submit(&mut turn, asks(number, 100, network(2)), None).unwrap();
+    events.submit(&mut turn, asks(number, 100, network(2)), None, Rank::Guest).unwrap();
     events.check_invariants().unwrap();
     // What is over leaves its place.
     let usage = Usage::default();
@@ -227,4 +229,67 @@ fn one_network_leaves_places_for_the_intents_of_others_and_a_restart_counts_them
     let mut again = EventProcessor::restore(NodeId(0), false, events.durable().clone());
     again.start(&mut Turn { now: Time(2_000), epoch: 2, ..Turn::default() });
     assert_eq!(again.places().0, 10);
+}
+
+/// Keys are held for a minute after an intent's end, so short work in a row could fill their table.
+#[test]
+fn one_account_leaves_places_for_the_keys_of_others_until_its_own_are_forgotten() {
+    let mut events = EventProcessor::restore(NodeId(0), false, OpenDurables::default());
+    let mut turn = Turn { now: Time(1_000), epoch: 1, ..Turn::default() };
+    let asks = |number: u64, account: u8| {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&number.to_be_bytes());
+        let key = Idempotency { key: Digest(key), body: Digest([0; 32]) };
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&number.to_be_bytes());
+        let account = AccountId([account; 32]);
+        IntentMeta { id: IntentId(id), account, idempotency: Some(key), ..meta() }
+    };
+    let over = |intent, outcome| {
+        let (asset, usage, refunded) = (Asset::Grant, Usage::default(), Amount::from_u64(1));
+        let end = End { intent, outcome, usage, asset, cost: Amount::ZERO, refunded, sequence: 0 };
+        Message::Resolved { end, rejection: None }
+    };
+    let mut number = 0;
+    let refused = loop {
+        number += 1;
+        let asked = asks(number, 1);
+        let intent = asked.id;
+        if let Err(refused) = events.submit(&mut turn, Box::new(asked), None, Rank::Guest) {
+            break refused;
+        }
+        events.receive(&mut turn, over(intent, Outcome::Cancelled));
+        turn.messages.clear();
+        turn.effects.clear();
+    };
+    let Rejection::ShareUsed { what: Limited::IdempotencyKeys, held, .. } = refused else {
+        panic!("{refused:?}");
+    };
+    let all = limits::IDEMPOTENCY_MAX as u64;
+    assert_eq!((held, events.key_places()), (all / 2 / 9, (all / 2 / 9, all)), "a ninth of a half");
+    assert_eq!((events.open_count(), events.places().0), (0, 0), "nothing else is held");
+    events.check_invariants().unwrap();
+    // Under a key that is known it joins, without one it needs no place, and others find some.
+    events.submit(&mut turn, Box::new(asks(1, 1)), None, Rank::Guest).unwrap();
+    let without = IntentMeta { idempotency: None, ..asks(number + 1, 1) };
+    events.submit(&mut turn, Box::new(without), None, Rank::Guest).unwrap();
+    events.submit(&mut turn, Box::new(asks(number + 2, 2)), None, Rank::Guest).unwrap();
+    assert_eq!(events.key_places().0, held + 1);
+    // What is refused later on binds no key.
+    events.receive(&mut turn, over(asks(number + 2, 2).id, Outcome::Refused));
+    assert_eq!(events.key_places().0, held);
+    turn.now = turn.now.after_ms(limits::IDEMPOTENCY_MS);
+    events.tick(&mut turn);
+    assert_eq!(events.key_places().0, 0);
+    events.check_invariants().unwrap();
+    events.submit(&mut turn, Box::new(asks(number, 1)), None, Rank::Guest).unwrap();
+    // A durable one's is counted by the next start.
+    let durable = IntentMeta { durable: true, ..asks(number + 3, 3) };
+    let (intent, asset, hold) = (durable.id, Asset::Grant, Amount::from_u64(1));
+    events.submit(&mut turn, Box::new(durable), None, Rank::Guest).unwrap();
+    events.receive(&mut turn, Message::Taken { intent, asset, hold, position: 0, wait_ms: 0 });
+    let mut again = EventProcessor::restore(NodeId(0), false, events.durable().clone());
+    again.start(&mut Turn { now: Time(2_000), epoch: 2, ..Turn::default() });
+    assert_eq!(again.key_places().0, 1);
+    again.check_invariants().unwrap();
 }

@@ -88,7 +88,7 @@ impl NodeState {
 impl From<NodeStateV1> for NodeState {
     fn from(old: NodeStateV1) -> Self {
         let NodeStateV1 { batch, at, epoch, ledger, intents, enrolments, outboxes, marks } = old;
-        let (intents, enrolments) = (intents.into(), enrolments.into());
+        let (ledger, intents, enrolments) = (ledger.into(), intents.into(), enrolments.into());
         Self { batch, at, epoch, ledger, intents, enrolments, outboxes, marks }
     }
 }

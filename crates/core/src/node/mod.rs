@@ -96,6 +96,9 @@ impl Node {
         if self.config.here(Service::Registry) {
             self.registry.start(&mut self.turn);
         }
+        if self.config.here(Service::Accountant) {
+            self.accountant.start(&mut self.turn);
+        }
         if self.config.here(Service::Events) {
             self.events.start(&mut self.turn);
         }
@@ -253,13 +256,24 @@ impl Node {
     fn decide(&mut self, command: Command) -> Result<(), Rejection> {
         let turn = &mut self.turn;
         match command {
-            Command::Submit { meta, prior } => self.events.submit(turn, meta, prior),
+            Command::Submit { meta, prior, rank } => self.events.submit(turn, meta, prior, rank),
             Command::End(request) => self.events.end(turn, request),
             Command::Stop { intent, why } => self.events.stop(turn, intent, why),
             Command::OpenLedger { realm, decimals, owner, name_secret } => {
                 self.accountant.open_ledger(turn, realm, decimals, owner, name_secret)
             }
             Command::OpenAccount(open) => self.accountant.open_account(turn, &open),
+            Command::FillUp { account, networks, salt } => {
+                self.accountant.fill_up(turn, account, &networks, salt)
+            }
+            Command::IssueInvites { invites } => self.accountant.issue_invites(turn, invites),
+            Command::WithdrawInvites => {
+                self.accountant.withdraw_invites(turn);
+                Ok(())
+            }
+            Command::LimitAccount { account, limits } => {
+                self.accountant.limit_account(turn, account, limits)
+            }
             Command::FundCanaries { amount, salt } => {
                 self.accountant.fund_canaries(turn, amount, salt)
             }
@@ -268,9 +282,8 @@ impl Node {
             Command::BanAccount { account, banned } => {
                 self.accountant.ban_account(turn, account, banned)
             }
-            Command::IssueToken { token, owner } => self.registry.issue_token(turn, token, owner),
-            Command::Enrol { token, worker, name, network } => {
-                self.registry.enrol(turn, token, worker, name, network)
+            Command::Enrol { token, worker, name, holder } => {
+                self.registry.enrol(turn, token, worker, name, holder)
             }
             Command::RemoveWorker { worker } => self.registry.remove_worker(turn, worker),
             Command::BanWorker { worker, banned } => self.registry.ban_worker(turn, worker, banned),

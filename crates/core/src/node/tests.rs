@@ -21,8 +21,9 @@ use mtor_types::{
 };
 
 use super::*;
-use crate::command::{GrantPolicy, OpenAccount};
+use crate::command::{GrantPolicy, OpenAccount, Token};
 use crate::effect::Assignment;
+use crate::share::{Holder, Rank};
 
 const OWNER: AccountId = AccountId([1; 32]);
 const CLIENT: AccountId = AccountId([2; 32]);
@@ -36,6 +37,11 @@ fn policy() -> Policy {
         daily_per_network: 10,
     };
     Policy { grant: Some(grant), ..Policy::default() }
+}
+
+fn holder(account: AccountId) -> Holder {
+    let rank = if account == OWNER { Rank::Realm } else { Rank::Guest };
+    Holder { account: Some(account), network: None, rank }
 }
 
 /// A node with its log, its clock and everything that left it.
@@ -60,12 +66,14 @@ impl World {
             kind: AccountKind::Guest,
             key: KeyHash([5; 32]),
             name_secret,
-            network: NetworkKey([0; 16]),
+            networks: vec![NetworkKey([0; 16])],
+            invite: None,
             salt: [0; 16],
         }));
-        let token = KeyHash([6; 32]);
-        world.ok(Command::IssueToken { token, owner: OWNER });
-        world.ok(Command::Enrol { token, worker: WORKER, name: "embedded".into(), network: None });
+        let (hash, owner) = (KeyHash([6; 32]), OWNER);
+        let token = Token { hash, owner, expires: Time(u64::MAX) };
+        let (name, holder) = ("embedded".into(), holder(OWNER));
+        world.ok(Command::Enrol { token, worker: WORKER, name, holder });
         world.attach(1, slots);
         world
     }
@@ -121,7 +129,7 @@ impl World {
     }
 
     fn submit(&mut self, intent: IntentMeta) -> Result<(), Rejection> {
-        self.send(Command::Submit { meta: Box::new(intent), prior: None })
+        self.send(Command::Submit { meta: Box::new(intent), prior: None, rank: Rank::Guest })
     }
 
     fn assigned(&mut self) -> Vec<Assignment> {
@@ -364,7 +372,9 @@ fn a_message_that_overtakes_another_is_taken_with_it_and_acknowledged_only_then(
     sender.start(Time(1_000));
     for number in 1..=3 {
         let meta = Box::new(echo(number));
-        sender.handle(Time(1_000), Command::Submit { meta, prior: None }).unwrap();
+        sender
+            .handle(Time(1_000), Command::Submit { meta, prior: None, rank: Rank::Guest })
+            .unwrap();
     }
     let mut sent = BTreeMap::new();
     while let Some((_, effect)) = sender.poll_effect() {

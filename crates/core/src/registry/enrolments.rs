@@ -1,6 +1,6 @@
 //! The durable state of the registry, and how facts change it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mtor_types::Time;
 use mtor_types::fact::Fact;
@@ -9,11 +9,13 @@ use mtor_types::standing::KindName;
 use serde::{Deserialize, Serialize};
 
 use super::standings::Earned;
-use super::{Registry, holder_of, proofs_of, tokens_of};
+use super::{Registry, holder_of, proofs_of};
+use crate::limits;
 
-/// An enrolment token that waits to be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What lets a worker be enrolled, as the edge read it: whose it is, and until when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token {
+    pub hash: KeyHash,
     pub owner: AccountId,
     pub expires: Time,
 }
@@ -25,6 +27,8 @@ pub struct Enrolled {
     pub name: String,
     /// The token that enrolled it: the same request again is told yes again.
     pub token: KeyHash,
+    /// Until when that token was good.
+    pub token_expires: Time,
     /// Owned by the realm's own account.
     pub own: bool,
     pub banned: bool,
@@ -39,8 +43,12 @@ pub struct Enrolled {
 /// Everything of the registry that outlives a restart: the fold of its facts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Enrolments {
-    pub(super) tokens: BTreeMap<KeyHash, Token>,
     pub(super) workers: BTreeMap<WorkerId, Enrolled>,
+    /// Of owners one of whose workers is here no more, or by a later token: all tokens of theirs that
+    /// were good until then are void.
+    pub(super) void: BTreeMap<AccountId, Time>,
+    /// Owners that are shut out.
+    pub(super) banned: BTreeSet<AccountId>,
     /// The last day on which the realm ran, UTC, and how many there were.
     pub(super) day: u64,
     pub(super) days: u32,
@@ -57,12 +65,9 @@ pub(super) fn times_of(
 
 impl Registry {
     /// Time goes back by so much: tokens and proofs last as long as before, and a day that has not come
-    /// yet was today.
+    /// yet was today. What is void stays so until its own time.
     pub(crate) fn set_back(&mut self, now: Time, by_ms: u64) {
-        let Enrolments { tokens, workers, day, .. } = &mut self.enrolments;
-        for token in tokens.values_mut() {
-            token.expires = token.expires.before_ms(by_ms);
-        }
+        let Enrolments { workers, day, .. } = &mut self.enrolments;
         for earned in workers.values_mut().flat_map(|enrolled| enrolled.earned.values_mut()) {
             let until = earned.proven.as_mut().and_then(|proven| proven.until.as_mut());
             until.into_iter().for_each(|until| *until = until.before_ms(by_ms));
@@ -70,37 +75,31 @@ impl Registry {
         }
         *day = (*day).min(now.day());
         self.proofs = proofs_of(&self.enrolments);
-        (_, self.expiries) = tokens_of(&self.enrolments);
     }
 
     /// The only way the enrolments change. Facts of other services change nothing.
     pub fn apply(&mut self, at: Time, fact: &Fact) {
         match fact {
-            Fact::TokenIssued { token, owner, expires } => {
-                self.forget_token(*token);
-                let issued = Token { owner: *owner, expires: *expires };
-                self.enrolments.tokens.insert(*token, issued);
-                self.issued.insert((*owner, *token));
-                self.expiries.insert((*expires, *token));
-            }
             Fact::WorkerEnrolled { worker, owner, name, token, own } => {
-                self.enrolled(*worker, (*owner, *own), name.clone(), *token);
+                let token = (*token, Time::default());
+                self.enrolled(at, *worker, (*owner, *own), name.clone(), token);
+            }
+            Fact::WorkerEnrolledBy { worker, owner, name, token, expires, own } => {
+                let token = (*token, *expires);
+                self.enrolled(at, *worker, (*owner, *own), name.clone(), token);
+            }
+            Fact::OwnerBanned { owner, banned: true } => {
+                self.enrolments.banned.insert(*owner);
+            }
+            Fact::OwnerBanned { owner, banned: false } => {
+                self.enrolments.banned.remove(owner);
             }
             Fact::WorkerBanned { worker, banned } => {
                 if let Some(enrolled) = self.enrolments.workers.get_mut(worker) {
                     enrolled.banned = *banned;
                 }
             }
-            Fact::WorkerRemoved { worker } => {
-                self.index_proofs(*worker, false);
-                if let Some(part) = self.parts.remove(worker) {
-                    self.places.give_back(part);
-                }
-                if let Some(before) = self.enrolments.workers.remove(worker) {
-                    self.strangers.remove(&(before.seen, *worker));
-                    self.owned.remove(&(before.owner, *worker));
-                }
-            }
+            Fact::WorkerRemoved { worker } => self.removed(at, *worker),
             Fact::WorkerSeen { worker } => self.was_seen(*worker),
             Fact::DayBegan { day } => {
                 self.enrolments.day = *day;
@@ -123,13 +122,9 @@ impl Registry {
                 }
                 self.index_proofs(*worker, true);
             }
-            Fact::TokensExpired { tokens } => {
-                for token in tokens {
-                    self.steps.one();
-                    self.forget_token(*token);
-                }
-            }
-            Fact::NodeStarted { .. }
+            Fact::TokenIssued { .. }
+            | Fact::TokensExpired { .. }
+            | Fact::NodeStarted { .. }
             | Fact::MessageSent { .. }
             | Fact::MessageAcknowledged { .. }
             | Fact::MessageTaken { .. }
@@ -139,6 +134,12 @@ impl Registry {
             | Fact::KeyRevoked { .. }
             | Fact::AccountBanned { .. }
             | Fact::GrantPaid { .. }
+            | Fact::AccountCounted { .. }
+            | Fact::GrantGiven { .. }
+            | Fact::InvitesIssued { .. }
+            | Fact::InviteUsed { .. }
+            | Fact::InvitesWithdrawn
+            | Fact::AccountLimited { .. }
             | Fact::HoldPlaced { .. }
             | Fact::HoldResolved { .. }
             | Fact::IntentOpenedV1 { .. }
@@ -147,38 +148,68 @@ impl Registry {
         }
     }
 
-    fn forget_token(&mut self, token: KeyHash) {
-        let Some(known) = self.enrolments.tokens.remove(&token) else { return };
-        self.issued.remove(&(known.owner, token));
-        self.expiries.remove(&(known.expires, token));
+    fn removed(&mut self, at: Time, worker: WorkerId) {
+        self.index_proofs(worker, false);
+        if let Some(part) = self.parts.remove(&worker) {
+            self.places.give_back(part);
+        }
+        if let Some(before) = self.enrolments.workers.remove(&worker) {
+            self.strangers.remove(&(before.seen, worker));
+            self.owned.remove(&(before.owner, worker));
+            self.token_is_void(at, &before);
+        }
+    }
+
+    /// The token of a worker that is here no more, or by a later one, enrols nobody else.
+    fn token_is_void(&mut self, at: Time, before: &Enrolled) {
+        self.used.remove(&(before.owner, before.token));
+        for _ in 0..limits::VOID_FORGOTTEN_AT_ONCE {
+            let Some((until, owner)) = self.void_until.first().copied() else { break };
+            if until > at {
+                break;
+            }
+            self.steps.one();
+            self.void_until.pop_first();
+            self.enrolments.void.remove(&owner);
+        }
+        if before.token_expires <= at {
+            return;
+        }
+        let until = self.enrolments.void.entry(before.owner).or_default();
+        self.void_until.remove(&(*until, before.owner));
+        *until = before.token_expires.max(*until);
+        self.void_until.insert((*until, before.owner));
     }
 
     fn enrolled(
         &mut self,
+        at: Time,
         worker: WorkerId,
         (owner, own): (AccountId, bool),
         name: String,
-        token: KeyHash,
+        (token, token_expires): (KeyHash, Time),
     ) {
-        self.forget_token(token);
         // Enrolled again by the same owner: its standing stays.
         let before = self.enrolments.workers.remove(&worker).map(|before| {
             self.strangers.remove(&(before.seen, worker));
             self.owned.remove(&(before.owner, worker));
+            self.token_is_void(at, &before);
             let Enrolled { banned, served, earned, .. } = before;
             (banned, served, earned)
         });
         let (banned, served, earned) = before.unwrap_or_default();
         let seen = self.enrolments.days;
         self.owned.insert((owner, worker));
+        self.used.insert((owner, token));
         if !self.parts.contains_key(&worker) {
-            let part = self.places.keep(holder_of(owner, own, None), 1);
+            let part = self.places.keep(holder_of(owner, own), 1);
             self.parts.insert(worker, part);
         }
         if !own {
             self.strangers.insert((seen, worker));
         }
-        let enrolled = Enrolled { owner, name, token, own, banned, served, seen, earned };
+        let enrolled =
+            Enrolled { owner, name, token, token_expires, own, banned, served, seen, earned };
         self.enrolments.workers.insert(worker, enrolled);
     }
 

@@ -1,6 +1,7 @@
 //! Worker Registry: who may work, over which session, and whether it has earned trust.
 //!
-//! Invariants: a worker is enrolled by a token that is used once; one worker has at most one
+//! Invariants: a worker is enrolled by a token that is used once (the edge makes and checks it; none is
+//! kept here until then); nothing of a banned owner's has a session; one worker has at most one
 //! session, and an older session never comes back; a silent session is over within
 //! [`limits::SESSION_SILENCE_MS`]; that a session is replaced the router hears by the one that replaces
 //! it; no session of a banned or removed worker goes on. The [`Enrolments`] change only
@@ -24,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use mtor_types::Time;
-use mtor_types::fact::{Fact, NetworkKey};
+use mtor_types::fact::Fact;
 use mtor_types::id::{AccountId, KeyHash, SessionId, WorkerId};
 use mtor_types::message::Slots;
 use mtor_types::standing::KindName;
@@ -55,9 +56,10 @@ pub struct Registry {
     strangers: BTreeSet<(u32, WorkerId)>,
     /// Enrolled workers by their owner.
     owned: BTreeSet<(AccountId, WorkerId)>,
-    /// Tokens by their owner, and by when their time is over.
-    issued: BTreeSet<(AccountId, KeyHash)>,
-    expiries: BTreeSet<(Time, KeyHash)>,
+    /// Tokens by which those were enrolled that are.
+    used: BTreeSet<(AccountId, KeyHash)>,
+    /// When what is void is over anyway.
+    void_until: BTreeSet<(Time, AccountId)>,
     /// Whom a new day has not seen yet of those that are here: from this one on.
     to_see: Option<WorkerId>,
     /// When each proof that has a time lapses.
@@ -108,12 +110,12 @@ impl Registry {
         let proofs = proofs_of(&enrolments);
         let strangers = strangers_of(&enrolments);
         let owned = owned_of(&enrolments);
-        let (issued, expiries) = tokens_of(&enrolments);
+        let (used, void_until) = (used_of(&enrolments), times_of_void(&enrolments));
         let (presences, silences, returns, to_see, steps) = Default::default();
         let mut places = Share::new(limits::WORKERS_MAX as u64, 1);
         let workers = enrolments.workers.iter();
         let parts = workers.map(|(worker, enrolled)| {
-            (*worker, places.keep(holder_of(enrolled.owner, enrolled.own, None), 1))
+            (*worker, places.keep(holder_of(enrolled.owner, enrolled.own), 1))
         });
         let parts = parts.collect();
         Self {
@@ -126,8 +128,8 @@ impl Registry {
             returns,
             strangers,
             owned,
-            issued,
-            expiries,
+            used,
+            void_until,
             to_see,
             proofs,
             steps,
@@ -199,10 +201,6 @@ impl Registry {
         self.silences.len()
     }
 
-    pub fn tokens_count(&self) -> usize {
-        self.enrolments.tokens.len()
-    }
-
     /// When the next session is over, unless its worker is heard before; or an ejection or a proof.
     pub fn next_timeout(&self) -> Option<Time> {
         let silence = self.silences.first().map(|(over, _)| *over);
@@ -261,8 +259,17 @@ impl Registry {
         if self.proofs != proofs_of(&self.enrolments) {
             return Err("the times of proofs do not agree with the proofs".to_owned());
         }
-        if (self.issued.clone(), self.expiries.clone()) != tokens_of(&self.enrolments) {
-            return Err("owners and times of tokens do not agree with the tokens".to_owned());
+        if self.used != used_of(&self.enrolments)
+            || self.void_until != times_of_void(&self.enrolments)
+        {
+            return Err("the tokens that are used or void do not agree".to_owned());
+        }
+        for (worker, presence) in &self.presences {
+            let owner = self.enrolments.workers.get(worker).map(|enrolled| enrolled.owner);
+            let banned = owner.is_some_and(|owner| self.enrolments.banned.contains(&owner));
+            if banned && presence.session.is_some() {
+                return Err(format!("{worker} is attached and its owner banned"));
+            }
         }
         if self.owned != owned_of(&self.enrolments) {
             return Err("the owners of workers do not agree".to_owned());
@@ -276,29 +283,26 @@ impl Registry {
         {
             return Err("the places of workers do not agree".to_owned());
         }
-        if self.enrolments.tokens.len() > limits::TOKENS_MAX {
-            return Err("too many tokens".to_owned());
-        }
         Ok(())
     }
 }
 
-/// For whose share a worker counts.
-fn holder_of(owner: AccountId, own: bool, network: Option<NetworkKey>) -> Holder {
+/// For whose share a worker counts after a restart: from which network it came no fact says.
+fn holder_of(owner: AccountId, own: bool) -> Holder {
     let rank = if own { Rank::Realm } else { Rank::Guest };
-    Holder { account: Some(owner), network, rank }
+    Holder { account: Some(owner), network: None, rank }
 }
 
 fn proofs_of(enrolments: &Enrolments) -> BTreeSet<(Time, WorkerId, KindName)> {
     enrolments.workers.iter().flat_map(|(worker, found)| times_of(*worker, found)).collect()
 }
 
-type Tokens = (BTreeSet<(AccountId, KeyHash)>, BTreeSet<(Time, KeyHash)>);
+fn used_of(enrolments: &Enrolments) -> BTreeSet<(AccountId, KeyHash)> {
+    enrolments.workers.values().map(|enrolled| (enrolled.owner, enrolled.token)).collect()
+}
 
-/// By owner, and by the end of their time.
-fn tokens_of(enrolments: &Enrolments) -> Tokens {
-    let tokens = enrolments.tokens.iter();
-    tokens.map(|(token, known)| ((known.owner, *token), (known.expires, *token))).unzip()
+fn times_of_void(enrolments: &Enrolments) -> BTreeSet<(Time, AccountId)> {
+    enrolments.void.iter().map(|(owner, until)| (*until, *owner)).collect()
 }
 
 fn owned_of(enrolments: &Enrolments) -> BTreeSet<(AccountId, WorkerId)> {

@@ -30,9 +30,11 @@ impl Registry {
     pub fn receive(&mut self, turn: &mut Turn, message: Message) {
         match message {
             Message::Worked(worked) => self.worked(turn, &worked),
+            Message::OwnerBanned { owner, banned } => self.owner_banned(turn, owner, banned),
             // Routed to other services, never here.
             Message::PlaceHold(_)
             | Message::Enqueue { .. }
+            | Message::EnqueueWeighted { .. }
             | Message::Resume(_)
             | Message::Refused { .. }
             | Message::Taken { .. }
@@ -59,7 +61,6 @@ impl Registry {
     pub fn tick(&mut self, turn: &mut Turn) {
         self.begin_day(turn);
         self.forget_unseen(turn);
-        self.forget_tokens(turn);
         self.tick_standings(turn);
         while let Some((over, worker)) = self.silences.first().copied() {
             if over > turn.now {
@@ -80,7 +81,7 @@ impl Registry {
     ///
     /// # Errors
     /// `UnknownWorker` (also for a session that is older than one there was), `WorkerBanned`,
-    /// `LimitReached`. The edge closes the session.
+    /// `AccountBanned`, `LimitReached`. The edge closes the session.
     pub fn attach(&mut self, turn: &mut Turn, slots: Slots) -> Result<(), Rejection> {
         let Slots { worker, session, .. } = slots;
         let enrolled = self.enrolments.workers.get(&worker).ok_or(Rejection::UnknownWorker)?;
@@ -95,6 +96,7 @@ impl Registry {
         if enrolled.banned {
             return Err(Rejection::WorkerBanned);
         }
+        self.may_own(owner)?;
         check_bounds(&slots)?;
 
         // The router hears of the loss by the new session: between the two nobody else is given what

@@ -20,9 +20,10 @@ use mtor_types::{
 };
 use proptest::prelude::*;
 
-use super::{Duty, Enrolled, Registry};
+use super::{Duty, Enrolled, Registry, Token};
 use crate::effect::{CloseReason, Effect, When};
 use crate::limits;
+use crate::share::{Holder, Rank};
 use crate::turn::Turn;
 
 mod model;
@@ -72,6 +73,8 @@ struct Bench {
     registry: Registry,
     replica: Registry,
     now: Time,
+    /// What an edge has given out, by number.
+    tokens: BTreeMap<u8, Token>,
 }
 
 /// What one call gave.
@@ -86,7 +89,8 @@ struct Outcomes {
 impl Bench {
     fn new() -> Self {
         let registry = Registry::new(REALM);
-        Self { replica: registry.clone(), registry, now: Time(1_000_000) }
+        let (now, tokens) = (Time(1_000_000), BTreeMap::new());
+        Self { replica: registry.clone(), registry, now, tokens }
     }
 
     /// Runs one command or message, and checks what must be true after each.
@@ -118,14 +122,28 @@ impl Bench {
         Outcomes { result, facts, messages, effects }
     }
 
-    fn issue(&mut self, token_number: u8, of: u8) -> Outcomes {
-        self.call(|registry, turn| registry.issue_token(turn, token(token_number), owner(of)))
+    /// As an edge does it, which keeps nothing of it.
+    fn issue(&mut self, token_number: u8, of: u8) {
+        let (hash, owner) = (token(token_number), owner(of));
+        let expires = self.now.after_ms(limits::TOKEN_LIFE_MS);
+        self.tokens.insert(token_number, Token { hash, owner, expires });
     }
 
     fn enrol(&mut self, token_number: u8, n: u8) -> Outcomes {
         let name = format!("worker {n} by {token_number}");
-        let (token, worker) = (token(token_number), worker(n));
-        self.call(|registry, turn| registry.enrol(turn, token, worker, name, None))
+        let (token, worker) = (self.tokens[&token_number], worker(n));
+        let own = token.owner == REALM;
+        let rank = if own { Rank::Realm } else { Rank::Guest };
+        let holder = Holder { account: Some(token.owner), network: None, rank };
+        self.call(|registry, turn| registry.enrol(turn, token, worker, name, holder))
+    }
+
+    fn owner_banned(&mut self, of: u8, banned: bool) -> Outcomes {
+        let owner = owner(of);
+        self.call(|registry, turn| {
+            registry.receive(turn, Message::OwnerBanned { owner, banned });
+            Ok(())
+        })
     }
 
     fn attach(&mut self, slots: Slots) -> Outcomes {
@@ -194,7 +212,7 @@ impl Bench {
     /// A bench with worker `n` of owner `of`.
     fn with_worker(n: u8, of: u8) -> Self {
         let mut bench = Self::new();
-        assert_eq!(bench.issue(n, of).result, Ok(()));
+        bench.issue(n, of);
         assert_eq!(bench.enrol(n, n).result, Ok(()));
         bench
     }
@@ -222,20 +240,17 @@ fn close(when: When, n: u8, session: u64, why: CloseReason) -> (When, Effect) {
 #[test]
 fn a_token_enrols_once() {
     let mut bench = Bench::new();
-    assert_eq!(bench.enrol(1, 1).result, Err(Rejection::TokenInvalid));
-    assert_eq!(bench.issue(1, 7).facts.len(), 1);
-    assert_eq!(bench.issue(1, 7), bench.issue(1, 7), "the same again changes nothing");
-    assert_eq!(bench.issue(1, 8).result, Err(Rejection::IdTaken));
+    bench.issue(1, 7);
     assert_eq!(bench.enrol(1, 1).facts.len(), 1);
     assert_eq!(bench.enrol(1, 1).result, Ok(()), "the same worker by the same token");
     assert_eq!(bench.enrol(1, 1).facts.len(), 0);
     assert_eq!(bench.enrol(1, 2).result, Err(Rejection::TokenInvalid), "used");
-    assert_eq!(bench.enrol(2, 1).result, Err(Rejection::TokenInvalid), "unknown");
     let view = bench.registry.worker(worker(1)).unwrap();
     let expected = Enrolled {
         owner: owner(7),
         name: "worker 1 by 1".to_owned(),
         token: token(1),
+        token_expires: bench.tokens[&1].expires,
         own: false,
         banned: false,
         served: false,
@@ -250,6 +265,7 @@ fn a_worker_stays_with_its_owner() {
     let mut bench = Bench::with_worker(1, 7);
     bench.issue(2, 8);
     assert_eq!(bench.enrol(2, 1).result, Err(Rejection::IdTaken));
+    bench.now = bench.now.after_ms(1);
     bench.issue(3, 7);
     assert_eq!(bench.enrol(3, 1).facts.len(), 1, "a new token of its owner renews it");
     assert_eq!(bench.registry.worker(worker(1)).unwrap().enrolled.name, "worker 1 by 3");
@@ -257,48 +273,68 @@ fn a_worker_stays_with_its_owner() {
 }
 
 #[test]
-fn a_token_expires_and_is_swept() {
+fn a_token_enrols_nobody_when_its_worker_is_gone() {
+    for restarts in [false, true] {
+        let mut bench = Bench::with_worker(1, 7);
+        bench.issue(2, 8);
+        bench.remove(1);
+        bench.now = bench.now.after_ms(1);
+        bench.issue(3, 7);
+        if restarts {
+            bench.restart();
+        }
+        for n in [1, 4] {
+            assert_eq!(bench.enrol(1, n).result, Err(Rejection::TokenInvalid), "used before");
+        }
+        assert_eq!(bench.enrol(2, 2).result, Ok(()), "another owner's");
+        assert_eq!(bench.enrol(3, 3).result, Ok(()), "a later one");
+    }
+}
+
+#[test]
+fn what_is_void_is_forgotten_when_it_is_over() {
+    let mut bench = Bench::with_worker(1, 7);
+    bench.remove(1);
+    assert_eq!(bench.registry.durable().void.len(), 1);
+    bench.issue(2, 8);
+    bench.enrol(2, 2);
+    bench.now = bench.now.after_ms(limits::TOKEN_LIFE_MS);
+    bench.remove(2);
+    assert_eq!(bench.registry.durable().void.len(), 0, "its own token is over, too");
+}
+
+#[test]
+fn a_token_expires() {
     let mut bench = Bench::new();
     bench.issue(1, 7);
     bench.now = bench.now.after_ms(limits::TOKEN_LIFE_MS);
     assert_eq!(bench.enrol(1, 1).result, Err(Rejection::TokenInvalid));
-    let expires = bench.now.after_ms(limits::TOKEN_LIFE_MS);
-    let swept = Fact::TokensExpired { tokens: vec![token(1)] };
-    let issued = Fact::TokenIssued { token: token(2), owner: owner(7), expires };
-    assert_eq!(bench.issue(2, 7).facts, [swept, issued]);
-    bench.now = Time(expires.0 - 1);
+    bench.issue(2, 7);
+    bench.now = bench.now.after_ms(limits::TOKEN_LIFE_MS - 1);
     assert_eq!(bench.enrol(2, 1).result, Ok(()));
+    bench.now = bench.now.after_ms(1);
+    assert_eq!(bench.enrol(2, 1).result, Ok(()), "who is enrolled by it is so for good");
 }
 
 #[test]
-fn tokens_have_bounds() {
-    let mut bench = Bench::new();
-    let refused =
-        |limit: usize| Err(Rejection::LimitReached { what: Limited::Tokens, limit: limit as u64 });
-    for n in 0..16 {
-        assert_eq!(bench.issue(n, 7).result, Ok(()));
-    }
-    assert_eq!(bench.issue(16, 7).result, refused(limits::TOKENS_PER_ACCOUNT_MAX));
-    assert_eq!(bench.issue(16, 8).result, Ok(()));
-    let expires = bench.now.after_ms(limits::TOKEN_LIFE_MS);
-    let others = limits::TOKENS_MAX - limits::TOKENS_PER_ACCOUNT_MAX;
-    for n in bench.registry.tokens_count()..others {
-        let mut hash = [0xff; 32];
-        hash[..8].copy_from_slice(&n.to_be_bytes());
-        let (token, owner) = (KeyHash(hash), AccountId(hash));
-        bench.registry.apply(bench.now, &Fact::TokenIssued { token, owner, expires });
-    }
-    bench.replica = bench.registry.clone();
-    assert_eq!(bench.issue(17, 9).result, refused(others));
-    // 0 is the realm's own account: nobody else can take its room.
-    for n in 0..16 {
-        assert_eq!(bench.issue(100 + n, 0).result, Ok(()));
-    }
-    assert_eq!(bench.registry.tokens_count(), limits::TOKENS_MAX);
-    assert_eq!(bench.issue(116, 0).result, refused(limits::TOKENS_PER_ACCOUNT_MAX));
-    bench.now = expires;
-    assert_eq!(bench.issue(17, 9).result, Ok(()));
-    assert_eq!(bench.registry.tokens_count(), 1);
+fn nothing_of_a_banned_owner_works() {
+    let mut bench = Bench::with_worker(1, 7);
+    bench.issue(2, 7);
+    bench.issue(3, 8);
+    bench.enrol(3, 3);
+    assert_eq!(bench.attach(slots(1, 1, 1)).result, Ok(()));
+    assert_eq!(bench.attach(slots(3, 1, 1)).result, Ok(()));
+    let outcomes = bench.owner_banned(7, true);
+    assert_eq!(outcomes.messages, [lost(1, 1)]);
+    assert_eq!(outcomes.effects, [close(When::Durable, 1, 1, CloseReason::Banned)]);
+    assert_eq!(bench.owner_banned(7, true).facts, [], "once");
+    bench.restart();
+    assert_eq!(bench.attach(slots(1, 2, 1)).result, Err(Rejection::AccountBanned));
+    assert_eq!(bench.enrol(2, 2).result, Err(Rejection::AccountBanned));
+    assert_eq!(bench.attach(slots(3, 2, 1)).result, Ok(()), "another's");
+    bench.owner_banned(7, false);
+    assert_eq!(bench.attach(slots(1, 3, 1)).result, Ok(()));
+    assert_eq!(bench.enrol(2, 2).result, Ok(()));
 }
 
 /// As many more workers as there are numbers.
@@ -306,7 +342,8 @@ fn fill(bench: &mut Bench, enrolled: &Enrolled, numbers: std::ops::Range<usize>)
     for n in numbers {
         let mut id = [0xff; 32];
         id[..8].copy_from_slice(&n.to_be_bytes());
-        bench.registry.enrolments.workers.insert(WorkerId(id), enrolled.clone());
+        let enrolled = Enrolled { token: KeyHash(id), ..enrolled.clone() };
+        bench.registry.enrolments.workers.insert(WorkerId(id), enrolled);
     }
     bench.registry = Registry::restore(bench.registry.enrolments.clone(), REALM);
     bench.replica = bench.registry.clone();
@@ -338,7 +375,9 @@ fn workers_offers_slots_and_leases_have_bounds() {
     let others = limits::WORKERS_MAX / 2 / 9;
     fill(&mut bench, &enrolled, 1..others);
     assert_eq!(full(&bench.enrol(2, 2)), (Whose::Account, others as u64));
-    assert_eq!(bench.enrol(9, 2).result, Err(Rejection::TokenInvalid), "whose it is nobody knows");
+    bench.issue(5, 8);
+    assert_eq!(bench.enrol(5, 5).result, Ok(()), "another guest's finds a place");
+    assert_eq!(bench.remove(5).result, Ok(()), "and leaves it");
     assert_eq!(bench.enrol(3, 3).result, Ok(()));
     fill(&mut bench, &enrolled, others..limits::WORKERS_MAX - 1);
     assert_eq!(full(&bench.enrol(4, 4)), (Whose::Everybody, 1));

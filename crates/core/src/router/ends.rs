@@ -548,5 +548,5 @@ pub(super) fn revoke_claim(
 /// Not the worker's: the edge cannot keep the answer, and could not another's; or it did not give it the
 /// work, whose price has changed.
 fn is_edges_word(code: Code) -> bool {
-    matches!(code, Code::StoreUnavailable | Code::NoWorker)
+    matches!(code, Code::StoreUnavailable | Code::ShareUsed | Code::NoWorker)
 }

@@ -37,7 +37,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use mtor_types::fact::Asset;
-use mtor_types::intent::{IntentMeta, Outcome, Trust, Usage};
+use mtor_types::intent::{Branch, IntentMeta, Outcome, Trust, Usage};
 use mtor_types::message::{Message, Resolution, ServedBy, Service};
 use mtor_types::mutant;
 use mtor_types::rejection::Rejection;
@@ -54,7 +54,9 @@ use job::{Held, Job, Place, flow_of};
 use kinds::{Arrivals, Kinds};
 use retries::Retries;
 use returns::Refused;
-use safe_queue::{FlowPath, Full, Item, ItemId, KindId, Part, PoolId, QueueLimits, SafeQueue};
+use safe_queue::{
+    FlowPath, Full, Item, ItemId, KindId, Part, PoolId, QueueLimits, SafeQueue, Weighted,
+};
 pub use view::{Figures, KindAt, Party, PoolView};
 use workers::{Choice, Workers};
 
@@ -154,7 +156,20 @@ impl Router {
     pub fn receive(&mut self, turn: &mut Turn, message: Message) {
         match message {
             Message::Enqueue { meta, asset, recovered } => {
-                self.enqueue(turn, meta.current(), asset, recovered);
+                let meta = meta.current();
+                if meta.branch == Branch::Account {
+                    self.queue.set_weight(Weighted::Branch(flow_of(&meta).branch), 1);
+                }
+                self.enqueue(turn, meta, asset, recovered);
+            }
+            Message::EnqueueWeighted { meta, asset, recovered, weight } => {
+                let mut meta = meta.current();
+                if meta.branch != Branch::Account {
+                    Arc::make_mut(&mut meta).branch = Branch::Account;
+                }
+                let branch = Weighted::Branch(flow_of(&meta).branch);
+                self.queue.set_weight(branch, weight.into());
+                self.enqueue(turn, meta, asset, recovered);
             }
             Message::End(request) => self.end(turn, &request),
             Message::EdgeStarted { edge, epoch } => self.edge_started(turn, edge, epoch),
@@ -175,6 +190,7 @@ impl Router {
             | Message::Resolve(_)
             | Message::Resolved { .. }
             | Message::Worked(_)
+            | Message::OwnerBanned { .. }
             // Older forms, which became today's when they came in.
             | Message::PlaceHoldV1(_)
             | Message::EnqueueV1 { .. }

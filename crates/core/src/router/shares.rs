@@ -24,6 +24,8 @@ struct Realm {
     /// What runs, and when it is over.
     running: BTreeMap<(Time, IntentId), Assignment>,
     began: Vec<(IntentId, Time, u8)>,
+    /// Of accounts to which the sysop gave one.
+    weights: BTreeMap<u8, u16>,
 }
 
 impl Realm {
@@ -32,7 +34,8 @@ impl Realm {
         let turn = Turn { now: Time(100_000), epoch: 2, ..Turn::default() };
         let mut router = Router::new();
         router.estimates.learn("echo", SIZE, SIZE);
-        Self { router, turn, next: 0, running: BTreeMap::new(), began: Vec::new() }
+        let (running, weights) = Default::default();
+        Self { router, turn, next: 0, running, began: Vec::new(), weights }
     }
 
     fn join(&mut self, number: u8, proven: bool, slots: u32, dear: bool) {
@@ -61,7 +64,10 @@ impl Realm {
         self.router.check_invariants().unwrap();
         for (_, effect) in std::mem::take(&mut self.turn.effects) {
             if let Effect::Assign(grant) = effect {
-                let Branch::Network(NetworkKey([branch, ..])) = grant.meta.branch else { continue };
+                let branch = match grant.meta.branch {
+                    Branch::Network(NetworkKey([branch, ..])) => branch,
+                    Branch::Account => grant.meta.account.0[0],
+                };
                 self.began.push((grant.meta.id, self.turn.now, branch));
                 let over = self.turn.now.after_ms(SIZE);
                 self.running.insert((over, grant.meta.id), grant);
@@ -92,7 +98,11 @@ impl Realm {
             ..meta(1)
         };
         let (id, meta, asset) = (intent.id, Arc::new(intent).into(), Asset::Grant);
-        self.take(Message::Enqueue { meta, asset, recovered: false });
+        let recovered = false;
+        self.take(match self.weights.get(&branch).copied() {
+            Some(weight) => Message::EnqueueWeighted { meta, asset, recovered, weight },
+            None => Message::Enqueue { meta, asset, recovered },
+        });
         let told = self.turn.messages.iter().find_map(|sent| match sent.message {
             Message::Taken { wait_ms, .. } => Some(wait_ms),
             _ => None,
@@ -245,4 +255,30 @@ fn what_failed_first_is_not_behind_a_branch_that_had_its_share() {
     (0..30).for_each(|_| realm.step());
     let first = realm.began.iter().position(|(.., branch)| *branch == 101);
     assert!(first.is_some_and(|at| at <= 25), "{first:?}");
+}
+
+#[test]
+fn a_weight_is_a_branch_of_its_own_at_once_and_as_long_as_it_is_said() {
+    let mut realm = Realm::new();
+    realm.join(1, true, 1, false);
+    let served = |realm: &mut Realm, rounds: usize| {
+        realm.began.clear();
+        for _ in 0..rounds {
+            realm.step();
+            (1..=4).for_each(|branch| {
+                realm.ask(branch, Trust::Any);
+            });
+        }
+        realm.began.iter().filter(|(.., branch)| *branch == 4).count()
+    };
+    (0..8).for_each(|n| {
+        realm.ask(n % 4 + 1, Trust::Any);
+    });
+    let alike = served(&mut realm, 40);
+    assert!((9..=11).contains(&alike), "{alike} of 40, as one of four");
+    realm.weights.insert(4, 3);
+    // What waits of it stands under its network still.
+    served(&mut realm, 40);
+    let weighed = served(&mut realm, 60);
+    assert!((28..=45).contains(&weighed), "{weighed} of 60, as three of six");
 }

@@ -8,7 +8,7 @@ use serde::de::DeserializeSeed;
 
 use crate::api_error::ApiError;
 
-/// Levels of `[` and `{` in any document of a client.
+/// Levels of `[` and `{` in any document of a client, and in any piece or result of a worker.
 pub const DEPTH_MAX: usize = 64;
 
 /// The text of `bytes`, once its size, encoding and depth are known to be within bounds. It need
@@ -52,7 +52,7 @@ fn place(bytes: &[u8], at: usize) -> (usize, usize) {
 
 /// Counts brackets outside strings. Text that is not JSON gets some answer; the parser then
 /// refuses it.
-fn is_deeper_than(bytes: &[u8], depth_max: usize) -> bool {
+pub(crate) fn is_deeper_than(bytes: &[u8], depth_max: usize) -> bool {
     let mut depth = 0_usize;
     let mut at = 0;
     while let Some(byte) = bytes.get(at) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use mtor_core::effect::{Assignment, CloseReason};
 use mtor_core::{Command, Effect};
 use mtor_store::{BlobName, BlobStore};
-use mtor_types::intent::{Branch, End, EndRequest, IntentMeta, Outcome, Usage, Why};
+use mtor_types::intent::{End, EndRequest, IntentMeta, Outcome, Usage, Why};
 use mtor_types::mutant;
 use mtor_types::worker::{self, Assign, Revoke};
 use mtor_types::{Attempt, Code, IntentId, model};
@@ -16,7 +16,7 @@ use super::live::{Admission, Assigned, Live};
 use crate::admission::Ask;
 use crate::api_error::ApiError;
 use crate::shell::{CallError, Sink, StoreState};
-use crate::streams::{Bounds, Closed, IntentStream, Server};
+use crate::streams::{Closed, IntentStream, Server};
 
 /// The node's way to the edge. A type of its own, because carrying out may need the edge to live
 /// on in a task.
@@ -157,10 +157,7 @@ impl Carrier {
                 Arc::clone(&live.stream)
             }
             // Ended without ever running in this boot; its client may still come and ask.
-            None => match edge.streams.open(intent, Bounds::NONE) {
-                Ok(stream) => stream,
-                Err(_) => return,
-            },
+            None => edge.streams.open_ended(intent),
         };
         stream.finish(edge.now(), end, message);
         if live.is_none_or(|live| live.durable) {
@@ -304,21 +301,17 @@ impl Edge {
         };
         let manifests = self.manifests.load();
         let ask = Ask::read(manifests.get(&meta.name)?, data).ok()?;
-        let stream = self.streams.open(meta.id, ask.bounds()).ok()?;
+        // It was admitted once: it is counted, and refused by nothing.
+        let holder = self.holder(meta.account, meta.branch.network());
+        let stream = self.streams.open(meta.id, ask.bounds(), holder).ok()?;
         stream.set_model(self.names.shown(meta.model.as_deref()).as_deref());
         let kind = (meta.name.clone(), meta.durable);
-        // It was admitted once: it is counted, and refused by nothing.
-        let network = match meta.branch {
-            Branch::Account => None,
-            Branch::Network(network) => Some(network),
-        };
-        let holder = self.holder(meta.account, network);
         let portion = self.shares.payloads.keep(holder, meta.bytes);
         let live = Arc::new(Live::new(meta.account, kind, &ask, stream, None, portion));
         // Two attempts may be granted before the payload is here.
         let live = self.lives.get_or_insert(meta.id, live);
         // It may have ended while the payload was read, and then nothing else would remove it.
-        if matches!(live.stream.ended(), Ok(None)) {
+        if !live.stream.is_over() {
             return Some(live);
         }
         self.lives.remove(meta.id);

@@ -82,6 +82,7 @@ impl Edge {
                 ];
                 let places = [
                     (Limited::Intents, node.events().places()),
+                    (Limited::IdempotencyKeys, node.events().key_places()),
                     (Limited::Workers, node.registry().places()),
                 ];
                 (now, places)
@@ -108,8 +109,10 @@ impl Edge {
         }
         let buffers = self.streams.totals();
         let streams = u64::try_from(buffers.streams).unwrap_or(u64::MAX);
-        gauge(&mut registry, "buffers", "Replay buffers", streams);
-        gauge(&mut registry, "buffers_memory_bytes", "Of them in memory", buffers.memory_bytes);
+        let help = "Replay buffers, open, ended and packed";
+        gauge(&mut registry, "buffers", help, streams);
+        let help = "Of them in memory, with the rows of those that are packed";
+        gauge(&mut registry, "buffers_memory_bytes", help, buffers.memory_bytes);
         gauge(&mut registry, "buffers_disk_bytes", "Of them on disk, sealed", buffers.disk_bytes);
         gauge(&mut registry, "blobs_bytes", "Sealed payloads and results", self.blobs.bytes());
         let here = self.shares.all().map(|bound| (bound.what(), bound.filled()));

@@ -8,14 +8,17 @@
 
 pub mod carry;
 mod choose;
+mod days;
 pub mod follow;
 mod keys;
 mod live;
 mod metrics;
 mod names;
 mod offered;
+mod proofs;
 mod receipts;
 pub mod render;
+mod said;
 mod submit;
 mod workers;
 
@@ -25,19 +28,25 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
+use mtor_core::command::Token;
 use mtor_core::share::{Holder, Rank};
-use mtor_core::{Command, Node};
+use mtor_core::{Command, Node, limits};
 use mtor_store::{BlobName, BlobStore, Reader};
 use mtor_types::fact::{Asset, NetworkKey};
-use mtor_types::intent::Branch;
-use mtor_types::{AccountId, Amount, Code, KeyHash, NodeId, SessionId, Time, WorkerId};
+use mtor_types::intent::{Branch, Why};
+use mtor_types::{
+    AccountId, Amount, Code, IntentId, KeyHash, NodeId, Rejection, SessionId, Time, WorkerId,
+};
 use tokio::sync::{Notify, watch};
 
+use days::Days;
 pub use keys::Keys;
 use live::Lives;
 pub use metrics::Metrics;
 pub use names::Names;
 pub use offered::{Listed, Offered};
+use proofs::Proofs;
+pub use said::Said;
 pub use submit::{Asker, Submission, Submitted};
 pub use workers::Priced;
 
@@ -46,7 +55,7 @@ use crate::identity::{self, DOCUMENT_LIFE_MS_MAX, DocumentPlan, Identity};
 use crate::manifests::{ManifestProblem, Manifests};
 use crate::origin::{Networks, Origin};
 use crate::sessions::Sessions;
-use crate::shares::{Room, Shares};
+use crate::shares::{Portion, Shares};
 use crate::shell::{CallError, Clock, NodeHandle, Projection, StoreState};
 use crate::streams::Streams;
 use crate::told::ModelsTold;
@@ -83,6 +92,9 @@ pub struct Edge {
     /// What pages may fetch of them.
     pub weights: Weights,
     pub keys: Keys,
+    pub said: Said,
+    pub days: Days,
+    pub proofs: Proofs,
     pub names: Names,
     pub sessions: Sessions,
     pub streams: Streams,
@@ -133,7 +145,7 @@ pub struct Parts {
     pub clock: Clock,
     pub sysop: KeyHash,
     pub networks: Networks,
-    pub room: Room,
+    pub shares: Shares,
     pub session_threads: tokio::runtime::Handle,
     pub awaits_worker: bool,
 }
@@ -153,11 +165,14 @@ impl Edge {
             told: ArcSwap::from_pointee(ModelsTold::default()),
             weights: Weights::default(),
             keys: Keys::default(),
+            said: Said::default(),
+            days: Days::default(),
+            proofs: Proofs::default(),
             names: Names::default(),
             sessions: Sessions::default(),
             streams: parts.streams,
             metrics: Metrics::default(),
-            shares: Shares::new(parts.room),
+            shares: parts.shares,
             networks: parts.networks,
             lives: Lives::default(),
             blobs: parts.blobs,
@@ -352,11 +367,26 @@ impl Edge {
         (!alone).then(|| self.lasting_network_of(origin))
     }
 
-    /// For what an account takes of what is shared.
+    /// The networks that it comes from, which lie in one another, for what is given out by the day: none
+    /// where it is of no network.
+    pub fn levels_of(&self, origin: Origin) -> Vec<NetworkKey> {
+        if self.networks.is_home(origin) || origin.is_here() {
+            return Vec::new();
+        }
+        let day = self.now().day();
+        let levels = self.networks.levels(origin);
+        levels.iter().map(|level| self.identity.network_key(level, day)).collect()
+    }
+
+    /// For what an account takes of what is shared: one with a weight is of no network.
     pub fn holder(&self, account: AccountId, network: Option<NetworkKey>) -> Holder {
-        let is_realm = account == self.identity.account();
-        let rank = if is_realm { Rank::Realm } else { Rank::Guest };
-        Holder { account: Some(account), network, rank }
+        if account == self.identity.account() {
+            return Holder { account: Some(account), network, rank: Rank::Realm };
+        }
+        if self.said.limits(account).weight.is_some() {
+            return Holder { account: Some(account), network: None, rank: Rank::Weighted };
+        }
+        Holder { account: Some(account), network, rank: Rank::Guest }
     }
 
     /// Who opens a connection, as far as its address tells: nothing of what a proxy asks for, or
@@ -371,9 +401,17 @@ impl Edge {
         Holder { account: None, network, rank }
     }
 
-    /// Under whose weight the work of a request from there stands.
-    pub fn branch_of(&self, origin: Origin) -> Branch {
-        if self.networks.is_home(origin) || origin.is_here() {
+    /// One of the connections that are kept for this machine when all others are taken.
+    pub fn kept_place(&self, address: IpAddr) -> Option<Portion> {
+        let origin = Origin { address: address.to_canonical(), veiled: false };
+        let realm = Holder { account: None, network: None, rank: Rank::Realm };
+        origin.is_here().then(|| self.shares.kept.take(realm, 1).ok()).flatten()
+    }
+
+    /// Under whose weight the work of an account's request from there stands.
+    pub fn branch_of(&self, account: AccountId, origin: Origin) -> Branch {
+        let weighted = self.said.limits(account).weight.is_some();
+        if weighted || self.networks.is_home(origin) || origin.is_here() {
             Branch::Account
         } else {
             Branch::Network(self.network_of(origin))
@@ -381,11 +419,42 @@ impl Edge {
     }
 
     /// A one-time token for a worker of `owner`.
-    pub async fn new_worker_token(&self, owner: AccountId) -> Result<String, ApiError> {
-        let secret = identity::new_secret().map_err(|_| ApiError::internal())?;
-        let token = identity::hash_secret(&secret);
-        self.node().call(Command::IssueToken { token, owner }).await?;
-        Ok(secret)
+    pub fn new_worker_token(&self, owner: AccountId) -> Result<String, ApiError> {
+        let expires = self.now().after_ms(limits::TOKEN_LIFE_MS);
+        self.identity.enrolment_token(owner, expires).map_err(|_| ApiError::internal())
+    }
+
+    /// What a token of a worker says. One that is none of this realm's may be that by which the worker
+    /// was enrolled before tokens said anything.
+    pub async fn read_worker_token(&self, text: &str, worker: WorkerId) -> Result<Token, ApiError> {
+        let hash = identity::hash_secret(text);
+        if let Some((owner, expires)) = self.identity.read_enrolment_token(text) {
+            return Ok(Token { hash, owner, expires });
+        }
+        let by_it = move |node: &Node| {
+            let enrolled = node.registry().worker(worker)?.enrolled;
+            (enrolled.token == hash).then_some(enrolled.owner)
+        };
+        let owner = self.node().ask(by_it).await?.ok_or(Rejection::TokenInvalid)?;
+        Ok(Token { hash, owner, expires: Time::default() })
+    }
+
+    /// Shuts an account out, or lets it in again. What it owns has no session when this is done, and what
+    /// it had open is stopped.
+    pub async fn ban(&self, account: AccountId, banned: bool) -> Result<(), ApiError> {
+        self.node().call(Command::BanAccount { account, banned }).await?;
+        self.said.ban(account, banned);
+        if !banned {
+            return Ok(());
+        }
+        let of = move |node: &Node| -> Vec<IntentId> {
+            let open = node.events().list(None).filter(|meta| meta.account == account);
+            open.map(|meta| meta.id).collect()
+        };
+        for intent in self.node().ask(of).await? {
+            self.node().tell(Command::Stop { intent, why: Why::Cancelled });
+        }
+        Ok(())
     }
 
     /// What an account may spend of an asset.

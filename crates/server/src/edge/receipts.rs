@@ -26,7 +26,7 @@ impl Edge {
                 let attempt = assigned.attempt;
                 session.send(worker::ACKNOWLEDGE, Acknowledge { intent, attempt });
             }
-            if self.streams.get(intent).is_some() {
+            if self.streams.get_here(intent).is_some() {
                 wanted.push(intent);
             }
         }
@@ -51,7 +51,7 @@ impl Edge {
         let rows = self.look_up(move |reader: &Reader| reader.settled_in(batch)).await?;
         for receipt in self.issue(batch, rows)? {
             let intent = receipt.statement.intent;
-            let stream = self.streams.get(intent).filter(|_| wanted.contains(&intent));
+            let stream = self.streams.get_here(intent).filter(|_| wanted.contains(&intent));
             if let (Some(stream), Ok(json)) = (stream, serde_json::to_vec(&receipt)) {
                 stream.settle(json.into());
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mtor_core::command::Prior;
-use mtor_core::share::Holder;
+use mtor_core::share::{Holder, Rank};
 use mtor_core::{Command, Node};
 use mtor_store::{BlobName, StoreError};
 use mtor_types::fact::Asset;
@@ -24,6 +24,7 @@ use crate::admission::{Ask, InForce, Options, Quote, Route, Stamp, key_digest};
 use crate::api_error::ApiError;
 use crate::identity;
 use crate::manifests::{Entry, Manifests};
+use crate::origin::Origin;
 use crate::shares::Portion;
 use crate::streams::{Bounds, Cursor, Ended, IntentStream};
 
@@ -35,6 +36,8 @@ pub struct Asker {
     pub branch: Branch,
     /// For whose share it counts.
     pub holder: Holder,
+    /// From where it asks; for what is given out by the day.
+    pub origin: Origin,
     /// It may read what the owner alone should.
     pub at_home: bool,
 }
@@ -95,6 +98,8 @@ impl Edge {
     pub async fn submit(self: &Arc<Self>, submission: Submission) -> Result<Submitted, ApiError> {
         let (account, route, name) =
             (submission.asker.account, submission.route, submission.name.clone());
+        let Asker { origin, holder, .. } = submission.asker;
+        self.begin_day(account, || self.levels_of(origin)).await;
         let checked = self.check(submission).await.inspect_err(|_| self.metrics.refused())?;
         let Checked { ask, meta, prior, stream, portion } = checked;
         let (waiter, admission) = oneshot::channel();
@@ -113,9 +118,11 @@ impl Edge {
         }
         if durable {
             let edge = Arc::clone(self);
-            tokio::spawn(async move { edge.seal_and_request(meta, prior, ask.data).await });
+            tokio::spawn(async move {
+                edge.seal_and_request(meta, prior, holder.rank, ask.data).await;
+            });
         } else {
-            self.request(meta, prior);
+            self.request(meta, prior, holder.rank);
         }
         let admission = admission.await.map_err(|_| ApiError::stopping())?;
         if !matches!(admission, Admission::Admitted { .. }) {
@@ -137,7 +144,12 @@ impl Edge {
                 };
                 Ok(Submitted { intent, hold, durable, pieces, cursor, joined: true })
             }
-            Admission::Refused(error) => Err(error),
+            Admission::Refused(error) => {
+                if error.code == Code::BalanceTooLow {
+                    self.days.forget(account);
+                }
+                Err(error)
+            }
         }
     }
 
@@ -171,7 +183,8 @@ impl Edge {
         let result = result.filter(|_| pieces.is_none());
         let receipt = self.receipt_of(intent, account).await?;
         let receipt = receipt.and_then(|receipt| serde_json::to_vec(&receipt).ok());
-        let stream = self.streams.detached(intent, Bounds::NONE);
+        let holder = self.holder(account, None);
+        let stream = self.streams.detached(intent, Bounds::NONE, holder);
         let ended = Ended { end, message, result };
         stream.recall(hold, pieces.unwrap_or_default(), ended, receipt.map(Bytes::from));
         Ok(Some(stream.subscribe()))
@@ -205,15 +218,16 @@ impl Edge {
         ask.price_max = Some(force.top());
         let mut meta = ask.meta(stamp, entry, force, &options, Route::Streamed)?;
         (meta.worker, meta.model) = (Some(worker), offer.model.clone());
-        let stream = self.streams.detached(meta.id, ask.bounds());
+        let holder = self.holder(meta.account, None);
+        let stream = self.streams.detached(meta.id, ask.bounds(), holder);
         stream.set_model(meta.model.as_deref());
         let (waiter, admission) = oneshot::channel();
         let kind = (offer.intent.clone(), false);
-        let portion = self.shares.payloads.keep(self.holder(meta.account, None), meta.bytes);
+        let portion = self.shares.payloads.keep(holder, meta.bytes);
         let live = Live::new(meta.account, kind, &ask, Arc::clone(&stream), Some(waiter), portion);
         self.lives.get_or_insert(meta.id, Arc::new(live));
         let cursor = stream.subscribe();
-        self.request(meta, None);
+        self.request(meta, None, Rank::Realm);
         match admission.await.map_err(|_| ApiError::stopping())? {
             Admission::Refused(error) => {
                 stream.close_unopened();
@@ -226,7 +240,7 @@ impl Edge {
     /// What can be said of work before the node is asked.
     async fn check(&self, submission: Submission) -> Result<Checked, ApiError> {
         let Submission { asker, name, data, options, route } = submission;
-        let Asker { account, branch, holder, at_home } = asker;
+        let Asker { account, branch, holder, at_home, .. } = asker;
         let manifests = self.manifests.load_full();
         let entry = known(&manifests, &name)?;
         let mut ask = Ask::read(entry, data)?.streaming(&options, route);
@@ -258,17 +272,17 @@ impl Edge {
         // Nobody resumes an ephemeral OpenAI request without a key: its buffer lives as long as it.
         let alone = route.is_openai() && !meta.durable && meta.idempotency.is_none();
         let stream = if alone {
-            self.streams.detached(meta.id, ask.bounds())
+            self.streams.detached(meta.id, ask.bounds(), holder)
         } else {
-            self.streams.open(meta.id, ask.bounds())?
+            self.streams.open(meta.id, ask.bounds(), holder)?
         };
         Ok(Checked { ask, meta, prior, stream, portion })
     }
 
     /// Asks the node. The answer goes to the intent's waiter, if there still is one.
-    fn request(&self, meta: IntentMeta, prior: Option<Prior>) {
+    fn request(&self, meta: IntentMeta, prior: Option<Prior>, rank: Rank) {
         let intent = meta.id;
-        if let Err(error) = self.node().submit(Box::new(meta), prior) {
+        if let Err(error) = self.node().submit(Box::new(meta), prior, rank) {
             self.metrics.refused();
             self.dismiss(intent, Admission::Refused(error.into()));
         }
@@ -277,7 +291,13 @@ impl Edge {
     /// As [`Edge::request`], the payload being sealed and synced before anything is promised. A
     /// task of its own, so that it comes to its end when the client does not wait for it. A crash
     /// meanwhile leaves a payload that nobody was told of; it is removed by its age.
-    async fn seal_and_request(&self, meta: IntentMeta, prior: Option<Prior>, data: Bytes) {
+    async fn seal_and_request(
+        &self,
+        meta: IntentMeta,
+        prior: Option<Prior>,
+        rank: Rank,
+        data: Bytes,
+    ) {
         let (blobs, name) = (Arc::clone(&self.blobs), BlobName::payload(meta.id));
         let sealed = tokio::task::spawn_blocking(move || blobs.put(name, &data)).await;
         let why = match sealed {
@@ -285,7 +305,7 @@ impl Edge {
             Ok(Ok(())) if self.lives.get(meta.id).is_some_and(|live| live.stream.is_stopped()) => {
                 ApiError::new(Code::Cancelled, "it was cancelled before it was admitted")
             }
-            Ok(Ok(())) => return self.request(meta, prior),
+            Ok(Ok(())) => return self.request(meta, prior, rank),
             Ok(Err(error)) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "payload not kept");
                 let message = "the realm cannot keep the payload just now";

@@ -17,6 +17,7 @@ use serde_json::value::RawValue;
 
 use super::Edge;
 use super::live::Live;
+use crate::admission::json;
 use crate::manifests::Manifests;
 use crate::sessions::Session;
 use crate::streams::{ChunkError, Closed, Entry, Measured, Next, is_all_in_pieces};
@@ -43,7 +44,8 @@ impl Edge {
             return true;
         }
         let (content, bytes) = (live.form.piece(piece.get(), live.answers), bytes_of(piece));
-        let taken = check_piece(&live, attempt, piece.get())
+        let taken = check_depth(piece)
+            .and_then(|()| check_piece(&live, attempt, piece.get()))
             .and_then(|()| live.stream.chunk(attempt, seq, count, Measured { bytes, content }));
         match taken {
             Ok(metered) if metered.exhausted => {
@@ -57,13 +59,14 @@ impl Edge {
                 let why = Why::WorkerFailed { code: Code::WorkerFailed, retry: true };
                 self.finish_attempt(session, &live, attempt, why);
             }
-            Err(error @ (ChunkError::Full | ChunkError::NoRoom)) => {
+            Err(error @ (ChunkError::Full | ChunkError::NoRoom | ChunkError::Share(_))) => {
                 self.no_room(session, &live, attempt, error);
             }
             Err(
                 error @ (ChunkError::Nothing
                 | ChunkError::Beyond { .. }
                 | ChunkError::Items { .. }
+                | ChunkError::TooDeep
                 | ChunkError::Unreadable(_)),
             ) => self.no_answer(session, &live, attempt, error),
         }
@@ -88,13 +91,14 @@ impl Edge {
         let result = answer.as_ref().map(|answer| answer.bytes.clone());
         let closed = match live.stream.complete(attempt, usage, answer) {
             Ok(closed) => closed,
-            Err(error @ (ChunkError::Full | ChunkError::NoRoom)) => {
+            Err(error @ (ChunkError::Full | ChunkError::NoRoom | ChunkError::Share(_))) => {
                 return self.no_room(session, &live, attempt, error);
             }
             Err(
                 error @ (ChunkError::Nothing
                 | ChunkError::Beyond { .. }
                 | ChunkError::Items { .. }
+                | ChunkError::TooDeep
                 | ChunkError::Unreadable(_)),
             ) => return self.no_answer(session, &live, attempt, error),
             Err(ChunkError::Stale | ChunkError::Sequence { .. }) => return,
@@ -152,9 +156,7 @@ impl Edge {
                 Ok(Ok(())) => break,
                 // A full disk may have room again; the work is done and waits for it, as long as
                 // its deadline has not ended it.
-                Ok(Err(error))
-                    if error.is_transient() && matches!(live.stream.ended(), Ok(None)) =>
-                {
+                Ok(Err(error)) if error.is_transient() && !live.stream.is_over() => {
                     tracing::warn!(intent = %end.intent, "the result waits for room on the disk");
                     tokio::time::sleep(SEAL_AGAIN).await;
                 }
@@ -170,8 +172,18 @@ impl Edge {
 
     /// An answer that cannot be kept ends here: another worker's would be as long.
     fn no_room(&self, session: &Session, live: &Live, attempt: Attempt, error: ChunkError) {
-        let full = matches!(error, ChunkError::Full);
-        let code = if full { Code::TooLarge } else { Code::StoreUnavailable };
+        let code = match error {
+            ChunkError::Full => Code::TooLarge,
+            ChunkError::Share(_) => Code::ShareUsed,
+            ChunkError::NoRoom
+            | ChunkError::Stale
+            | ChunkError::Sequence { .. }
+            | ChunkError::Nothing
+            | ChunkError::Beyond { .. }
+            | ChunkError::Items { .. }
+            | ChunkError::TooDeep
+            | ChunkError::Unreadable(_) => Code::StoreUnavailable,
+        };
         live.explain(error.to_string());
         self.finish_attempt(session, live, attempt, Why::WorkerFailed { code, retry: false });
     }
@@ -216,6 +228,13 @@ impl Edge {
     }
 }
 
+/// What is nested deeper than what a client may send is no answer: whoever reads it, the page, an
+/// SDK, a program, may do so by recursion.
+fn check_depth(answer: &RawValue) -> Result<(), ChunkError> {
+    let is_too_deep = json::is_deeper_than(answer.get().as_bytes(), json::DEPTH_MAX);
+    if is_too_deep { Err(ChunkError::TooDeep) } else { Ok(()) }
+}
+
 /// Whether it can be written for a client. After its attempt's end nobody asks any more.
 fn check_piece(live: &Live, attempt: Attempt, piece: &str) -> Result<(), ChunkError> {
     let reading = live.reading.filter(|_| !live.stream.is_complete(attempt));
@@ -225,6 +244,7 @@ fn check_piece(live: &Live, attempt: Attempt, piece: &str) -> Result<(), ChunkEr
 
 /// A worker's result, unless it holds nothing at all.
 fn answer_of(live: &Live, result: Option<&RawValue>) -> Result<Option<Measured>, ChunkError> {
+    result.map_or(Ok(()), check_depth)?;
     let content = result.map(|result| live.form.result(result.get(), live.answers)).transpose()?;
     let found = result.zip(content.flatten());
     if let Some(reading) = live.reading {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use axum::extract::State;
 use http::StatusCode;
 use mtor_core::Command;
-use mtor_core::authorize::{Action, Object};
+use mtor_core::authorize::{Action, Actor, Object};
 use mtor_core::command::OpenAccount;
-use mtor_types::fact::{AccountKind, Asset};
+use mtor_types::fact::{AccountKind, AccountLimits, Asset};
 use mtor_types::{AccountId, Amount, Code, IntentId, KeyHash, Rejection};
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,30 @@ struct GuestRequest {
     /// An Ed25519 public key in base58; without one the realm makes a key pair.
     #[serde(default)]
     public_key: Option<AccountId>,
+    /// With a public key: of `GET /v1/accounts/nonce`, and what its owner signed with it.
+    #[serde(default)]
+    nonce: Option<String>,
+    #[serde(default)]
+    signature: Option<String>,
+    /// A code of the sysop's.
+    #[serde(default)]
+    invite: Option<String>,
+}
+
+/// Why nothing was given today.
+#[derive(Debug, Serialize)]
+struct NoGrant {
+    code: Code,
+    message: String,
+    /// Until it is worth to ask again.
+    retry_after_ms: Option<u64>,
+}
+
+impl From<ApiError> for NoGrant {
+    fn from(error: ApiError) -> Self {
+        let ApiError { code, message, retry_after_ms, .. } = error;
+        Self { code, message: message.to_string(), retry_after_ms }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -41,6 +65,36 @@ struct Guest {
     secret_key: Option<String>,
     /// Of the grant, in base units.
     balance: Amount,
+    /// Why there is none: the account is filled up when there is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    no_grant: Option<NoGrant>,
+}
+
+#[derive(Debug, Serialize)]
+struct Nonce {
+    nonce: String,
+    expires_in_ms: u64,
+}
+
+/// `GET /v1/accounts/nonce`: to be signed with the account's own key, once.
+pub async fn nonce(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<Answer, ApiError> {
+    caller.may(Action::OpenGuest, &Object::Realm)?;
+    let nonce = edge.identity.nonce(edge.now()).map_err(|_| ApiError::internal())?;
+    Ok(Answer::json(StatusCode::OK, &Nonce { nonce, expires_in_ms: identity::NONCE_LIFE_MS }))
+}
+
+/// Somebody else's id must not be taken: money that is sent to it would be the taker's.
+fn prove(
+    edge: &Edge,
+    account: AccountId,
+    nonce: Option<String>,
+    signature: Option<String>,
+) -> Result<(), ApiError> {
+    let missing =
+        |field| ApiError::missing_field(field, "proof that the key is yours: see the API");
+    let nonce = nonce.ok_or_else(|| missing("nonce"))?;
+    let signature = signature.ok_or_else(|| missing("signature"))?;
+    edge.prove_owner(account, &nonce, &signature)
 }
 
 /// `POST /v1/accounts/guest`
@@ -51,8 +105,12 @@ pub async fn guest(
 ) -> Result<Answer, ApiError> {
     caller.may(Action::OpenGuest, &Object::Realm)?;
     let request: GuestRequest = json::read(&body)?;
-    let (account, secret_key) = match request.public_key {
-        Some(account) if identity::is_public_key(&account.0) => (account, None),
+    let GuestRequest { public_key, nonce, signature, invite } = request;
+    let (account, secret_key) = match public_key {
+        Some(account) if identity::is_public_key(&account.0) => {
+            prove(&edge, account, nonce, signature)?;
+            (account, None)
+        }
         Some(_) => {
             let expected = "an Ed25519 public key in base58";
             return Err(ApiError::invalid_field("public_key", expected));
@@ -69,16 +127,20 @@ pub async fn guest(
         kind: AccountKind::Guest,
         key,
         name_secret: random()?,
-        network: caller.network(&edge),
+        networks: caller.levels(&edge),
+        invite: invite.as_deref().map(|invite| identity::hash_secret(invite.trim())),
         salt: random()?,
     };
-    let balance = finish(async move {
+    let opened = finish(async move {
+        let networks = open.networks.clone();
         edge.node().call(Command::OpenAccount(open)).await?;
         edge.keys.add(key, account);
-        edge.balance(account, Asset::Grant).await
+        let no_grant = edge.no_grant(account, networks).await?;
+        Ok((edge.balance(account, Asset::Grant).await?, no_grant.map(NoGrant::from)))
     });
-    let balance = balance.await?;
-    Ok(Answer::json(StatusCode::CREATED, &Guest { account, api_key, secret_key, balance }))
+    let (balance, no_grant) = opened.await?;
+    let guest = Guest { account, api_key, secret_key, balance, no_grant };
+    Ok(Answer::json(StatusCode::CREATED, &guest))
 }
 
 fn random<const N: usize>() -> Result<[u8; N], ApiError> {
@@ -89,6 +151,16 @@ fn random<const N: usize>() -> Result<[u8; N], ApiError> {
 struct AccountView {
     account: AccountId,
     assets: Vec<AssetView>,
+    /// Why the account was not filled up today though it holds less than a guest is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    no_grant: Option<NoGrant>,
+    /// The sysop's word on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weight: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    intents_max: Option<u32>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    banned: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -101,10 +173,16 @@ struct AssetView {
     held: Amount,
 }
 
-/// `GET /v1/account`
+/// `GET /v1/account`. Once a day a guest's account is filled up by it.
 pub async fn account(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<Answer, ApiError> {
-    let account = caller.account()?;
+    let account = caller.books()?;
     caller.may(Action::ReadAccount, &Object::Account(account))?;
+    let banned = edge.said.is_banned(account);
+    let no_grant = match banned {
+        true => None,
+        false => edge.no_grant(account, caller.levels(&edge)).await?.map(NoGrant::from),
+    };
+    let AccountLimits { weight, intents: intents_max } = edge.said.limits(account);
     let assets = edge
         .node()
         .ask(move |node| {
@@ -120,7 +198,8 @@ pub async fn account(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<An
         })
         .await?;
     let assets = assets.ok_or_else(|| ApiError::not_found("such account"))?;
-    Ok(Answer::json(StatusCode::OK, &AccountView { account, assets }))
+    let view = AccountView { account, assets, no_grant, weight, intents_max, banned };
+    Ok(Answer::json(StatusCode::OK, &view))
 }
 
 #[derive(Debug, Serialize)]
@@ -144,8 +223,31 @@ pub async fn keys(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<Answe
     Ok(Answer::json(StatusCode::OK, &Page::whole(items)))
 }
 
-/// `POST /v1/account/keys`
-pub async fn add_key(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<Answer, ApiError> {
+/// Of who has lost every API key and still holds the account's own.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OwnerProof {
+    account: AccountId,
+    nonce: Option<String>,
+    signature: Option<String>,
+}
+
+/// `POST /v1/account/keys`: by a key that the account has, or by its own Ed25519 key.
+pub async fn add_key(
+    State(edge): State<Arc<Edge>>,
+    caller: Caller,
+    Small(body): Small,
+) -> Result<Answer, ApiError> {
+    let caller = match caller.actor {
+        Actor::Nobody if !body.is_empty() => {
+            let OwnerProof { account, nonce, signature } = json::read(&body)?;
+            prove(&edge, account, nonce, signature)?;
+            caller.with_account(&edge, account)
+        }
+        Actor::Nobody | Actor::Account(_) | Actor::Banned(_) | Actor::Worker(_) | Actor::Sysop => {
+            caller
+        }
+    };
     let account = caller.account()?;
     caller.may(Action::ManageKeys, &Object::Account(account))?;
     let api_key = identity::new_secret().map_err(|_| ApiError::internal())?;
@@ -238,7 +340,7 @@ pub async fn transfers(
     caller: Caller,
     Params(page): Params<PageQuery>,
 ) -> Result<Answer, ApiError> {
-    let account = caller.account()?;
+    let account = caller.books()?;
     caller.may(Action::ReadTransfers, &Object::Account(account))?;
     let (limit, after) = (page.limit()?, page.after::<u64>()?.unwrap_or_default());
     let rows = edge.read(move |reader| reader.transfers(account, after, limit)).await?;
@@ -269,7 +371,7 @@ pub async fn receipts(
     caller: Caller,
     Params(query): Params<ReceiptQuery>,
 ) -> Result<Answer, ApiError> {
-    let account = caller.account()?;
+    let account = caller.books()?;
     caller.may(Action::ReadReceipts, &Object::Account(account))?;
     let intent: IntentId = query
         .intent

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 use http::{Extensions, HeaderMap};
-use mtor_core::authorize::{Action, Actor, Object, authorize};
+use mtor_core::authorize::{Action, Actor, Denied, Object, authorize};
 use mtor_core::share::{Holder, Rank};
 use mtor_types::fact::NetworkKey;
-use mtor_types::intent::Branch;
 use mtor_types::{AccountId, Code, KeyHash};
 
 use super::Connection;
@@ -62,11 +61,6 @@ impl Caller {
         self.actor == Actor::Sysop || self.is_local
     }
 
-    /// Under whose weight its work stands.
-    pub fn branch(&self, edge: &Edge) -> Branch {
-        edge.branch_of(self.origin)
-    }
-
     /// The network that the request counts for.
     pub fn origin(&self) -> Origin {
         self.origin
@@ -76,7 +70,7 @@ impl Caller {
     pub fn holder(&self, edge: &Edge) -> Holder {
         let network = edge.sharing_network_of(self.origin);
         match self.actor {
-            Actor::Account(account) => edge.holder(account, network),
+            Actor::Account(account) | Actor::Banned(account) => edge.holder(account, network),
             Actor::Sysop => Holder { account: None, network: None, rank: Rank::Realm },
             Actor::Nobody | Actor::Worker(_) => {
                 Holder { account: None, network, rank: Rank::Guest }
@@ -86,6 +80,11 @@ impl Caller {
 
     pub fn network(&self, edge: &Edge) -> NetworkKey {
         edge.network_of(self.origin)
+    }
+
+    /// For what is given out by the day: the networks that it comes from, the outermost first.
+    pub fn levels(&self, edge: &Edge) -> Vec<NetworkKey> {
+        edge.levels_of(self.origin)
     }
 
     /// Who it is now: a key may be revoked while a connection that it opened lives on.
@@ -98,9 +97,14 @@ impl Caller {
             Actor::Sysop
         } else {
             let account = edge.keys.account_of(key).ok_or_else(ApiError::unauthenticated)?;
-            Actor::Account(account)
+            actor_of(edge, account)
         };
         Ok(Self { actor, key: Some(key), ..self })
+    }
+
+    /// The same by a proof of the account's own key.
+    pub fn with_account(self, edge: &Edge, account: AccountId) -> Self {
+        Self { actor: actor_of(edge, account), ..self }
     }
 
     /// The one check: may this actor do that to this?
@@ -117,9 +121,25 @@ impl Caller {
                 Code::Forbidden,
                 "the sysop has no account of its own: use an account's key",
             )),
+            Actor::Banned(_) => {
+                Err(ApiError::new(Denied::Banned.code(), Denied::Banned.to_string()))
+            }
             Actor::Nobody | Actor::Worker(_) => Err(ApiError::unauthenticated()),
         }
     }
+
+    /// The same, and a banned one too: to look at its money.
+    pub fn books(&self) -> Result<AccountId, ApiError> {
+        match self.actor {
+            Actor::Banned(account) => Ok(account),
+            Actor::Account(_) | Actor::Sysop | Actor::Nobody | Actor::Worker(_) => self.account(),
+        }
+    }
+}
+
+/// An account, unless the sysop has shut it out.
+fn actor_of(edge: &Edge, account: AccountId) -> Actor {
+    if edge.said.is_banned(account) { Actor::Banned(account) } else { Actor::Account(account) }
 }
 
 /// A caller with an account.
@@ -138,8 +158,10 @@ impl Member {
     /// As whom it asks for work.
     pub fn asker(&self, edge: &Edge) -> Asker {
         let Self { caller, account } = *self;
-        let (branch, at_home) = (caller.branch(edge), caller.is_at_home());
-        Asker { account, branch, holder: caller.holder(edge), at_home }
+        let branch = edge.branch_of(account, caller.origin);
+        let at_home = caller.is_at_home();
+        let (holder, origin) = (caller.holder(edge), caller.origin);
+        Asker { account, branch, holder, origin, at_home }
     }
 }
 

@@ -3,8 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use mtor_core::share::Holder;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::heads::{Ambiguity, Found, Heads};
 use crate::api_error::ApiError;
 use crate::shares::{BODY_STEP_BYTES, Bound, Portion};
 
@@ -54,6 +55,12 @@ pub struct Connection {
     request: AtomicU64,
     /// Requests that wait for their answer, or for more of it.
     answering: AtomicU32,
+    /// Requests that have been taken.
+    requests: AtomicU64,
+    /// The first head that could be read in two ways: after how many others, and why.
+    ambiguous: OnceLock<Found>,
+    /// It has become a socket, and no head comes any more.
+    is_socket: AtomicBool,
     /// Up to so many bytes are read of it in all.
     heard_max: AtomicU64,
     /// What is read of one message, once that counts.
@@ -70,6 +77,9 @@ impl Connection {
             said: AtomicU64::default(),
             request: AtomicU64::default(),
             answering: AtomicU32::default(),
+            requests: AtomicU64::default(),
+            ambiguous: OnceLock::new(),
+            is_socket: AtomicBool::default(),
             heard_max: AtomicU64::new(u64::MAX),
             arriving: Mutex::default(),
             _place: place,
@@ -127,6 +137,17 @@ impl Connection {
         self.request.store(ANSWERED, Ordering::Relaxed);
         self.answering.fetch_add(1, Ordering::Relaxed);
         Answering { connection: Arc::clone(self), is_awaited: true }
+    }
+
+    /// The next request is taken: what its head's bytes showed. hyper takes them in their order.
+    pub fn next_request(&self) -> Option<Ambiguity> {
+        let before = self.requests.fetch_add(1, Ordering::Relaxed);
+        self.ambiguous.get().filter(|(head, _)| *head <= before).map(|(_, why)| *why)
+    }
+
+    /// What comes from now on are no requests.
+    pub fn becomes_socket(&self) {
+        self.is_socket.store(true, Ordering::Relaxed);
     }
 
     /// What is read between requests begins the head of one. What a client sends ahead of its
@@ -300,15 +321,26 @@ impl Drop for Answering {
 pub struct Counted<S> {
     stream: S,
     connection: Arc<Connection>,
+    heads: Heads,
 }
 
 impl<S> Counted<S> {
     pub fn new(stream: S, connection: Arc<Connection>) -> Self {
-        Self { stream, connection }
+        Self { stream, connection, heads: Heads::default() }
     }
 
     pub fn into_inner(self) -> S {
         self.stream
+    }
+
+    /// What is found waits for the request that it is about: an earlier one may be under way.
+    fn look(&mut self, bytes: &[u8]) {
+        if self.connection.is_socket.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Err(found) = self.heads.read(bytes) {
+            let _ = self.connection.ambiguous.set(found);
+        }
     }
 }
 
@@ -326,6 +358,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         self.connection.hear(buffer.filled().len().saturating_sub(before));
         self.connection.may_hear()?;
+        self.look(buffer.filled().get(before..).unwrap_or_default());
         read
     }
 }

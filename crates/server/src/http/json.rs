@@ -78,6 +78,10 @@ impl Arriving<'_> {
     ) -> Result<Bytes, ApiError> {
         let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX);
         let too_large = || ApiError::too_large("the body", limit);
+        // What says itself that it is too large is not waited for.
+        if hyper::body::Body::size_hint(&body).lower() > limit {
+            return Err(too_large());
+        }
         let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
         while let Some(frame) = body.frame().await {
             // A connection that broke: nobody reads the answer.

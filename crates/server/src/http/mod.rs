@@ -11,6 +11,7 @@ mod auth;
 mod catalogue;
 mod connection;
 mod errors;
+mod heads;
 mod intents;
 mod json;
 mod openai;
@@ -35,6 +36,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use bytes::Bytes;
@@ -48,6 +50,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tower::ServiceExt;
 
 use connection::{Answered, Patience};
+use mtor_types::Rejection;
+use mtor_types::rejection::{Limited, Whose};
 
 use crate::api_error::ApiError;
 use crate::edge::Edge;
@@ -110,6 +114,7 @@ fn routes(edge: Arc<Edge>) -> Router {
         .route("/v1/models", get(catalogue::models))
         .route("/v1/models/{*id}", get(catalogue::model))
         .route("/v1/accounts/guest", post(accounts::guest))
+        .route("/v1/accounts/nonce", get(accounts::nonce))
         .route("/v1/account", get(accounts::account))
         .route("/v1/account/keys", get(accounts::keys).post(accounts::add_key))
         .route("/v1/account/keys/{key}", delete(accounts::revoke_key))
@@ -135,7 +140,11 @@ fn routes(edge: Arc<Edge>) -> Router {
         .route("/v1/sysop/workers/{id}", put(sysop::ban_worker).delete(sysop::remove_worker))
         .route("/v1/sysop/workers/{id}/proof", put(sysop::vouch))
         .route("/v1/sysop/accounts", get(sysop::accounts))
-        .route("/v1/sysop/accounts/{id}", put(sysop::ban_account))
+        .route("/v1/sysop/accounts/{id}", put(sysop::account))
+        .route(
+            "/v1/sysop/invites",
+            get(sysop::invites).post(sysop::invite).delete(sysop::withdraw_invites),
+        )
         .route("/v1/sysop/intents", get(sysop::intents))
         .route("/v1/sysop/intents/{id}", delete(sysop::cancel))
         .fallback(|| async { ApiError::not_found("path of that name") })
@@ -154,6 +163,7 @@ async fn finish<T: Send + 'static>(
 /// Serves until the edge stops.
 pub async fn serve(listener: TcpListener, edge: Arc<Edge>) {
     let routes = routes(Arc::clone(&edge));
+    let kept = routes.clone().layer(axum::middleware::from_fn(for_the_sysop_alone));
     let leaving = Arc::new(Semaphore::new(TURNED_AWAY_MAX));
     let (open, mut all_closed) = mpsc::channel::<Infallible>(1);
     loop {
@@ -172,6 +182,17 @@ pub async fn serve(listener: TcpListener, edge: Arc<Edge>) {
         let place = match edge.shares.connections.take(edge.caller_at(client.ip()), 1) {
             Ok(place) => place,
             Err(error) => {
+                // Who runs the realm, and what watches it, are on this machine.
+                if let Some(place) = edge.kept_place(client.ip()) {
+                    let (routes, connection) = (kept.clone(), Connection::new(client, place));
+                    let (open, edge) = (open.clone(), Arc::clone(&edge));
+                    tokio::spawn(async move {
+                        converse(stream, routes, connection, Patience::USUAL, edge.stopping())
+                            .await;
+                        drop(open);
+                    });
+                    continue;
+                }
                 // It is closed without a word where too many are told already.
                 if let Ok(place) = Arc::clone(&leaving).try_acquire_owned() {
                     tokio::spawn(async move {
@@ -196,6 +217,21 @@ pub async fn serve(listener: TcpListener, edge: Arc<Edge>) {
     let _ = tokio::time::timeout(STOP_PATIENCE, all_closed.recv()).await;
 }
 
+/// What is answered when every other connection is taken: how the realm is, and its sysop.
+async fn for_the_sysop_alone(request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let kept =
+        ["/healthz", "/readyz", "/metrics"].contains(&path) || path.starts_with("/v1/sysop/");
+    let mut answer = if kept { next.run(request).await } else { no_connection().into_response() };
+    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    answer
+}
+
+fn no_connection() -> ApiError {
+    let (what, whose) = (Limited::Connections, Whose::Everybody);
+    Rejection::ShareUsed { what, whose, held: 0, may: 0 }.into()
+}
+
 /// Says why before anything is read. What its client has sent by then is taken for a moment: a connection
 /// that is closed on it would take the answer back.
 async fn turn_away(mut stream: TcpStream, error: &ApiError) {
@@ -217,6 +253,26 @@ async fn turn_away(mut stream: TcpStream, error: &ApiError) {
     let _ = tokio::time::timeout(TURNED_AWAY_PATIENCE, say).await;
 }
 
+/// One request. What could be read in two ways is not carried out, and what comes after it on its
+/// connection is not read.
+async fn answer(
+    request: Request,
+    routes: Router,
+    connection: Arc<Connection>,
+) -> Result<Response, Infallible> {
+    let (head, body) = request.into_parts();
+    if let Some(refusal) = heads::refusal(&head, connection.next_request()) {
+        let mut refused = refusal.into_response();
+        refused.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        return Ok(refused);
+    }
+    let answer = routes.oneshot(Request::from_parts(head, body)).await?;
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        connection.becomes_socket();
+    }
+    Ok(answer)
+}
+
 /// One connection, until either side ends it. When the realm stops, the request in it is answered
 /// and no other is taken.
 async fn converse(
@@ -232,7 +288,7 @@ async fn converse(
         let mut request = request.map(axum::body::Body::new);
         request.extensions_mut().insert(Arc::clone(&of));
         let answering = of.answer();
-        let answer = routes.clone().oneshot(request);
+        let answer = answer(request, routes.clone(), Arc::clone(&of));
         async move { Ok::<_, Infallible>(answer.await?.map(|body| Answered::new(body, answering))) }
     });
     let mut builder = http1::Builder::new();

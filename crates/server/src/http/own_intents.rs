@@ -88,7 +88,7 @@ pub async fn list(
     caller: Caller,
     Params(page): Params<PageQuery>,
 ) -> Result<Answer, ApiError> {
-    let account = caller.account()?;
+    let account = caller.books()?;
     caller.may(Action::ReadTransfers, &Object::Account(account))?;
     let limit = page.limit()?.min(PAGE_MAX);
     let before = page.after.as_deref().map(position).transpose()?;

@@ -120,11 +120,21 @@ async fn serve(mut socket: WebSocket, edge: Arc<Edge>, caller: Caller, connectio
     let client = Client { edge, account, caller, outbound, session, said };
     client.say(READY, Ready { account }).await;
     let mut followed = tokio::task::JoinSet::new();
+    let mut bans = client.edge.said.bans();
+    let mut shut_out = false;
     loop {
         // A living client answers pings; one that vanished holds neither socket nor buffers.
         let frame = tokio::select! {
             frame = tokio::time::timeout(SILENCE_MAX, stream.next()) => frame.ok().flatten(),
             () = client.edge.stopping() => None,
+            _ = bans.changed() => match client.may_stay() {
+                Ok(()) => continue,
+                Err(error) => {
+                    client.refuse("", &error).await;
+                    shut_out = true;
+                    None
+                }
+            },
         };
         let Some(Ok(frame)) = frame else { break };
         match frame {
@@ -152,7 +162,8 @@ async fn serve(mut socket: WebSocket, edge: Arc<Edge>, caller: Caller, connectio
         client.refuse("", error).await;
     }
     drop(client);
-    if refused.is_none() || tokio::time::timeout(FAREWELL, &mut writer).await.is_err() {
+    let nothing_to_say = refused.is_none() && !shut_out;
+    if nothing_to_say || tokio::time::timeout(FAREWELL, &mut writer).await.is_err() {
         writer.abort();
     }
 }
@@ -263,6 +274,11 @@ impl Client {
         let submitted = self.edge.submit(submission).await?;
         let cursor = submitted.cursor.ok_or_else(ApiError::gone)?;
         Ok(Some((cursor, event.id.into_owned())))
+    }
+
+    /// Unless the sysop has shut the account out.
+    fn may_stay(&self) -> Result<(), ApiError> {
+        self.caller.again(&self.edge)?.account().map(drop)
     }
 
     /// Sends every event of one intent, with the id of the client's event that asked for it. A slow

@@ -12,12 +12,13 @@ use mtor_types::standing::KindName;
 use mtor_types::{AccountId, Amount, IntentId, WorkerId};
 use serde::{Deserialize, Serialize};
 
-use super::Answer;
 use super::accounts::PageQuery;
 use super::auth::Caller;
 use super::json::{self, Page, Params, Segment, Small};
+use super::{Answer, finish};
 use crate::api_error::ApiError;
 use crate::edge::Edge;
+use crate::identity;
 
 #[derive(Debug, Serialize)]
 struct AccountRow {
@@ -29,6 +30,10 @@ struct AccountRow {
     grant: Amount,
     #[serde(rename = "9000")]
     token: Amount,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weight: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    intents_max: Option<u32>,
 }
 
 /// `GET /v1/sysop/accounts`
@@ -40,7 +45,10 @@ pub async fn accounts(
     caller.may(Action::ReadRealm, &Object::Realm)?;
     let (limit, after) = (page.limit()?, page.after::<AccountId>()?);
     let rows = move |node: &Node| -> Vec<AccountRow> {
+        let limits = |account| node.accountant().limits_of(account);
         let row = |view: mtor_core::accountant::AccountView| AccountRow {
+            weight: limits(view.account).weight,
+            intents_max: limits(view.account).intents,
             account: view.account,
             kind: view.kind,
             banned: view.banned,
@@ -126,6 +134,22 @@ struct Ban {
     banned: bool,
 }
 
+/// What the sysop says of an account. What is not named stays as it is.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Said {
+    #[serde(default)]
+    banned: Option<bool>,
+    /// 1 to 1000; 0 takes it back.
+    #[serde(default)]
+    weight: Option<u16>,
+    /// Open intents at once; 0 takes the limit back.
+    #[serde(default)]
+    intents_max: Option<u32>,
+}
+
+const WEIGHT_MAX: u16 = 1_000;
+
 fn worker_of(segment: &str) -> Result<WorkerId, ApiError> {
     segment.parse().map_err(|_| ApiError::not_found("worker of that id"))
 }
@@ -204,8 +228,8 @@ pub async fn remove_worker(
     Ok(Answer::empty())
 }
 
-/// `PUT /v1/sysop/accounts/{id}` with `{"banned":true}`
-pub async fn ban_account(
+/// `PUT /v1/sysop/accounts/{id}` with `{"banned":true}`, `{"weight":5}` or `{"intents_max":100}`
+pub async fn account(
     State(edge): State<Arc<Edge>>,
     caller: Caller,
     Segment(account): Segment,
@@ -213,9 +237,88 @@ pub async fn ban_account(
 ) -> Result<Answer, ApiError> {
     let account: AccountId =
         account.parse().map_err(|_| ApiError::not_found("account of that id"))?;
-    caller.may(Action::BanAccount, &Object::Account(account))?;
-    let Ban { banned } = json::read(&body)?;
-    edge.node().call(Command::BanAccount { account, banned }).await?;
+    let Said { banned, weight, intents_max } = json::read(&body)?;
+    if weight.is_some() || intents_max.is_some() {
+        caller.may(Action::LimitAccount, &Object::Account(account))?;
+        if weight.is_some_and(|weight| weight > WEIGHT_MAX) {
+            return Err(ApiError::invalid_field("weight", "0 (none of its own) to 1000"));
+        }
+        let limits = move |node: &Node| node.accountant().limits_of(account);
+        let mut limits = edge.node().ask(limits).await?;
+        if let Some(weight) = weight {
+            limits.weight = Some(weight).filter(|weight| *weight > 0);
+        }
+        if let Some(intents) = intents_max {
+            limits.intents = Some(intents).filter(|intents| *intents > 0);
+        }
+        let edge = Arc::clone(&edge);
+        let limited = finish(async move {
+            edge.node().call(Command::LimitAccount { account, limits }).await?;
+            edge.said.limit(account, limits);
+            Ok(())
+        });
+        limited.await?;
+    }
+    if let Some(banned) = banned {
+        caller.may(Action::BanAccount, &Object::Account(account))?;
+        finish(async move { edge.ban(account, banned).await }).await?;
+    }
+    Ok(Answer::empty())
+}
+
+/// Codes of one request.
+const INVITES_AT_ONCE_MAX: usize = 1_000;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Invite {
+    count: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct Invites {
+    /// Shown once.
+    invites: Vec<String>,
+}
+
+/// `POST /v1/sysop/invites` with `{"count":5}`: codes that open an account with a grant from any network,
+/// once each.
+pub async fn invite(
+    State(edge): State<Arc<Edge>>,
+    caller: Caller,
+    Small(body): Small,
+) -> Result<Answer, ApiError> {
+    caller.may(Action::Invite, &Object::Realm)?;
+    let Invite { count } = json::read(&body)?;
+    if !(1..=INVITES_AT_ONCE_MAX).contains(&count) {
+        return Err(ApiError::invalid_field("count", "1 to 1000"));
+    }
+    let code = |_| identity::new_secret().map_err(|_| ApiError::internal());
+    let invites: Vec<String> = (0..count).map(code).collect::<Result<_, _>>()?;
+    let hashed = invites.iter().map(|invite| identity::hash_secret(invite)).collect();
+    edge.node().call(Command::IssueInvites { invites: hashed }).await?;
+    Ok(Answer::json(StatusCode::CREATED, &Invites { invites }))
+}
+
+#[derive(Debug, Serialize)]
+struct Unused {
+    unused: usize,
+}
+
+/// `GET /v1/sysop/invites`: how many were not used.
+pub async fn invites(State(edge): State<Arc<Edge>>, caller: Caller) -> Result<Answer, ApiError> {
+    caller.may(Action::Invite, &Object::Realm)?;
+    let unused = edge.node().ask(|node| node.accountant().invites_count()).await?;
+    Ok(Answer::json(StatusCode::OK, &Unused { unused }))
+}
+
+/// `DELETE /v1/sysop/invites`: takes back all that were not used.
+pub async fn withdraw_invites(
+    State(edge): State<Arc<Edge>>,
+    caller: Caller,
+) -> Result<Answer, ApiError> {
+    caller.may(Action::Invite, &Object::Realm)?;
+    edge.node().call(Command::WithdrawInvites).await?;
     Ok(Answer::empty())
 }
 
@@ -232,7 +335,7 @@ pub async fn worker_token(
     caller.may(Action::ReadRealm, &Object::Realm)?;
     let owner = edge.identity.account();
     caller.may(Action::IssueToken, &Object::Account(owner))?;
-    let token = edge.new_worker_token(owner).await?;
+    let token = edge.new_worker_token(owner)?;
     Ok(Answer::json(StatusCode::CREATED, &WorkerToken { token }))
 }
 

@@ -1,4 +1,4 @@
-//! How long a connection lives.
+//! How long a connection lives, and which heads end it.
 
 use std::future::pending;
 use std::time::Duration;
@@ -19,6 +19,7 @@ async fn connected(patience: Patience, first: &str) -> DuplexStream {
     client.write_all(first.as_bytes()).await.unwrap();
     let routes = Router::new()
         .route("/", get(|| async { "hello" }))
+        .route("/length", post(|body: String| async move { body.len().to_string() }))
         .route("/large", get(|| async { "x".repeat(1_000_000) }));
     let (connection, _) = super::connection::tests::connection();
     tokio::spawn(converse(server, routes, connection, patience, pending()));
@@ -102,4 +103,95 @@ async fn what_is_sent_ahead_of_a_slow_readers_answer_is_no_slow_head() {
     client.write_all(REQUEST.as_bytes()).await.unwrap();
     sleep(SHORT * 4).await;
     wait_for(&mut client, b"hello").await;
+}
+
+/// What comes back, with what was asked before it; in either order it is all sent at once.
+async fn answers(requests: &[&str]) -> Vec<String> {
+    let client = connected(Patience { head: LONG, idle: LONG }, "").await;
+    let (mut reading, mut writing) = tokio::io::split(client);
+    let requests = requests.concat();
+    let mut read = Vec::new();
+    // What comes after a refusal may find the connection closed.
+    let say = async { writing.write_all(requests.as_bytes()).await.is_ok() };
+    let _ = timeout(PATIENCE, async { tokio::join!(say, reading.read_to_end(&mut read)) })
+        .await
+        .expect("it is closed");
+    let read = String::from_utf8(read).unwrap();
+    read.split("HTTP/1.1 ").skip(1).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn what_could_be_read_in_two_ways_is_refused_after_what_came_before_it() {
+    let chunked = "POST /length HTTP/1.1\r\nhost: here\r\ntransfer-encoding: chunked\r\n\r\n\
+                   6\r\n\n\na\n\n\n\r\n0\r\n\r\n";
+    let sized = "POST /length HTTP/1.1\r\nhost: here\r\ncontent-length: 3\r\n\r\n\n\n\n";
+    let last = REQUEST.replace("here", "here\r\nconnection: close");
+    let told = answers(&[chunked, "\r\n", sized, REQUEST, sized, chunked, &last]).await;
+    let bodies: Vec<&str> = told.iter().map(|answer| answer.rsplit('\n').next().unwrap()).collect();
+    assert_eq!(bodies, ["6", "3", "hello", "3", "6", "hello"]);
+    for (head, field) in [
+        ("GET / HTTP/1.1\nhost: here\r\n\r\n", None),
+        ("GET / HTTP/1.1\r\nhost: here\n\r\n", None),
+        ("\nGET / HTTP/1.1\r\nhost: here\r\n\r\n", None),
+        ("GET / HTTP/1.1\r\n\r\n", Some("host")),
+        ("GET / HTTP/1.1\r\nhost: here\r\nhost: here\r\n\r\n", Some("host")),
+        ("GET http://there/ HTTP/1.1\r\nhost: here\r\n\r\n", Some("host")),
+        (
+            "POST /length HTTP/1.1\r\nhost: here\r\ncontent-length: 5\r\n\
+             transfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+            Some("content-length"),
+        ),
+        (
+            "POST /length HTTP/1.1\r\nhost: here\r\ntransfer-encoding: chunked\r\n\
+             content-length: 5\r\n\r\n0\r\n\r\n",
+            Some("content-length"),
+        ),
+        (
+            "POST /length HTTP/1.1\r\nhost: here\r\ncontent-length: 0\r\n\
+             content-length: 0\r\n\r\n",
+            Some("content-length"),
+        ),
+        (
+            "POST /length HTTP/1.1\r\nhost: here\r\ntransfer-encoding: gzip, chunked\r\n\r\n\
+             0\r\n\r\n",
+            Some("transfer-encoding"),
+        ),
+    ] {
+        let told = answers(&[sized, head, REQUEST]).await;
+        assert_eq!(told.len(), 2, "{head:?}: {told:?}");
+        assert!(told[0].starts_with("200") && told[0].ends_with('3'), "{head:?}: {told:?}");
+        let (answer, error) = told[1].split_once("\r\n\r\n").unwrap();
+        assert!(answer.starts_with("400") && answer.contains("connection: close"), "{answer}");
+        let error: serde_json::Value = serde_json::from_str(error).unwrap();
+        assert_eq!(error["error"]["code"], "MT0035", "{head:?}");
+        assert_eq!(error["error"].get("field").and_then(|field| field.as_str()), field, "{head:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_hyper_refuses_by_itself_stays_refused() {
+    for head in [
+        "GET / HTTP/1.1\r\nhost: here\r\nx: a\r\n b\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost : here\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: here\rx: y\r\n\r\n",
+        "GET  / HTTP/1.1\r\nhost: here\r\n\r\n",
+        "GET /\r\n\r\n",
+        "POST /length HTTP/1.1\r\nhost: here\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
+        "POST /length HTTP/1.1\r\nhost: here\r\ncontent-length: +1\r\n\r\na",
+        "POST /length HTTP/1.1\r\nhost: here\r\ncontent-length: 1, 1\r\n\r\na",
+        "POST /length HTTP/1.1\r\nhost: here\r\ntransfer-encoding: chunked, identity\r\n\r\na",
+        "POST /length HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    ] {
+        let told = answers(&[REQUEST, head, REQUEST]).await;
+        assert!(told.len() == 2 && told[1].starts_with("400"), "{head:?}: {told:?}");
+    }
+}
+
+#[tokio::test]
+async fn after_trailers_that_could_end_in_two_ways_nothing_more_is_taken() {
+    let trailed = "POST /length HTTP/1.1\r\nhost: here\r\ntransfer-encoding: chunked\r\n\r\n\
+                   2\r\nab\r\n0\r\na: b\n\r\n\r\n";
+    let told = answers(&[trailed, REQUEST, REQUEST]).await;
+    assert!(told[0].starts_with("200") && told[0].ends_with('2'), "{told:?}");
+    assert!(told.len() == 2 && told[1].starts_with("400"), "{told:?}");
 }

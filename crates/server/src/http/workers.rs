@@ -10,7 +10,7 @@ use mtor_core::authorize::{Action, Object};
 use mtor_core::{Command, Node, limits};
 use mtor_types::text;
 use mtor_types::worker::{Enrol, Enrolled};
-use mtor_types::{AccountId, Code, KeyHash};
+use mtor_types::{AccountId, Code};
 use serde::Serialize;
 
 use super::auth::Caller;
@@ -37,7 +37,7 @@ pub async fn issue_token(
 ) -> Result<Answer, ApiError> {
     let owner = caller.account()?;
     caller.may(Action::IssueToken, &Object::Account(owner))?;
-    let token = edge.new_worker_token(owner).await?;
+    let token = edge.new_worker_token(owner)?;
     let expires_in_ms = limits::TOKEN_LIFE_MS;
     Ok(Answer::json(StatusCode::CREATED, &NewToken { token, owner, expires_in_ms }))
 }
@@ -59,12 +59,13 @@ pub async fn enrol(
             "1 to 64 bytes without control characters and marks that turn a text",
         ));
     }
-    let token: KeyHash = identity::hash_secret(&token);
+    let token = edge.read_worker_token(&token, worker).await?;
     let realm = edge.identity.realm();
     let network = edge.sharing_network_of(caller.origin());
     let owner = finish(async move {
         let named = name.clone();
-        edge.node().call(Command::Enrol { token, worker, name: named, network }).await?;
+        let holder = edge.holder(token.owner, network);
+        edge.node().call(Command::Enrol { token, worker, name: named, holder }).await?;
         let owner = move |node: &Node| Some(node.registry().worker(worker)?.enrolled.owner);
         let gone = || ApiError::new(Code::NotFound, "the worker was removed meanwhile");
         let owner = edge.node().ask(owner).await?.ok_or_else(gone)?;

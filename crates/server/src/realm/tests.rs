@@ -3,7 +3,7 @@
 use mtor_core::command::OpenAccount;
 use mtor_store::encode_batch;
 use mtor_types::AccountId;
-use mtor_types::fact::{AccountKind, NetworkKey};
+use mtor_types::fact::AccountKind;
 
 use super::*;
 
@@ -28,7 +28,8 @@ fn guest(number: u8) -> Command {
         kind: AccountKind::Guest,
         key: KeyHash([number; 32]),
         name_secret: [7; 32],
-        network: NetworkKey([number; 16]),
+        networks: Vec::new(),
+        invite: None,
         salt: [0; 16],
     })
 }

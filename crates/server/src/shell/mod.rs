@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 
 use mtor_core::command::Prior;
+use mtor_core::share::Rank;
 use mtor_core::{Command, Effect, Node};
 use mtor_types::IntentId;
 use mtor_types::intent::IntentMeta;
@@ -167,9 +168,14 @@ impl NodeHandle {
     ///
     /// # Errors
     /// `Overloaded`, `Stopping`: it did not reach the node, and the sink hears nothing.
-    pub fn submit(&self, meta: Box<IntentMeta>, prior: Option<Prior>) -> Result<(), CallError> {
+    pub fn submit(
+        &self,
+        meta: Box<IntentMeta>,
+        prior: Option<Prior>,
+        rank: Rank,
+    ) -> Result<(), CallError> {
         let reply = Reply::Sink(meta.id);
-        self.send(Request::Command(Box::new(Command::Submit { meta, prior }), reply))
+        self.send(Request::Command(Box::new(Command::Submit { meta, prior, rank }), reply))
     }
 
     /// Sends a command that nobody waits for, but that must not be lost: waits for room.

@@ -384,7 +384,10 @@ fn begins_work(command: &Command) -> bool {
         | Command::AddKey { .. }
         | Command::RevokeKey { .. }
         | Command::BanAccount { .. }
-        | Command::IssueToken { .. }
+        | Command::FillUp { .. }
+        | Command::IssueInvites { .. }
+        | Command::WithdrawInvites
+        | Command::LimitAccount { .. }
         | Command::Enrol { .. }
         | Command::RemoveWorker { .. }
         | Command::BanWorker { .. }

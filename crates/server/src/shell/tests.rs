@@ -5,12 +5,13 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use mtor_core::accountant::Policy;
-use mtor_core::command::{GrantPolicy, OpenAccount};
+use mtor_core::command::{GrantPolicy, OpenAccount, Token};
 use mtor_core::node::{NodeConfig, NodeState};
+use mtor_core::share::Holder;
 use mtor_core::{Command, Effect, Node};
 use mtor_store::{Encoded, Log, MemoryLog, StoreError, decode_batch};
 use mtor_types::amount::Price;
-use mtor_types::fact::{AccountKind, Asset, NetworkKey};
+use mtor_types::fact::{AccountKind, Asset};
 use mtor_types::intent::{Band, Branch, Class, EndRequest, IntentMeta, Reason, Trust, Usage, Why};
 use mtor_types::message::{SlotOffer, Slots};
 use mtor_types::{
@@ -142,13 +143,13 @@ async fn open(store: &Moody) -> (Shell, Receiver<Seen>) {
     let (realm, name_secret) = (RealmId([9; 32]), [7; 32]);
     let ledger = Command::OpenLedger { realm, decimals: 6, owner: OWNER, name_secret };
     node.call(ledger).await.unwrap();
-    let (key, network, salt) = (KeyHash([5; 32]), NetworkKey([0; 16]), [0; 16]);
+    let (key, networks, invite, salt) = (KeyHash([5; 32]), Vec::new(), None, [0; 16]);
     let (account, kind) = (CLIENT, AccountKind::Guest);
-    let guest = OpenAccount { account, kind, key, name_secret, network, salt };
+    let guest = OpenAccount { account, kind, key, name_secret, networks, invite, salt };
     node.call(Command::OpenAccount(guest)).await.unwrap();
-    let token = KeyHash([6; 32]);
-    node.call(Command::IssueToken { token, owner: OWNER }).await.unwrap();
-    let enrol = Command::Enrol { token, worker: WORKER, name: "embedded".into(), network: None };
+    let token = Token { hash: KeyHash([6; 32]), owner: OWNER, expires: mtor_types::Time(u64::MAX) };
+    let holder = Holder { account: Some(OWNER), network: None, rank: Rank::Realm };
+    let enrol = Command::Enrol { token, worker: WORKER, name: "embedded".into(), holder };
     node.call(enrol).await.unwrap();
     let price = Price { amount: Amount::from_u64(1), per: 1 };
     let (intent, model, context, group) = ("echo".into(), None, None, None);
@@ -267,12 +268,12 @@ async fn work_goes_on_while_the_sync_is_held_back_but_nothing_is_promised() {
     store.set(Mood::Held);
 
     // An ephemeral intent is admitted, dispatched and ended; its receipt waits.
-    node.submit(echo(1, false), None).unwrap();
+    node.submit(echo(1, false), None, Rank::Guest).unwrap();
     let done = wait_for(&seen, assigned);
     node.tell(Command::End(done));
     wait_for(&seen, |seen| matches!(seen, Seen::Carried(Effect::Ended { .. })).then_some(()));
     // A durable one is dispatched; its answer waits, and so does its end.
-    node.submit(echo(2, true), None).unwrap();
+    node.submit(echo(2, true), None, Rank::Guest).unwrap();
     let done = wait_for(&seen, assigned);
     node.tell(Command::End(done));
     // A key waits, too.
@@ -303,12 +304,12 @@ async fn on_a_full_disk_nothing_new_is_taken_and_what_was_decided_is_kept() {
     let (shell, seen) = open(&store).await;
     let node = shell.handle();
     store.set(Mood::Full);
-    node.submit(echo(1, true), None).unwrap();
+    node.submit(echo(1, true), None, Rank::Guest).unwrap();
     let told = |wanted: StoreState| {
         move |seen: &Seen| matches!(seen, Seen::Store(state) if *state == wanted).then_some(())
     };
     wait_for(&seen, told(StoreState::Full));
-    node.submit(echo(2, true), None).unwrap();
+    node.submit(echo(2, true), None, Rank::Guest).unwrap();
     let (refused, why) = wait_for(&seen, |seen| match seen {
         Seen::Refused(intent, error) => Some((*intent, error.clone())),
         Seen::Carried(_) | Seen::Settled(_) | Seen::Store(_) => None,
@@ -330,7 +331,7 @@ async fn on_a_full_disk_nothing_new_is_taken_and_what_was_decided_is_kept() {
 async fn a_boot_that_cannot_be_recorded_starts_nothing() {
     let store = Moody::new();
     let (shell, seen) = open(&store).await;
-    shell.handle().submit(echo(1, true), None).unwrap();
+    shell.handle().submit(echo(1, true), None, Rank::Guest).unwrap();
     wait_for(&seen, admitted);
     shell.stop();
     drop(seen);

@@ -6,12 +6,15 @@ use std::sync::Arc;
 
 use mtor_types::Attempt;
 
+use serde::{Deserialize, Serialize};
+
+use super::entries::Opened;
 use super::entry::Entry;
-use super::stream::{Found, IntentStream};
+use super::stream::{Fetched, Found, IntentStream};
 use crate::api_error::ApiError;
 
 /// The id of an event in a stream, as `attempt.seq`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LastEventId {
     pub attempt: Attempt,
     pub seq: u64,
@@ -57,12 +60,18 @@ pub struct Cursor {
     at: usize,
     /// The last piece that the reader has.
     seen: Option<LastEventId>,
+    /// What was read from disk last: the next entries stand there, too.
+    opened: Option<Opened>,
 }
 
 impl Cursor {
     pub(super) fn new(stream: Arc<IntentStream>, at: usize, seen: Option<LastEventId>) -> Self {
         stream.reader_came();
-        Self { stream, at, seen }
+        Self { stream, at, seen, opened: None }
+    }
+
+    pub(super) fn go_to(&mut self, at: usize) {
+        self.at = at;
     }
 
     pub fn stream(&self) -> &Arc<IntentStream> {
@@ -92,14 +101,25 @@ impl Cursor {
     /// The next entry, if it is there.
     pub fn try_next(&mut self) -> Result<Next, ApiError> {
         loop {
-            let entry = match self.stream.find(self.at) {
+            let entry = match self.stream.find(self.at, self.opened.as_ref()) {
                 Found::Entry(entry) => entry,
-                Found::Away(away) => self.stream.fetch(away).map_err(|_| ApiError::internal())?,
+                Found::Away(away) => match self.stream.fetch(away) {
+                    Ok(Fetched::Entry(entry)) => entry,
+                    Ok(Fetched::Block(opened)) => {
+                        self.opened = Some(opened);
+                        continue;
+                    }
+                    Err(_) => return Err(ApiError::internal()),
+                },
                 Found::Void => {
                     self.at += 1;
                     continue;
                 }
-                Found::NothingYet => return Ok(Next::Pending),
+                Found::NothingYet => {
+                    // It may wait here for long.
+                    self.opened = None;
+                    return Ok(Next::Pending);
+                }
                 Found::Over => return Ok(Next::Over),
             };
             if let Some(entry) = self.pass(entry) {

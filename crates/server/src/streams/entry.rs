@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mtor_core::router::TrustClass;
+use mtor_core::share::{Limited, Refused};
 use mtor_types::fact::Asset;
 use mtor_types::intent::{End, Usage};
 use mtor_types::{AccountId, Amount, Attempt, WorkerId};
@@ -88,13 +89,18 @@ pub enum ChunkError {
     #[error("expected seq {expected}")]
     Sequence { expected: u64 },
     /// Neither a piece nor a result with anything of what was asked for: the worker's failure, as
-    /// the next three.
+    /// the next four.
     #[error("the worker's answer holds nothing")]
     Nothing,
     #[error("the worker's answer is longer than what was asked for can be: {most} bytes")]
     Beyond { most: u64 },
     #[error("the worker's answer has {came} items of the {asked} that were asked for")]
     Items { asked: u64, came: u64 },
+    #[error(
+        "the worker's answer is nested deeper than {} levels",
+        crate::admission::json::DEPTH_MAX
+    )]
+    TooDeep,
     /// No route could write it for its client.
     #[error("{0}")]
     Unreadable(&'static str),
@@ -104,6 +110,10 @@ pub enum ChunkError {
     /// The buffers' disk is full or fails: stop the attempt, it may do better another time.
     #[error("the realm has no room for the answer just now; nothing was charged")]
     NoRoom,
+    /// Its account, or its network, has all of that disk that it may have, and nothing of it is over: stop
+    /// the attempt.
+    #[error("{}; nothing was charged", .0.of(Limited::Spill))]
+    Share(Refused),
 }
 
 /// The figures of an attempt once nothing more of it is taken.

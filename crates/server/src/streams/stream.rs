@@ -1,25 +1,34 @@
 //! The buffer of one intent.
 
-use std::fs::File;
+mod away;
+
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
+use mtor_core::share::Holder;
 use mtor_types::fact::Asset;
 use mtor_types::intent::{End, Outcome, Usage};
 use mtor_types::{Amount, Attempt, IntentId, Time};
 use tokio::sync::Notify;
 
+use super::entries::{Admission, At, Entries, Opened, SLOT_BYTES};
 use super::entry::{ChunkError, Closed, Ended, Entry, Measured, Server, is_all_in_pieces};
 use super::meter::{Bounds, Meter, Metered};
-use super::spill::{Place, sealed_bytes};
+use super::spill::{Extents, Name, Place};
 use super::{Cursor, LastEventId, STREAM_BYTES, Shared};
+use crate::shares::Portion;
+
+/// Memory is taken of the holder's share in such steps, beyond what a small answer needs.
+const STEP_BYTES: u64 = 8 * 1024;
+/// An open one has so much, whatever its holder has: with less, each small piece would be a block.
+const TIGHT_BYTES: u64 = 4 * 1024;
 
 /// A bounded buffer with one writer and many readers.
 pub struct IntentStream {
     id: IntentId,
+    holder: Holder,
     /// Kept for a while after its end, for those who come back.
     kept: bool,
     /// Of the intent, for who reads its events.
@@ -30,11 +39,9 @@ pub struct IntentStream {
 }
 
 struct State {
-    slots: Vec<Slot>,
+    entries: Entries,
     meter: Meter,
     attempt: Option<Attempt>,
-    /// Up to here attempts were given up for good.
-    given_up: Option<Attempt>,
     /// The current attempt may send.
     open: bool,
     /// Its worker came back and sends again from the first piece.
@@ -43,16 +50,20 @@ struct State {
     /// Its figure was read: no attempt that ran then may add to it.
     stopped: bool,
     next_seq: u64,
+    /// Until the end, which has it then, unless it is on disk.
     result: Option<Body>,
     phase: Phase,
-    /// Bytes of pieces in memory.
+    /// Bytes of entries in memory.
     memory: u64,
     /// Bytes of pieces taken in all.
     taken: u64,
-    /// Every piece before this slot is on disk or void.
-    spilled_to: usize,
-    file: Option<Arc<File>>,
-    file_bytes: u64,
+    /// What stands on disk.
+    extents: Option<Arc<Extents>>,
+    /// Of the holder's share of memory, in steps, and of disk.
+    here: Portion,
+    away: Option<Portion>,
+    /// There is hardly any more for it in memory: what comes goes to disk.
+    is_tight: bool,
     readers: usize,
     /// Done when the last reader leaves before the end: for work that lives with its readers.
     unheard: Option<Unheard>,
@@ -60,6 +71,8 @@ struct State {
     left: bool,
     /// Let go, and taken off the accounts.
     cleared: bool,
+    /// Let go because it stands on disk as a whole: who comes now reads it there.
+    packed: bool,
 }
 
 type Unheard = Box<dyn FnOnce(IntentId) + Send>;
@@ -72,23 +85,6 @@ enum Phase {
     Over,
 }
 
-enum Slot {
-    Here(Entry),
-    /// A piece on disk.
-    Away {
-        attempt: Attempt,
-        seq: u64,
-        place: Place,
-    },
-    /// The end, its result on disk.
-    EndAway {
-        ended: Arc<Ended>,
-        place: Place,
-    },
-    /// A piece of an attempt that was given up.
-    Void,
-}
-
 enum Body {
     Here(Bytes),
     Away(Place),
@@ -97,7 +93,7 @@ enum Body {
 /// What a cursor finds at its place.
 pub(super) enum Found {
     Entry(Entry),
-    /// A piece to be read from disk, without the lock.
+    /// To be read from disk, without the lock.
     Away(Away),
     Void,
     NothingYet,
@@ -105,30 +101,36 @@ pub(super) enum Found {
 }
 
 pub(super) struct Away {
-    file: Arc<File>,
+    /// Nothing of it is written over before it is read.
+    _extents: Option<Arc<Extents>>,
     place: Place,
     what: AwayWhat,
 }
 
 enum AwayWhat {
-    Chunk { attempt: Attempt, seq: u64 },
+    Block { at: usize },
     Result(Arc<Ended>),
 }
 
-/// The seq under which a result is sealed: no piece has it, a stream being shorter.
-const RESULT_SEQ: u64 = u64::MAX;
-/// What an entry takes besides its bytes.
-const SLOT_BYTES: u64 = size_of::<Slot>() as u64;
+pub(super) enum Fetched {
+    Block(Opened),
+    Entry(Entry),
+}
 
 impl IntentStream {
-    pub(super) fn new(id: IntentId, bounds: Bounds, shared: Arc<Shared>, kept: bool) -> Self {
+    pub(super) fn new(
+        id: IntentId,
+        bounds: Bounds,
+        holder: Holder,
+        shared: Arc<Shared>,
+        kept: bool,
+    ) -> Self {
         shared.memory.fetch_add(STREAM_BYTES, Ordering::Relaxed);
         let state = State {
-            // Of an intent with one result: accepted, queued, started, end, settled.
-            slots: Vec::with_capacity(5),
+            // Of an intent with one result: started, end, settled.
+            entries: Entries::new(3),
             meter: Meter::new(bounds),
             attempt: None,
-            given_up: None,
             open: false,
             adopted: false,
             completed: false,
@@ -138,16 +140,18 @@ impl IntentStream {
             phase: Phase::Running,
             memory: 0,
             taken: 0,
-            spilled_to: 0,
-            file: None,
-            file_bytes: 0,
+            extents: None,
+            here: shared.kept.replay.keep(holder, STREAM_BYTES),
+            away: None,
+            is_tight: false,
             readers: 0,
             unheard: None,
             left: false,
             cleared: false,
+            packed: false,
         };
         let (model, changed) = (OnceLock::new(), Notify::new());
-        Self { id, kept, model, shared, state: Mutex::new(state), changed }
+        Self { id, holder, kept, model, shared, state: Mutex::new(state), changed }
     }
 
     /// The model that serves it, once that is known.
@@ -168,23 +172,29 @@ impl IntentStream {
 
     /// Every entry from the first.
     pub fn subscribe(self: &Arc<Self>) -> Cursor {
-        Cursor::new(Arc::clone(self), 0, None)
+        Cursor::new(self.readable(), 0, None)
     }
 
     /// What comes after the last event that a client saw. If its attempt was given up since, the
     /// first entry is `Restarted`.
     pub fn resume(self: &Arc<Self>, last: LastEventId) -> Cursor {
-        let at = {
-            let state = self.state();
-            let seen = state.slots.iter().rposition(|slot| slot.is_piece(last.attempt, last.seq));
-            let given_up = || {
-                state.slots.iter().position(|slot| {
-                    matches!(slot, Slot::Here(Entry::Restarted { attempt }) if *attempt >= last.attempt)
-                })
-            };
-            seen.map(|at| at + 1).or_else(given_up).unwrap_or(0)
+        let stream = self.readable();
+        // Held by its reader from here on.
+        let mut cursor = Cursor::new(Arc::clone(&stream), 0, Some(last));
+        let (known, block, restart) = {
+            let state = stream.state();
+            let entries = &state.entries;
+            let away = entries.block_of(last).map(|block| state.block(block.place, block.at));
+            (entries.place_in_tail(last), away, entries.restart_of(last.attempt))
         };
-        Cursor::new(Arc::clone(self), at, Some(last))
+        // What cannot be read now is told to the reader who comes to it.
+        let in_block = || match stream.fetch(block?) {
+            Ok(Fetched::Block(opened)) => opened.place_of(last),
+            Ok(Fetched::Entry(_)) | Err(_) => None,
+        };
+        let seen = known.or_else(in_block).map(|at| at + 1);
+        cursor.go_to(seen.or(restart).unwrap_or(0));
+        cursor
     }
 
     /// The core has taken the intent.
@@ -193,9 +203,8 @@ impl IntentStream {
         if state.phase == Phase::Running {
             // A free slot may have begun already: its effect leaves before that of admission. No
             // client knows the intent before this, so nobody has read past the front.
-            let first = [Entry::Accepted { asset, hold }, Entry::Queued { position, wait_ms }];
-            state.slots.splice(0..0, first.map(Slot::Here));
-            state.spilled_to += 2;
+            let queued = Some((position, wait_ms));
+            state.entries.admission = Some(Admission { asset, hold, queued });
             self.tell(state);
         }
     }
@@ -204,7 +213,7 @@ impl IntentStream {
     /// than the one before, or the intent is over: then nothing changed.
     pub fn begin(&self, attempt: Attempt, by: Server, limit: u64) -> bool {
         let mut state = self.state();
-        let before = state.attempt.max(state.given_up);
+        let before = state.attempt.max(state.entries.given_up);
         // After a stop its figure is on its way: nothing more may be delivered.
         let over = state.phase != Phase::Running || state.stopped;
         if over || before.is_some_and(|before| before >= attempt) {
@@ -217,7 +226,7 @@ impl IntentStream {
         state.next_seq = 0;
         self.drop_result(&mut state);
         state.meter.begin(limit);
-        state.slots.push(Slot::Here(Entry::Started { attempt, by }));
+        self.push(&mut state, Entry::Started { attempt, by }, 0);
         self.tell(state);
         true
     }
@@ -228,7 +237,8 @@ impl IntentStream {
         {
             let mut state = self.state();
             if state.attempt == Some(attempt) {
-                let running = state.phase == Phase::Running && state.given_up < Some(attempt);
+                let running =
+                    state.phase == Phase::Running && state.entries.given_up < Some(attempt);
                 state.adopted = true;
                 state.open = running && !state.completed && !state.stopped;
                 state.meter.set_limit(limit);
@@ -261,7 +271,11 @@ impl IntentStream {
         let metered = state.meter.piece(content, count)?;
         self.make_room(&mut state, piece.len() as u64)?;
         state.next_seq += 1;
-        state.slots.push(Slot::Here(Entry::Chunk { attempt, seq, piece }));
+        let bytes = piece.len() as u64;
+        self.push(&mut state, Entry::Chunk { attempt, seq, piece }, bytes);
+        if state.is_tight && state.memory > TIGHT_BYTES {
+            self.spill(&mut state, 0)?;
+        }
         self.tell(state);
         Ok(metered)
     }
@@ -352,25 +366,14 @@ impl IntentStream {
         if state.phase != Phase::Running {
             return;
         }
-        let mut freed = 0;
-        for slot in &mut state.slots {
-            match slot {
-                Slot::Here(Entry::Chunk { attempt: of, piece, .. }) if *of <= attempt => {
-                    freed += piece.len() as u64 + SLOT_BYTES;
-                    *slot = Slot::Void;
-                }
-                Slot::Away { attempt: of, .. } if *of <= attempt => *slot = Slot::Void,
-                Slot::Here(_) | Slot::Away { .. } | Slot::EndAway { .. } | Slot::Void => {}
-            }
-        }
-        state.given_up = state.given_up.max(Some(attempt));
+        let freed = state.entries.give_up(attempt);
         if state.attempt <= Some(attempt) {
             state.open = false;
             state.completed = false;
             self.drop_result(&mut state);
         }
         self.release(&mut state, freed);
-        state.slots.push(Slot::Here(Entry::Restarted { attempt }));
+        self.push(&mut state, Entry::Restarted { attempt }, 0);
         self.tell(state);
     }
 
@@ -385,20 +388,15 @@ impl IntentStream {
         if !matches!(end.outcome, Outcome::Completed(_)) {
             self.drop_result(&mut state);
         }
-        let slot = match state.result.take() {
-            Some(Body::Away(place)) => {
-                Slot::EndAway { ended: Arc::new(Ended { end, message, result: None }), place }
-            }
-            Some(Body::Here(result)) => {
-                let ended = Ended { end, message, result: Some(result) };
-                Slot::Here(Entry::End(Arc::new(ended)))
-            }
-            None => Slot::Here(Entry::End(Arc::new(Ended { end, message, result: None }))),
+        let result = match &mut state.result {
+            Some(Body::Here(result)) => Some(std::mem::take(result)),
+            Some(Body::Away(_)) | None => None,
         };
-        state.slots.push(slot);
+        // What of it is in memory was counted when it came.
+        self.push(&mut state, Entry::End(Arc::new(Ended { end, message, result })), 0);
         self.tell(state);
         if self.kept {
-            self.shared.ended().push_back((now, self.id));
+            self.shared.ended().ended(now, self.id, self.holder);
         }
     }
 
@@ -407,25 +405,35 @@ impl IntentStream {
         let mut state = self.state();
         if state.phase == Phase::Ended {
             state.phase = Phase::Over;
-            self.reserve(&mut state, receipt.len() as u64);
-            state.slots.push(Slot::Here(Entry::Settled(receipt)));
+            let bytes = receipt.len() as u64;
+            self.push(&mut state, Entry::Settled(receipt), bytes);
+            state.entries.shrink();
+            let spare = state.here.size().saturating_sub(state.takes());
+            state.here.shrink(spare);
             self.tell(state);
         }
     }
 
     /// The end, if there was one, with its result.
-    pub fn ended(&self) -> io::Result<Option<Arc<Ended>>> {
+    pub fn ended(self: &Arc<Self>) -> io::Result<Option<Arc<Ended>>> {
+        let stream = self.readable();
         let found = {
-            let state = self.state();
-            let at = state.slots.iter().rposition(Slot::is_end);
-            at.map(|at| state.find(at))
+            let state = stream.state();
+            state.entries.end().cloned().map(|end| state.with_result(end))
         };
         let entry = match found {
             Some(Found::Entry(entry)) => entry,
-            Some(Found::Away(away)) => self.fetch(away)?,
+            Some(Found::Away(away)) => match stream.fetch(away)? {
+                Fetched::Entry(entry) => entry,
+                Fetched::Block(_) => return Ok(None),
+            },
             Some(Found::Void | Found::NothingYet | Found::Over) | None => return Ok(None),
         };
         Ok(if let Entry::End(ended) = entry { Some(ended) } else { None })
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.state().phase != Phase::Running
     }
 
     /// Out of the map: nothing more is taken, cursors read what is there and come to their end.
@@ -477,12 +485,18 @@ impl IntentStream {
     /// Fills the buffer of an intent whose own is no longer kept with what is known of its end.
     pub fn recall(&self, hold: Amount, pieces: Vec<Bytes>, ended: Ended, receipt: Option<Bytes>) {
         let (asset, attempt) = (ended.end.asset, Attempt(0));
-        let pieces = (0..).zip(pieces).map(|(seq, piece)| Entry::Chunk { attempt, seq, piece });
         let mut state = self.state();
-        state.slots.push(Slot::Here(Entry::Accepted { asset, hold }));
-        state.slots.extend(pieces.map(Slot::Here));
-        state.slots.push(Slot::Here(Entry::End(Arc::new(ended))));
-        state.slots.extend(receipt.map(|receipt| Slot::Here(Entry::Settled(receipt))));
+        state.entries.admission = Some(Admission { asset, hold, queued: None });
+        for (seq, piece) in (0..).zip(pieces) {
+            let bytes = piece.len() as u64;
+            self.push(&mut state, Entry::Chunk { attempt, seq, piece }, bytes);
+        }
+        let result = ended.result.as_ref().map_or(0, Bytes::len) as u64;
+        self.push(&mut state, Entry::End(Arc::new(ended)), result);
+        if let Some(receipt) = receipt {
+            let bytes = receipt.len() as u64;
+            self.push(&mut state, Entry::Settled(receipt), bytes);
+        }
         state.phase = Phase::Over;
         state.open = false;
         self.tell(state);
@@ -491,45 +505,29 @@ impl IntentStream {
     /// It completed, and nothing is here of what it was answered.
     pub fn is_answer_gone(&self) -> bool {
         let state = self.state();
-        let mut is_gone = false;
-        for slot in &state.slots {
-            match slot {
-                Slot::Here(Entry::Chunk { .. }) | Slot::Away { .. } | Slot::EndAway { .. } => {
-                    return false;
-                }
-                Slot::Here(Entry::End(ended)) => {
-                    let completed = matches!(ended.end.outcome, Outcome::Completed(_));
-                    is_gone = completed && ended.result.is_none();
-                }
-                Slot::Here(_) | Slot::Void => {}
-            }
-        }
-        is_gone
+        let Some(Entry::End(ended)) = state.entries.end() else { return false };
+        let completed = matches!(ended.end.outcome, Outcome::Completed(_));
+        let has_result = ended.result.is_some() || state.result.is_some();
+        completed && !has_result && !state.entries.has_pieces()
     }
 
     pub(super) fn changed(&self) -> tokio::sync::futures::Notified<'_> {
         self.changed.notified()
     }
 
-    pub(super) fn find(&self, at: usize) -> Found {
-        self.state().find(at)
+    pub(super) fn find(&self, at: usize, opened: Option<&Opened>) -> Found {
+        self.state().find(at, opened)
     }
 
-    pub(super) fn fetch(&self, away: Away) -> io::Result<Entry> {
-        let open = |attempt, seq| {
-            let name = record_name(self.id, attempt, seq);
-            self.shared.vault.open(&away.file, away.place, &name)
-        };
-        match away.what {
-            AwayWhat::Chunk { attempt, seq } => {
-                Ok(Entry::Chunk { attempt, seq, piece: open(attempt, seq)? })
-            }
+    pub(super) fn fetch(&self, away: Away) -> io::Result<Fetched> {
+        let read = |part| self.shared.vault.read(Name { intent: self.id, part }, away.place);
+        Ok(match away.what {
+            AwayWhat::Block { at } => Fetched::Block(Opened::new(at, &read(at as u64)?)?),
             AwayWhat::Result(ended) => {
-                // A result belongs to the intent: it is sealed under no attempt.
-                let result = Some(open(Attempt(0), RESULT_SEQ)?);
-                Ok(Entry::End(Arc::new(Ended { result, ..(*ended).clone() })))
+                let result = Some(read(Name::RESULT)?);
+                Fetched::Entry(Entry::End(Arc::new(Ended { result, ..(*ended).clone() })))
             }
-        }
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -544,120 +542,33 @@ impl IntentStream {
 
     fn release(&self, state: &mut State, bytes: u64) {
         state.memory -= bytes;
+        // What a window needs again at once is held on to.
+        let spare = state.here.size().saturating_sub(state.takes() + STEP_BYTES);
+        if spare > 0 {
+            state.here.shrink(spare);
+        }
         self.shared.memory.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     fn drop_result(&self, state: &mut State) {
         if let Some(Body::Here(result)) = state.result.take() {
-            self.release(state, result.len() as u64 + SLOT_BYTES);
+            self.release(state, result.len() as u64);
         }
     }
 
     fn reserve(&self, state: &mut State, bytes: u64) {
         state.memory += bytes;
         self.shared.memory.fetch_add(bytes, Ordering::Relaxed);
+        let lacks = state.takes().saturating_sub(state.here.size());
+        if lacks > 0 {
+            state.here.add(lacks);
+        }
     }
 
-    /// Room for a piece, or nothing changed. What is older than the newest half window goes to
-    /// disk, so that readers at the end of the stream read from memory.
-    fn make_room(&self, state: &mut State, bytes: u64) -> Result<(), ChunkError> {
-        if state.taken + bytes > self.shared.limits.bytes_each {
-            return Err(ChunkError::Full);
-        }
-        let memory_each = self.shared.memory_each();
-        if state.memory + bytes + SLOT_BYTES > memory_each {
-            self.spill(state, memory_each / 2)?;
-        }
-        state.taken += bytes;
+    /// An entry of so many bytes.
+    fn push(&self, state: &mut State, entry: Entry, bytes: u64) {
+        state.entries.push(entry);
         self.reserve(state, bytes + SLOT_BYTES);
-        Ok(())
-    }
-
-    /// A result too large for memory goes to disk at once.
-    fn keep(&self, state: &mut State, result: Bytes) -> Result<Body, ChunkError> {
-        let bytes = result.len() as u64;
-        if state.taken + bytes > self.shared.limits.bytes_each {
-            return Err(ChunkError::Full);
-        }
-        if bytes <= self.shared.memory_each() {
-            self.make_room(state, bytes)?;
-            return Ok(Body::Here(result));
-        }
-        let places = self.write(state, &[(Attempt(0), RESULT_SEQ, result)])?;
-        state.taken += bytes;
-        places.first().map(|place| Body::Away(*place)).ok_or(ChunkError::NoRoom)
-    }
-
-    /// Moves the oldest pieces to disk until at most `target` bytes are in memory.
-    fn spill(&self, state: &mut State, target: u64) -> Result<(), ChunkError> {
-        let mut left = state.memory;
-        let mut pieces = Vec::new();
-        let mut at = state.spilled_to;
-        while let Some(slot) = state.slots.get(at).filter(|_| left > target) {
-            if let Slot::Here(Entry::Chunk { attempt, seq, piece }) = slot {
-                left -= piece.len() as u64 + SLOT_BYTES;
-                pieces.push((*attempt, *seq, piece.clone()));
-            }
-            at += 1;
-        }
-        if pieces.is_empty() {
-            return Ok(());
-        }
-        let places = self.write(state, &pieces)?;
-        let mut places = pieces.iter().zip(places);
-        for slot in state.slots.iter_mut().take(at).skip(state.spilled_to) {
-            if matches!(slot, Slot::Here(Entry::Chunk { .. }))
-                && let Some(((attempt, seq, _), place)) = places.next()
-            {
-                *slot = Slot::Away { attempt: *attempt, seq: *seq, place };
-            }
-        }
-        state.spilled_to = at;
-        let freed = state.memory - left;
-        self.release(state, freed);
-        Ok(())
-    }
-
-    /// Seals and writes, all or nothing.
-    fn write(
-        &self,
-        state: &mut State,
-        pieces: &[(Attempt, u64, Bytes)],
-    ) -> Result<Vec<Place>, ChunkError> {
-        let needed: u64 = pieces.iter().map(|(_, _, piece)| sealed_bytes(piece.len())).sum();
-        let disk = &self.shared.disk;
-        if disk.fetch_add(needed, Ordering::Relaxed) + needed > self.shared.limits.disk_total {
-            disk.fetch_sub(needed, Ordering::Relaxed);
-            return Err(ChunkError::NoRoom);
-        }
-        let written = self.try_write(state, pieces);
-        if written.is_err() {
-            disk.fetch_sub(needed, Ordering::Relaxed);
-        } else {
-            state.file_bytes += needed;
-        }
-        written.map_err(|_| ChunkError::NoRoom)
-    }
-
-    fn try_write(
-        &self,
-        state: &mut State,
-        pieces: &[(Attempt, u64, Bytes)],
-    ) -> io::Result<Vec<Place>> {
-        let file = match &state.file {
-            Some(file) => Arc::clone(file),
-            None => Arc::clone(state.file.insert(Arc::new(self.shared.vault.file()?))),
-        };
-        let mut buffer = Vec::new();
-        let start = state.file_bytes;
-        let nonces = self.shared.vault.nonces(pieces.len())?;
-        let places = pieces.iter().zip(nonces).map(|((attempt, seq, piece), nonce)| {
-            let name = record_name(self.id, *attempt, *seq);
-            self.shared.vault.seal(&mut buffer, start, nonce, &name, piece)
-        });
-        let places = places.collect::<io::Result<Vec<_>>>()?;
-        file.write_all_at(&buffer, start)?;
-        Ok(places)
     }
 }
 
@@ -673,11 +584,18 @@ impl State {
             return;
         }
         self.cleared = true;
-        self.slots = Vec::new();
+        let index = self.entries.index_bytes();
+        self.entries = Entries::new(0);
         self.result = None;
-        self.file = None;
-        shared.memory.fetch_sub(self.memory + STREAM_BYTES, Ordering::Relaxed);
-        shared.disk.fetch_sub(self.file_bytes, Ordering::Relaxed);
+        self.extents = None;
+        self.here.shrink(u64::MAX);
+        self.away = None;
+        shared.memory.fetch_sub(self.memory + index + STREAM_BYTES, Ordering::Relaxed);
+    }
+
+    /// Of memory, in all.
+    fn takes(&self) -> u64 {
+        STREAM_BYTES + self.memory + self.entries.index_bytes()
     }
 
     fn closed(&self) -> Closed {
@@ -685,46 +603,38 @@ impl State {
         Closed { attempt: self.attempt, usage: self.meter.usage(), delivered }
     }
 
-    fn find(&self, at: usize) -> Found {
-        let away = |place: Place, what: AwayWhat| match &self.file {
-            Some(file) => Found::Away(Away { file: Arc::clone(file), place, what }),
-            // Cannot be: a place is only known once the file was written.
-            None => Found::Void,
-        };
-        match self.slots.get(at) {
-            Some(Slot::Here(entry)) => Found::Entry(entry.clone()),
-            Some(Slot::Away { attempt, seq, place }) => {
-                away(*place, AwayWhat::Chunk { attempt: *attempt, seq: *seq })
-            }
-            Some(Slot::EndAway { ended, place }) => {
-                away(*place, AwayWhat::Result(Arc::clone(ended)))
-            }
-            Some(Slot::Void) => Found::Void,
-            None if self.phase == Phase::Over => Found::Over,
-            None => Found::NothingYet,
+    fn find(&self, at: usize, opened: Option<&Opened>) -> Found {
+        match self.entries.find(at, opened) {
+            At::Entry(entry) => self.with_result(entry),
+            At::Block(block) => Found::Away(self.block(block.place, block.at)),
+            At::Void => Found::Void,
+            At::Beyond if self.phase == Phase::Over => Found::Over,
+            At::Beyond => Found::NothingYet,
+        }
+    }
+
+    fn block(&self, place: Place, at: usize) -> Away {
+        Away { _extents: self.extents.clone(), place, what: AwayWhat::Block { at } }
+    }
+
+    /// The end's own may stand on disk.
+    fn with_result(&self, entry: Entry) -> Found {
+        match (entry, &self.result) {
+            (Entry::End(ended), Some(Body::Away(place))) => Found::Away(Away {
+                _extents: self.extents.clone(),
+                place: *place,
+                what: AwayWhat::Result(ended),
+            }),
+            (entry, _) => Found::Entry(entry),
         }
     }
 }
 
-impl Slot {
-    fn is_piece(&self, attempt: Attempt, seq: u64) -> bool {
+impl Body {
+    fn place(&self) -> Option<Place> {
         match self {
-            Self::Here(Entry::Chunk { attempt: a, seq: s, .. })
-            | Self::Away { attempt: a, seq: s, .. } => (*a, *s) == (attempt, seq),
-            Self::Here(_) | Self::EndAway { .. } | Self::Void => false,
+            Self::Here(_) => None,
+            Self::Away(place) => Some(*place),
         }
     }
-
-    fn is_end(&self) -> bool {
-        matches!(self, Self::Here(Entry::End(_)) | Self::EndAway { .. })
-    }
-}
-
-/// What binds a sealed record to its place.
-fn record_name(intent: IntentId, attempt: Attempt, seq: u64) -> [u8; 32] {
-    let mut name = [0; 32];
-    name[..16].copy_from_slice(&intent.0);
-    name[16..24].copy_from_slice(&attempt.0.to_be_bytes());
-    name[24..].copy_from_slice(&seq.to_be_bytes());
-    name
 }

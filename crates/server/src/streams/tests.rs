@@ -7,6 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod shares;
+
 const BOUNDS: Bounds = Bounds {
     units_max: 1_000_010,
     input_units: 10,
@@ -15,6 +17,7 @@ const BOUNDS: Bounds = Bounds {
     may_be_cut: true,
     yields: Yield { units_per_byte: None, bytes_per_unit: None },
 };
+const NOBODY: Holder = Holder { account: None, network: None, rank: Rank::Realm };
 const INTENT: IntentId = IntentId([7; 16]);
 const WORKER: Server =
     Server { worker: WorkerId([8; 32]), owner: AccountId([8; 32]), class: TrustClass::Own };
@@ -25,7 +28,7 @@ fn streams(limits: StreamLimits) -> Streams {
 
 fn open(limits: StreamLimits) -> (Streams, Arc<IntentStream>) {
     let streams = streams(limits);
-    let stream = streams.open(INTENT, BOUNDS).unwrap();
+    let stream = streams.open(INTENT, BOUNDS, NOBODY).unwrap();
     (streams, stream)
 }
 
@@ -121,7 +124,7 @@ fn every_reader_sees_the_whole_life() {
 fn what_lives_by_its_readers_is_given_up_by_the_last_of_them() {
     let calls = Arc::new(AtomicUsize::new(0));
     let begun = |streams: &Streams| {
-        let stream = streams.detached(INTENT, BOUNDS);
+        let stream = streams.detached(INTENT, BOUNDS, NOBODY);
         let calls = Arc::clone(&calls);
         stream.lives_by_readers(move |intent| {
             assert_eq!(intent, INTENT);
@@ -155,7 +158,7 @@ fn what_lives_by_its_readers_is_given_up_by_the_last_of_them() {
 fn what_is_known_of_an_end_is_read_like_any_other() {
     let streams = streams(StreamLimits::default());
     let recalled = |pieces: &[Bytes], result: Option<Bytes>| {
-        let stream = streams.detached(INTENT, Bounds::NONE);
+        let stream = streams.detached(INTENT, Bounds::NONE, NOBODY);
         let ended = Ended { end: done(), message: None, result };
         stream.recall(Amount::from_u64(5), pieces.to_vec(), ended, Some(Bytes::from("{}")));
         stream
@@ -200,8 +203,8 @@ fn an_attempt_that_was_cut_is_complete_and_stays_closed() {
 fn a_restart_voids_what_came_before_it() {
     let (streams, stream) = open(StreamLimits::default());
     stream.begin(Attempt(1), WORKER, 100);
-    stream.chunk(Attempt(1), 0, 1, all(piece(0))).unwrap();
-    stream.chunk(Attempt(1), 1, 2, all(piece(1))).unwrap();
+    stream.chunk(Attempt(1), 0, 1, all(padded(0))).unwrap();
+    stream.chunk(Attempt(1), 1, 2, all(padded(1))).unwrap();
     let mut reader = stream.subscribe();
     assert_eq!(drain(&mut reader), "S 1.0 1.1 ?");
     let before = streams.totals().memory_bytes;
@@ -295,7 +298,9 @@ fn what_memory_has_no_room_for_is_read_from_disk() {
     let expected: Vec<_> = (0..100).map(|seq| format!("1.{seq}")).collect();
     for seq in 0..100 {
         stream.chunk(Attempt(1), seq, seq, all(padded(seq))).unwrap();
-        assert!(streams.totals().memory_bytes <= 4_096 + STREAM_BYTES, "bounded");
+        let indices = (seq + 1) * entries::BLOCK_INDEX_BYTES;
+        let memory = streams.totals().memory_bytes;
+        assert!(memory <= 4_096 + STREAM_BYTES + indices, "bounded");
     }
     assert!(streams.totals().disk_bytes > 20_000);
     assert_eq!(drain(&mut slow), format!("{} ?", expected.join(" ")));
@@ -337,7 +342,7 @@ fn a_full_buffer_stops_the_attempt_and_keeps_what_it_has() {
 fn ended_buffers_leave_after_their_time_or_when_room_is_needed() {
     let limits = StreamLimits { streams_max: 3, kept_ms: 100, ..StreamLimits::default() };
     let streams = streams(limits);
-    let open = |n: u8| streams.open(IntentId([n; 16]), BOUNDS);
+    let open = |n: u8| streams.open(IntentId([n; 16]), BOUNDS, NOBODY);
     let first = open(1).unwrap();
     assert!(Arc::ptr_eq(&first, &open(1).unwrap()), "the same one");
     open(2).unwrap();
@@ -354,6 +359,148 @@ fn ended_buffers_leave_after_their_time_or_when_room_is_needed() {
     assert_eq!(streams.expire(Time(1_100)), 1);
     assert!(streams.get(IntentId([2; 16])).is_none());
     assert_eq!(streams.totals().streams, 2);
+}
+
+fn intent(n: u64) -> IntentId {
+    let mut id = [9; 16];
+    id[8..].copy_from_slice(&n.to_be_bytes());
+    IntentId(id)
+}
+
+/// An intent that was accepted, gave one piece and a result, and is settled.
+fn live_and_end(streams: &Streams, n: u64, result: usize) -> Arc<IntentStream> {
+    live_and_end_of(NOBODY, streams, n, result)
+}
+
+fn live_and_end_of(holder: Holder, streams: &Streams, n: u64, result: usize) -> Arc<IntentStream> {
+    let stream = streams.open(intent(n), BOUNDS, holder).unwrap();
+    stream.set_model(Some("m"));
+    stream.accepted(Asset::Grant, Amount::from_u64(5), 1, 20);
+    stream.begin(Attempt(4), WORKER, u64::MAX);
+    stream.chunk(Attempt(4), 0, 1, all(piece(0))).unwrap();
+    let result = all(Bytes::from(vec![b'7'; result]));
+    stream.complete(Attempt(4), Usage::default(), Some(result)).unwrap();
+    stream.finish(Time(n), done(), Some("why".to_owned()));
+    stream.settle(Bytes::from(format!("{{\"receipt\":{n}}}")));
+    stream
+}
+
+fn tiny() -> StreamLimits {
+    StreamLimits { memory_here: 64 * 1024, kept_ms: 10_000, ..StreamLimits::default() }
+}
+
+#[test]
+fn the_oldest_that_ended_go_to_disk_and_are_read_there() {
+    let streams = streams(tiny());
+    let open = streams.open(INTENT, BOUNDS, NOBODY).unwrap();
+    let held = live_and_end(&streams, 0, 1_000);
+    let mut reader = live_and_end(&streams, 1, 1_000).subscribe();
+    for n in 2..1_000 {
+        live_and_end(&streams, n, 1_000);
+        let rows = n * ROW_BYTES;
+        assert!(streams.totals().memory_bytes <= 64 * 1024 + 8_192 + rows, "bounded: {n}");
+    }
+    let totals = streams.totals();
+    assert_eq!(totals.streams, 1_001, "nobody left");
+    assert!(totals.disk_bytes > 900_000 && totals.disk_bytes < 1_300_000, "{totals:?}");
+    for n in 0..1_000 {
+        let stream = streams.get(intent(n)).unwrap();
+        check(&stream, "", "A Q S 4.0 E T .");
+        check(&stream, "4.0", "E T .");
+        check(&stream, "3.7", "A Q S R3 4.0 E T .");
+        assert_eq!(stream.model(), Some("m"));
+        let ended = stream.ended().unwrap().unwrap();
+        assert_eq!(ended.result.as_ref().map(Bytes::len), Some(1_000));
+        assert_eq!((&ended.end, ended.message.as_deref()), (&done(), Some("why")));
+    }
+    assert!(streams.get_here(intent(0)).is_none() && streams.get_here(INTENT).is_some());
+    check(&held, "", "A Q S 4.0 E T .");
+    assert_eq!(drain(&mut reader), "A Q S 4.0 E T .", "who reads keeps what it reads");
+    assert_eq!(streams.expire(Time(10_499)), 500);
+    assert!(streams.get(intent(499)).is_none() && streams.get(intent(500)).is_some());
+    assert_eq!(streams.expire(Time(20_000)), 500);
+    drop((reader, held, open));
+    streams.forget(INTENT);
+    let empty = StreamTotals { streams: 0, memory_bytes: 0, disk_bytes: 0 };
+    assert_eq!(streams.totals(), empty, "everything is let go");
+}
+
+#[test]
+fn a_long_answer_on_disk_costs_no_memory_and_is_resumed_anywhere() {
+    let streams = streams(tiny());
+    let stream = streams.open(intent(0), BOUNDS, NOBODY).unwrap();
+    stream.begin(Attempt(1), WORKER, u64::MAX);
+    stream.chunk(Attempt(1), 0, 0, all(padded(0))).unwrap();
+    stream.restarted(Attempt(1));
+    stream.begin(Attempt(2), WORKER, u64::MAX);
+    for seq in 0..2_000 {
+        stream.chunk(Attempt(2), seq, seq, all(padded(seq))).unwrap();
+    }
+    let result = all(Bytes::from(vec![b'7'; 100_000]));
+    stream.complete(Attempt(2), Usage::default(), Some(result)).unwrap();
+    stream.finish(Time(0), done(), None);
+    stream.settle(Bytes::from_static(b"{}"));
+    for n in 1..100 {
+        live_and_end(&streams, n, 1_000);
+    }
+    assert!(streams.get_here(intent(0)).is_none());
+    assert!(streams.totals().memory_bytes < 80 * 1024);
+    let stream = streams.get(intent(0)).unwrap();
+    let pieces = |from: u64| (from..2_000).map(|seq| format!("2.{seq} ")).collect::<String>();
+    check(&stream, "", &format!("S R1 S {}E T .", pieces(0)));
+    check(&stream, "1.0", &format!("R1 S {}E T .", pieces(0)));
+    for from in [0, 1, 57, 1_000, 1_998] {
+        check(&stream, &format!("2.{from}"), &format!("{}E T .", pieces(from + 1)));
+    }
+    // Read on after it left: nothing of it is written over meanwhile.
+    let mut reader = stream.subscribe();
+    streams.expire(Time(20_000));
+    live_and_end(&streams, 200, 50_000);
+    assert_eq!(drain(&mut reader), format!("S R1 S {}E T .", pieces(0)));
+    assert_eq!(stream.ended().unwrap().unwrap().result.as_ref().map(Bytes::len), Some(100_000));
+    drop((reader, stream));
+    streams.expire(Time(30_000));
+    assert_eq!(streams.totals(), StreamTotals { streams: 0, memory_bytes: 0, disk_bytes: 0 });
+}
+
+#[test]
+fn one_that_waits_for_its_receipt_or_is_read_is_packed_in_its_turn() {
+    let streams = streams(tiny());
+    let late = streams.open(intent(0), BOUNDS, NOBODY).unwrap();
+    late.begin(Attempt(1), WORKER, u64::MAX);
+    late.finish(Time(0), done(), None);
+    let mut reader = live_and_end(&streams, 1, 30_000).subscribe();
+    for n in 2..200 {
+        live_and_end(&streams, n, 1_000);
+    }
+    assert!(streams.get_here(intent(0)).is_some() && streams.get_here(intent(1)).is_some());
+    late.settle(Bytes::from_static(b"{}"));
+    assert_eq!(drain(&mut reader), "A Q S 4.0 E T .");
+    drop((reader, late));
+    for n in 200..400 {
+        live_and_end(&streams, n, 1_000);
+    }
+    assert!(streams.get_here(intent(0)).is_none() && streams.get_here(intent(1)).is_none());
+    check(&streams.get(intent(0)).unwrap(), "", "S E T .");
+    check(&streams.get(intent(1)).unwrap(), "", "A Q S 4.0 E T .");
+}
+
+#[test]
+fn when_rows_or_disk_are_used_up_the_oldest_leave() {
+    for limits in [
+        StreamLimits { memory_total: 80 * 1024, ..tiny() },
+        StreamLimits { disk_total: 100 * 1024, ..tiny() },
+        StreamLimits { streams_max: 150, ..tiny() },
+    ] {
+        let streams = streams(limits);
+        for n in 0..1_000 {
+            live_and_end(&streams, n, 1_000);
+        }
+        let kept = streams.totals().streams as u64;
+        assert!(kept > 50 && kept < 450, "{kept}: {limits:?}");
+        assert!(streams.get(intent(999 - kept)).is_none());
+        assert!(streams.get(intent(1_000 - kept)).is_some());
+    }
 }
 
 #[test]

@@ -56,7 +56,9 @@ impl Books {
     pub(crate) fn fact(&mut self, fact: &Fact) -> Result<(), String> {
         #[expect(clippy::wildcard_enum_match_arm, reason = "only these move money")]
         match fact {
-            Fact::GrantPaid { transfer, .. } => self.transfer(transfer),
+            Fact::GrantPaid { transfer, .. } | Fact::GrantGiven { transfer, .. } => {
+                self.transfer(transfer)
+            }
             Fact::HoldPlaced { intent, account, asset, amount, transfer, .. } => {
                 let (account, asset, amount) = (*account, *asset, amount.units());
                 let hold = Hold { amount, asset, account, resolved: None, cost: 0 };

@@ -87,7 +87,9 @@ pub(crate) fn first_live_slot(now: Time) -> u64 {
 /// The money that a fact moved, and the intent it moved for.
 pub(crate) fn transfers(fact: &Fact) -> (Option<IntentId>, &[Transfer]) {
     match fact {
-        Fact::GrantPaid { transfer, .. } => (None, std::slice::from_ref(transfer)),
+        Fact::GrantPaid { transfer, .. } | Fact::GrantGiven { transfer, .. } => {
+            (None, std::slice::from_ref(transfer))
+        }
         Fact::HoldPlaced { intent, transfer, .. } => (Some(*intent), transfer.as_slice()),
         Fact::HoldResolved { intent, transfers, .. } => (Some(*intent), transfers),
         Fact::NodeStarted { .. }
@@ -115,7 +117,14 @@ pub(crate) fn transfers(fact: &Fact) -> (Option<IntentId>, &[Transfer]) {
         | Fact::EjectionTakenBack { .. }
         | Fact::DayBegan { .. }
         | Fact::WorkerSeen { .. }
-        | Fact::TokensExpired { .. } => (None, &[]),
+        | Fact::TokensExpired { .. }
+        | Fact::AccountCounted { .. }
+        | Fact::InvitesIssued { .. }
+        | Fact::InviteUsed { .. }
+        | Fact::InvitesWithdrawn
+        | Fact::AccountLimited { .. }
+        | Fact::OwnerBanned { .. }
+        | Fact::WorkerEnrolledBy { .. } => (None, &[]),
     }
 }
 

@@ -8,20 +8,19 @@
 //! OpenAI-compatible server. Absences: nothing is compiled, fetched or unpacked here.
 
 use std::path::Path;
-use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::process::{Child, ChildStderr, ChildStdout};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::exec::Group;
 use super::openai::{self, OpenAi};
-use super::{Announcer, Job, Output};
+use super::{Announcer, Job, Output, Surroundings};
 use crate::connect::Backoff;
 use crate::leases::End;
 use crate::limits;
@@ -89,11 +88,16 @@ impl Engine {
 
 /// Keeps the server going until the agent is gone. What does not load is tried less and less often:
 /// each time it would read the whole model.
-pub(crate) async fn keep(engine: Arc<Engine>, options: EngineOptions, announcer: Announcer) {
+pub(crate) async fn keep(
+    engine: Arc<Engine>,
+    options: EngineOptions,
+    surroundings: Surroundings,
+    announcer: Announcer,
+) {
     let fresh = || Backoff::up_to(limits::ENGINE_PAUSE_MS_MAX);
     let mut backoff = fresh();
     loop {
-        let Ended { reason, served } = live(&engine, &options, &announcer).await;
+        let Ended { reason, served } = live(&engine, &options, &surroundings, &announcer).await;
         engine.set(None);
         // Whoever hears that it is down says so aloud.
         tracing::info!(model = %options.name, %reason, "engine ended");
@@ -120,8 +124,13 @@ impl From<String> for Ended {
 }
 
 /// One life of the server.
-async fn live(engine: &Engine, options: &EngineOptions, announcer: &Announcer) -> Ended {
-    let begun = match begin(options).await {
+async fn live(
+    engine: &Engine,
+    options: &EngineOptions,
+    surroundings: &Surroundings,
+    announcer: &Announcer,
+) -> Ended {
+    let begun = match begin(options, surroundings).await {
         Ok(begun) => begun,
         Err(reason) => return reason.into(),
     };
@@ -180,7 +189,7 @@ impl Drop for Mapped {
     }
 }
 
-async fn begin(options: &EngineOptions) -> Result<Begun, String> {
+async fn begin(options: &EngineOptions, around: &Surroundings) -> Result<Begun, String> {
     let engine = library(&options.engine).ok_or_else(|| {
         format!("the engine is not at {}: `mtor models pull` fetches it", options.engine.display())
     })?;
@@ -189,18 +198,18 @@ async fn begin(options: &EngineOptions) -> Result<Begun, String> {
     let needed = memory_needed_by(bytes, options.slots);
     let _start = STARTS.lock().await;
     fits(needed, memory_free_beside(Mapped::bytes()))?;
-    load(options, &engine, bound(needed), Mapped::file(bytes)).await
+    load(options, spawn(around)?, &engine, bound(needed), Mapped::file(bytes)).await
 }
 
 /// Starts the server; `memory` is what it may have, in bytes of address space.
 async fn load(
     options: &EngineOptions,
+    mut child: Child,
     engine: &Path,
     memory: u64,
     mapped: Mapped,
 ) -> Result<Begun, String> {
     let key = key().ok_or("the system gave no randomness")?;
-    let mut child = spawn()?;
     let group = Group::of(&child);
     let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (Some(mut stdin), Some(stdout), Some(stderr)) = pipes else {
@@ -240,17 +249,12 @@ async fn load(
     Ok(Begun { child, group, address, key, words, _mapped: mapped, _stdin: stdin })
 }
 
-fn spawn() -> Result<Child, String> {
-    // A group of its own: a terminal's interrupt ends the agent, which then drains.
-    Command::new("python3")
+fn spawn(surroundings: &Surroundings) -> Result<Child, String> {
+    surroundings
+        .command("python3")
         .args(["-I", "-c", LAUNCHER])
         // Each arena reserves address space, which is what is bounded.
         .env("MALLOC_ARENA_MAX", "2")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .kill_on_drop(true)
         .spawn()
         .map_err(|error| format!("cannot start python3 (3.10 or newer is needed): {error}"))
 }
@@ -387,7 +391,9 @@ mod tests {
         assert!(file.is_file() && engine.is_file(), "models missing: run `make models`");
         let name = "tiny".to_owned();
         let options = EngineOptions { name, file, engine: engine.clone(), slots: 2, threads: 1 };
-        let reason = load(&options, &engine, 300 << 20, Mapped::file(1)).await.err().unwrap();
+        let child = spawn(&Surroundings::default()).unwrap();
+        let mapped = Mapped::file(1);
+        let reason = load(&options, child, &engine, 300 << 20, mapped).await.err().unwrap();
         assert!(reason.starts_with("did not load the model: "), "{reason}");
         assert!(reason.contains("into the 300 MiB"), "{reason}");
         // Not the last word of it, which is about something else.
@@ -420,7 +426,8 @@ mod tests {
         let name = "large".to_owned();
         let options = EngineOptions { name, file, engine, slots: 1, threads: 1 };
         let other = STARTS.lock().await;
-        let mut start = std::pin::pin!(begin(&options));
+        let around = Surroundings::default();
+        let mut start = std::pin::pin!(begin(&options, &around));
         tokio::select! {
             biased;
             _ = &mut start => panic!("it did not wait"),
@@ -438,9 +445,9 @@ mod tests {
 
     #[tokio::test]
     async fn the_last_words_are_read_after_the_end() {
-        let mut child = Command::new("sh")
+        let mut child = Surroundings::default()
+            .command("sh")
             .args(["-c", "i=0; while [ $i -lt 2000 ]; do echo 0.1 I line >&2; i=$((i+1)); done; printf 'the reason' >&2"])
-            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let mut words = Words::listen("m".into(), child.stderr.take().unwrap());

@@ -4,12 +4,14 @@
 //! It is a task: dropping it must stop the work.
 
 mod audio;
+mod child;
 mod echo;
 mod engine;
 mod exec;
 mod fft;
 mod openai;
 
+pub use child::Surroundings;
 pub use openai::ModelNames;
 
 use std::collections::HashSet;
@@ -180,8 +182,10 @@ impl Executor {
     pub(crate) fn start(
         executor: usize,
         options: ExecutorOptions,
+        surroundings: &Surroundings,
         updates: &mpsc::Sender<Update>,
     ) -> Result<(Self, Option<Vec<Offer>>), WorkerError> {
+        let around = surroundings.clone();
         let announcer = Announcer { executor, updates: updates.clone() };
         match options {
             ExecutorOptions::Echo { slots } => {
@@ -197,7 +201,7 @@ impl Executor {
                 let label = name.unwrap_or_else(|| program.display().to_string());
                 let label = format!("exec {label}");
                 let shared = Arc::new(exec::Program::default());
-                let keep = exec::keep(Arc::clone(&shared), program, announcer, args);
+                let keep = exec::keep(Arc::clone(&shared), program, args, around, announcer);
                 let keeper = Some(AbortOnDrop(tokio::spawn(keep).abort_handle()));
                 Ok((Self { label, kind: Kind::Exec(shared), _keeper: keeper }, None))
             }
@@ -221,7 +225,7 @@ impl Executor {
                 check_slots("gguf", options.slots)?;
                 let label = format!("engine {}", options.name);
                 let shared = Arc::new(engine::Engine::default());
-                let keep = engine::keep(Arc::clone(&shared), options, announcer);
+                let keep = engine::keep(Arc::clone(&shared), options, around, announcer);
                 let keeper = Some(AbortOnDrop(tokio::spawn(keep).abort_handle()));
                 Ok((Self { label, kind: Kind::Engine(shared), _keeper: keeper }, None))
             }

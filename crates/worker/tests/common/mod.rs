@@ -2,6 +2,7 @@
 //! what the test says.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -269,6 +270,12 @@ impl Session {
     }
 }
 
+/// Where programs are found, as all that they find.
+#[expect(clippy::disallowed_methods, reason = "a test hands its own search path on")]
+pub(crate) fn path() -> Option<(OsString, OsString)> {
+    Some(("PATH".into(), std::env::var_os("PATH")?))
+}
+
 /// A worker in a task of this test.
 pub(crate) struct Worker {
     pub(crate) stop: Option<oneshot::Sender<()>>,
@@ -290,6 +297,7 @@ impl Worker {
         let (tell, status) = mpsc::channel(4096);
         let mut options = WorkerOptions::new(&realm.url, folder.0.join("worker.key"));
         options.executors = vec![ExecutorOptions::Echo { slots: 8 }];
+        options.surroundings = path().into_iter().collect();
         options.status = Some(Box::new(move |status| {
             let _ = tell.try_send(status);
         }));

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::news::News;
 use crate::commands::Log;
 use crate::commands::worker::parent::Wishes;
-use crate::environment::SECRETS;
+use crate::environment::Purpose;
 use crate::printer::Printer;
 
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
@@ -53,11 +53,7 @@ pub(super) struct Embedded {
 
 impl Embedded {
     fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
-        // Not its business, nor that of the programs that it starts.
-        for secret in SECRETS {
-            command.env_remove(secret);
-        }
+        let mut command = Command::from(Purpose::Ourselves.command(&self.program));
         command.args(["--json", "worker", "--embedded", "--name", "embedded"]);
         command.arg("--realm").arg(&self.realm).arg("--data").arg(&self.data);
         command.arg("--log").arg(self.log.to_string());

@@ -1,6 +1,7 @@
 //! `mtor up`: a realm here, with a worker of its own.
 
 mod embedded;
+mod grants;
 mod lan;
 mod manifests;
 pub(super) mod models;
@@ -71,6 +72,8 @@ pub(crate) struct Arguments {
     /// units of the grant asset; 0 tries nobody
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=1_000_000_000_000))]
     canary_budget: Option<u64>,
+    #[command(flatten)]
+    grants: grants::Grants,
     /// The memory that the realm may take, such as 512M or 4G; if it is not given, what the system
     /// grants, and half of that with models beside it
     #[arg(long, value_name = "BYTES", value_parser = room::memory)]
@@ -104,7 +107,8 @@ async fn up(arguments: Arguments, data: PathBuf, context: &Context) -> Result<()
         true => None,
         false => Models::choose(&arguments.models, context)?,
     };
-    options.room = room::of(arguments.memory, models.is_some());
+    arguments.grants.set(&mut options);
+    options.room = room::of(arguments.memory, models.is_some(), &options.data);
     // Before the realm opens: a signal that comes meanwhile stops it in order, too.
     let stop = stop_signal(end_at_once)?;
     let realm = Realm::open(options).await.map_err(|error| refused(&error))?;

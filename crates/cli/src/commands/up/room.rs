@@ -1,5 +1,5 @@
-//! How much memory and how many descriptors the realm may have: what the sysop says, else what the
-//! system grants this process.
+//! How much memory, how many descriptors and what of its disk the realm may have: what the sysop says,
+//! else what the system grants this process.
 
 use std::path::Path;
 
@@ -12,39 +12,35 @@ const MEMORY_MIN: u64 = 32 * 1024 * 1024;
 /// `268435456`, `256M` or `2G`.
 pub(super) fn memory(text: &str) -> Result<u64, String> {
     let expected = || "expected bytes, such as 268435456, 256M or 2G; at least 32M".to_owned();
-    let (number, unit) = match text.strip_suffix(['K', 'M', 'G', 'k', 'm', 'g']) {
-        None => (text, 0),
-        Some(number) => {
-            let kilo = text.ends_with(['K', 'k']);
-            (
-                number,
-                if kilo {
-                    10
-                } else if text.ends_with(['M', 'm']) {
-                    20
-                } else {
-                    30
-                },
-            )
-        }
-    };
+    let units = [("K", 10), ("M", 20), ("G", 30)];
+    let text = text.to_ascii_uppercase();
+    let with_unit = |(unit, shift)| Some((text.strip_suffix(unit)?, shift));
+    let (number, shift) = units.into_iter().find_map(with_unit).unwrap_or((&text, 0));
     let bytes = number.parse::<u64>().map_err(|_| expected())?;
-    let bytes = bytes.checked_mul(1_u64 << unit).ok_or_else(expected)?;
+    let bytes = bytes.checked_mul(1_u64 << shift).ok_or_else(expected)?;
     if bytes < MEMORY_MIN { Err(expected()) } else { Ok(bytes) }
 }
 
 /// `said` is the realm's alone; of what the system grants models beside it take a half.
-pub(super) fn of(said: Option<u64>, has_models: bool) -> Room {
+pub(super) fn of(said: Option<u64>, has_models: bool, data: &Path) -> Room {
     let usual = Room::default();
     let granted = || {
         let granted = granted(Path::new("/"))?;
         Some(if has_models { granted / 2 } else { granted })
     };
     let memory = said.or_else(granted).unwrap_or(usual.memory);
-    Room { memory, descriptors: open_files().unwrap_or(usual.descriptors) }
+    let descriptors = open_files().unwrap_or(usual.descriptors);
+    Room { memory, descriptors, disk: free(data).unwrap_or(usual.disk) }
 }
 
-/// Connections and spilled answers each take a file: as many as this process may have.
+/// Bytes that are free on the disk of a folder, or of where it will be.
+fn free(data: &Path) -> Option<u64> {
+    let data = std::path::absolute(data).ok()?;
+    let found = rustix::fs::statvfs(data.ancestors().find(|path| path.exists())?).ok()?;
+    found.f_bavail.checked_mul(found.f_frsize)
+}
+
+/// Each connection takes one: as many as this process may have.
 fn open_files() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };

@@ -104,7 +104,9 @@ fn served_name(text: &str) -> Result<(String, String), String> {
     }
     let is_name = name.len() <= NAME_BYTES_MAX && is_plain(name);
     if !is_name {
-        return Err(format!("NAME must be 1 to {NAME_BYTES_MAX} bytes without control characters"));
+        return Err(format!(
+            "NAME must be 1 to {NAME_BYTES_MAX} bytes without control characters and marks that turn a text"
+        ));
     }
     if name == "auto" {
         return Err("`auto` is the realm's default model: take another NAME".into());

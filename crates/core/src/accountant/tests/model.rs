@@ -7,6 +7,7 @@ use super::*;
 enum Op {
     Policy { token: bool, fee_basis_points: u16 },
     Open { n: u8, key: u8, network: u8, realm: bool },
+    FillUp { n: u8, network: u8 },
     AddKey { n: u8, key: u8 },
     RevokeKey { n: u8, key: u8 },
     Ban { n: u8, banned: bool },
@@ -40,8 +41,9 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         1 => (any::<bool>(), fee)
             .prop_map(|(token, fee_basis_points)| Op::Policy { token, fee_basis_points }),
-        4 => (0..6_u8, 0..8_u8, 0..3_u8, prop::bool::weighted(0.1))
+        4 => (0..6_u8, 0..8_u8, 0..6_u8, prop::bool::weighted(0.1))
             .prop_map(|(n, key, network, realm)| Op::Open { n, key, network, realm }),
+        3 => (0..6_u8, 0..6_u8).prop_map(|(n, network)| Op::FillUp { n, network }),
         1 => (0..6_u8, 0..12_u8).prop_map(|(n, key)| Op::AddKey { n, key }),
         1 => (0..6_u8, 0..12_u8).prop_map(|(n, key)| Op::RevokeKey { n, key }),
         1 => (0..6_u8, prop::bool::weighted(0.3)).prop_map(|(n, banned)| Op::Ban { n, banned }),
@@ -75,8 +77,10 @@ struct Model {
     /// (account, key count is in `keys`, banned)
     accounts: Vec<(u8, bool)>,
     keys: Vec<(u8, u8)>,
-    /// Every grant ever: (day, network).
-    grants: Vec<(u64, u8)>,
+    /// Every grant ever: (day, network, account, units).
+    grants: Vec<(u64, u8, u8, i128)>,
+    /// Accounts that are the realm's.
+    realms: Vec<u8>,
     purses: BTreeMap<(Asset, Purse), i128>,
     holds: Vec<ModelHold>,
     /// (when, end, why refused, as long as that is known)
@@ -125,23 +129,62 @@ impl Model {
         if self.known(n) || self.keys.iter().any(|(taken, _)| *taken == key) {
             return Err(Rejection::IdTaken);
         }
-        let day = self.now / DAY_MS;
-        let retry_after_ms = DAY_MS - self.now % DAY_MS;
-        if !realm {
-            let today = self.grants.iter().filter(|(when, _)| *when == day);
-            if today.clone().count() >= DAILY {
-                return Err(Rejection::GrantsExhausted { retry_after_ms });
-            }
-            if today.filter(|(_, by)| *by == network).count() >= NETWORK_DAILY {
-                return Err(Rejection::NetworkLimit { retry_after_ms });
-            }
-        }
         self.accounts.push((n, false));
         self.keys.push((key, n));
-        if !realm {
-            self.grants.push((day, network));
-            let asset = if self.token_grants { Asset::Token } else { Asset::Grant };
-            self.pay(asset, Purse::GrantIssue, Purse::Available(account(n)), GRANT);
+        if realm {
+            self.realms.push(n);
+        } else if self.may_grant(network, GRANT).is_ok() {
+            self.give(n, network, GRANT);
+        }
+        Ok(())
+    }
+
+    fn fill_up(&mut self, n: u8, network: u8) -> Result<(), Rejection> {
+        let found = self.accounts.iter().find(|(known, _)| *known == n);
+        if found.ok_or(Rejection::UnknownAccount)?.1 {
+            return Err(Rejection::AccountBanned);
+        }
+        let of = |purse| self.purse(self.grant_asset(), purse);
+        let missing = GRANT - of(Purse::Available(account(n))) - of(Purse::Held(account(n)));
+        let day = self.now / DAY_MS;
+        let today = self.grants.iter().any(|(when, _, who, _)| (*when, *who) == (day, n));
+        if missing <= 0 || today || self.realms.contains(&n) {
+            return Ok(());
+        }
+        self.may_grant(network, missing)?;
+        self.give(n, network, missing);
+        Ok(())
+    }
+
+    fn grant_asset(&self) -> Asset {
+        if self.token_grants { Asset::Token } else { Asset::Grant }
+    }
+
+    fn give(&mut self, n: u8, network: u8, units: i128) {
+        self.grants.push((self.now / DAY_MS, network, n, units));
+        self.pay(self.grant_asset(), Purse::GrantIssue, Purse::Available(account(n)), units);
+    }
+
+    /// From the rule's words: an eighth, a quarter, a sixteenth of what is free.
+    fn may_grant(&self, network: u8, units: i128) -> Result<(), Rejection> {
+        let (day, total) = (self.now / DAY_MS, GRANT * DAILY as i128 + 99);
+        let retry_after_ms = DAY_MS - self.now % DAY_MS;
+        let today = self.grants.iter().filter(|(when, ..)| *when == day);
+        let there = today.clone().filter(|(_, by, ..)| *by == network);
+        let sum = |of: &[i128]| of.iter().sum::<i128>();
+        let left = total - sum(&today.map(|(.., units)| *units).collect::<Vec<_>>()) - units;
+        if left < 0 {
+            return Err(Rejection::GrantsExhausted { retry_after_ms });
+        }
+        let held: Vec<i128> = there.map(|(.., units)| *units).collect();
+        if !held.is_empty() && 4 * (sum(&held) + units) > left {
+            return Err(Rejection::NetworkLimit { retry_after_ms });
+        }
+        if !held.is_empty() && left < total / 16 {
+            return Err(Rejection::GrantsExhausted { retry_after_ms });
+        }
+        if held.len() >= NETWORK_DAILY {
+            return Err(Rejection::NetworkLimit { retry_after_ms });
         }
         Ok(())
     }
@@ -177,6 +220,14 @@ impl Model {
         let found = self.accounts.iter_mut().find(|(known, _)| *known == n);
         found.ok_or(Rejection::UnknownAccount)?.1 = banned;
         Ok(())
+    }
+
+    /// What the registry hears of a ban.
+    fn told_of_ban(&self, n: u8, banned: bool) -> Vec<Envelope> {
+        let message = Message::OwnerBanned { owner: account(n), banned };
+        let is_new = |(known, was): &&(u8, bool)| *known == n && *was != banned;
+        let told = self.accounts.iter().find(is_new);
+        told.map(|_| Envelope { to: Service::Registry, message }).into_iter().collect()
     }
 
     fn end_of(&self, id: u16) -> Option<Envelope> {
@@ -380,27 +431,28 @@ fn step(bench: &mut Bench, model: &mut Model, op: &Op) {
         Op::Open { n, key, network, realm } => {
             let kind = if realm { AccountKind::Realm } else { AccountKind::Guest };
             let open = OpenAccount { kind, ..open(n, key, network) };
-            let outcomes = bench.call(|accountant, turn| accountant.open_account(turn, &open));
-            (model.open(n, key, network, realm), Vec::new(), outcomes)
+            let expected = model.open(n, key, network, realm);
+            (expected, Vec::new(), bench.call(|a, turn| a.open_account(turn, &open)))
+        }
+        Op::FillUp { n, network } => {
+            (model.fill_up(n, network), Vec::new(), bench.filled_up(n, network))
         }
         Op::AddKey { n, key: k } => {
-            let outcomes = bench.call(|a, turn| a.add_key(turn, account(n), key(k)));
-            (model.add_key(n, k), Vec::new(), outcomes)
+            (model.add_key(n, k), Vec::new(), bench.call(|a, t| a.add_key(t, account(n), key(k))))
         }
         Op::RevokeKey { n, key: k } => {
-            let outcomes = bench.call(|a, turn| a.revoke_key(turn, account(n), key(k)));
-            (model.revoke_key(n, k), Vec::new(), outcomes)
+            let expected = model.revoke_key(n, k);
+            (expected, Vec::new(), bench.call(|a, t| a.revoke_key(t, account(n), key(k))))
         }
         Op::Ban { n, banned } => {
-            let outcomes = bench.call(|a, turn| a.ban_account(turn, account(n), banned));
-            (model.ban(n, banned), Vec::new(), outcomes)
+            let told = model.told_of_ban(n, banned);
+            (model.ban(n, banned), told, bench.call(|a, t| a.ban_account(t, account(n), banned)))
         }
         Op::Place { id, n, ceiling, durable, edge, epoch, resume } => {
             let meta = meta(intent(id), account(n), ceiling);
             let (edge, edge_epoch) = (NodeId(edge), epoch);
             let meta = Arc::new(IntentMeta { durable, edge, edge_epoch, ..meta });
-            let shared = Arc::clone(&meta);
-            let shared = shared.into();
+            let shared = Arc::clone(&meta).into();
             let message = if resume { Message::Resume(shared) } else { Message::PlaceHold(shared) };
             (Ok(()), vec![model.place(&meta, id, n, resume)], bench.send(message))
         }
@@ -412,8 +464,8 @@ fn step(bench: &mut Bench, model: &mut Model, op: &Op) {
         Op::EdgeStarted { edge, epoch } => {
             model.edge_started(edge, epoch);
             let message = Message::EdgeStarted { edge: NodeId(edge), epoch };
-            let passed_on = Envelope { to: Service::Router, message: message.clone() };
-            (Ok(()), vec![passed_on], bench.send(message))
+            let (to, passed_on) = (Service::Router, message.clone());
+            (Ok(()), vec![Envelope { to, message: passed_on }], bench.send(message))
         }
         Op::Wait { ms, tick } => {
             bench.now = bench.now.after_ms(ms);
@@ -434,10 +486,8 @@ fn step(bench: &mut Bench, model: &mut Model, op: &Op) {
     assert_eq!(outcomes.messages, messages, "{op:?}");
     let count =
         |is: fn(&Fact) -> bool| outcomes.facts.iter().filter(|fact| is(fact)).count() as u64;
-    let facts = (
-        count(|fact| matches!(fact, Fact::HoldPlaced { .. })),
-        count(|fact| matches!(fact, Fact::HoldResolved { .. })),
-    );
+    let placed = count(|fact| matches!(fact, Fact::HoldPlaced { .. }));
+    let facts = (placed, count(|fact| matches!(fact, Fact::HoldResolved { .. })));
     assert_eq!(facts, (model.placed - was.0, model.resolved - was.1), "exactly once: {op:?}");
     model.agrees(&bench.accountant);
 }

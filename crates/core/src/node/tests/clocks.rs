@@ -20,8 +20,6 @@ fn what_is_set_back_has_as_much_time_left_as_before() {
     world.node.start(world.now);
     world.settle();
     world.attach(9, 0);
-    let token = KeyHash([7; 32]);
-    world.ok(Command::IssueToken { token, owner: OWNER });
     world.submit(IntentMeta { durable: true, remaining_ms: 60_000, ..echo(1) }).unwrap();
     world.attach(9, 1);
     world.submit(IntentMeta { durable: true, remaining_ms: 60_000, ..echo(2) }).unwrap();
@@ -38,16 +36,12 @@ fn what_is_set_back_has_as_much_time_left_as_before() {
     assert_eq!(again.digest().unwrap(), world.node.digest().unwrap(), "a replay goes back, too");
     assert_eq!(again.now(), mended);
     assert_eq!(world.node.events().meta(IntentId([2; 16])).unwrap().remaining_ms, 60_000);
-    // Its deadline is where it was, and so is the token's end.
+    // Its deadline is where it was.
     world.later(59_000);
     assert!(world.outcomes().is_empty());
     world.later(2_000);
     let expires = Effect::Stop { intent: IntentId([2; 16]), why: Why::Expired };
     assert!(world.left.contains(&(When::Now, expires)));
-    let worker = WorkerId([8; 32]);
-    world.now = mended.after_ms(limits::TOKEN_LIFE_MS + 1);
-    let late = world.send(Command::Enrol { token, worker, name: "late".into(), network: None });
-    assert!(late.is_err(), "a token does not live for ten years");
 }
 
 #[test]

@@ -35,8 +35,8 @@ macro_rules! each {
 
 each!(
     COMMANDS, command_name, Command:
-    Submit, End, Stop, OpenLedger, OpenAccount, FundCanaries, AddKey, RevokeKey, BanAccount,
-    IssueToken, Enrol, RemoveWorker, BanWorker, Vouch, JudgeCanary, Attach, Heard, Renew, Detach,
+    Submit, End, Stop, OpenLedger, OpenAccount, FillUp, IssueInvites, WithdrawInvites, LimitAccount,
+    FundCanaries, AddKey, RevokeKey, BanAccount, Enrol, RemoveWorker, BanWorker, Vouch, JudgeCanary, Attach, Heard, Renew, Detach,
     Deliver, Acknowledged,
 );
 
@@ -44,7 +44,7 @@ each!(
     MESSAGES, message_name, Message:
     PlaceHoldV1, EnqueueV1, ResumeV1, Refused, Taken, End, Resolve, Resolved, EdgeStarted, SlotsV1,
     SessionLost, RegistryStarted, Renew, Served, PlaceHold, Enqueue, Resume, Slots, Offered, Worked,
-    Silent,
+    Silent, OwnerBanned, EnqueueWeighted,
 );
 
 /// Became today's where they came in, or are nothing today.
@@ -136,7 +136,7 @@ struct Realm {
 
 impl Realm {
     /// As many accounts and workers, each with a model of its own; as many intents that are over, that
-    /// run and that wait; tokens that wait to be used.
+    /// run and that wait; those who were said something of by the sysop.
     fn new(size: u32) -> Self {
         let mut policy = policy();
         if let Some(grant) = &mut policy.grant {
@@ -153,10 +153,9 @@ impl Realm {
             realm.ok(opened);
         }
         for number in 0..size {
-            let (token, owner) = (realm.hash(), account(number));
-            realm.ok(Command::IssueToken { token, owner });
-            let name = format!("worker {number}");
-            realm.ok(Command::Enrol { token, worker: worker(number), name, network: None });
+            let token = realm.token(number);
+            let (name, holder) = (format!("worker {number}"), holder(account(number)));
+            realm.ok(Command::Enrol { token, worker: worker(number), name, holder });
             realm.ok(Command::Attach(slots_of(number, 1)));
             let (worker, kind) = (worker(number), kind(number));
             realm.ok(Command::Vouch { worker, kind, vouched: true });
@@ -170,11 +169,13 @@ impl Realm {
                 realm.ok(ends(&grant));
             }
         }
-        for number in 0..size.min(900) {
-            let (token, owner) = (realm.hash(), account(number));
-            realm.ok(Command::IssueToken { token, owner });
-        }
         realm
+    }
+
+    /// As an edge makes it.
+    fn token(&mut self, owner: u32) -> Token {
+        let (hash, owner) = (self.hash(), account(owner));
+        Token { hash, owner, expires: Time(u64::MAX) }
     }
 
     fn hash(&mut self) -> KeyHash {
@@ -188,10 +189,11 @@ impl Realm {
     }
 
     fn opens(&self, number: u32) -> Command {
-        let network = NetworkKey(*long(number).first_chunk().unwrap());
+        let networks = vec![NetworkKey(*long(number).first_chunk().unwrap())];
+        let invite = None;
         let (account, kind, key) = (account(number), AccountKind::Guest, key(number));
         let (name_secret, salt) = ([7; 32], [0; 16]);
-        let opened = OpenAccount { account, kind, key, name_secret, network, salt };
+        let opened = OpenAccount { account, kind, key, name_secret, networks, invite, salt };
         Command::OpenAccount(opened)
     }
 
@@ -211,7 +213,7 @@ impl Realm {
     }
 
     fn asks(&mut self, from: u32) -> Command {
-        Command::Submit { meta: Box::new(self.meta(from)), prior: None }
+        Command::Submit { meta: Box::new(self.meta(from)), prior: None, rank: Rank::Guest }
     }
 
     fn ok(&mut self, command: Command) {
@@ -322,6 +324,20 @@ fn measure_accounts(realm: &mut Realm) {
         amount: Amount::from_u64(100),
         salt: [0; 16],
     });
+    realm.measure("FillUp", TIMES, |_, number| Command::FillUp {
+        account: account(number),
+        networks: vec![NetworkKey([9; 16])],
+        salt: [0; 16],
+    });
+    realm.measure("IssueInvites", TIMES, |realm, _| {
+        let invites = vec![realm.hash()];
+        Command::IssueInvites { invites }
+    });
+    realm.measure("LimitAccount", TIMES, |_, number| {
+        let limits = mtor_types::fact::AccountLimits { weight: Some(2), intents: None };
+        Command::LimitAccount { account: account(number), limits }
+    });
+    realm.measure("WithdrawInvites", 1, |_, _| Command::WithdrawInvites);
     let first = realm.hashes;
     realm.measure("AddKey", TIMES, |realm, number| Command::AddKey {
         account: account(number),
@@ -332,20 +348,16 @@ fn measure_accounts(realm: &mut Realm) {
         key: key(first + 1 + number),
     });
     realm.measure("BanAccount", TIMES, |_, number| Command::BanAccount {
-        account: account(number),
+        account: account(number + 24),
         banned: number.is_multiple_of(2),
     });
 }
 
 fn measure_workers(realm: &mut Realm) {
-    let first = realm.hashes;
-    realm.measure("IssueToken", TIMES, |realm, number| Command::IssueToken {
-        token: realm.hash(),
-        owner: account(number),
-    });
     realm.measure("Enrol", TIMES, |realm, number| {
-        let (token, worker) = (key(first + 1 + number), worker(realm.size + number));
-        Command::Enrol { token, worker, name: "another".into(), network: None }
+        let (token, worker) = (realm.token(number), worker(realm.size + number));
+        let holder = holder(account(number));
+        Command::Enrol { token, worker, name: "another".into(), holder }
     });
     realm.measure("Vouch", TIMES, |_, number| {
         let (worker, kind) = (worker(number), kind(number));
@@ -397,6 +409,11 @@ fn measure_messages(realm: &mut Realm) {
         Message::Enqueue { meta, asset: Asset::Grant, recovered: false }
     });
     realm.message(Service::Router, |realm, _| {
+        let meta = Arc::clone(&realm.running[0].meta).into();
+        let (asset, recovered, weight) = (Asset::Grant, false, 3);
+        Message::EnqueueWeighted { meta, asset, recovered, weight }
+    });
+    realm.message(Service::Router, |realm, _| {
         let grant = realm.running.pop_front().unwrap();
         let (intent, attempt) = (grant.meta.id, Some(grant.attempt));
         let (why, usage) = (Why::Cancelled, Usage::default());
@@ -437,6 +454,10 @@ fn measure_messages(realm: &mut Realm) {
         let (worker, kind) = (worker(TIMES * 4 + number), kind(TIMES * 4 + number));
         let (intent, attempt, branch) = (grant.meta.id, grant.attempt, grant.meta.branch);
         Message::Worked(Worked { worker, kind, intent, attempt, branch, mark: Mark::Bad })
+    });
+    realm.message(Service::Registry, |_, number| Message::OwnerBanned {
+        owner: account(TIMES * 4 + number),
+        banned: true,
     });
     measure_starts(realm);
 }

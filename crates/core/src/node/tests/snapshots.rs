@@ -10,8 +10,9 @@ const FORMAT_1: &[u8] = include_bytes!(
 /// The same state as later versions wrote it. Never edited: a change of any section adds another file,
 /// and all of them are read for ever.
 const FORMAT_2: &[u8] = include_bytes!("state-2");
+const FORMAT_3: &[u8] = include_bytes!("state-3");
 /// As this version writes it.
-const NEWEST: &[u8] = include_bytes!("state-3");
+const NEWEST: &[u8] = include_bytes!("state-4");
 /// Before and behind the state.
 const FRAME: (usize, usize) = (28, 32);
 
@@ -19,7 +20,7 @@ const FRAME: (usize, usize) = (28, 32);
 #[allow(clippy::disallowed_methods, reason = "a test that writes a golden file")]
 fn write_if_wished(state: &[u8]) {
     if NEWEST.is_empty() && std::env::var("MTOR_GOLDEN").is_ok_and(|wish| wish == "write") {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/node/tests/state-3");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/node/tests/state-4");
         std::fs::write(path, state).unwrap();
     }
 }
@@ -37,7 +38,7 @@ fn the_first_format_is_read_and_written_as_todays() {
     let written = node.encode_state().unwrap();
     write_if_wished(&written);
     assert!(written == new, "the encoding changed: a section needs a version, and a file more");
-    for state in [FORMAT_2, new] {
+    for state in [FORMAT_2, FORMAT_3, new] {
         assert_eq!(NodeState::decode(state).unwrap(), NodeState::decode(old).unwrap());
     }
     node.accountant().check_invariants().unwrap();

@@ -17,6 +17,10 @@ enum Op {
         n: u8,
         banned: bool,
     },
+    OwnerBanned {
+        of: u8,
+        banned: bool,
+    },
     Remove {
         n: u8,
     },
@@ -66,6 +70,8 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (0..8_u8, 0..3_u8).prop_map(|(token, of)| Op::Issue { token, of }),
         4 => (0..8_u8, n.clone()).prop_map(|(token, n)| Op::Enrol { token, n }),
         1 => (n.clone(), prop::bool::weighted(0.4)).prop_map(|(n, banned)| Op::Ban { n, banned }),
+        1 => (0..3_u8, prop::bool::weighted(0.4))
+            .prop_map(|(of, banned)| Op::OwnerBanned { of, banned }),
         1 => n.clone().prop_map(|n| Op::Remove { n }),
         6 => (n.clone(), session, 0..1_100_u32)
             .prop_map(|(n, session, slots)| Op::Attach { n, session, slots }),
@@ -87,6 +93,8 @@ struct ModelWorker {
     n: u8,
     of: u8,
     by: u8,
+    /// When that token's time is over.
+    until: u64,
     banned: bool,
     /// Until then, by the sysop's word.
     vouched: Option<u64>,
@@ -104,6 +112,9 @@ struct Model {
     now: u64,
     /// (token, owner, expires)
     tokens: Vec<(u8, u8, u64)>,
+    /// Expiry of each token by which somebody was enrolled who is not, or by a later one.
+    void: Vec<(u8, u64)>,
+    banned: Vec<u8>,
     workers: Vec<ModelWorker>,
     /// The next one's number.
     attempt: u64,
@@ -125,25 +136,16 @@ impl Model {
         self.workers.iter_mut().find(|worker| worker.n == n)
     }
 
-    fn issue(&mut self, token: u8, of: u8) -> Answer {
-        let now = self.now;
-        let live = self.tokens.iter().find(|(known, _, expires)| *known == token && *expires > now);
-        match live {
-            Some((_, holder, _)) if *holder == of => return OK,
-            Some(_) => return no(Rejection::IdTaken),
-            None => {}
-        }
-        self.tokens.retain(|(_, _, expires)| *expires > now);
-        self.tokens.push((token, of, now + limits::TOKEN_LIFE_MS));
-        OK
+    /// As the edge does it: the latest of a number is the one that is sent.
+    fn issue(&mut self, token: u8, of: u8) {
+        self.tokens.retain(|(known, _, _)| *known != token);
+        self.tokens.push((token, of, self.now + limits::TOKEN_LIFE_MS));
     }
 
     fn enrol(&mut self, token: u8, n: u8) -> Answer {
-        let now = self.now;
-        let live = self.tokens.iter().find(|(known, _, expires)| *known == token && *expires > now);
-        let of = live.map(|(_, of, _)| *of);
+        let (_, of, expires) = *self.tokens.iter().find(|(known, _, _)| *known == token).unwrap();
         if let Some(worker) = self.get(n) {
-            if of.is_some_and(|of| of != worker.of) {
+            if of != worker.of {
                 return no(Rejection::IdTaken);
             }
             if worker.banned {
@@ -153,15 +155,25 @@ impl Model {
                 return OK;
             }
         }
-        let Some(of) = of else { return no(Rejection::TokenInvalid) };
+        let used = self.workers.iter().any(|worker| (worker.by, worker.of) == (token, of));
+        let void = self.void.iter().any(|(whose, until)| *whose == of && expires <= *until);
+        if expires <= self.now || used || void {
+            return no(Rejection::TokenInvalid);
+        }
+        if self.banned.contains(&of) {
+            return no(Rejection::AccountBanned);
+        }
+        if let Some(before) = self.get(n).map(|worker| (of, worker.until)) {
+            self.void.push(before);
+        }
         let days = self.days;
-        self.tokens.retain(|(known, _, _)| *known != token);
         match self.get(n) {
-            Some(worker) => (worker.by, worker.seen) = (token, days),
+            Some(worker) => (worker.by, worker.until, worker.seen) = (token, expires, days),
             None => self.workers.push(ModelWorker {
                 n,
                 of,
                 by: token,
+                until: expires,
                 banned: false,
                 vouched: None,
                 right: 0,
@@ -195,11 +207,32 @@ impl Model {
         }
     }
 
+    fn owner_banned(&mut self, of: u8, banned: bool) -> Answer {
+        let mut answer = OK;
+        let was = self.banned.contains(&of);
+        self.banned.retain(|other| *other != of);
+        if !banned {
+            return answer;
+        }
+        self.banned.push(of);
+        let mut owned: Vec<u8> =
+            self.workers.iter().filter(|worker| worker.of == of).map(|worker| worker.n).collect();
+        owned.sort_unstable();
+        for n in owned.into_iter().filter(|_| !was) {
+            let (_, messages, effects) = self.lose(n, When::Durable, CloseReason::Banned);
+            answer.1.extend(messages);
+            answer.2.extend(effects);
+        }
+        answer
+    }
+
     fn remove(&mut self, n: u8) -> Answer {
         if self.get(n).is_none() {
             return no(Rejection::UnknownWorker);
         }
         let mut answer = self.lose(n, When::Durable, CloseReason::Removed);
+        let before = self.get(n).map(|worker| (worker.of, worker.until));
+        self.void.extend(before);
         self.workers.retain(|worker| worker.n != n);
         answer.2.insert(0, (When::Durable, Effect::WorkerForgotten { worker: worker(n) }));
         answer
@@ -215,6 +248,9 @@ impl Model {
         }
         if worker.banned {
             return no(Rejection::WorkerBanned);
+        }
+        if self.banned.contains(&worker.of) {
+            return no(Rejection::AccountBanned);
         }
         if slots > 1_024 {
             return no(Rejection::LimitReached { what: Limited::Slots, limit: 1_024 });
@@ -291,7 +327,6 @@ impl Model {
     fn tick(&mut self) -> Answer {
         self.begin_day();
         let now = self.now;
-        self.tokens.retain(|(_, _, expires)| *expires > now);
         let silent = |worker: &&ModelWorker| {
             worker.session.is_some_and(|(_, _, heard)| heard + limits::SESSION_SILENCE_MS <= now)
         };
@@ -314,7 +349,6 @@ impl Model {
 
     fn agrees(&self, registry: &Registry) {
         assert_eq!(registry.workers_count(), self.workers.len());
-        assert_eq!(registry.tokens_count(), self.tokens.len());
         let sessions = self.workers.iter().filter_map(|worker| worker.session);
         assert_eq!(registry.sessions_count(), sessions.clone().count());
         let silences = sessions.map(|(_, _, heard)| heard + limits::SESSION_SILENCE_MS);
@@ -362,19 +396,27 @@ fn told_again(worker: &ModelWorker) -> Option<Message> {
     worker.session.map(|(session, slots, _)| told(worker, session, slots, Vec::new()))
 }
 
+fn issue(bench: &mut Bench, model: &mut Model, token: u8, of: u8) {
+    bench.issue(token, of);
+    model.issue(token, of);
+}
+
 /// One step of both; what each answers must be the same.
 fn step(bench: &mut Bench, model: &mut Model, op: &Op) {
     let (outcomes, expected) = match *op {
-        Op::Issue { token, of } => (bench.issue(token, of), model.issue(token, of)),
+        Op::Issue { token, of } => return issue(bench, model, token, of),
+        Op::Enrol { token, .. } if !bench.tokens.contains_key(&token) => return,
         Op::Enrol { token, n } => (bench.enrol(token, n), model.enrol(token, n)),
         Op::Ban { n, banned } => (bench.ban(n, banned), model.ban(n, banned)),
+        Op::OwnerBanned { of, banned } => {
+            (bench.owner_banned(of, banned), model.owner_banned(of, banned))
+        }
         Op::Remove { n } => (bench.remove(n), model.remove(n)),
         Op::Attach { n, session, slots: count } => {
             (bench.attach(slots(n, session, count)), model.attach(n, session, count))
         }
         Op::Heard { n, session } => {
-            let expected = (model.alive(n, session), Vec::new(), Vec::new());
-            (bench.heard(n, session), expected)
+            (bench.heard(n, session), (model.alive(n, session), Vec::new(), Vec::new()))
         }
         Op::Renew { n, session } => {
             let alive = model.alive(n, session);

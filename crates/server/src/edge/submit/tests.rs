@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use mtor_core::command::OpenAccount;
-use mtor_types::fact::{AccountKind, NetworkKey};
+use mtor_types::fact::AccountKind;
 use mtor_types::intent::Outcome;
 use mtor_types::message::Slots;
 use mtor_types::worker::Offer;
@@ -25,13 +25,15 @@ async fn realm(folder: &std::path::Path) -> Realm {
         kind: AccountKind::Guest,
         key: KeyHash([5; 32]),
         name_secret: [7; 32],
-        network: NetworkKey([0; 16]),
+        networks: Vec::new(),
+        invite: None,
         salt: [0; 16],
     }))
     .await;
-    let (token, worker, owner) = (KeyHash([6; 32]), WorkerId([3; 32]), edge.identity.account());
-    call(Command::IssueToken { token, owner }).await;
-    call(Command::Enrol { token, worker, name: "w".into(), network: None }).await;
+    let (hash, worker, owner) = (KeyHash([6; 32]), WorkerId([3; 32]), edge.identity.account());
+    let token = mtor_core::command::Token { hash, owner, expires: mtor_types::Time(u64::MAX) };
+    let holder = edge.holder(owner, None);
+    call(Command::Enrol { token, worker, name: "w".into(), holder }).await;
     let (intent, model, price, context) = ("echo".into(), None, None, None);
     let offers =
         edge.priced(&[Offer { intent, model, slots: 4, price, context, group: None }]).taken;
@@ -60,6 +62,7 @@ async fn durable_work_that_is_cancelled_before_the_node_knows_it_ends_at_once() 
             account: CLIENT,
             branch: Branch::Account,
             holder: edge.holder(CLIENT, None),
+            origin: Origin { address: [127, 0, 0, 1].into(), veiled: false },
             at_home: false,
         },
         name: "echo".into(),
@@ -73,7 +76,7 @@ async fn durable_work_that_is_cancelled_before_the_node_knows_it_ends_at_once() 
     edge.lives.get_or_insert(meta.id, Arc::new(live));
     // Its payload is sealed, and it was looked at whether it is still wanted; then its client goes.
     edge.cancel(meta.id);
-    edge.request(meta, prior);
+    edge.request(meta, prior, Rank::Guest);
     let began = Instant::now();
     let ended = loop {
         if let Some(ended) = stream.ended().unwrap() {

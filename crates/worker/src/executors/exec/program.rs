@@ -1,6 +1,5 @@
 //! The program's life: start, first line, lines, death, and again.
 
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::Program;
 use super::line::{self, Line, Lines, Next};
 use crate::connect::Backoff;
-use crate::executors::{AbortOnDrop, Announcer, tidy_offers};
+use crate::executors::{AbortOnDrop, Announcer, Surroundings, tidy_offers};
 use crate::limits;
 
 const READ_BUFFER_BYTES: usize = 64 * 1024;
@@ -22,13 +21,15 @@ const READ_BUFFER_BYTES: usize = 64 * 1024;
 pub(crate) async fn keep(
     program: Arc<Program>,
     path: std::path::PathBuf,
-    announcer: Announcer,
     args: Vec<String>,
+    surroundings: Surroundings,
+    announcer: Announcer,
 ) {
     let mut backoff = Backoff::default();
     loop {
         let started = Instant::now();
-        let reason = live(&program, &path, &announcer, &args).await;
+        let reason =
+            live(&program, &path, surroundings.command(&path).args(&args), &announcer).await;
         program.set_down();
         // Whoever hears that it is down says so aloud.
         tracing::info!(program = %path.display(), %reason, "program ended");
@@ -66,19 +67,10 @@ impl Drop for Group {
 async fn live(
     program: &Arc<Program>,
     path: &std::path::Path,
+    command: &mut Command,
     announcer: &Announcer,
-    args: &[String],
 ) -> String {
-    // A group of its own: a terminal's interrupt ends the agent, which then drains.
-    let spawned = Command::new(path)
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn();
-    let mut child = match spawned {
+    let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => return format!("cannot start: {error}"),
     };

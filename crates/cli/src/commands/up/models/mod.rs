@@ -9,7 +9,7 @@ mod shelf;
 mod weights;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
@@ -23,7 +23,7 @@ use super::find_models_program;
 use super::news::News;
 use crate::commands::Context;
 use crate::commands::worker::parent::{Serve, Wishes};
-use crate::environment::Environment;
+use crate::environment::{Environment, Purpose};
 use crate::failure::Failure;
 use crate::models::{self, Model};
 use crate::output::Out;
@@ -313,7 +313,7 @@ fn no_engine(engine: &Model, environment: &Environment) -> Option<String> {
              {FOUND}"
         ));
     }
-    let mut python = Command::new("python3");
+    let mut python = Purpose::Work.command("python3");
     python.args(["-I", "-c", "import sys; sys.exit(sys.version_info < (3, 10))"]);
     python.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let is_good = python.status().is_ok_and(|status| status.success());
